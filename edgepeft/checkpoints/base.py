@@ -1,0 +1,80 @@
+"""The base stage: whatever the recipe calls a model becomes a folder that every later stage can read.
+
+A Hugging Face folder keeps its weights where they are; a GGUF file is dequantized once, with transformers' own
+mapping, to float32 safetensors. The tokenizer is saved in its fast form in both cases, because the runtime on the
+device reads ``tokenizer.json`` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.errors import InputError, one_line
+from edgepeft.stage import Job
+from edgepeft.workspace import read_manifest
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs: ``model`` (folder or .gguf). Result: ``weights``, the checkpoint's folder."""
+    model = job.inputs["model"]
+    if model.is_file():
+        _stage_gguf(model, job.out)
+        weights = "."
+    else:
+        _copy_small_files(model, job.out)
+        weights = str(model)
+    _stage_tokenizer(model, job.out)
+    config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
+    return {"weights": weights, "architecture": config["architectures"][0]}
+
+
+def checkpoint_folder(base: Path) -> Path:
+    """The folder with ``config.json`` and weights that a finished base stage points to."""
+    manifest = read_manifest(base) or {}
+    weights = Path(manifest.get("result", {}).get("weights", "."))
+    return weights if weights.is_absolute() else base
+
+
+def open_base(base: Path) -> SafetensorsSource:
+    """The base's weights as a lazy source. Raises InputError."""
+    return SafetensorsSource.from_folder(checkpoint_folder(base))
+
+
+def _stage_gguf(model: Path, out: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model.parent, gguf_file=model.name, dtype=torch.float32
+        )
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        raise InputError(f"{model}: transformers can't read this GGUF: {one_line(error)}") from None
+    loaded.save_pretrained(out)
+
+
+def _copy_small_files(model: Path, out: Path) -> None:
+    for name in ("config.json", "generation_config.json"):
+        if (model / name).is_file():
+            shutil.copyfile(model / name, out / name)
+
+
+def _stage_tokenizer(model: Path, out: Path) -> None:
+    from transformers import AutoTokenizer
+
+    try:
+        if model.is_file():
+            tokenizer = AutoTokenizer.from_pretrained(model.parent, gguf_file=model.name)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except (ValueError, KeyError, OSError, TypeError, ImportError) as error:
+        raise InputError(f"{model}: its tokenizer can't be read: {one_line(error)}") from None
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"{model}: its tokenizer has no fast form (tokenizer.json), which devices need"
+        )
+    tokenizer.save_pretrained(out)

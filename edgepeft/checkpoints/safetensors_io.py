@@ -1,0 +1,160 @@
+"""Safetensors checkpoints: reading them lazily, writing them one tensor at a time.
+
+The format is a little-endian header length, a JSON header and the raw bytes
+(https://github.com/huggingface/safetensors#format). The library's writer wants every tensor of a file in memory
+at once; ours drains a source, so the header is written first from the specs.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from edgepeft.checkpoints.source import TensorSource, TensorSpec
+from edgepeft.errors import InputError
+from edgepeft.events import Events
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+SHARD_BYTES = 5 * 10**9
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class SafetensorsSource:
+    """The tensors of one or several safetensors files, memory-mapped and read on demand."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        """``files`` maps each tensor's name to the file that holds it. Raises InputError."""
+        self._files = dict(files)
+        self._handles: dict[Path, Any] = {}
+        self._specs: dict[str, TensorSpec] = {}
+        for name, path in self._files.items():
+            part = self._open(path).get_slice(name)
+            dtype = part.get_dtype()
+            if dtype not in _DTYPES:
+                raise InputError(f"{path}: {name} has dtype {dtype}, which edgepeft does not read")
+            self._specs[name] = TensorSpec(tuple(part.get_shape()), _DTYPES[dtype])
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> SafetensorsSource:
+        """Open a checkpoint folder, sharded or not. Raises InputError naming the file that is wrong."""
+        index = folder / INDEX
+        if index.is_file():
+            try:
+                weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+                files = {str(name): folder / str(file) for name, file in weight_map.items()}
+            except (ValueError, KeyError, AttributeError, TypeError):
+                raise InputError(f"{index}: not a safetensors index (no weight_map)") from None
+            for path in sorted(set(files.values())):
+                if path.parent != folder or not path.is_file():
+                    raise InputError(f"{index}: names {path.name}, which is not in the folder")
+            return cls(files)
+        single = folder / SINGLE
+        if not single.is_file():
+            raise InputError(f"{folder}: holds neither {SINGLE} nor {INDEX}")
+        return cls.from_file(single)
+
+    @classmethod
+    def from_file(cls, path: Path) -> SafetensorsSource:
+        """Open one safetensors file. Raises InputError."""
+        try:
+            with safe_open(path, framework="pt") as handle:
+                return cls(dict.fromkeys(handle.keys(), path))
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Spec of every tensor, in file order."""
+        return self._specs
+
+    def load(self, name: str) -> torch.Tensor:
+        """Read one tensor. Raises KeyError."""
+        tensor: torch.Tensor = self._open(self._files[name]).get_tensor(name)
+        return tensor
+
+    def _open(self, path: Path) -> Any:
+        if path not in self._handles:
+            try:
+                self._handles[path] = safe_open(path, framework="pt").__enter__()
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+        return self._handles[path]
+
+
+def write_checkpoint(
+    source: TensorSource,
+    folder: Path,
+    *,
+    events: Events | None = None,
+    stem: str = "model",
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Drain ``source`` into ``folder`` as ``model.safetensors``, or as shards with an index when it is large."""
+    shards: list[dict[str, TensorSpec]] = [{}]
+    size = 0
+    for name, spec in source.specs.items():
+        if shards[-1] and size + spec.nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = spec
+        size += spec.nbytes
+    total = len(source.specs)
+    done = 0
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = (
+            f"{stem}.safetensors"
+            if len(shards) == 1
+            else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        )
+        weight_map.update(dict.fromkeys(shard, file))
+        with (folder / file).open("wb") as stream:
+            stream.write(_header(shard))
+            for name in shard:
+                # The buffer protocol writes from the tensor's own memory, without a copy of it.
+                stream.write(memoryview(_as_bytes(source.load(name)).numpy()))
+                done += 1
+                if events is not None:
+                    events.progress(done, total, tensor=name)
+    if len(shards) > 1:
+        total_size = sum(spec.nbytes for spec in source.specs.values())
+        index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _header(specs: Mapping[str, TensorSpec]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, spec in specs.items():
+        entries[name] = {
+            "dtype": _NAMES[spec.dtype],
+            "shape": list(spec.shape),
+            "data_offsets": [offset, offset + spec.nbytes],
+        }
+        offset += spec.nbytes
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text

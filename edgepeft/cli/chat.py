@@ -1,0 +1,86 @@
+"""Chatting with a bundle in a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from edgepeft.cli.run import print_answer, print_stats
+from edgepeft.errors import InputError
+
+if TYPE_CHECKING:
+    from edgepeft.data.rows import Message
+    from edgepeft.runtime import Runtime
+
+HELP = """/reset  forget the conversation
+/exit   leave (as do Ctrl-D, and Ctrl-C twice)
+/help   this list
+Ctrl-C stops an answer. A message that begins with / needs a space before it."""
+
+
+def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> None:
+    """Read messages from the terminal and answer each in the light of those before.
+
+    ``settings`` are keywords of ``Runtime.stream``. Returns when the user leaves; an answer that
+    was stopped stays in the conversation as far as it came, one that failed does not.
+    """
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (importing it gives input() a history and editing keys)
+    _say(f"{runtime.bundle.base}, {runtime.bundle.target}. /help lists the commands.")
+    messages: list[Message] = []
+    interrupted = False
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print()
+            if interrupted:
+                return
+            interrupted = True
+            _say("Ctrl-C again to leave.")
+            continue
+        interrupted = False
+        if text.startswith("/"):
+            if text in ("/exit", "/quit"):
+                return
+            if text == "/reset":
+                messages.clear()
+            _say("Forgotten." if text == "/reset" else HELP)
+        elif text.strip():
+            interrupted = _turn(runtime, messages, text.strip(), settings, show_stats)
+
+
+def _turn(
+    runtime: Runtime,
+    messages: list[Message],
+    text: str,
+    settings: dict[str, Any],
+    show_stats: bool,
+) -> bool:
+    """Answer ``text`` and add both to ``messages``; True when Ctrl-C stopped the answer."""
+    messages.append({"role": "user", "content": text})
+    try:
+        stream = runtime.stream(messages, **settings)
+    except InputError as error:
+        messages.pop()
+        _say(f"{error} (/reset forgets the conversation)")
+        return False
+    stopped = False
+    try:
+        print_answer(stream)
+    except KeyboardInterrupt:
+        stopped = True
+        stream.close()
+    done = stream.completion()
+    messages.append({"role": "assistant", "content": done.text})
+    if show_stats:
+        print_stats(done)
+    return stopped
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

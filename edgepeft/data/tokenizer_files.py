@@ -1,0 +1,125 @@
+"""Reading a model folder's tokenizer files: tokenizer, special tokens, template, end tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from edgepeft.errors import InputError, one_line
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in ``path``, empty if there is no such file; InputError if it is corrupt."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as JSON ({one_line(error)}); fetch the model again"
+        ) from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: should hold a JSON object; fetch the model again")
+    return value
+
+
+def read_special_tokens(folder: Path) -> dict[str, str]:
+    """Name (``bos_token``, …) to text, from tokenizer_config and the older map file."""
+    named: dict[str, str] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        config = read_json(folder / name)
+        nested = config.get("extra_special_tokens")
+        for source in (nested if isinstance(nested, dict) else {}, config):
+            for key, value in source.items():
+                text = value.get("content") if isinstance(value, dict) else value
+                if key.endswith("_token") and isinstance(text, str):
+                    named[key] = text
+    return named
+
+
+def read_tokenizer(folder: Path, special_tokens: Mapping[str, str]) -> Tokenizer:
+    """``folder``'s tokenizer.json, ready to encode whole texts.
+
+    Raises InputError if the file is missing or corrupt.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise InputError(
+            f"{path}: not found; save the model's fast tokenizer there "
+            "(AutoTokenizer.from_pretrained(...).save_pretrained(folder))"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise InputError(
+            f"{path}: not a readable tokenizer ({one_line(error)}); fetch the model again"
+        ) from error
+    # A training run may have left its truncation or padding in the file; ours are whole texts.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # A special token may be in the vocabulary without being registered as one (GGUF conversions):
+    # it would then be split like any word. transformers registers it on loading, and so do we.
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for text in dict.fromkeys(special_tokens.values()):
+        if text not in known and tokenizer.token_to_id(text) is not None:
+            tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True)])
+    return tokenizer
+
+
+def vocab_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id the tokenizer can give; added tokens may leave holes below."""
+    added = max(tokenizer.get_added_tokens_decoder(), default=-1)
+    return max(int(tokenizer.get_vocab_size(with_added_tokens=True)), added + 1)
+
+
+def read_chat_template(folder: Path) -> tuple[str, str] | None:
+    """(source, the file it came from) of the folder's chat template, or None if it has none."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return read_template_file(path), str(path)
+    path = folder / "tokenizer_config.json"
+    template = read_json(path).get("chat_template")
+    if isinstance(template, list):
+        by_name = {
+            entry.get("name"): entry.get("template")
+            for entry in template
+            if isinstance(entry, dict)
+        }
+        template = by_name.get("default")
+        if template is None and by_name:
+            raise InputError(
+                f"{path}: chat_template has no 'default' among {sorted(map(str, by_name))}; "
+                "set data.template to a file"
+            )
+    if template is None:
+        return None
+    if not isinstance(template, str):
+        raise InputError(f"{path}: chat_template should be a string; set data.template to a file")
+    return template, str(path)
+
+
+def read_template_file(path: Path) -> str:
+    """The text of a jinja file. Raises InputError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)})") from error
+
+
+def read_eos_ids(folder: Path, size: int) -> list[int]:
+    """End-of-sequence ids below ``size`` in generation_config.json, then config.json."""
+    found: list[int] = []
+    generation = read_json(folder / "generation_config.json")
+    config = read_json(folder / "config.json")
+    text = config.get("text_config")
+    for source in (generation, config, text if isinstance(text, dict) else {}):
+        value = source.get("eos_token_id")
+        for token in value if isinstance(value, list) else [value]:
+            # `type is int`: true is an int to Python, and no token id.
+            if type(token) is int and 0 <= token < size and token not in found:
+                found.append(token)
+    return found

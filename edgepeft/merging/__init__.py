@@ -1,0 +1,1 @@
+"""Which base an adapter is merged into, and the merge itself, one tensor at a time."""

@@ -1,0 +1,118 @@
+"""PEFT adapter folders: opened, checked tensor by tensor, attached to a model.
+
+PEFT loads adapters leniently: extra tensors overwrite base weights, missing ones keep their initial value, NaN
+passes. Here every tensor must be one that the adapter's own configuration calls for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.errors import InputError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT adapter on disk: its folder, its configuration and its tensors (all of them; adapters are small)."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+
+
+def open_adapter(folder: Path) -> Adapter:
+    """Read an adapter folder and refuse what cannot be right in itself. Raises InputError."""
+    config = read_adapter_config(folder)
+    weights = folder / WEIGHTS
+    source = SafetensorsSource.from_file(weights)
+    tensors = {name: source.load(name) for name in source.specs}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{weights}: {name} holds NaN or infinite values")
+    return Adapter(folder, config, tensors)
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """Read ``adapter_config.json`` and check what can be checked without torch's help. Raises InputError."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such adapter folder")
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: not a PEFT adapter folder (no {CONFIG})") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(config, dict) or "peft_type" not in config:
+        raise InputError(f"{path}: has no peft_type")
+    if not (folder / WEIGHTS).is_file():
+        if (folder / "adapter_model.bin").exists():
+            raise InputError(
+                f"{folder}: holds only pickle weights (adapter_model.bin), which can run code; save the "
+                f"adapter as {WEIGHTS}"
+            )
+        raise InputError(f"{folder}: has no {WEIGHTS}")
+    if config.get("modules_to_save"):
+        raise InputError(
+            f"{path}: modules_to_save is not supported yet; merge such an adapter with PEFT first"
+        )
+    if config.get("bias", "none") != "none":
+        raise InputError(
+            f"{path}: bias: {config['bias']} is not supported yet; train with bias: none"
+        )
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if rank is not None and (not isinstance(rank, int) or rank < 1):
+        raise InputError(
+            f"{path}: r: {rank} is not a rank; it must be a whole number of at least 1"
+        )
+    if alpha is not None and not (isinstance(alpha, (int, float)) and 0 < abs(alpha) < 1e6):
+        raise InputError(f"{path}: lora_alpha: {alpha} is not a usable scale")
+    return config
+
+
+def attach(model: Any, adapter: Adapter) -> Any:
+    """Wrap ``model`` (its parameters may be on meta) with the adapter, every tensor accounted for.
+
+    Returns the PeftModel in eval mode with float32 adapter weights on the CPU. Raises InputError when tensors
+    are missing, left over or of another shape than the configuration and this model call for.
+    """
+    from peft import PeftConfig, PeftModel
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+    config = PeftConfig.from_pretrained(str(adapter.folder))
+    config.inference_mode = True
+    try:
+        wrapped = PeftModel(model, config, low_cpu_mem_usage=True)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{adapter.folder / CONFIG}: does not fit this model: {error}") from None
+    expected = get_peft_model_state_dict(wrapped)
+    where = adapter.folder / WEIGHTS
+    missing = sorted(set(expected) - set(adapter.tensors))
+    extra = sorted(set(adapter.tensors) - set(expected))
+    if missing:
+        raise InputError(
+            f"{where}: lacks {missing[0]} ({len(missing)} missing); another base model?"
+        )
+    if extra:
+        raise InputError(
+            f"{where}: holds {extra[0]}, which {CONFIG} does not call for ({len(extra)} such tensors)"
+        )
+    for name, tensor in adapter.tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(
+                f"{where}: {name} is {tuple(tensor.shape)}, but this model and {CONFIG} call for "
+                f"{tuple(expected[name].shape)}"
+            )
+    tensors = {name: tensor.to(torch.float32) for name, tensor in adapter.tensors.items()}
+    set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
+    return wrapped.eval()

@@ -1,0 +1,50 @@
+"""The grid an adapter was trained on, and weights put through it.
+
+QLoRA (https://arxiv.org/abs/2305.14314) trains against weights that were rounded to NF4 and back. An adapter has
+learned to correct exactly those, so they are the base to merge into. The rounding is bitsandbytes' own, computed
+from the checkpoint: a live module may hold repacked weights with rounded scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+
+from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
+from edgepeft.merging.provenance import TrainingGrid
+
+
+def through_grid(weight: torch.Tensor, grid: TrainingGrid) -> torch.Tensor:
+    """Round a float32 weight [out, in] to the grid and back; returns float32 of the same shape."""
+    if grid.kind == "none":
+        return weight
+    from bitsandbytes import functional
+
+    codes, state = functional.quantize_4bit(
+        weight.to(torch.float32).contiguous(),
+        blocksize=grid.block_size,
+        compress_statistics=grid.double_quant,
+        quant_type=grid.kind,
+    )
+    rounded: torch.Tensor = functional.dequantize_4bit(codes, state)
+    return rounded.reshape(weight.shape).to(torch.float32)
+
+
+def dequantized(
+    source: TensorSource, grid: TrainingGrid, quantized: Collection[str]
+) -> TensorSource:
+    """The base an adapter saw: ``quantized`` weights through the grid as float32, the rest as stored."""
+    if grid.kind == "none":
+        return source
+    chosen = frozenset(quantized)
+    specs = {
+        name: TensorSpec(spec.shape, torch.float32) if name in chosen else spec
+        for name, spec in source.specs.items()
+    }
+
+    def compute(name: str) -> torch.Tensor:
+        tensor = source.load(name)
+        return through_grid(tensor, grid) if name in chosen else tensor
+
+    return ComputedSource(specs, compute)

@@ -1,0 +1,98 @@
+"""What an adapter was trained on: the grid of its base, and which weights lay on it.
+
+Adapters made by edgepeft say so in a file of their own. PEFT's configuration doesn't record it, but PEFT writes
+the bitsandbytes settings into the adapter's README; failing that, the recipe decides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgepeft.errors import InputError
+from edgepeft.workspace import write_json
+
+FILE = "edgepeft_training.json"
+
+
+@dataclass(frozen=True)
+class TrainingGrid:
+    """How the base was quantized while the adapter was trained; kind ``none`` means not at all."""
+
+    kind: Literal["nf4", "fp4", "none"] = "none"
+    block_size: int = 64
+    double_quant: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, as manifests keep it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> TrainingGrid:
+        """Read back ``as_dict``."""
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The grid, the names of the weights on it (None: every linear layer but the head), and how it is known."""
+
+    grid: TrainingGrid
+    quantized: tuple[str, ...] | None
+    source: str
+
+    def write(self, folder: Path) -> None:
+        """Leave the record in an adapter's folder."""
+        names = list(self.quantized) if self.quantized is not None else None
+        write_json(folder / FILE, {"grid": self.grid.as_dict(), "quantized": names})
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, for stage settings."""
+        names = list(self.quantized) if self.quantized is not None else None
+        return {"grid": self.grid.as_dict(), "quantized": names, "source": self.source}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Provenance:
+        """Read back ``as_dict``."""
+        names = value["quantized"]
+        grid = TrainingGrid.from_dict(value["grid"])
+        return cls(grid, None if names is None else tuple(names), str(value.get("source", "")))
+
+
+def read_provenance(folder: Path, declared: str = "auto") -> Provenance:
+    """What the adapter in ``folder`` was trained on; ``declared`` is the recipe's ``merge.grid``.
+
+    Raises InputError where the adapter's own record is damaged.
+    """
+    if declared != "auto":
+        return Provenance(TrainingGrid(kind=declared), None, "merge.grid")  # type: ignore[arg-type]
+    record = folder / FILE
+    if record.is_file():
+        try:
+            return Provenance.from_dict(
+                {**json.loads(record.read_text(encoding="utf-8")), "source": FILE}
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{record}: damaged ({error}); set merge.grid in the recipe") from None
+    card = folder / "README.md"
+    if card.is_file():
+        found = _from_card(card.read_text(encoding="utf-8", errors="replace"))
+        if found is not None:
+            return Provenance(found, None, "README.md")
+    return Provenance(TrainingGrid(kind="nf4"), None, "assumed")
+
+
+def _from_card(text: str) -> TrainingGrid | None:
+    """The bitsandbytes settings that PEFT lists in a model card, as ``- load_in_4bit: True`` lines."""
+    settings = dict(re.findall(r"^- (\w+): (\S+)\s*$", text, flags=re.MULTILINE))
+    if settings.get("load_in_4bit") != "True":
+        return None
+    kind = settings.get("bnb_4bit_quant_type", "fp4")
+    double = settings.get("bnb_4bit_use_double_quant", "False") == "True"
+    if kind == "nf4":
+        return TrainingGrid("nf4", double_quant=double)
+    return TrainingGrid("fp4", double_quant=double)

@@ -1,0 +1,80 @@
+"""The merge stage, and the one place that says which weights a later stage reads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
+from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
+from edgepeft.checkpoints.source import TensorSource
+from edgepeft.errors import InputError
+from edgepeft.merging.adapter import open_adapter
+from edgepeft.merging.grid import dequantized
+from edgepeft.merging.merge import merged
+from edgepeft.merging.provenance import FILE, Provenance, read_provenance
+from edgepeft.stage import Job
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function: write the merged checkpoint. Inputs: ``base``, ``adapter`` or ``train``."""
+    source = merged_source(job)
+    write_checkpoint(source, job.out, events=job.events)
+    config = json.loads((checkpoint_folder(job.inputs["base"]) / "config.json").read_text())
+    config["dtype"] = "float32"
+    config.pop("torch_dtype", None)
+    (job.out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name in TOKENIZER_FILES:
+        if (job.inputs["base"] / name).is_file():
+            shutil.copyfile(job.inputs["base"] / name, job.out / name)
+    base = open_base(job.inputs["base"])
+    changed = [name for name, spec in source.specs.items() if spec.dtype != base.specs[name].dtype]
+    return {"tensors": len(source.specs), "recast": len(changed)}
+
+
+def open_weights(job: Job) -> TensorSource:
+    """The weights to quantize or export: the merged checkpoint if it was kept, else the merge done lazily."""
+    if "merge" in job.inputs:
+        return SafetensorsSource.from_folder(job.inputs["merge"])
+    return merged_source(job)
+
+
+def merged_source(job: Job) -> TensorSource:
+    """Base and adapter of a job, merged lazily as its ``merge`` settings say."""
+    base = open_base(job.inputs["base"])
+    folder = adapter_folder(job)
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    absent = sorted(set(linear_weight_names(skeleton)) - set(base.specs))
+    if absent:
+        raise InputError(
+            f"{checkpoint_folder(job.inputs['base'])}: lacks {absent[0]} ({len(absent)} weights missing)"
+        )
+    if job.settings["merge"]["base"] == "dequantized":
+        provenance = job_provenance(job)
+        names = provenance.quantized
+        chosen = linear_weight_names(skeleton) if names is None else names
+        return merged(dequantized(base, provenance.grid, chosen), skeleton, open_adapter(folder))
+    return merged(base, skeleton, open_adapter(folder))
+
+
+def adapter_folder(job: Job) -> Path:
+    """The adapter of a job: one that was handed in, or the train stage's."""
+    return job.inputs["adapter"] if "adapter" in job.inputs else job.inputs["train"] / "adapter"
+
+
+def job_provenance(job: Job) -> Provenance:
+    """What the job's adapter was trained on."""
+    folder = adapter_folder(job)
+    declared = "auto" if (folder / FILE).is_file() else job.settings["merge"]["grid"]
+    return read_provenance(folder, declared)

@@ -1,0 +1,1 @@
+"""Grids, rounding algorithms, and the stage that puts a checkpoint through them."""

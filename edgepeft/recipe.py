@@ -1,0 +1,196 @@
+"""The recipe: every option of edgepeft, declared once.
+
+The classes below are the YAML keys, the ``--set`` paths of the command line, the JSON Schema and the fields of
+any form. A field's description is its help text everywhere. Paths in a recipe are relative to the recipe file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A strict mapping: an unknown key is an error, and a value is never silently changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which rows train and which rows judge."""
+
+    train: str | None = Field(None, description="Training rows: JSONL, JSON, CSV or Parquet.")
+    test: str | None = Field(
+        None, description="Held-out rows that gates and report are measured on."
+    )
+    shape: Literal["auto", "messages", "prompt", "instruction", "text"] = Field(
+        "auto", description="How a row is laid out; auto looks at the columns of the first row."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our column name to theirs, as in {prompt: question, completion: answer}.",
+    )
+    system: str | None = Field(None, description="System message put before rows that have none.")
+    template: str = Field(
+        "auto",
+        description="auto (the model's chat template, else plain), chat, plain, or a Jinja file.",
+    )
+    max_length: int = Field(1024, ge=8, description="Tokens a training row is cut to.")
+    max_test_rows: int = Field(
+        200, ge=1, description="Test rows used by gates and report: the first that many."
+    )
+    generic: str | None = Field(
+        None, description="Text file for the generic measures; default: the text edgepeft ships."
+    )
+
+
+class Method(Section):
+    """The adapter to train."""
+
+    name: str = Field("qlora", description="A registered PEFT method: qlora, lora.")
+    rank: int = Field(16, ge=1, le=4096, description="Rank r of the low-rank update.")
+    alpha: float = Field(32.0, gt=0, description="Scaling numerator: the update counts alpha/rank.")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on the adapter's input.")
+    target_modules: str | list[str] = Field(
+        "all-linear", description="all-linear, or module names as in [q_proj, v_proj]."
+    )
+
+
+class Training(Section):
+    """How the adapter is trained."""
+
+    max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
+    epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
+    batch_size: int = Field(8, ge=1, description="Rows per optimizer step and device.")
+    gradient_accumulation: int = Field(1, ge=1, description="Batches summed into one step.")
+    learning_rate: float = Field(2.0e-4, gt=0, description="Peak learning rate of AdamW.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "cosine", description="How the learning rate falls after warm-up."
+    )
+    warmup_steps: int = Field(3, ge=0, description="Steps over which the learning rate rises.")
+    weight_decay: float = Field(0.0, ge=0.0, description="AdamW weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    eval_steps: int | None = Field(
+        None, ge=1, description="Steps between evaluations; default: four in a training."
+    )
+    eval_rows: int = Field(
+        32, ge=0, description="Test rows in the evaluation loss; 0 turns it off."
+    )
+    save_steps: int | None = Field(
+        None, ge=1, description="Steps between checkpoints; default: ten in a training."
+    )
+    seed: int = Field(0, ge=0, description="Seed of weights, data order and dropout.")
+
+
+class Merge(Section):
+    """What the adapter is merged into."""
+
+    base: Literal["dequantized", "original"] = Field(
+        "dequantized",
+        description="dequantized: the base through the grid the adapter was trained on; "
+        "original: the checkpoint's own weights.",
+    )
+    grid: Literal["auto", "nf4", "fp4", "none"] = Field(
+        "auto",
+        description="The grid an adapter made elsewhere was trained on; auto reads the adapter's "
+        "folder and falls back to nf4.",
+    )
+    save: bool = Field(True, description="Keep the merged checkpoint as a folder of its own.")
+
+
+class Quantize(Section):
+    """How a target's precision is reached."""
+
+    algorithm: str = Field("rtn", description="A registered rounding algorithm: rtn, k_quant.")
+    block_size: Literal[16, 32, 64, 128] = Field(32, description="Weights that share one scale.")
+    symmetric: bool = Field(False, description="Blocks centred on zero, without zero points.")
+    head: Literal["int4", "int8", "float"] = Field(
+        "int8",
+        description="How head and embedding are kept in integer targets; float: as the target computes.",
+    )
+    accuracy_level: Literal[0, 4] | None = Field(
+        None,
+        description="Activations inside int4/int8 products: 0 keeps float32, 4 rounds to int8; "
+        "default: the target's.",
+    )
+
+
+class Target(Section):
+    """One device to build for."""
+
+    name: str = Field(description="A name that `edgepeft targets` lists, as cpu-int4.")
+
+
+class Gates(Section):
+    """Bounds a bundle must hold, or the build exits 4. null turns one off."""
+
+    max_exact_match_drop: Fraction | None = Field(
+        0.03, description="Exact match may fall this far below the reference's."
+    )
+    max_task_kl: float | None = Field(
+        0.05, ge=0, description="Mean KL(reference || bundle) on test completions, nats per token."
+    )
+    max_generic_kl: float | None = Field(
+        None, ge=0, description="The same on generic text; off by default."
+    )
+    min_exact_match: Fraction | None = Field(
+        None, description="Absolute floor for exact match; off by default."
+    )
+
+
+class Recipe(Section):
+    """From a model, data and targets to bundles with their proof."""
+
+    model: str = Field(
+        description="A folder, a .gguf file, a hub id, or a name that `edgepeft models` lists."
+    )
+    data: Data = Field(default_factory=lambda: Data.model_validate({}))
+    adapter: str | None = Field(
+        None, description="A PEFT adapter folder to use instead of training one."
+    )
+    method: Method = Field(default_factory=lambda: Method.model_validate({}))
+    training: Training = Field(default_factory=lambda: Training.model_validate({}))
+    merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
+    quantize: Quantize = Field(default_factory=lambda: Quantize.model_validate({}))
+    targets: list[Target] = Field(
+        default_factory=lambda: [Target(name="cpu-int4")],
+        min_length=1,
+        description="What to build for: names, or mappings with a name.",
+    )
+    gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _names_are_targets(cls, value: Any) -> Any:
+        """``targets: [cpu-int4]`` is short for ``targets: [{name: cpu-int4}]``."""
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, list):
+            return [{"name": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @model_validator(mode="after")
+    def _adapter_or_training(self) -> Recipe:
+        """An adapter that exists leaves nothing for method and training to say."""
+        if self.adapter is not None:
+            given = sorted({"method", "training"} & self.model_fields_set)
+            if given:
+                raise ValueError(
+                    f"adapter names an adapter that exists, so {' and '.join(given)} must go"
+                )
+        names = [target.name for target in self.targets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"targets names {twice[0]} twice")
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """The recipe's JSON Schema (draft 2020-12), for editors and forms."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "edgepeft recipe"
+    return schema

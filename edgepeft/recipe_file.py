@@ -1,0 +1,160 @@
+"""Reading a recipe file: YAML, ``--set`` overrides, and errors that name the key and the mend."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edgepeft.errors import InputError
+from edgepeft.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A validated recipe and where it came from.
+
+    ``verbatim`` is the text as the user wrote it; ``folder`` is what the recipe's paths are relative to.
+    """
+
+    recipe: Recipe
+    path: Path | None
+    verbatim: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """A name for the run: the file's stem."""
+        return self.path.stem if self.path else "run"
+
+    def resolve(self, value: str) -> Path:
+        """Turn a path of the recipe into an absolute one."""
+        return (self.folder / Path(value).expanduser()).resolve()
+
+    def resolved_yaml(self) -> str:
+        """The recipe with every default spelled out, as YAML."""
+        return yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
+
+    def digest(self) -> str:
+        """SHA-256 of the resolved recipe."""
+        return hashlib.sha256(self.resolved_yaml().encode()).hexdigest()
+
+
+def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
+    """Read, override and validate a recipe.
+
+    ``overrides`` are ``a.b=c`` strings whose values are read as YAML. Without a path the recipe consists of the
+    overrides alone and its paths are relative to the working folder. Raises InputError.
+    """
+    raw: Any = {}
+    verbatim = ""
+    if path is not None:
+        try:
+            verbatim = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such recipe file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as a recipe ({error})") from None
+        try:
+            raw = yaml.safe_load(verbatim)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f" line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "not valid YAML"
+            raise InputError(f"{path}{place}: not valid YAML: {problem}") from None
+        if raw is None:
+            raw = {}
+        if not isinstance(raw, dict):
+            raise InputError(
+                f"{path}: a recipe is a mapping with keys such as model, data, targets"
+            )
+    origin = str(path) if path is not None else "the options"
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {explain(error)}") from None
+    folder = path.resolve().parent if path is not None else Path.cwd()
+    return RecipeFile(recipe, path, verbatim, folder)
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Apply one ``a.b=c``; a key on the way that is missing is made."""
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {override}: write it as key=value, as in training.max_steps=10")
+    parts = key.strip().split(".")
+    node = raw
+    for part in parts[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise InputError(f"--set {override}: {part} is not a mapping in this recipe")
+        node = child
+    try:
+        parsed = yaml.safe_load(value)
+        # YAML 1.1 reads 1e-3 as a string; a user means the number.
+        node[parts[-1]] = (
+            float(parsed) if isinstance(parsed, str) and _is_number(parsed) else parsed
+        )
+    except yaml.YAMLError:
+        node[parts[-1]] = value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.lower() not in {"nan", "inf", "-inf", "infinity", "-infinity"}
+
+
+def explain(error: ValidationError) -> str:
+    """The first problems of a validation, in one line, each with its key and the mend."""
+    problems = [_explain_one(item) for item in error.errors(include_url=False)]
+    shown = "; ".join(problems[:3])
+    return shown if len(problems) <= 3 else f"{shown}; and {len(problems) - 3} more"
+
+
+def _explain_one(item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        mend = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"{key}: no such key; {mend}"
+    if item["type"] == "missing":
+        return f"{key}: this key is required"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    given = item.get("input")
+    shown = f" (got {given!r})" if isinstance(given, (int, float, str, bool)) else ""
+    return f"{key}: {message}{shown}" if key else message
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    """The keys the recipe knows at a location such as ``["training"]`` or ``["targets", "0"]``."""
+    model: type[BaseModel] = Recipe
+    for part in location:
+        if part.isdigit():
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        inner = [
+            arg
+            for arg in (field.annotation, *typing.get_args(field.annotation))
+            if isinstance(arg, type) and issubclass(arg, BaseModel)
+        ]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)

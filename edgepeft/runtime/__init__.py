@@ -1,0 +1,32 @@
+"""On the device: opening a bundle, answering with it, and the logits of the graph that ships.
+
+Needs numpy, onnxruntime, onnxruntime-genai, tokenizers and jinja2, never torch or transformers;
+importing this package imports none of them: each name below arrives when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgepeft.runtime.bundle import Bundle
+    from edgepeft.runtime.generate import Completion, Runtime
+    from edgepeft.runtime.logits import GraphSession
+
+__all__ = ["Bundle", "Completion", "GraphSession", "Runtime"]
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Completion": "generate",
+    "GraphSession": "logits",
+    "Runtime": "generate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

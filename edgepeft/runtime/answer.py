@@ -1,0 +1,73 @@
+"""An answer while it is being made, and when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "interrupted"]
+"""A stop token or string came; the tokens or the context ran out; the stream was left early."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer. ``ids`` are the answer's token ids without the stop id.
+
+    ``prefill_seconds`` runs until the first token is there, ``decode_seconds`` from then to the
+    last one; ``tokens_per_second`` is the speed of decoding, 0 when there was but one token.
+    """
+
+    text: str
+    prompt_ids: list[int]
+    ids: list[int]
+    finish_reason: FinishReason
+    prefill_seconds: float
+    decode_seconds: float
+    tokens_per_second: float
+
+
+@dataclass
+class Progress:
+    """What a stream has done so far; times are of ``time.perf_counter``, in seconds.
+
+    ``steps`` counts the tokens generated, the stop token included.
+    """
+
+    prompt_ids: list[int]
+    ids: list[int] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    finish_reason: FinishReason = "interrupted"
+    started: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+    steps: int = 0
+
+
+class Stream(Iterator[str]):
+    """The pieces of an answer as they come; made by ``Runtime.stream``."""
+
+    def __init__(self, pieces: Generator[str, None, None], progress: Progress) -> None:
+        self._pieces = pieces
+        self._progress = progress
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """End the answer where it is; what has come so far stays in ``completion``."""
+        self._pieces.close()
+
+    def completion(self) -> Completion:
+        """What has come so far; the whole answer once the stream is exhausted."""
+        done = self._progress
+        decode = done.last - done.first
+        return Completion(
+            text="".join(done.parts),
+            prompt_ids=done.prompt_ids,
+            ids=list(done.ids),
+            finish_reason=done.finish_reason,
+            prefill_seconds=done.first - done.started if done.steps else 0.0,
+            decode_seconds=decode,
+            tokens_per_second=(done.steps - 1) / decode if done.steps > 1 else 0.0,
+        )

@@ -1,0 +1,172 @@
+"""Opening a bundle: reading its manifest and refusing what is incomplete, changed or unsafe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from edgepeft.errors import InputError, one_line
+from edgepeft.runtime.files import (
+    AGAIN,
+    Expected,
+    compare,
+    read_genai_config,
+    read_json,
+    require_inside,
+    require_listed,
+    vouch_for_graph,
+)
+
+FORMAT = 1
+MANIFEST = "edgepeft.json"
+GENAI_CONFIG = "genai_config.json"
+
+Check = Literal["none", "sizes", "hashes"]
+T = TypeVar("T")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle folder that has been looked over; make one with ``Bundle.open``.
+
+    ``path`` and ``model_file`` (the ONNX graph) are absolute, ``provider`` is onnxruntime's name of
+    the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
+    ``context_length`` is in tokens, prompt and answer together. ``gates`` is None when the bundle
+    was never verified, empty when every fidelity gate passed, else one line for each that failed.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    genai_config: Mapping[str, Any]
+    model_file: Path
+    target: str
+    provider: str
+    prompt_mode: str
+    base: str
+    context_length: int
+    gates: tuple[str, ...] | None
+
+    @classmethod
+    def open(cls, path: Path | str, *, check: Check = "hashes") -> Bundle:
+        """Read and check the bundle folder ``path``.
+
+        ``check`` says how closely its files are compared with the manifest: "hashes" reads every
+        byte, "sizes" only asks the file system, "none" does neither. Whatever it is, the graph, its
+        external data and genai_config.json are examined for paths out of the folder, links, and
+        code to load.
+
+        Raises InputError, one line that names the file and the mend, for a folder that is no
+        bundle, a manifest that is malformed or newer than this edgepeft, a file that is missing or
+        changed, and anything unsafe.
+        """
+        root = Path(path).absolute()
+        manifest = _read_manifest(root)
+        where = root / MANIFEST
+        outputs = _outputs(manifest, where)
+        if check != "none":
+            for name, expected in outputs.items():
+                compare(root, name, expected, hashes=check == "hashes")
+        model_name = _get(manifest, "result.model_file", str, where)
+        require_listed(GENAI_CONFIG, outputs, where)
+        config, graphs = read_genai_config(root / GENAI_CONFIG)
+        decoder = _get(config, "model.decoder.filename", str, root / GENAI_CONFIG)
+        if decoder != model_name:
+            raise InputError(
+                f"{root / GENAI_CONFIG}: model.decoder.filename is {decoder!r} but {MANIFEST} says "
+                f"{model_name!r}; {AGAIN}"
+            )
+        for name in sorted({model_name, *graphs}):
+            vouch_for_graph(root, name, outputs, where)
+        return cls(
+            path=root,
+            manifest=manifest,
+            genai_config=config,
+            model_file=root / model_name,
+            target=_get(manifest, "result.target", str, where),
+            provider=_get(manifest, "result.provider", str, where),
+            prompt_mode=_get(manifest, "result.prompt.mode", str, where),
+            base=_get(manifest, "result.base", str, where),
+            context_length=min(
+                _get(manifest, "result.context_length", int, where),
+                _get(config, "model.context_length", int, root / GENAI_CONFIG),
+            ),
+            gates=_gates(manifest, where),
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """One line for whoever is about to use this bundle, or None when all its gates passed."""
+        if self.gates is None:
+            return f"{self.path}: not verified against its adapter (`edgepeft verify` does that)"
+        if self.gates:
+            return f"{self.path}: failed its fidelity gates: {'; '.join(self.gates)}"
+        return None
+
+
+def _read_manifest(root: Path) -> dict[str, Any]:
+    if not root.is_dir():
+        kind = "is a file" if root.exists() else "does not exist"
+        raise InputError(f"{root}: {kind}; give the bundle folder that `edgepeft build` wrote")
+    where = root / MANIFEST
+    if not where.exists():
+        kind = "not a bundle"
+        if (root / GENAI_CONFIG).exists():
+            kind = "a model of onnxruntime-genai, not an edgepeft bundle"
+        raise InputError(
+            f"{root}: {kind} (no {MANIFEST}); give the bundle folder that `edgepeft build` wrote"
+        )
+    manifest = read_json(where)
+    version = _get(manifest, "format", int, where)
+    if version > FORMAT:
+        made_by = one_line(manifest.get("edgepeft", "of unknown version"))[:40]
+        raise InputError(
+            f"{where}: made by a newer edgepeft {made_by} (format {version}, this one reads "
+            f"{FORMAT}): upgrade with pip install --upgrade edgepeft"
+        )
+    if version < 1:
+        raise InputError(f"{where}: format must be 1 or more; {AGAIN}")
+    kind = _get(manifest, "kind", str, where)
+    if kind != "bundle":
+        raise InputError(f"{where}: kind is {kind!r}, not 'bundle'; give the folder of a bundle")
+    return manifest
+
+
+def _get(tree: Mapping[str, Any], key: str, kind: type[T], where: Path) -> T:
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        wanted = {str: "a string", int: "a whole number", dict: "an object"}[kind]
+        raise InputError(f"{where}: {key} must be {wanted}; {AGAIN}")
+    return value
+
+
+def _outputs(manifest: Mapping[str, Any], where: Path) -> dict[str, Expected]:
+    outputs: dict[str, Expected] = {}
+    for name, entry in _get(manifest, "outputs", dict, where).items():
+        require_inside(name, where)
+        fields = entry if isinstance(entry, dict) else {}
+        size, digest = fields.get("bytes"), fields.get("sha256")
+        if type(size) is not int or not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
+            raise InputError(f"{where}: outputs.{name} must give bytes and sha256; {AGAIN}")
+        outputs[name] = Expected(size, digest)
+    return outputs
+
+
+def _gates(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...] | None:
+    if "fidelity" not in manifest:
+        return None
+    gates = _get(manifest, "fidelity", dict, where).get("gates")
+    if gates == "passed":
+        return ()
+    if isinstance(gates, list) and gates and all(isinstance(gate, str) for gate in gates):
+        return tuple(one_line(gate) for gate in gates)
+    raise InputError(
+        f"{where}: fidelity.gates must be 'passed' or a list of what failed; "
+        "run `edgepeft verify` again"
+    )

@@ -1,0 +1,219 @@
+"""Answering with a bundle through onnxruntime-genai, on token ids of edgepeft's own prompts.
+
+onnxruntime-genai's tokenizer and templates are never used: the device must be asked with the very
+ids the adapter was trained on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+from edgepeft.data.prompt import Prompter
+from edgepeft.data.rows import Message
+from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.runtime.answer import Completion, FinishReason, Progress, Stream
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.caches import Caches
+from edgepeft.runtime.engine import GREEDY, SearchOptions, load_model, search_options
+from edgepeft.runtime.stopping import StopStrings
+
+__all__ = ["Completion", "Runtime", "Stream"]
+
+
+class Runtime:
+    """A loaded bundle that answers.
+
+    One stream at a time goes on from the cache of the one before; several at once are safe, each
+    with a cache of its own. ``prompter`` makes the ids, ``bundle`` says what is loaded.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | Path | str,
+        *,
+        threads: int | None = None,
+        provider: str | None = None,
+    ) -> None:
+        """Load ``bundle``; a path is opened with all its checks.
+
+        ``threads`` is onnxruntime's own choice by default. ``provider`` overrides the execution
+        provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
+
+        Raises InputError for a bundle ``Bundle.open`` refuses, MissingError when onnxruntime-genai
+        or the provider is not there, EdgepeftError when the model does not load.
+        """
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        mode = self.bundle.prompt_mode
+        template = mode if mode in ("chat", "plain") else "auto"
+        self.prompter = Prompter.from_folder(self.bundle.path, template)
+        self._stop_ids = self.prompter.stop_ids
+        model = load_model(self.bundle, self._stop_ids, threads=threads, provider=provider)
+        self._caches = Caches(model, self.bundle.context_length)
+        self._vocab_size = int(self.bundle.genai_config["model"]["vocab_size"])
+
+    def stream(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        system: str | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Stream:
+        """Answer a prompt or a conversation, piece by piece of text.
+
+        ``temperature`` 0 takes the likeliest token; ``top_k`` 0 and ``top_p`` 1 do not restrict
+        sampling, which repeats itself with the same ``seed`` only. The answer ends at a stop
+        token, before any of the strings ``stop``, after ``max_new_tokens`` or with the context.
+
+        Raises InputError for a prompt longer than the context, values out of range and messages
+        the template refuses; while streaming, EdgepeftError when the runtime fails.
+        """
+        ids = self.prompter.prompt(_conversation(messages, system))
+        room = self._room(ids, max_new_tokens)
+        options = search_options(
+            temperature, top_k, top_p, repetition_penalty, seed, self._vocab_size
+        )
+        if isinstance(stop, str) or not all(stop):
+            raise InputError("stop: must be a list of strings, none of them empty")
+        progress = Progress(ids)
+        return Stream(self._pieces(progress, room, options, StopStrings(stop)), progress)
+
+    def complete(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        system: str | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> Completion:
+        """The whole answer at once; arguments and errors are those of ``stream``."""
+        stream = self.stream(
+            messages,
+            system=system,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+        )
+        for _ in stream:
+            pass
+        return stream.completion()
+
+    def generate_ids(
+        self,
+        prompt_ids: list[int],
+        *,
+        max_new_tokens: int,
+        stop_when: Callable[[list[int]], bool] | None = None,
+    ) -> list[int]:
+        """The likeliest continuation of ``prompt_ids``, without the stop id that ended it.
+
+        ``stop_when`` sees the answer's ids after each token and ends it by returning True. Always
+        starts from an empty cache, so that an answer does not depend on the one before. Raises
+        InputError for a prompt longer than the context or ids outside the vocabulary,
+        EdgepeftError when the runtime fails.
+        """
+        room = self._room(prompt_ids, max_new_tokens)
+        answer: list[int] = []
+        try:
+            generator = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY)
+            for _ in range(room):
+                generator.generate_next_token()
+                token = int(generator.get_next_tokens()[0])
+                if token in self._stop_ids:
+                    break
+                answer.append(token)
+                if stop_when is not None and stop_when(answer):
+                    break
+        except RuntimeError as error:
+            raise self._failed(error) from error
+        return answer
+
+    def _pieces(
+        self, progress: Progress, room: int, options: SearchOptions, stopper: StopStrings
+    ) -> Generator[str, None, None]:
+        ids, parts, stop_ids = progress.ids, progress.parts, self._stop_ids
+        push, clock = self.prompter.stream(), time.perf_counter
+        reason: FinishReason = "length"
+        progress.started = clock()
+        try:
+            cached = self._caches.take(progress.prompt_ids, room, options)
+            step, newest = cached.generator.generate_next_token, cached.generator.get_next_tokens
+            try:
+                for _ in range(room):
+                    step()
+                    token = int(newest()[0])
+                    progress.last = clock()
+                    progress.steps += 1
+                    if progress.steps == 1:
+                        progress.first = progress.last
+                    if token in stop_ids:
+                        reason = "stop"
+                        break
+                    ids.append(token)
+                    piece = stopper.push(push(token))
+                    if piece:
+                        parts.append(piece)
+                        yield piece
+                    if stopper.hit:
+                        break
+            finally:
+                self._caches.give_back(cached)
+        except RuntimeError as error:
+            raise self._failed(error) from error
+        if not stopper.hit and (tail := self._tail(progress, stopper)):
+            parts.append(tail)
+            yield tail
+        progress.finish_reason = "stop" if stopper.hit else reason
+
+    def _tail(self, progress: Progress, stopper: StopStrings) -> str:
+        """What the streaming decoder and ``stopper`` still hold: at most a few characters."""
+        held = stopper.flush()
+        shown = "".join(progress.parts) + held
+        whole = self.prompter.decode(progress.ids)
+        rest = whole[len(shown) :] if whole.startswith(shown) else ""
+        return stopper.push(held + rest) + stopper.flush()
+
+    def _room(self, ids: Sequence[int], max_new_tokens: int) -> int:
+        """How many tokens may be generated after ``ids``; InputError for ids that cannot be fed."""
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens: must be 1 or more, not {max_new_tokens}")
+        # onnxruntime-genai reads beyond its embedding without a word.
+        if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:
+            raise InputError(f"prompt: needs one or more token ids below {self._vocab_size}")
+        context = self.bundle.context_length
+        if len(ids) >= context:
+            raise InputError(
+                f"prompt: {len(ids)} tokens leave no room for an answer in a context of {context} "
+                f"({self.bundle.path}); shorten it"
+            )
+        return min(max_new_tokens, context - len(ids))
+
+    def _failed(self, error: RuntimeError) -> EdgepeftError:
+        return EdgepeftError(f"{self.bundle.path}: onnxruntime-genai failed ({one_line(error)})")
+
+
+def _conversation(messages: str | Sequence[Message], system: str | None) -> list[Message]:
+    turns: list[Message] = (
+        [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+    )
+    if system is None:
+        return turns
+    if turns and turns[0]["role"] == "system":
+        raise InputError("system: the messages already begin with a system message; drop one")
+    return [{"role": "system", "content": system}, *turns]

@@ -1,0 +1,230 @@
+"""The graph that ships, run by plain onnxruntime: logits of every position, and greedy decoding.
+
+The verifier measures with it, and it answers where onnxruntime-genai is not installed. Batch size
+is always 1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
+from edgepeft.runtime.bundle import GENAI_CONFIG, Bundle
+from edgepeft.runtime.files import read_json
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+CPU = "CPUExecutionProvider"
+Provider = str | tuple[str, dict[str, Any]]
+
+# onnxruntime's name of a tensor type to ONNX's number for it; numpy has no bfloat16.
+_FLOAT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
+_INT_TYPES: dict[str, npt.DTypeLike] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_BFLOAT16 = 16
+
+
+class GraphSession:
+    """One onnxruntime session over a decoder graph with a key-value cache among its inputs.
+
+    ``vocab_size`` is the width of the logits, ``provider`` the execution provider in use.
+    """
+
+    def __init__(
+        self,
+        source: Bundle | Path | str,
+        *,
+        threads: int | None = None,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        """Load ``source``, a bundle or an ONNX file of one.
+
+        ``providers`` is tried in order as onnxruntime does, by default the bundle's own (for a
+        file: the CPU). Raises MissingError when onnxruntime or the first provider is not there,
+        EdgepeftError when another than the first provider took the graph or it cannot be loaded,
+        InputError for a graph whose inputs are not those of a decoder.
+        """
+        self.model_file = source.model_file if isinstance(source, Bundle) else Path(source)
+        default = source.provider if isinstance(source, Bundle) else CPU
+        self._session = _load(self.model_file, threads, providers or [default])
+        self.provider: str = self._session.get_providers()[0]
+        self._inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
+        if "logits" not in outputs or "input_ids" not in self._inputs:
+            raise InputError(f"{self.model_file}: not a decoder graph (no input_ids or no logits)")
+        self.vocab_size = int(outputs["logits"].shape[-1])
+        self._past = [name for name in self._inputs if name.startswith("past_key_values.")]
+        self._present = [name.replace("past_key_values", "present", 1) for name in self._past]
+        self._refuse_unknown(outputs)
+        self._empty = self._empty_cache()
+
+    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Logits after each of ``ids`` (T of them), float32 of shape [T, vocabulary].
+
+        Raises InputError for no ids or ids outside the vocabulary, EdgepeftError when the graph
+        fails or was built to return the last position only.
+        """
+        (logits,) = self._run(ids, self._empty, 0, ["logits"])
+        array: npt.NDArray[np.float32] = _as_float32(logits)[0]
+        if len(array) != len(ids):
+            raise EdgepeftError(
+                f"{self.model_file}: returns logits of the last position only; export it without "
+                "prune_lm_head"
+            )
+        return array
+
+    def greedy(
+        self, prompt_ids: Sequence[int], max_new_tokens: int, stop_ids: Collection[int]
+    ) -> list[int]:
+        """The likeliest continuation, at most ``max_new_tokens`` ids, without the stop id.
+
+        The cache is passed from step to step, so a step costs one token. Raises as ``logits`` does.
+        """
+        answer: list[int] = []
+        cache: Sequence[ort.OrtValue] = self._empty
+        step: Sequence[int] = prompt_ids
+        past = 0
+        for _ in range(max_new_tokens):
+            logits, *cache = self._run(step, cache, past, ["logits", *self._present])
+            past += len(step)
+            token = int(_as_float32(logits)[0, -1].argmax())
+            if token in stop_ids:
+                break
+            answer.append(token)
+            step = [token]
+        return answer
+
+    def _run(
+        self, ids: Sequence[int], cache: Sequence[ort.OrtValue], past: int, wanted: list[str]
+    ) -> list[ort.OrtValue]:
+        """Feed ``ids`` after ``past`` cached tokens and return the ``wanted`` outputs."""
+        import onnxruntime as ort
+
+        if not ids or min(ids) < 0 or max(ids) >= self.vocab_size:
+            raise InputError(
+                f"{self.model_file}: takes one or more token ids from 0 to {self.vocab_size - 1}"
+            )
+        total = past + len(ids)
+        values = {
+            "input_ids": np.asarray(ids),
+            "attention_mask": np.ones(total),
+            "position_ids": np.arange(past, total),
+        }
+        feed = {
+            name: ort.OrtValue.ortvalue_from_numpy(values[name][None].astype(_INT_TYPES[node.type]))
+            for name, node in self._inputs.items()
+            if name in values
+        }
+        feed.update(zip(self._past, cache, strict=True))
+        try:
+            return list(self._session.run_with_ort_values(wanted, feed))
+        except Exception as error:  # onnxruntime's own exceptions share no base but this
+            raise EdgepeftError(
+                f"{self.model_file}: onnxruntime failed on {len(ids)} tokens ({one_line(error)})"
+            ) from error
+
+    def _refuse_unknown(self, outputs: Mapping[str, Any]) -> None:
+        known = {"input_ids", "attention_mask", "position_ids", *self._past}
+        strange = sorted(set(self._inputs) - known) + sorted(set(self._present) - set(outputs))
+        if strange:
+            raise InputError(
+                f"{self.model_file}: not a decoder graph edgepeft can feed ({', '.join(strange)})"
+            )
+
+    def _empty_cache(self) -> list[ort.OrtValue]:
+        """For each layer a cache of no tokens: [1, kv_heads, 0, head_dim] of the graph's type."""
+        import onnxruntime as ort
+
+        if not self._past:
+            return []
+        shape = self._inputs[self._past[0]].shape
+        heads, size = (dim if isinstance(dim, int) else 0 for dim in (shape[1], shape[3]))
+        if not (heads and size):
+            known_heads, known_size = _cache_shape(self.model_file)
+            heads, size = heads or known_heads, size or known_size
+        return [
+            ort.OrtValue.ortvalue_from_shape_and_type(
+                [1, heads, 0, size], _FLOAT_TYPES[self._inputs[name].type]
+            )
+            for name in self._past
+        ]
+
+
+def _load(
+    model_file: Path, threads: int | None, providers: Sequence[Provider]
+) -> ort.InferenceSession:
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise MissingError(
+            "needs onnxruntime: pip install 'edgepeft[cpu]' or 'edgepeft[cuda]'"
+        ) from error
+    if not model_file.is_file():
+        raise InputError(f"{model_file}: no such ONNX file")
+    first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if first not in ort.get_available_providers():
+        raise MissingError(
+            f"{model_file}: {first} is not in this onnxruntime "
+            f"(it has {', '.join(ort.get_available_providers())}); install the one that has it"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # A memory plan is kept for every sequence length met, which a verifier meets hundreds of.
+    options.enable_mem_pattern = False
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads: must be 1 or more, not {threads}")
+        options.intra_op_num_threads = threads
+    try:
+        session = ort.InferenceSession(
+            str(model_file), options, providers=list(providers), enable_fallback=0
+        )
+    except Exception as error:  # onnxruntime's own exceptions share no base but this
+        raise EdgepeftError(
+            f"{model_file}: onnxruntime cannot load it ({one_line(error)})"
+        ) from error
+    # onnxruntime puts the CPU in place of a provider that fails to start, and says nothing.
+    if session.get_providers()[0] != first:
+        raise EdgepeftError(
+            f"{model_file}: asked for {first}, onnxruntime gave {session.get_providers()[0]}; "
+            "check the device and its driver"
+        )
+    return session
+
+
+def _cache_shape(model_file: Path) -> tuple[int, int]:
+    """(kv heads, head size) from the configuration beside or above a graph that has them open."""
+    for folder in (model_file.parent, model_file.parent.parent):
+        if (folder / GENAI_CONFIG).is_file():
+            decoder = read_json(folder / GENAI_CONFIG).get("model", {}).get("decoder", {})
+            heads, size = decoder.get("num_key_value_heads"), decoder.get("head_size")
+        elif (folder / "config.json").is_file():
+            config = read_json(folder / "config.json")
+            queries = config.get("num_attention_heads") or 1
+            heads = config.get("num_key_value_heads") or queries
+            size = config.get("head_dim") or config.get("hidden_size", 0) // queries
+        else:
+            continue
+        if isinstance(heads, int) and isinstance(size, int) and heads > 0 and size > 0:
+            return heads, size
+    raise InputError(
+        f"{model_file}: its cache has no fixed shape and no {GENAI_CONFIG} or config.json says it"
+    )
+
+
+def _as_float32(value: ort.OrtValue) -> npt.NDArray[np.float32]:
+    """Copy a float32, float16 or bfloat16 tensor on the CPU into a float32 array."""
+    if value.element_type() != _BFLOAT16:
+        return np.asarray(value.numpy(), dtype=np.float32)
+    shape = value.shape()
+    count = int(np.prod(shape))
+    halves = np.ctypeslib.as_array((ctypes.c_uint16 * count).from_address(value.data_ptr()))
+    # A bfloat16 is the upper half of a float32.
+    wide: npt.NDArray[np.uint32] = halves.astype(np.uint32) << np.uint32(16)
+    return wide.view(np.float32).reshape(shape)

@@ -1,0 +1,78 @@
+"""What the trainer tells us, and what we tell it: progress events, whole checkpoints, a graceful stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback
+
+from edgepeft.events import Events
+from edgepeft.training.checkpoints import mark_complete
+
+
+class StopRequest:
+    """Set by SIGINT or SIGTERM: finish the step at hand, save a checkpoint, stop."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def listen(self) -> None:
+        """Take over the two signals; only the main thread may."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._note)
+            signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Turns the trainer's logs into progress events and marks its checkpoints."""
+
+    def __init__(self, events: Events, stop: StopRequest, tokens_per_step: float) -> None:
+        self._events = events
+        self._stop = stop
+        self._tokens_per_step = tokens_per_step
+        self._step_started = 0.0
+        self.step_seconds = 0.0
+        self.steps_run = 0
+        self.history: list[dict[str, float]] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock of one optimizer step."""
+        self._step_started = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the clock; if a stop was asked for, save and leave."""
+        self.step_seconds += time.monotonic() - self._step_started
+        self.steps_run += 1
+        if self._stop.requested:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Send what was logged, with the rate of optimizer steps so far."""
+        logs = logs or {}
+        metrics = {
+            key: float(logs[key])
+            for key in ("loss", "eval_loss", "learning_rate", "grad_norm")
+            if key in logs
+        }
+        if not metrics:
+            return
+        self.history.append({"step": state.global_step, **metrics})
+        if self.step_seconds:
+            rate = self._tokens_per_step * self.steps_run / self.step_seconds
+            metrics["tokens_per_second"] = round(rate, 1)
+        self._events.progress(state.global_step, state.max_steps, **metrics)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mark the checkpoint that was just written as whole."""
+        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -1,0 +1,51 @@
+"""Decoder language models, through onnxruntime-genai's model builder used as a library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgepeft.models import ModelInfo
+
+ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "Gemma2ForCausalLM",
+    "Gemma3ForCausalLM",
+    "Phi3ForCausalLM",
+    "SmolLM3ForCausalLM",
+    "GraniteForCausalLM",
+)
+"""Architectures whose exported graph the tests hold against the original model."""
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
+
+@dataclass(frozen=True)
+class DecoderExporter:
+    """Says which models this exporter takes; the work is in ``stage``."""
+
+    name: str = "decoder"
+    stage: str = "edgepeft_exporters.decoder.stage:run"
+
+    def refuses(self, model: ModelInfo) -> str | None:
+        """Why this model can't be exported, in one line, or None if it can."""
+        config = model.config
+        known = ", ".join(name.removesuffix("ForCausalLM") for name in ARCHITECTURES)
+        if any(key in config for key in ("vision_config", "audio_config", "vision_tower")):
+            return (
+                f"{model.architecture} also takes images or sound; only text models are supported"
+            )
+        if any(isinstance(config.get(key), int) and config[key] > 1 for key in _EXPERTS):
+            return f"{model.architecture} is a mixture of experts, which is not supported yet"
+        if model.architecture not in ARCHITECTURES:
+            return f"{model.architecture} is not supported; supported: {known}"
+        if config.get("quantization_config"):
+            return "its weights are already quantized; start from the full-precision checkpoint"
+        if model.intermediate_size == model.vocab_size:
+            return "its intermediate_size equals its vocab_size, which the graph builder confuses"
+        return None
+
+
+EXPORTER = DecoderExporter()

@@ -1,0 +1,264 @@
+"""Binding integer codes into a float graph.
+
+Every product with a quantized weight becomes a MatMulNBits over the codes the quantize stage made, and the
+embedding's lookup a GatherBlockQuantized; where head and embedding are tied both read the same bytes. Which rows
+of which weight stand behind an initializer is found by evaluating its expression over row numbers, so slices and
+concatenations of rows, which commute with rounding along K, bind without special cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from edgepeft.errors import EdgepeftError
+from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.stage import QuantizedWeights
+from edgepeft_exporters.decoder.deferred import Deferred
+from edgepeft_exporters.decoder.graph import DecoderGraph, lazy_tensor
+
+_DOMAIN = "com.microsoft"
+
+
+class _Rows:
+    """The rows of checkpoint weights that an initializer [N, K] consists of, in order."""
+
+    def __init__(self, names: list[str], which: torch.Tensor, rows: torch.Tensor) -> None:
+        self.names = names
+        self._which = which
+        self._rows = rows
+
+    def gather(self, fetch: Callable[[str], torch.Tensor]) -> torch.Tensor:
+        """Assemble a per-row tensor (codes, scales, ...) of the initializer from those of its weights."""
+        if len(self.names) == 1:
+            part = fetch(self.names[0])
+            whole = self._rows.numel() == part.shape[0]
+            return part if whole and _counts_up(self._rows) else part[self._rows]
+        parts = [fetch(name) for name in self.names]
+        made = parts[0].new_empty((self._rows.numel(), *parts[0].shape[1:]))
+        for index, part in enumerate(parts):
+            mine = self._which == index
+            made[mine] = part[self._rows[mine]]
+        return made
+
+
+def _counts_up(rows: torch.Tensor) -> bool:
+    return bool((rows == torch.arange(rows.numel())).all())
+
+
+def _rows_of(tensor: Deferred, quantized: QuantizedWeights) -> _Rows | None:
+    """Whose rows the columns of a MatMul weight [K, N] are; None where it isn't made of quantized rows alone."""
+    names: list[str] = []
+    unknown = False
+
+    def numbered(name: str, by_row: bool) -> torch.Tensor:
+        nonlocal unknown
+        entry = quantized.plan["weights"].get(name)
+        if entry is None:
+            unknown = True
+            raise KeyError(name)
+        rows, width = entry["shape"]
+        if name not in names:
+            names.append(name)
+        if by_row:
+            code = torch.arange(rows, dtype=torch.float64) + names.index(name) * 2.0**32
+            return code[:, None].expand(rows, width)
+        return torch.arange(width, dtype=torch.float64)[None, :].expand(rows, width)
+
+    try:
+        by_row = tensor.evaluate(lambda name: numbered(name, True))
+        by_column = tensor.evaluate(lambda name: numbered(name, False))
+    except KeyError:
+        if unknown:
+            return None
+        raise
+    # Views keep the stride 0 of the numbers they were expanded from, so whole rows show without a comparison.
+    same_down = by_row.stride(0) == 0 or bool((by_row == by_row[0]).all())
+    columns = torch.arange(by_column.shape[0], dtype=by_column.dtype)
+    in_order = by_column.stride(1) == 0 or bool((by_column == by_column[:, :1]).all())
+    if not (same_down and in_order and torch.equal(by_column[:, 0], columns)):
+        return None
+    codes = by_row[0].to(torch.int64)
+    return _Rows(names, codes >> 32, codes & 0xFFFFFFFF)
+
+
+def bind_codes(
+    graph: DecoderGraph, quantized: QuantizedWeights, io_dtype: ir.DataType, accuracy_level: int
+) -> dict[str, int]:
+    """Replace products and the embedding lookup by their quantized operators; counts of each by operator.
+
+    Raises EdgepeftError where a product that should be quantized can't be bound.
+    """
+    counts = {"MatMulNBits": 0, "GatherBlockQuantized": 0, "MatMul": 0}
+    binder = _Binder(graph, quantized, io_dtype, accuracy_level)
+    for node in list(graph.model.graph):
+        weight = _deferred_input(node, 1 if node.op_type == "MatMul" else 0, graph)
+        if weight is None:
+            continue
+        if node.op_type == "MatMul":
+            counts[binder.matmul(node, weight)] += 1
+    for node in list(graph.model.graph):
+        if node.op_type == "Gather" and _deferred_input(node, 0, graph) is not None:
+            counts["GatherBlockQuantized"] += binder.gather(node)
+    binder.drop_unused()
+    wanted = len(quantized.plan["weights"]) - len(binder.bound)
+    if wanted:
+        missing = sorted(set(quantized.plan["weights"]) - binder.bound)
+        raise EdgepeftError(
+            f"{missing[0]}: was quantized, but the graph does not use it as a product"
+        )
+    return counts
+
+
+def _deferred_input(node: ir.Node, index: int, graph: DecoderGraph) -> str | None:
+    if len(node.inputs) <= index or node.inputs[index] is None:
+        return None
+    name = node.inputs[index].name
+    return name if name in graph.deferred else None
+
+
+class _Binder:
+    """Rewrites nodes of one graph; remembers which weights have found their place."""
+
+    def __init__(
+        self,
+        graph: DecoderGraph,
+        quantized: QuantizedWeights,
+        io_dtype: ir.DataType,
+        accuracy_level: int,
+    ) -> None:
+        self._graph = graph.model.graph
+        self._deferred = graph.deferred
+        self._quantized = quantized
+        self._io_dtype = io_dtype
+        self._accuracy_level = accuracy_level
+        self._values: dict[tuple[str, str], ir.Value] = {}
+        self.bound: set[str] = set()
+
+    def matmul(self, node: ir.Node, weight: str) -> str:
+        """Turn one MatMul into a MatMulNBits if its weight was quantized; the operator it is afterwards."""
+        rows = _rows_of(self._deferred[weight], self._quantized)
+        if rows is None:
+            return "MatMul"
+        grid = self._shared_grid(rows.names)
+        width, count = self._deferred[weight].shape
+        parts = self._parts(weight, rows, grid, count, width)
+        attributes = {
+            "K": int(width),
+            "N": int(count),
+            "bits": grid.bits,
+            "block_size": grid.block_size,
+        }
+        if self._accuracy_level:
+            attributes["accuracy_level"] = self._accuracy_level
+        self._replace(node, "MatMulNBits", [node.inputs[0], *parts], attributes)
+        self.bound.update(rows.names)
+        return "MatMulNBits"
+
+    def gather(self, node: ir.Node) -> int:
+        """Turn the embedding's Gather into a GatherBlockQuantized if the embedding was quantized."""
+        name = self._quantized.plan["embedding"]
+        grid = self._quantized.grid(name)
+        if grid is None:
+            return 0
+        count, width = self._quantized.plan["weights"][name]["shape"]
+        rows = _Rows([name], torch.zeros(count, dtype=torch.int64), torch.arange(count))
+        codes, *others = self._parts(name, rows, grid, count, width, reuse=True)
+        padded = grid.blocks(width) * grid.block_size
+        flat = self._constant(f"{name}.flat_shape", [count, padded * grid.bits // 8])
+        data = self._node("Reshape", [codes, flat], {}, "", f"{node.name}/Reshape")
+        attributes = {
+            "bits": grid.bits,
+            "block_size": grid.block_size,
+            "gather_axis": 0,
+            "quantize_axis": 1,
+        }
+        inputs = [data, node.inputs[1], *others]
+        if padded != width:
+            gathered = self._node(
+                "GatherBlockQuantized", inputs, attributes, _DOMAIN, f"{node.name}/Padded"
+            )
+            ends = [self._constant(f"{name}.slice_{v}", [v]) for v in (0, width, -1)]
+            self._replace(node, "Slice", [gathered, *ends], {}, domain="")
+        else:
+            self._replace(node, "GatherBlockQuantized", inputs, attributes)
+        self.bound.add(name)
+        return 1
+
+    def drop_unused(self) -> None:
+        """Forget initializers that no node reads any more."""
+        for name, value in list(self._graph.initializers.items()):
+            if not value.uses() and not value.is_graph_output():
+                del self._graph.initializers[name]
+
+    def _shared_grid(self, names: list[str]) -> IntGrid:
+        grids = {self._quantized.grid(name) for name in names}
+        (grid,) = grids if len(grids) == 1 else (None,)
+        if grid is None:
+            raise EdgepeftError(f"{names[0]} and {names[1]} share a product but not a grid")
+        return grid
+
+    def _parts(
+        self, label: str, rows: _Rows, grid: IntGrid, count: int, width: int, reuse: bool = False
+    ) -> list[ir.Value]:
+        """Initializers for codes, scales and zero points; those of one checkpoint weight exist once."""
+        label = rows.names[0] if reuse or len(rows.names) == 1 else label
+        made = []
+        for part, shape in grid.shapes(count, width).items():
+            key = (label, part)
+            if key not in self._values:
+                dtype = self._io_dtype if part == "scales" else ir.DataType.UINT8
+                self._values[key] = self._initializer(
+                    f"{label}.{part}", lambda part=part: self._assemble(rows, part), shape, dtype
+                )
+            made.append(self._values[key])
+        return made
+
+    def _assemble(self, rows: _Rows, part: str) -> torch.Tensor:
+        return rows.gather(lambda name: self._quantized.parts(name)[part])
+
+    def _initializer(
+        self, name: str, compute: Any, shape: tuple[int, ...], dtype: ir.DataType
+    ) -> ir.Value:
+        value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+        value.const_value = lazy_tensor(name, compute, shape, dtype)
+        self._graph.register_initializer(value)
+        return value
+
+    def _constant(self, name: str, numbers: list[int]) -> ir.Value:
+        value = ir.Value(
+            name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([len(numbers)])
+        )
+        value.const_value = ir.tensor(numbers, dtype=ir.DataType.INT64, name=name)
+        self._graph.register_initializer(value)
+        return value
+
+    def _node(
+        self, op: str, inputs: list[Any], attributes: dict[str, Any], domain: str, name: str
+    ) -> ir.Value:
+        node = ir.node(op, inputs, attributes, domain=domain, name=name, num_outputs=1)
+        node.outputs[0].name = f"{name}/output_0"
+        self._graph.append(node)
+        return node.outputs[0]
+
+    def _replace(
+        self,
+        node: ir.Node,
+        op: str,
+        inputs: list[Any],
+        attributes: dict[str, Any],
+        domain: str = _DOMAIN,
+    ) -> None:
+        """Put a new node in the place of ``node``; its output keeps the old one's name, type and shape."""
+        old = node.outputs[0]
+        new = ir.node(op, inputs, attributes, domain=domain, name=node.name, num_outputs=1)
+        made = new.outputs[0]
+        made.type, made.shape = old.type, old.shape
+        name = old.name
+        self._graph.insert_before(node, new)
+        ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
+        self._graph.remove(node, safe=True)
+        old.name, made.name = None, name

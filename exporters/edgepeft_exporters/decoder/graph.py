@@ -1,0 +1,189 @@
+"""The graph of a decoder, built by onnxruntime-genai's model builder over a skeleton without weights.
+
+The builder is called as a library in the export stage's own process, because importing it adds its folder to
+``sys.path`` under general names and it prints to standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnx_ir.tensor_adapters import TorchTensor, from_torch_dtype, to_torch_dtype
+
+from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.checkpoints.source import TensorSource
+from edgepeft.errors import EdgepeftError
+from edgepeft.targets import TargetProfile
+from edgepeft_exporters.decoder.deferred import Deferred, defer_parameters
+
+
+@dataclass
+class DecoderGraph:
+    """A graph whose weights are still expressions.
+
+    ``deferred`` maps an initializer's name to the expression over checkpoint names that yields it;
+    ``head_size`` is the size of one attention head.
+    """
+
+    model: ir.Model
+    head_size: int
+    deferred: dict[str, Deferred] = field(default_factory=dict)
+
+
+def build_graph(
+    folder: Path, weights: TensorSource, target: TargetProfile, out: Path, *, share_embedding: bool
+) -> DecoderGraph:
+    """Build the float graph for a checkpoint folder and write ``genai_config.json`` into ``out``.
+
+    ``share_embedding`` lets a tied model's float graph read the embedding out of the head's weight.
+    """
+    from onnxruntime_genai.models import builder
+
+    skeleton = build_skeleton(folder)
+    share_embedding = share_embedding and bool(skeleton.config.tie_word_embeddings)
+    skeleton = defer_parameters(skeleton, weights.load)
+    captured: list[DecoderGraph] = []
+    options = [
+        f"filename={target.file_stem}.onnx",
+        "fuse_qkv=false",
+        "prune_lm_head=false",
+        # A ring buffer for sliding layers needs a runtime that sizes it; plain onnxruntime does not.
+        "windowed_kv_cache=false",
+        f"shared_embeddings={'true' if share_embedding else 'false'}",
+        "hf_remote=false",
+        "hf_token=false",
+    ]
+    with _as_library(skeleton, captured):
+        arguments = (
+            None,
+            str(folder),
+            str(out),
+            target.io_dtype,
+            target.builder_provider,
+            str(out),
+        )
+        prepared = builder.parse_extra_options(*arguments, options)
+        builder.create_model(*arguments, **prepared)
+    return captured[0]
+
+
+@contextlib.contextmanager
+def _as_library(skeleton: Any, captured: list[DecoderGraph]) -> Iterator[None]:
+    """Give the builder our model, keep it from saving, and note which initializers are deferred."""
+    from builders.base import Model
+
+    deferred: dict[str, Deferred] = {}
+    original_initializer = Model.make_initializer
+
+    def make_initializer(
+        self: Any, tensor: Any, /, name: str, *, to: ir.DataType | None = None, raw: bool = False
+    ) -> None:
+        if not isinstance(tensor, Deferred):
+            original_initializer(self, tensor, name, to=to, raw=raw)
+            return
+        dtype = to if to is not None else from_torch_dtype(tensor.dtype)
+        deferred[name] = tensor
+        value = self.make_value(name, dtype, ir.Shape(tuple(tensor.shape)))
+        value.const_value = lazy_tensor(name, tensor.evaluate, tuple(tensor.shape), dtype)
+        self.model.graph.register_initializer(value)
+
+    def save_model(self: Any, out_dir: str) -> None:
+        captured.append(DecoderGraph(self.model, self.head_size, deferred))
+
+    original_config_init = Model.make_config_init
+
+    def make_config_init(self: Any, config: Any) -> None:
+        flatten_rope(config)
+        original_config_init(self, config)
+
+    replaced = {
+        "make_config_init": make_config_init,
+        "load_weights": lambda self, input_path: skeleton,
+        "make_initializer": make_initializer,
+        "save_model": save_model,
+        "save_processing": lambda self, name, kwargs, out_dir: None,
+    }
+    originals = {name: getattr(Model, name) for name in replaced}
+    for name, function in replaced.items():
+        setattr(Model, name, function)
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(Model, name, function)
+
+
+def flatten_rope(config: Any) -> None:
+    """Turn transformers 5's rotary settings per layer type into the flat ones that the builder reads.
+
+    Raises EdgepeftError for scaled frequencies there, which the builder would apply to every layer alike.
+    """
+    parameters = getattr(config, "rope_parameters", None)
+    if not isinstance(parameters, dict) or "full_attention" not in parameters:
+        return
+    full, local = parameters["full_attention"], parameters.get("sliding_attention", {})
+    if full.get("rope_type", "default") != "default":
+        raise EdgepeftError(
+            f"{config.architectures[0]}: {full['rope_type']} rotary scaling on some layers only is not "
+            "supported by the graph builder"
+        )
+    config.rope_parameters = dict(full)
+    config.rope_theta = full["rope_theta"]
+    config.rope_local_base_freq = local.get("rope_theta", full["rope_theta"])
+
+
+def lazy_tensor(
+    name: str, compute: Any, shape: tuple[int, ...], dtype: ir.DataType
+) -> ir.LazyTensor:
+    """An initializer whose value ``compute()`` yields as a torch tensor when it is written, and not before."""
+    torch_dtype = to_torch_dtype(dtype)
+
+    def materialize() -> TorchTensor:
+        value: torch.Tensor = compute()
+        return TorchTensor(value.to(torch_dtype).contiguous(), name=name)
+
+    return ir.LazyTensor(materialize, dtype=dtype, shape=ir.Shape(shape), name=name)
+
+
+def fix_head_size(graph: DecoderGraph) -> None:
+    """State the cache's last dimension as a number: some runtimes read an unknown symbol as 0."""
+    for value in (*graph.model.graph.inputs, *graph.model.graph.outputs):
+        name = value.name or ""
+        if value.shape is not None and name.startswith(("past_key_values.", "present.")):
+            value.shape = ir.Shape([*value.shape[:3], graph.head_size])
+
+
+def save_graph(graph: DecoderGraph, folder: Path, stem: str, progress: Any) -> None:
+    """Write ``<stem>.onnx`` and its external data, one tensor in memory at a time."""
+    model = graph.model
+    model.graph.sort()
+    written = 0
+
+    def callback(tensor: Any, info: Any) -> None:
+        nonlocal written
+        written += 1
+        progress(written, info.total)
+
+    ir.save(
+        model,
+        folder / f"{stem}.onnx",
+        external_data=f"{stem}.onnx_data",
+        size_threshold_bytes=1024,
+        callback=callback,
+    )
+
+
+def point_genai_config(folder: Path, filename: str) -> dict[str, Any]:
+    """Make ``genai_config.json`` name the graph where the bundle keeps it; returns the configuration."""
+    path = folder / "genai_config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config["model"]["decoder"]["filename"] = filename
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return config

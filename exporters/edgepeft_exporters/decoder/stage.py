@@ -1,0 +1,69 @@
+"""The export stage for decoders: graph, codes, tokenizer and settings become one bundle folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.data.prompt import Prompter
+from edgepeft.errors import InputError
+from edgepeft.merging.stage import open_weights
+from edgepeft.quantization.stage import QuantizedWeights
+from edgepeft.stage import Job
+from edgepeft.targets import TargetProfile
+from edgepeft_exporters.decoder.bind import bind_codes
+from edgepeft_exporters.decoder.graph import (
+    build_graph,
+    fix_head_size,
+    point_genai_config,
+    save_graph,
+)
+from edgepeft_exporters.decoder.layout import write_side_files
+
+_IO_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``template``. Inputs: ``base``,
+    the weights as ``open_weights``, and ``quantize`` for integer targets.
+
+    Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
+    """
+    settings = dict(job.settings["target"])
+    target = TargetProfile(**{**settings, "block_sizes": tuple(settings["block_sizes"])})
+    quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.bits else None
+    if target.bits and quantized is None:
+        raise InputError(f"{target.name}: needs quantized weights")
+    weights = open_weights(job)
+    head_is_float = quantized is None or quantized.grid(quantized.plan["head"]) is None
+    accuracy_level = int(job.settings["accuracy_level"])
+
+    graphs = job.out / "onnx"
+    graphs.mkdir()
+    folder = checkpoint_folder(job.inputs["base"])
+    graph = build_graph(folder, weights, target, job.out, share_embedding=head_is_float)
+    counts: dict[str, int] = {}
+    if quantized is not None:
+        counts = bind_codes(graph, quantized, _IO_DTYPES[target.io_dtype], accuracy_level)
+    fix_head_size(graph)
+    save_graph(graph, graphs, target.file_stem, job.events.progress)
+
+    model_file = f"onnx/{target.file_stem}.onnx"
+    genai = point_genai_config(job.out, model_file)
+    prompter = Prompter.from_folder(job.inputs["base"], job.settings["template"])
+    write_side_files(job.inputs["base"], job.out, prompter, target)
+    return {
+        "target": target.name,
+        "model_file": model_file,
+        "prompt": prompter.describe(),
+        "provider": target.provider,
+        "verify_provider": target.verify_provider,
+        "base": job.settings["base_name"],
+        "context_length": int(genai["model"]["context_length"]),
+        "accuracy_level": accuracy_level if target.bits else None,
+        "operators": counts,
+        "exporter": Path(__file__).parent.name,
+    }

@@ -1,0 +1,126 @@
+"""What is said about data before training, and what stops it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgepeft.data.checks import BUCKETS, check_data
+from edgepeft.data.prompt import Prompter
+from edgepeft.data.rows import Row
+from edgepeft.errors import InputError
+from tests.tiny import CHATML, EOS, write_tiny_tokenizer
+
+
+@pytest.fixture
+def prompter(tmp_path: Path) -> Prompter:
+    return Prompter.from_folder(write_tiny_tokenizer(tmp_path / "tok"))
+
+
+def row(prompt: str, completion: str, where: str = "train.jsonl line 1") -> Row:
+    turns = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+    return Row(turns, None, where)
+
+
+def rows(count: int, file: str = "train.jsonl", first: int = 0) -> list[Row]:
+    return [row(f"Question {first + i}", "a", f"{file} line {i + 1}") for i in range(count)]
+
+
+def test_good_data_has_no_warnings(prompter: Prompter) -> None:
+    report = check_data(rows(500), rows(20, "test.jsonl", 500), prompter, max_length=64)
+    assert report.warnings == ()
+    assert (report.train_rows, report.test_rows) == (500, 20)
+    assert (report.truncated, report.duplicates, report.overlap) == (0, 0, 0)
+    assert json.loads(json.dumps(report.as_dict()))["test_rows"] == 20
+
+
+def test_lengths_are_those_of_the_prompt_function(prompter: Prompter) -> None:
+    train = [row("word " * n, "a") for n in (1, 5, 40)]
+    expected = [len(prompter.row(item).ids) for item in train]
+    lengths = check_data(train, rows(1), prompter, max_length=4096).train_lengths
+    assert lengths is not None
+    assert (lengths.longest, lengths.median) == (max(expected), sorted(expected)[1])
+    assert len(lengths.edges) == len(lengths.counts) + 1 == BUCKETS + 1
+    for low, high, count in zip(lengths.edges, lengths.edges[1:], lengths.counts, strict=False):
+        assert count == sum(low < length <= high for length in expected)
+    assert sum(lengths.counts) == 3
+
+
+def test_truncation(prompter: Prompter) -> None:
+    short, cut = row("Hi", "a"), row("word " * 60, "a", "train.jsonl line 9")
+    prompt, completion = prompter.split(cut)
+    limit = len(prompt) + len(completion)
+    report = check_data([short, cut], rows(1), prompter, max_length=limit)
+    assert report.truncated == 0
+    report = check_data([short, cut], rows(1), prompter, max_length=limit - 1)
+    assert (report.truncated, report.truncated_share, report.completion_cut) == (1, 0.5, 0)
+    assert any("1 of 2 training rows are longer" in text for text in report.warnings)
+    report = check_data([short, cut], rows(1), prompter, max_length=len(prompt))
+    assert report.completion_cut == 1
+    assert any("whole completion" in t and "line 9" in t for t in report.warnings)
+
+
+def test_a_very_long_row_is_named(prompter: Prompter) -> None:
+    long = row("word " * 300, "a", "train.jsonl line 7")
+    report = check_data([*rows(3), long], rows(1), prompter, max_length=20)
+    assert any(text.startswith("train.jsonl line 7 has") for text in report.warnings)
+
+
+def test_few_rows_say_what_to_do(prompter: Prompter) -> None:
+    few = check_data(rows(499), rows(1, first=999), prompter, max_length=64)
+    (warning,) = few.warnings
+    assert "499" in warning
+    assert "augment" in warning
+    # An adapter that exists needs no training rows, and none of the advice.
+    assert check_data([], rows(1), prompter, max_length=64).warnings == ()
+
+
+def test_overlap_ignores_case_and_spacing(prompter: Prompter) -> None:
+    train = rows(3)
+    test = [
+        row("  question\n 1 ", "b", "test.jsonl line 4"),
+        row("Other", "a", "test.jsonl line 5"),
+    ]
+    report = check_data(train, test, prompter, max_length=64)
+    assert report.overlap == 1
+    assert report.overlap_example == "test.jsonl line 4 and train.jsonl line 2"
+    assert any("1 of 2 test prompts" in text for text in report.warnings)
+
+
+def test_duplicates_need_the_same_answer(prompter: Prompter) -> None:
+    train = [row("A", "x"), row("a ", "X"), row("A", "y"), row("A", "x")]
+    assert check_data(train, rows(1), prompter, max_length=64).duplicates == 2
+
+
+def test_text_rows_overlap_by_their_text(prompter: Prompter) -> None:
+    train, test = Row(None, "Once upon a time", "a line 1"), Row(None, "once  upon a time", "b 1")
+    report = check_data([train], [test], prompter, max_length=64)
+    assert (report.overlap, report.duplicates) == (1, 0)
+
+
+def test_no_test_rows(prompter: Prompter) -> None:
+    with pytest.raises(InputError, match=r"data\.test: no test rows"):
+        check_data(rows(3), [], prompter, max_length=64)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_empty_completion_is_named(prompter: Prompter, split: str) -> None:
+    empty = row("Hi", " \n", f"{split}.jsonl line 12")
+    train, test = (rows(2), [empty]) if split == "test" else ([*rows(2), empty], rows(2))
+    with pytest.raises(InputError, match=rf"{split}\.jsonl line 12: the completion is empty"):
+        check_data(train, test, prompter, max_length=64)
+
+
+def test_end_token_inside_a_completion(prompter: Prompter) -> None:
+    ended = row("Hi", f"yes{EOS}", "train.jsonl line 2")
+    report = check_data([*rows(1), ended], rows(1, first=5), prompter, max_length=64)
+    assert any("end token" in text and "line 2" in text for text in report.warnings)
+
+
+def test_a_template_that_writes_the_date(tmp_path: Path) -> None:
+    template = "{{ strftime_now('%d %b') }}" + CHATML
+    dated = Prompter.from_folder(write_tiny_tokenizer(tmp_path / "tok", template=template))
+    report = check_data(rows(500), rows(1, first=999), dated, max_length=64)
+    assert any("today's date" in text for text in report.warnings)

@@ -1,0 +1,135 @@
+"""Bundles made by hand: small ones to be refused, and a tiny real one to be run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.tiny import write_tiny_model
+
+MODEL = "onnx/model_q4.onnx"
+DATA = "onnx/model_q4.onnx_data"
+
+_BUILD = """
+import sys
+from onnxruntime_genai.models import builder
+source, out, cache = sys.argv[1:]
+options = builder.parse_extra_options("", source, out, "int4", "cpu", cache, ["int4_block_size=32"])
+builder.create_model("", source, out, "int4", "cpu", cache, **options)
+"""
+
+
+def write_graph(path: Path, location: str | None = None) -> None:
+    """A graph that adds a constant [4, 4]; its data lies in ``location`` or beside it, listed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weight = numpy_helper.from_array(np.arange(16, dtype=np.float32).reshape(4, 4), "weight")
+    path.with_name(path.name + "_data").write_bytes(weight.raw_data)
+    onnx.save(model_of([external(weight, location or path.name + "_data")]), path)
+
+
+def external(tensor: TensorProto, location: str) -> TensorProto:
+    """``tensor`` with its data declared to lie in the file ``location``."""
+    moved = TensorProto()
+    moved.CopyFrom(tensor)
+    moved.ClearField("raw_data")
+    moved.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "64")):
+        entry = moved.external_data.add()
+        entry.key, entry.value = key, value
+    return moved
+
+
+def model_of(initializers: list[TensorProto], nodes: list[onnx.NodeProto] | None = None) -> Any:
+    """A model around ``initializers``, or around ``nodes`` alone."""
+    shape = [4, 4]
+    graph = helper.make_graph(
+        nodes or [helper.make_node("Add", ["x", initializers[0].name], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        initializers,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def write_manifest(folder: Path, *, context_length: int = 64, **changes: Any) -> None:
+    """Write edgepeft.json for what lies in ``folder``; ``changes`` replace its top-level keys."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    manifest = {
+        "format": 1,
+        "kind": "bundle",
+        "edgepeft": "0.1.0",
+        "outputs": {
+            path.relative_to(folder).as_posix(): {
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "bytes": path.stat().st_size,
+            }
+            for path in files
+            if path.name != "edgepeft.json"
+        },
+        "result": {
+            "target": "cpu-int4",
+            "model_file": MODEL,
+            "prompt": {"mode": "chat"},
+            "provider": "CPUExecutionProvider",
+            "base": "tiny",
+            "context_length": context_length,
+        },
+        **changes,
+    }
+    (folder / "edgepeft.json").write_text(json.dumps(manifest))
+
+
+def edit_json(path: Path, key: str, value: Any) -> None:
+    """Set the dotted ``key`` of a JSON file, or remove it when ``value`` is ``...``."""
+    tree = json.loads(path.read_text())
+    *parents, last = key.split(".")
+    at = tree
+    for part in parents:
+        at = at.setdefault(part, {})
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    path.write_text(json.dumps(tree))
+
+
+def write_small_bundle(folder: Path) -> Path:
+    """A bundle that opens though its graph is no language model; returns ``folder``."""
+    write_graph(folder / MODEL)
+    config = {"model": {"context_length": 64, "vocab_size": 8, "decoder": {"filename": MODEL}}}
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    write_manifest(folder)
+    return folder
+
+
+def write_tiny_bundle(folder: Path, scratch: Path) -> Path:
+    """A real int4 bundle of a tiny llama, laid out as edgepeft lays bundles out; takes seconds."""
+    source = write_tiny_model(scratch / "llama", "llama")
+    built = scratch / "built"
+    # Its import changes sys.path and prints, so the builder gets a process of its own.
+    subprocess.run(
+        [sys.executable, "-c", _BUILD, str(source), str(built), str(scratch / "cache")],
+        check=True,
+        capture_output=True,
+    )
+    (folder / "onnx").mkdir(parents=True)
+    # The graph names its data file, so only the graph is renamed.
+    shutil.copy(built / "model.onnx", folder / MODEL)
+    shutil.copy(built / "model.onnx.data", folder / "onnx" / "model.onnx.data")
+    for path in source.iterdir():
+        if path.suffix != ".safetensors":
+            shutil.copy(path, folder / path.name)
+    shutil.copy(built / "genai_config.json", folder / "genai_config.json")
+    edit_json(folder / "genai_config.json", "model.decoder.filename", MODEL)
+    write_manifest(folder, context_length=512)
+    return folder
