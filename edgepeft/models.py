@@ -98,11 +98,9 @@ def find_model(name: str, folder: Path) -> Path:
     if path.is_dir() or path.is_file():
         return path
     known = KNOWN_MODELS.get(name.lower())
-    if known is not None:
-        spec = importlib.util.find_spec(known.package)
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            if (Path(place) / known.file).is_file():
-                return Path(place) / known.file
+    packaged = packaged_file(known) if known is not None else None
+    if packaged is not None:
+        return packaged
     hub_id = known.hub_id if known else name
     if known is None and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         names = ", ".join(KNOWN_MODELS)
@@ -117,6 +115,15 @@ def find_model(name: str, folder: Path) -> Path:
     raise InputError(
         f"model: {name}: no such folder, and the model hub has no such model or can't be reached"
     )
+
+
+def packaged_file(known: KnownModel) -> Path | None:
+    """Where an installed package carries a known model; the package itself is never imported."""
+    spec = importlib.util.find_spec(known.package)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / known.file).is_file():
+            return Path(place) / known.file
+    return None
 
 
 def _from_hub(hub_id: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ class Job:
     out: Path
     scratch: Path
     events: Events
+
+    def template(self, chosen: str) -> str:
+        """The prompt template to use: a mode by name, or the file that the plan found for ``chosen``."""
+        return str(self.inputs["template"]) if "template" in self.inputs else chosen
 
 
 StageFunction = Callable[[Job], dict[str, Any]]
@@ -47,5 +51,3 @@ class Stage:
     key: str
     final: Path
     scratch: Path
-    label: str = ""
-    weight: Mapping[str, float] = field(default_factory=dict)

@@ -54,6 +54,10 @@ def _stage_gguf(model: Path, out: Path) -> None:
         )
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         raise InputError(f"{model}: transformers can't read this GGUF: {one_line(error)}") from None
+    # The weights are plain float32 now; the mark of the file they came from forbids saving them.
+    loaded.hf_quantizer = None
+    if hasattr(loaded.config, "quantization_config"):
+        del loaded.config.quantization_config
     loaded.save_pretrained(out)
 
 

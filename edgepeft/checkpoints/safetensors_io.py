@@ -7,9 +7,10 @@ at once; ours drains a source, so the header is written first from the specs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,16 @@ SINGLE = "model.safetensors"
 
 
 class SafetensorsSource:
-    """The tensors of one or several safetensors files, memory-mapped and read on demand."""
+    """The tensors of one or several safetensors files, each read on demand."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         """``files`` maps each tensor's name to the file that holds it. Raises InputError."""
         self._files = dict(files)
-        self._handles: dict[Path, Any] = {}
         self._specs: dict[str, TensorSpec] = {}
-        for name, path in self._files.items():
-            part = self._open(path).get_slice(name)
-            dtype = part.get_dtype()
-            if dtype not in _DTYPES:
-                raise InputError(f"{path}: {name} has dtype {dtype}, which edgepeft does not read")
-            self._specs[name] = TensorSpec(tuple(part.get_shape()), _DTYPES[dtype])
+        for path in dict.fromkeys(self._files.values()):
+            with _opened(path) as handle:
+                for name in (name for name, file in self._files.items() if file == path):
+                    self._specs[name] = _spec(handle, name, path)
 
     @classmethod
     def from_folder(cls, folder: Path) -> SafetensorsSource:
@@ -75,11 +73,9 @@ class SafetensorsSource:
     @classmethod
     def from_file(cls, path: Path) -> SafetensorsSource:
         """Open one safetensors file. Raises InputError."""
-        try:
-            with safe_open(path, framework="pt") as handle:
-                return cls(dict.fromkeys(handle.keys(), path))
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+        with _opened(path) as handle:
+            names = list(handle.keys())
+        return cls(dict.fromkeys(names, path))
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
@@ -87,17 +83,28 @@ class SafetensorsSource:
         return self._specs
 
     def load(self, name: str) -> torch.Tensor:
-        """Read one tensor. Raises KeyError."""
-        tensor: torch.Tensor = self._open(self._files[name]).get_tensor(name)
+        """Read one tensor into memory of its own. Raises KeyError."""
+        # Pages of a mapping stay resident for as long as it is open, so none is kept between tensors.
+        with _opened(self._files[name]) as handle:
+            tensor: torch.Tensor = handle.get_tensor(name).clone()
         return tensor
 
-    def _open(self, path: Path) -> Any:
-        if path not in self._handles:
-            try:
-                self._handles[path] = safe_open(path, framework="pt").__enter__()
-            except (SafetensorError, OSError) as error:
-                raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-        return self._handles[path]
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as handle:
+            yield handle
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _spec(handle: Any, name: str, path: Path) -> TensorSpec:
+    part = handle.get_slice(name)
+    dtype = part.get_dtype()
+    if dtype not in _DTYPES:
+        raise InputError(f"{path}: {name} has dtype {dtype}, which edgepeft does not read")
+    return TensorSpec(tuple(part.get_shape()), _DTYPES[dtype])
 
 
 def write_checkpoint(

@@ -71,8 +71,10 @@ def command(
 ) -> None:
     """Ask a bundle one prompt, a file of prompts, or chat with it.
 
-    Answers go to stdout as they come, everything else to stderr. Raises InputError, MissingError
-    and EdgepeftError as the runtime does, InterruptedRun when Ctrl-C ends an answer for good.
+    Answers go to stdout as they come, everything else to stderr.
+    \f
+    Raises InputError, MissingError and EdgepeftError as the runtime does, InterruptedRun when
+    Ctrl-C ends an answer for good.
     """
     from edgepeft.errors import InputError, InterruptedRun
     from edgepeft.runtime import Bundle, Runtime

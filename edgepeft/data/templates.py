@@ -152,8 +152,7 @@ class ChatTemplate:
             for piece in self._template.generate(
                 {
                     **variables,
-                    # Fresh copies: a template must not be able to change the rows.
-                    "messages": [dict(message) for message in messages],
+                    "messages": list(messages),  # a list, not a tuple: templates add to it
                     "tools": None,
                     "documents": None,
                     "add_generation_prompt": generation_prompt,

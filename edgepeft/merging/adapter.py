@@ -6,7 +6,6 @@ passes. Here every tensor must be one that the adapter's own configuration calls
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,7 @@ import torch
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
 
 
 @dataclass(frozen=True)
@@ -40,44 +37,6 @@ def open_adapter(folder: Path) -> Adapter:
         if not torch.isfinite(tensor).all():
             raise InputError(f"{weights}: {name} holds NaN or infinite values")
     return Adapter(folder, config, tensors)
-
-
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Read ``adapter_config.json`` and check what can be checked without torch's help. Raises InputError."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such adapter folder")
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: not a PEFT adapter folder (no {CONFIG})") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(config, dict) or "peft_type" not in config:
-        raise InputError(f"{path}: has no peft_type")
-    if not (folder / WEIGHTS).is_file():
-        if (folder / "adapter_model.bin").exists():
-            raise InputError(
-                f"{folder}: holds only pickle weights (adapter_model.bin), which can run code; save the "
-                f"adapter as {WEIGHTS}"
-            )
-        raise InputError(f"{folder}: has no {WEIGHTS}")
-    if config.get("modules_to_save"):
-        raise InputError(
-            f"{path}: modules_to_save is not supported yet; merge such an adapter with PEFT first"
-        )
-    if config.get("bias", "none") != "none":
-        raise InputError(
-            f"{path}: bias: {config['bias']} is not supported yet; train with bias: none"
-        )
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if rank is not None and (not isinstance(rank, int) or rank < 1):
-        raise InputError(
-            f"{path}: r: {rank} is not a rank; it must be a whole number of at least 1"
-        )
-    if alpha is not None and not (isinstance(alpha, (int, float)) and 0 < abs(alpha) < 1e6):
-        raise InputError(f"{path}: lora_alpha: {alpha} is not a usable scale")
-    return config
 
 
 def attach(model: Any, adapter: Adapter) -> Any:

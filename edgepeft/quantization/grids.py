@@ -2,8 +2,8 @@
 
 A weight [N, K] is cut along K into blocks of ``block_size`` weights that share a scale and, on an asymmetric
 grid, a zero point: ``weight = (code - zero_point) * scale``. The packing is that of MatMulNBits (and of
-GatherBlockQuantized, which reads the same bytes): codes [N, blocks, block_size*bits/8] with the earlier weight in the low bits, zero
-points [N, ceil(blocks*bits/8)] packed alike; without them the zero point is ``2**(bits-1)``
+GatherBlockQuantized, which reads the same bytes): codes [N, blocks, block_size*bits/8] with the earlier weight in
+the low bits, zero points [N, ceil(blocks*bits/8)] packed alike; without them the zero point is ``2**(bits-1)``
 (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits).
 """
 

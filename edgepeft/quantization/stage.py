@@ -31,6 +31,7 @@ from edgepeft.stage import Job
 
 PLAN = "quantization.json"
 CODES = "codes.safetensors"
+_ELEMENTS_AT_ONCE = 1 << 22
 _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": torch.uint8}
 
 
@@ -105,7 +106,13 @@ def round_weight(
     """Round one weight and pack it. Raises EdgepeftError naming a weight that is not finite."""
     if not torch.isfinite(weight).all():
         raise EdgepeftError(f"{name}: holds NaN or infinite values; the checkpoint is damaged")
-    return algorithm(weight.to(torch.float32), grid).packed()
+    # Rows are independent of each other, so a few at a time bound the memory of the algorithm's temporaries.
+    step = max(1, _ELEMENTS_AT_ONCE // weight.shape[1])
+    chunks = [
+        algorithm(weight[start : start + step].to(torch.float32), grid).packed()
+        for start in range(0, weight.shape[0], step)
+    ]
+    return {part: torch.cat([chunk[part] for chunk in chunks]) for part in chunks[0]}
 
 
 def describe(grids: Mapping[str, IntGrid], names: list[str]) -> str:

@@ -43,6 +43,12 @@ class Progress:
     last: float = 0.0
     steps: int = 0
 
+    def reached(self, steps: int, now: float) -> None:
+        """The token number ``steps`` came at ``now``."""
+        if not self.steps:
+            self.first = now
+        self.steps, self.last = steps, now
+
 
 class Stream(Iterator[str]):
     """The pieces of an answer as they come; made by ``Runtime.stream``."""

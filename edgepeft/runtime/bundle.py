@@ -36,8 +36,9 @@ class Bundle:
 
     ``path`` and ``model_file`` (the ONNX graph) are absolute, ``provider`` is onnxruntime's name of
     the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
-    ``context_length`` is in tokens, prompt and answer together. ``gates`` is None when the bundle
-    was never verified, empty when every fidelity gate passed, else one line for each that failed.
+    ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids
+    the graph knows. ``gates`` is None when the bundle was never verified, empty when every fidelity
+    gate passed, else one line for each that failed.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Bundle:
     prompt_mode: str
     base: str
     context_length: int
+    vocab_size: int
     gates: tuple[str, ...] | None
 
     @classmethod
@@ -95,6 +97,7 @@ class Bundle:
                 _get(manifest, "result.context_length", int, where),
                 _get(config, "model.context_length", int, root / GENAI_CONFIG),
             ),
+            vocab_size=_get(config, "model.vocab_size", int, root / GENAI_CONFIG),
             gates=_gates(manifest, where),
         )
 

@@ -41,15 +41,18 @@ class Caches:
         self._context_length = context_length
         self._kept: Cached | None = None
 
-    def take(self, ids: Sequence[int], room: int, options: SearchOptions) -> Cached:
+    def take(
+        self, ids: Sequence[int], room: int, options: SearchOptions, *, resume: bool
+    ) -> Cached:
         """A generator that has read ``ids`` and has room for ``room`` tokens more.
 
-        It goes on from the cache given back last where ``ids`` begin with the prompt that one read
-        and ``options`` are the same; with a seed it never does, as the seed was used up there.
+        With ``resume`` it goes on from the cache given back last, where ``ids`` begin with the
+        prompt that one read and ``options`` are the same and hold no seed, which is used up there.
         """
         kept, self._kept = self._kept, None
         capacity = need = len(ids) + room
-        if kept is not None and kept.options == options and "random_seed" not in options:
+        may_resume = resume and "random_seed" not in options
+        if kept is not None and may_resume and kept.options == options:
             old = kept.generator.get_sequence(0)
             same = _common_prefix(old, ids)
             if same >= kept.prompt_length:

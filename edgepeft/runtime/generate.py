@@ -21,12 +21,16 @@ from edgepeft.runtime.stopping import StopStrings
 
 __all__ = ["Completion", "Runtime", "Stream"]
 
+# A step of a small model throws everything out of the processor's caches, so that spelling out one
+# token costs as much as spelling out several: text is put together this often, not oftener.
+_PIECE_SECONDS = 0.03
+
 
 class Runtime:
     """A loaded bundle that answers.
 
-    One stream at a time goes on from the cache of the one before; several at once are safe, each
-    with a cache of its own. ``prompter`` makes the ids, ``bundle`` says what is loaded.
+    The turns of a conversation go on from the cache of the turn before; several streams at once are
+    safe, each with a cache of its own. ``prompter`` makes the ids, ``bundle`` says what is loaded.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class Runtime:
         self._stop_ids = self.prompter.stop_ids
         model = load_model(self.bundle, self._stop_ids, threads=threads, provider=provider)
         self._caches = Caches(model, self.bundle.context_length)
-        self._vocab_size = int(self.bundle.genai_config["model"]["vocab_size"])
+        self._vocab_size = self.bundle.vocab_size
 
     def stream(
         self,
@@ -75,7 +79,8 @@ class Runtime:
         Raises InputError for a prompt longer than the context, values out of range and messages
         the template refuses; while streaming, EdgepeftError when the runtime fails.
         """
-        ids = self.prompter.prompt(_conversation(messages, system))
+        turns = _conversation(messages, system)
+        ids = self.prompter.prompt(turns)
         room = self._room(ids, max_new_tokens)
         options = search_options(
             temperature, top_k, top_p, repetition_penalty, seed, self._vocab_size
@@ -83,7 +88,12 @@ class Runtime:
         if isinstance(stop, str) or not all(stop):
             raise InputError("stop: must be a list of strings, none of them empty")
         progress = Progress(ids)
-        return Stream(self._pieces(progress, room, options, StopStrings(stop)), progress)
+        # A cache holds not quite what reading the whole prompt afresh would give (kernels for one
+        # token round unlike those for many), so a prompt that continues nothing never goes on
+        # from one: its answer must not depend on what was asked before.
+        resume = any(turn["role"] == "assistant" for turn in turns)
+        pieces = self._pieces(progress, room, options, StopStrings(stop), resume)
+        return Stream(pieces, progress)
 
     def complete(
         self,
@@ -145,49 +155,68 @@ class Runtime:
         return answer
 
     def _pieces(
-        self, progress: Progress, room: int, options: SearchOptions, stopper: StopStrings
+        self,
+        progress: Progress,
+        room: int,
+        options: SearchOptions,
+        stopper: StopStrings,
+        resume: bool,
     ) -> Generator[str, None, None]:
-        ids, parts, stop_ids = progress.ids, progress.parts, self._stop_ids
-        push, clock = self.prompter.stream(), time.perf_counter
+        stop_ids, clock, push = self._stop_ids, time.perf_counter, self.prompter.stream()
+        pause = 0.0 if stopper.active else _PIECE_SECONDS
         reason: FinishReason = "length"
+        pending: list[int] = []
+
+        def spell() -> str:
+            progress.ids.extend(pending)
+            piece = stopper.push("".join(map(push, pending)))
+            pending.clear()
+            progress.parts.append(piece)
+            return piece
+
         progress.started = clock()
         try:
-            cached = self._caches.take(progress.prompt_ids, room, options)
+            cached = self._caches.take(progress.prompt_ids, room, options, resume=resume)
             step, newest = cached.generator.generate_next_token, cached.generator.get_next_tokens
+            due = 0.0
             try:
-                for _ in range(room):
+                for steps in range(1, room + 1):
                     step()
                     token = int(newest()[0])
-                    progress.last = clock()
-                    progress.steps += 1
-                    if progress.steps == 1:
-                        progress.first = progress.last
+                    now = clock()
                     if token in stop_ids:
                         reason = "stop"
                         break
-                    ids.append(token)
-                    piece = stopper.push(push(token))
-                    if piece:
-                        parts.append(piece)
-                        yield piece
-                    if stopper.hit:
-                        break
+                    pending.append(token)
+                    if now >= due:
+                        due = now + pause
+                        progress.reached(steps, now)
+                        if piece := spell():
+                            yield piece
+                        if stopper.hit:
+                            break
+                progress.reached(steps, now)
             finally:
                 self._caches.give_back(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
-        if not stopper.hit and (tail := self._tail(progress, stopper)):
-            parts.append(tail)
-            yield tail
+        if not stopper.hit:
+            rest = spell() + self._tail(progress, stopper)
+            if rest:
+                yield rest
         progress.finish_reason = "stop" if stopper.hit else reason
 
     def _tail(self, progress: Progress, stopper: StopStrings) -> str:
         """What the streaming decoder and ``stopper`` still hold: at most a few characters."""
+        if stopper.hit:
+            return ""
         held = stopper.flush()
         shown = "".join(progress.parts) + held
         whole = self.prompter.decode(progress.ids)
         rest = whole[len(shown) :] if whole.startswith(shown) else ""
-        return stopper.push(held + rest) + stopper.flush()
+        tail = stopper.push(held + rest) + stopper.flush()
+        progress.parts.append(tail)
+        return tail
 
     def _room(self, ids: Sequence[int], max_new_tokens: int) -> int:
         """How many tokens may be generated after ``ids``; InputError for ids that cannot be fed."""

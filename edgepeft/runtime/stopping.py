@@ -9,13 +9,15 @@ class StopStrings:
     """Passes text on piece by piece until one of ``stop`` appears, which it swallows.
 
     Text that might turn out to be the beginning of a stop string is held back until it is known not
-    to be, so nothing that was passed on ever has to be taken back.
+    to be, so nothing that was passed on ever has to be taken back. ``active`` says whether there is
+    anything to look for, ``hit`` whether it was found.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
         """``stop`` holds no empty string."""
         self._stop = tuple(stop)
         self._held = ""
+        self.active = bool(self._stop)
         self.hit = False
 
     def push(self, piece: str) -> str:

@@ -44,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
     method = find_method(settings["method"]["name"])
     set_seed(training["seed"])
 
-    prompter = Prompter.from_folder(job.inputs["base"], data["template"])
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
     rows = encode_rows(_read(job.inputs["train"], data), prompter, data["max_length"])
     held_out: list[Encoded] = []
     if "test" in job.inputs and training["eval_rows"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepeft.data import templates
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message, Row
 from edgepeft.errors import InputError
@@ -37,7 +38,9 @@ LLAMA3 = """{{- bos_token }}
 {%- endif %}
 """
 GEMMA = """{{ bos_token }}
-{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
+{% if messages[0]['role'] == 'system' %}
+{{ raise_exception('System role not supported') }}
+{% endif %}
 {% for message in messages %}
 {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
 {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
@@ -78,7 +81,7 @@ QWEN3 = """{%- set ns = namespace(multi_step=true, last=messages|length - 1) %}
 # The generation prompt opens a reasoning block that a finished turn does not show.
 REASONING = (
     "{% for message in messages %}"
-    "{% if message.role == 'assistant' %}{{ '<|Assistant|>' + message.content + '<|end|>' }}"
+    "{% if message.role == 'assistant' %}{{ '<|Assistant|>' + message.content + '\n<|end|>' }}"
     "{% else %}{{ '<|User|>' + message.content }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}"
 )
@@ -206,7 +209,7 @@ def test_a_turn_that_does_not_begin_with_its_prompt_still_ends_properly(
     prompter = Prompter.from_folder(folder_for(tmp_path, "reasoning"))
     prompt, completion = prompter.split(row("Hi", answer))
     assert text_of(prompter, prompt) == "<|User|>Hi<|Assistant|><think>\n"
-    assert text_of(prompter, completion) == answer + "<|end|>"
+    assert text_of(prompter, completion) == answer + "\n<|end|>"
 
 
 def test_template_that_drops_the_answer_gives_completion_and_eos(tmp_path: Path) -> None:
@@ -307,7 +310,8 @@ def test_special_tokens_as_objects_and_unregistered(tmp_path: Path) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["bos_token"]
     # "device" is an ordinary word of the vocabulary: named as a special token it is kept whole.
-    config["eos_token"] = {"content": "Ġdevice", "special": True}
+    flags = dict.fromkeys(("lstrip", "rstrip", "normalized", "single_word"), False)
+    config["eos_token"] = {"__type": "AddedToken", "content": "Ġdevice", **flags}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "special_tokens_map.json").write_text(json.dumps({"bos_token": BOS}))
     prompter = Prompter.from_folder(folder)
@@ -363,24 +367,32 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: str | None) 
         "{{ 10 ** 999999999 }}",
         "{{ 'a'.ljust(10**10) }}",
         "{% for a in range(9999) %}{{ messages[0].content * 9999 }}{% endfor %}",
-        "{{ raise_exception('no such role') }}",
-        "{{ messages[0].content.missing.more }}",
-        "{{ 1 // 0 }}",
     ],
 )
-def test_hostile_and_failing_templates_are_input_errors(tmp_path: Path, template: str) -> None:
+def test_hostile_templates_are_stopped(
+    tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "MAX_STEPS", 20_000)  # the real one takes seconds to reach
     started = time.monotonic()
-    with pytest.raises(InputError, match=r"chat_template\.jinja: the chat template") as error:
+    with pytest.raises(InputError, match=r"jinja: the chat template does what a template may not"):
         prompter_for(tmp_path, template).prompt(turns("Hi"))
-    assert "\n" not in str(error.value)
     assert time.monotonic() - started < 20
 
 
-def test_a_template_cannot_change_the_rows(tmp_path: Path) -> None:
-    prompter = prompter_for(tmp_path, "{% set messages = messages[1:] %}{{ messages | length }}")
-    messages = turns("Hi", "Ho")
-    assert text_of(prompter, prompter.prompt(messages)) == "1"
-    assert messages == turns("Hi", "Ho")
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ raise_exception('no\nsuch role') }}", "fails on the messages: no such role"),
+        ("{{ messages[0].content.missing.more }}", "has no attribute 'missing'"),
+        ("{{ 1 // 0 }}", "fails on the messages: ZeroDivisionError"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
+    ],
+)
+def test_failing_templates_are_input_errors(tmp_path: Path, template: str, expected: str) -> None:
+    with pytest.raises(InputError) as error:
+        prompter_for(tmp_path, template).prompt(turns("Hi"))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_no_messages_is_an_input_error(tmp_path: Path) -> None:
@@ -421,6 +433,10 @@ def test_stream_survives_bytes_that_are_no_text() -> None:
     pieces = [push(token) for token in ids]
     assert pieces[:2] == ["word", " word"]
     assert pieces[5:] == ["", "", "你", " word", ""]
+    # With the byte that follows, the character already given is no character any more.
+    push = prompter.stream()
+    pieces = [push(token) for token in (3 + 0xE4, 3 + 0xBD, 3 + 0xA0, 3 + 0xE4, 2)]
+    assert pieces == ["", "", "你", "", "\ufffd word"]
 
 
 def test_describe_tells_templates_apart(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_the_bundle_folder_itself_may_be_a_link(small: Path, tmp_path: Path) -> 
     ["../secret", "/etc/passwd", "sub/data", "..", ".hidden", "a\\b", "*/_ORT_MEM_ADDR_/*", ""],
 )
 def test_external_data_outside_its_folder(small: Path, location: str) -> None:
-    write_graph(small / MODEL, location=location or "..")
+    write_graph(small / MODEL, location=location)
     write_manifest(small)
     assert "not a file beside it" in refusal(small)
 
@@ -365,6 +365,13 @@ def test_another_graph_than_the_manifest_s(small: Path) -> None:
     edit_json(small / "genai_config.json", "model.decoder.filename", "onnx/other.onnx")
     write_manifest(small)
     assert "model.decoder.filename is 'onnx/other.onnx'" in refusal(small)
+
+
+@pytest.mark.parametrize("key", ["decoder.filename", "context_length", "vocab_size"])
+def test_a_malformed_genai_config_names_the_key(small: Path, key: str) -> None:
+    edit_json(small / "genai_config.json", f"model.{key}", ...)
+    write_manifest(small)
+    assert f"genai_config.json: model.{key} must be" in refusal(small)
 
 
 def test_a_further_graph_is_examined_too(small: Path) -> None:

@@ -54,6 +54,8 @@ def build_graph(
         f"filename={target.file_stem}.onnx",
         "fuse_qkv=false",
         "prune_lm_head=false",
+        # Fused into attention, the Q and K norms run on some providers only, and the graph must run on all.
+        "fuse_qk_norm_gqa=false",
         # A ring buffer for sliding layers needs a runtime that sizes it; plain onnxruntime does not.
         "windowed_kv_cache=false",
         f"shared_embeddings={'true' if share_embedding else 'false'}",

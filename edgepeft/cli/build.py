@@ -1,0 +1,92 @@
+"""``edgepeft build``: from a recipe to measured bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from edgepeft.cli.options import (
+    AdapterOption,
+    DryRunOption,
+    ForceOption,
+    FreshOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    ProgressMode,
+    ProgressOption,
+    RecipeArgument,
+    SetOption,
+    recipe_from,
+    run_folder,
+)
+
+
+def command(
+    recipe: RecipeArgument = None,
+    overrides: SetOption = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    fresh: FreshOption = False,
+    force: ForceOption = False,
+    progress: ProgressOption = ProgressMode.auto,
+) -> None:
+    """Train, merge, quantize, export and verify, as the recipe says.
+
+    Exit status: 0 done, 1 failed, 2 usage or recipe or input data, 3 missing dependency or hardware, 4 a
+    fidelity gate not met, 130 interrupted. The same command goes on from what is finished.
+    """
+    carry_out(
+        "verify", recipe, overrides, model, adapter, out, as_json, dry_run, fresh, force, progress
+    )
+
+
+def carry_out(
+    until: str,
+    recipe: Path | None,
+    overrides: list[str] | None,
+    model: str | None,
+    adapter: str | None,
+    out: Path | None,
+    as_json: bool,
+    dry_run: bool,
+    fresh: bool,
+    force: bool,
+    progress: ProgressMode,
+) -> None:
+    """What ``build`` and the stage commands share: run the stages up to ``until`` and print the outcome."""
+    from edgepeft.cli.progress import duration, show_events
+    from edgepeft.cli.tables import print_table
+    from edgepeft.errors import GateError
+    from edgepeft.fidelity.report import table_rows
+    from edgepeft.pipeline import build
+
+    loaded = recipe_from(recipe, overrides, model, adapter)
+    folder = run_folder(loaded, out)
+    if dry_run:
+        from edgepeft.cli.plan import show_plan
+
+        show_plan(loaded, folder, until=until, as_json=as_json)
+        return
+    with show_events(progress) as sink:
+        result = build(loaded, folder, until=until, fresh=fresh, force=force, sink=sink)
+    if as_json:
+        typer.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        if any(bundle["fidelity"] for bundle in result.bundles):
+            print_table(*table_rows(result.bundles))
+        if result.adapter:
+            typer.echo(f"adapter  {result.adapter}")
+        if result.merged:
+            typer.echo(f"merged   {result.merged}")
+        for bundle in result.bundles:
+            typer.echo(f"bundle   {bundle['path']}")
+        reused = f", {len(result.reused)} stages reused" if result.reused else ""
+        typer.echo(f"done in {duration(result.seconds)}{reused}")
+    if result.failed_gates:
+        raise GateError("gate missed: " + "; ".join(result.failed_gates))

@@ -1,0 +1,36 @@
+"""Checking a finished bundle where it lies: whole, loadable, and what was measured when it was built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from edgepeft.errors import GateError
+
+
+def check_bundle(folder: Path, *, as_json: bool) -> None:
+    """Compare a bundle with its manifest, load its graph, print its measures. Raises InputError, GateError."""
+    from edgepeft.runtime.bundle import Bundle
+    from edgepeft.runtime.logits import GraphSession
+
+    bundle = Bundle.open(folder, check="hashes")
+    GraphSession(
+        bundle, providers=[bundle.manifest["result"].get("verify_provider", bundle.provider)]
+    )
+    recorded = bundle.manifest.get("fidelity")
+    facts = {
+        "path": str(bundle.path),
+        "target": bundle.target,
+        "files": len(bundle.manifest["outputs"]),
+        "whole": True,
+        "fidelity": recorded,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        typer.echo(f"{bundle.path}: {facts['files']} files match the manifest, the graph loads")
+        typer.echo(json.dumps(recorded, indent=2) if recorded else "never measured")
+    if bundle.gates:
+        raise GateError("gate missed when built: " + "; ".join(bundle.gates))

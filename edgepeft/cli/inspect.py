@@ -1,0 +1,106 @@
+"""``edgepeft inspect``: what a model, an adapter, a bundle or a run is, from its headers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgepeft.cli.options import JsonOption
+from edgepeft.errors import InputError
+
+
+def command(
+    subject: Annotated[
+        str,
+        typer.Argument(help="A model (folder, .gguf, known name), an adapter, a bundle or a run."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what something is: architecture and size, method and rank, or target and fidelity."""
+    facts = look_at(subject)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        shown = (
+            json.dumps(value) if isinstance(value, (dict, list, bool)) or value is None else value
+        )
+        typer.echo(f"{key:<{width}}  {shown}")
+
+
+def look_at(subject: str) -> dict[str, Any]:
+    """Facts of whatever ``subject`` names. Raises InputError."""
+    from edgepeft.merging.adapter_config import CONFIG
+    from edgepeft.models import find_model
+    from edgepeft.workspace import MANIFEST, read_manifest
+
+    folder = Path(subject)
+    if (folder / CONFIG).is_file():
+        return _adapter(folder)
+    if (folder / "run.json").is_file():
+        return {"kind": "run", **json.loads((folder / "run.json").read_text(encoding="utf-8"))}
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise InputError(f"{folder / MANIFEST}: not readable")
+        if manifest.get("kind") == "bundle":
+            return _bundle(folder)
+    return _model(find_model(subject, Path.cwd()))
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from edgepeft.models import inspect_model
+    from edgepeft.targets import all_targets, find_exporter
+
+    info = inspect_model(path)
+    refusals = {
+        name: find_exporter(name).refuses(info)
+        for name in {target.exporter for target in all_targets().values()}
+    }
+    usable = any(reason is None for reason in refusals.values())
+    facts = {**info.as_dict(), "kind": "model", "form": info.kind, "supported": usable}
+    if not usable:
+        facts["why_not"] = next(iter(refusals.values()))
+    return facts
+
+
+def _adapter(folder: Path) -> dict[str, Any]:
+    from edgepeft.merging.adapter_config import read_adapter_config
+    from edgepeft.merging.provenance import read_provenance
+
+    config = read_adapter_config(folder)
+    provenance = read_provenance(folder)
+    return {
+        "kind": "adapter",
+        "path": str(folder.resolve()),
+        "method": config["peft_type"],
+        "rank": config.get("r"),
+        "alpha": config.get("lora_alpha"),
+        "target_modules": config.get("target_modules"),
+        "base": config.get("base_model_name_or_path"),
+        "trained_on": provenance.grid.kind,
+        "known_from": provenance.source,
+    }
+
+
+def _bundle(folder: Path) -> dict[str, Any]:
+    from edgepeft.runtime.bundle import Bundle
+
+    bundle = Bundle.open(folder, check="sizes")
+    return {
+        "kind": "bundle",
+        "path": str(bundle.path),
+        "target": bundle.target,
+        "base": bundle.base,
+        "provider": bundle.provider,
+        "prompt": bundle.prompt_mode,
+        "context_length": bundle.context_length,
+        "model_file": str(bundle.model_file),
+        "bytes": sum(entry["bytes"] for entry in bundle.manifest["outputs"].values()),
+        "fidelity": bundle.manifest.get("fidelity"),
+        "made_by": f"edgepeft {bundle.manifest.get('edgepeft')}",
+    }

@@ -1,0 +1,80 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepeft.recipe_file import RecipeFile, load_recipe
+
+
+class ProgressMode(StrEnum):
+    """How progress is shown on stderr."""
+
+    auto = "auto"
+    jsonl = "jsonl"
+    none = "none"
+
+
+RecipeArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="RECIPE", help="A recipe file (YAML); options alone will do as well."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Override a recipe key, as training.max_steps=10."
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Short for --set model=..., relative to here.")
+]
+AdapterOption = Annotated[
+    str | None, typer.Option("--adapter", help="Short for --set adapter=..., relative to here.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The run's folder; default: runs/ and the recipe's name."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done and what it would cost, and stop.")
+]
+FreshOption = Annotated[
+    bool,
+    typer.Option(
+        "--fresh/--resume", help="Start anew, or go on from what is finished (the default)."
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Go on where a check of disk or folder would stop.")
+]
+ProgressOption = Annotated[
+    ProgressMode,
+    typer.Option("--progress", help="Progress on stderr: for people, JSON lines, or none."),
+]
+
+
+def recipe_from(
+    recipe: Path | None, overrides: list[str] | None, model: str | None, adapter: str | None
+) -> RecipeFile:
+    """The recipe of a command: its file, then --set, then the short options. Raises InputError."""
+    changes = list(overrides or [])
+    if model is not None:
+        changes.append(f"model={_from_here(model)}")
+    if adapter is not None:
+        changes.append(f"adapter={_from_here(adapter)}")
+    return load_recipe(recipe, changes)
+
+
+def _from_here(value: str) -> str:
+    """A path typed on the command line is relative to the working folder, not to the recipe."""
+    return str(Path(value).resolve()) if Path(value).exists() else value
+
+
+def run_folder(recipe: RecipeFile, out: Path | None) -> Path:
+    """Where the run goes."""
+    return out if out is not None else Path("runs") / recipe.name

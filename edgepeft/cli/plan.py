@@ -1,0 +1,113 @@
+"""``edgepeft plan``: what a recipe will do and roughly cost, before anything starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepeft.cli.options import (
+    AdapterOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    RecipeArgument,
+    SetOption,
+    recipe_from,
+    run_folder,
+)
+from edgepeft.recipe_file import RecipeFile
+
+
+def command(
+    recipe: RecipeArgument = None,
+    overrides: SetOption = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    out: OutOption = None,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Price of this machine per hour.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a build would do: stages, memory, disk, time, sizes, and what is already there."""
+    loaded = recipe_from(recipe, overrides, model, adapter)
+    show_plan(loaded, run_folder(loaded, out), until="verify", as_json=as_json, price=price)
+
+
+def show_plan(
+    recipe: RecipeFile, folder: Path, *, until: str, as_json: bool, price: float | None = None
+) -> None:
+    """Print the plan of a recipe as a table or as JSON. Raises what planning raises."""
+    from edgepeft.cli.progress import duration
+    from edgepeft.cli.tables import megabytes, print_table
+    from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps
+    from edgepeft.planning import make_plan
+    from edgepeft.workspace import RunFolder, free_bytes
+
+    plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
+    costs = estimate(plan)
+    waiting = [cost for cost in costs if not cost.cached]
+    seconds = sum(cost.seconds for cost in waiting)
+    facts = {
+        "run": str(plan.run.path),
+        "model": plan.model.as_dict(),
+        "train_rows": len(plan.train_rows),
+        "test_rows": len(plan.test_rows),
+        "steps": steps(plan) if plan.adapter is None else None,
+        "trainable_parameters": adapter_parameters(plan) if plan.adapter is None else None,
+        "stages": [cost.as_dict() for cost in costs],
+        "seconds": round(seconds, 1),
+        "peak_memory_bytes": int(max((cost.memory_bytes for cost in waiting), default=0)),
+        "disk_bytes": int(sum(cost.disk_bytes for cost in waiting)),
+        "free_disk_bytes": free_bytes(folder),
+        "bundles": [
+            {"target": target.name, "bytes": int(bundle_bytes(plan, target))}
+            for target in plan.targets
+        ],
+        "price": None if price is None else round(seconds / 3600 * price, 4),
+        "notes": plan.notes,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    model = plan.model
+    typer.echo(
+        f"model    {plan.base_name}: {model.architecture}, {model.parameters / 1e6:.0f} M parameters, "
+        f"{model.dtype}{', tied embeddings' if model.tied_embeddings else ''}"
+    )
+    typer.echo(f"data     {len(plan.train_rows)} training rows, {len(plan.test_rows)} test rows")
+    if plan.adapter is None:
+        method = recipe.recipe.method
+        typer.echo(
+            f"method   {method.name}, rank {method.rank}, about "
+            f"{adapter_parameters(plan) / 1e6:.1f} M trainable parameters, {steps(plan)} steps"
+        )
+    else:
+        typer.echo(f"adapter  {plan.adapter}")
+    print_table(
+        ["stage", "memory", "disk", "time"],
+        [
+            [cost.name, "–", "–", "reused"]
+            if cost.cached
+            else [
+                cost.name,
+                megabytes(cost.memory_bytes),
+                megabytes(cost.disk_bytes),
+                "~" + duration(cost.seconds),
+            ]
+            for cost in costs
+        ],
+    )
+    for target in plan.targets:
+        typer.echo(f"bundle   {target.name}: about {megabytes(bundle_bytes(plan, target))}")
+    typer.echo(
+        f"in all   about {duration(seconds)}, peak memory {megabytes(facts['peak_memory_bytes'])}, "
+        f"disk {megabytes(facts['disk_bytes'])} of {megabytes(facts['free_disk_bytes'])} free"
+    )
+    if price is not None:
+        typer.echo(f"price    {facts['price']:.2f} at {price:g} per hour")
+    for note in plan.notes:
+        typer.echo(f"note     {note}", err=True)

@@ -1,0 +1,153 @@
+"""Showing events: a live line on a terminal, plain lines in a log, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edgepeft.cli.options import ProgressMode
+from edgepeft.events import Event, Sink, discard
+
+_PLAIN_INTERVAL = 15.0
+"""Seconds between progress lines where nobody watches live."""
+
+
+@contextmanager
+def show_events(mode: ProgressMode) -> Iterator[Sink]:
+    """A sink that shows events as ``mode`` says, for as long as the context lasts."""
+    if mode is ProgressMode.none:
+        yield discard
+    elif mode is ProgressMode.jsonl:
+        yield lambda event: print(json.dumps(event), file=sys.stderr, flush=True)
+    elif sys.stderr.isatty():
+        with _Live() as live:
+            yield live.show
+    else:
+        yield _Plain().show
+
+
+def describe_progress(event: Event) -> str:
+    """The figures of a progress event in words: phase, loss, rate."""
+    metrics: dict[str, Any] = event.get("metrics", {})
+    parts = []
+    for key, label, form in (
+        ("loss", "loss", "{:.3f}"),
+        ("eval_loss", "eval loss", "{:.3f}"),
+        ("tokens_per_second", "tok/s", "{:.0f}"),
+    ):
+        if key in metrics:
+            parts.append(f"{label} {form.format(metrics[key])}")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 8 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def time_left(event: Event) -> float | None:
+    """Seconds left at the rate so far, or None before the first step."""
+    step, total, seconds = event.get("step"), event.get("total"), event.get("seconds")
+    if not step or not total or seconds is None:
+        return None
+    return float(seconds) / step * (total - step)
+
+
+def _headline(event: Event) -> str | None:
+    stage = event["stage"]
+    match event["event"]:
+        case "started":
+            return f"  {stage} …"
+        case "reused":
+            return f"✓ {stage}  unchanged, reused"
+        case "finished":
+            memory = event.get("metrics", {}).get("peak_memory_bytes", 0)
+            return f"✓ {stage}  {duration(event['seconds'])}, {memory / 1e9:.2f} GB"
+        case "failed":
+            return f"✗ {stage}"
+        case "message":
+            return f"  {stage}: {event['text']}"
+        case "warning":
+            return f"! {stage}: {event['text']}"
+    return None
+
+
+class _Plain:
+    """Lines for a log file or a pipe."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def show(self, event: Event) -> None:
+        line = _headline(event)
+        now = time.monotonic()
+        if line is None and event["event"] == "progress" and now - self._last > _PLAIN_INTERVAL:
+            self._last = now
+            left = time_left(event)
+            ending = f"  {duration(left)} left" if left is not None else ""
+            line = f"  {event['stage']} {event['step']}/{event['total']}  {describe_progress(event)}{ending}"
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
+
+
+class _Live:
+    """One progress bar at a time below the lines of finished stages."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed}/{task.total}  {task.fields[note]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task: Any = None
+        self._figures: dict[str, Any] = {}
+
+    def __enter__(self) -> _Live:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "progress":
+            self._advance(event)
+            return
+        if kind in ("finished", "failed", "started") and self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+            self._figures = {}
+        if kind == "started":
+            self._task = self._progress.add_task(event["stage"], total=None, note="")
+            return
+        line = _headline(event)
+        if line is not None:
+            colour = {"✓": "green", "!": "yellow", "✗": "red"}.get(line[0], "")
+            self._console.print(line, style=colour, markup=False)
+
+    def _advance(self, event: Event) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task(event["stage"], total=None, note="")
+        # Evaluation and training send different figures; the last of each stays in view.
+        self._figures.update(event.get("metrics", {}))
+        left = time_left(event)
+        note = describe_progress({**event, "metrics": self._figures})
+        if left is not None:
+            note += f"  {duration(left)} left"
+        self._progress.update(self._task, completed=event["step"], total=event["total"], note=note)

@@ -1,0 +1,55 @@
+"""``edgepeft runs``: what was built on this machine, and how it went."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepeft.cli.options import JsonOption
+
+
+def command(
+    folder: Annotated[
+        Path, typer.Argument(help="A folder of runs to look through besides the known ones.")
+    ] = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs known on this machine and those below a folder, newest first."""
+    from edgepeft.cli.tables import print_table
+    from edgepeft.history import all_runs
+
+    runs = all_runs(folder)
+    if as_json:
+        typer.echo(json.dumps(runs, indent=2))
+        return
+    if not runs:
+        typer.echo("no runs yet: edgepeft build RECIPE makes one")
+        return
+    print_table(
+        ["run", "state", "started", "model", "targets", "exact match", "folder"],
+        [
+            [
+                str(run.get("name", "")),
+                str(run.get("state", "")),
+                str(run.get("started", ""))[:16].replace("T", " "),
+                str(run.get("model", "")),
+                " ".join(run.get("targets", [])),
+                " ".join(_exact_matches(run)),
+                str(run["path"]),
+            ]
+            for run in runs
+        ],
+    )
+
+
+def _exact_matches(run: dict[str, object]) -> list[str]:
+    result = run.get("result")
+    bundles = result.get("bundles", []) if isinstance(result, dict) else []
+    found = []
+    for bundle in bundles:
+        value = (bundle.get("fidelity") or {}).get("exact_match")
+        found.append("–" if value is None else f"{value:.3f}")
+    return found

@@ -1,0 +1,197 @@
+"""What a plan will cost, roughly, before anything starts: disk, peak memory, time, bundle sizes.
+
+The figures come from the model's headers and the recipe alone. Times assume that training is bound by matrix
+products at a rate measured here for half a second; they are for deciding whether to start, not for promises.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from edgepeft.data.rows import Row
+from edgepeft.planning import Plan
+from edgepeft.targets import TargetProfile
+from edgepeft.workspace import is_finished
+
+_LIBRARIES_BYTES = 700e6
+"""Resident size of torch, transformers and bitsandbytes once imported."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """One stage's rough cost: bytes of memory at its peak, bytes it leaves on disk, seconds."""
+
+    name: str
+    memory_bytes: float
+    disk_bytes: float
+    seconds: float
+    cached: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, whole numbers."""
+        return {
+            "stage": self.name,
+            "memory_bytes": int(self.memory_bytes),
+            "disk_bytes": int(self.disk_bytes),
+            "seconds": round(self.seconds, 1),
+            "reused": self.cached,
+        }
+
+
+def disk_needed(plan: Plan) -> int:
+    """Bytes that the stages still to run will write, the larger temporary files included."""
+    sizes = [
+        _disk(plan, stage.kind, stage.name)
+        for stage in plan.stages
+        if not is_finished(stage.final, stage.key)
+    ]
+    return int(1.05 * sum(sizes))
+
+
+def estimate(plan: Plan, flops_per_second: float | None = None) -> list[StageEstimate]:
+    """The rough cost of every stage; ``flops_per_second`` is measured when not given."""
+    rate = flops_per_second or measure_flops()
+    return [
+        StageEstimate(
+            name=stage.name,
+            memory_bytes=_memory(plan, stage.kind),
+            disk_bytes=_disk(plan, stage.kind, stage.name),
+            seconds=_seconds(plan, stage.kind, rate),
+            cached=is_finished(stage.final, stage.key),
+        )
+        for stage in plan.stages
+    ]
+
+
+def measure_flops() -> float:
+    """Float32 operations per second of a matrix product on this machine, from half a second of them."""
+    import numpy as np
+
+    side = 768
+    left = np.ones((side, side), dtype=np.float32)
+    left @ left
+    products, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.5:
+        left @ left
+        products += 1
+    return 2.0 * side**3 * products / (time.perf_counter() - started)
+
+
+def adapter_parameters(plan: Plan) -> int:
+    """Elements of a LoRA adapter on every linear layer, or on the named ones as far as the shapes are known."""
+    model, method = plan.model, plan.recipe.recipe.method
+    heads = int(model.config.get("num_attention_heads") or 0)
+    head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))
+    kv = int(model.config.get("num_key_value_heads") or heads or 1) * head
+    query = (heads * head) or model.hidden_size
+    hidden, inner = model.hidden_size, model.intermediate_size
+    widths = {
+        "q_proj": hidden + query,
+        "k_proj": hidden + kv,
+        "v_proj": hidden + kv,
+        "o_proj": query + hidden,
+        "gate_proj": hidden + inner,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    named = method.target_modules
+    chosen = widths if isinstance(named, str) else {k: v for k, v in widths.items() if k in named}
+    return method.rank * model.layers * sum(chosen.values())
+
+
+def steps(plan: Plan) -> int:
+    """Optimizer steps of the plan's training."""
+    training = plan.recipe.recipe.training
+    if training.max_steps:
+        return training.max_steps
+    per_step = training.batch_size * training.gradient_accumulation
+    return max(1, math.ceil(math.ceil(len(plan.train_rows) / per_step) * training.epochs))
+
+
+def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
+    """Size of a target's bundle: weights on their grids plus tokenizer and configuration."""
+    model, quantize = plan.model, plan.recipe.recipe.quantize
+    body = model.parameters - model.embedding_parameters
+    width = {"fp32": 4.0, "fp16": 2.0}
+    if target.bits is None:
+        return model.parameters * width[target.precision] + 4e6
+    zero = 0.0 if quantize.symmetric else 1.0
+
+    def per_weight(bits: int) -> float:
+        return bits / 8 + (4 + zero * bits / 8) / quantize.block_size
+
+    head = 4.0 if quantize.head == "float" else per_weight(int(quantize.head.removeprefix("int")))
+    return body * per_weight(target.bits) + model.embedding_parameters * head + 4e6
+
+
+def _mean_characters(rows: list[Row]) -> float:
+    lengths = [
+        len(row.text)
+        if row.text is not None
+        else sum(len(m["content"]) for m in row.messages or ())
+        for row in rows[:200]
+    ]
+    return sum(lengths) / max(1, len(lengths))
+
+
+def _tokens_per_row(rows: list[Row], limit: int) -> float:
+    """About four characters to a token, and thirty tokens for what a chat template adds."""
+    return min(float(limit), _mean_characters(rows) / 4 + 30)
+
+
+def _disk(plan: Plan, kind: str, name: str) -> float:
+    parameters = plan.model.parameters
+    if kind == "base":
+        return parameters * 4 if plan.model.kind == "gguf" else 5e6
+    if kind == "train":
+        # Adapter, and two checkpoints that each hold it with both moments of the optimizer.
+        return adapter_parameters(plan) * 4 * 7
+    if kind == "merge":
+        return parameters * 4
+    if kind == "quantize":
+        bits = int(name.removeprefix("quantize-int"))
+        return max(bundle_bytes(plan, t) for t in plan.targets if t.bits == bits)
+    if kind == "export":
+        target = next(t for t in plan.targets if name == f"export-{t.name}")
+        return bundle_bytes(plan, target)
+    return 20e6
+
+
+def _memory(plan: Plan, kind: str) -> float:
+    model, training = plan.model, plan.recipe.recipe.training
+    whole = model.parameters * 4.0
+    largest = model.vocab_size * model.hidden_size * 4.0
+    if kind == "base":
+        return _LIBRARIES_BYTES + (2.2 * whole if model.kind == "gguf" else 0)
+    if kind == "train":
+        rows = _tokens_per_row(plan.train_rows, plan.recipe.recipe.data.max_length)
+        tokens = rows * training.batch_size
+        kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
+        logits = 3 * tokens * model.vocab_size * 4
+        return _LIBRARIES_BYTES + whole + adapter_parameters(plan) * 16 + kept + logits
+    if kind in ("merge", "quantize", "export"):
+        return _LIBRARIES_BYTES * 0.7 + 3 * largest
+    if kind == "reference":
+        return _LIBRARIES_BYTES + 1.1 * whole + 256 * model.vocab_size * 12
+    return 400e6 + max(bundle_bytes(plan, target) for target in plan.targets) * 2 + largest
+
+
+def _seconds(plan: Plan, kind: str, flops: float) -> float:
+    model, data = plan.model, plan.recipe.recipe.data
+    start = 6.0
+    if kind == "train":
+        training = plan.recipe.recipe.training
+        rows = training.batch_size * training.gradient_accumulation
+        tokens = steps(plan) * rows * _tokens_per_row(plan.train_rows, data.max_length)
+        # Forward and backward without weight gradients: 4 operations a weight and token; half the peak rate.
+        return start + tokens * model.parameters * 4 / (0.5 * flops)
+    tested = min(len(plan.test_rows), data.max_test_rows)
+    tokens = tested * _tokens_per_row(plan.test_rows, data.max_length) + 2048
+    if kind == "reference":
+        return start + 2 * tokens * model.parameters * 2 / (0.5 * flops)
+    if kind == "verify":
+        return start + 1.5 * tokens * model.parameters * 2 / (0.25 * flops)
+    return start + model.parameters * 2e-8

@@ -1,0 +1,162 @@
+"""The reference stage: the unmerged adapter on the base it was trained on, and the bare original base.
+
+The model is loaded by transformers and adapted by PEFT, in float32; none of our merging code is involved, so an
+error there can't hide. What is kept is compact: final hidden states of the scored positions, from which any
+bundle's logits can be compared over the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.skeleton import head_and_embedding_names, linear_weight_names
+from edgepeft.data.prompt import Prompter
+from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.fidelity.measures import token_loss
+from edgepeft.fidelity.probes import (
+    Probe,
+    Question,
+    generic_probes,
+    generic_text,
+    task_probes,
+    task_questions,
+    test_rows,
+)
+from edgepeft.fidelity.torch_model import TorchModel
+from edgepeft.merging.adapter import attach, open_adapter
+from edgepeft.merging.grid import through_grid
+from edgepeft.merging.provenance import Provenance
+from edgepeft.merging.stage import adapter_folder, job_provenance
+from edgepeft.stage import Job
+
+PROBES = "probes.json"
+HIDDEN = "hidden.safetensors"
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs: ``base``, ``adapter`` or ``train``, ``test``, ``generic`` if the recipe has one.
+
+    Result: losses and exact match of base and reference, rows and tokens measured.
+    """
+    from transformers import AutoModelForCausalLM
+
+    data = job.settings["data"]
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    folder = checkpoint_folder(job.inputs["base"])
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    context = int(getattr(model.config, "max_position_embeddings", 2048))
+    rows = test_rows(job.inputs["test"], data)
+    questions = task_questions(rows, prompter, context)
+    task = task_probes(rows, questions, prompter, context)
+    if not task:
+        raise InputError(f"{job.inputs['test']}: no test row fits the context of {context} tokens")
+    generic = generic_probes(prompter, context, generic_text(job.inputs.get("generic")))
+
+    total = 2 * max(len(questions), len(task)) + 2 * len(generic)
+    progress = _Counter(job, total)
+    base = TorchModel(model)
+    base.check_head(task[0].ids[:32])
+    base_facts, _ = _measure(base, task, generic, questions, prompter, progress)
+
+    head, embedding = head_and_embedding_names(model)
+    _onto_training_grid(model, job_provenance(job))
+    reference = TorchModel(attach(model, open_adapter(adapter_folder(job))))
+    facts, hidden = _measure(reference, task, generic, questions, prompter, progress)
+
+    save_file(hidden, job.out / HIDDEN)
+    record = {
+        "task": [asdict(probe) for probe in task],
+        "generic": [asdict(probe) for probe in generic],
+        "questions": [asdict(question) for question in questions],
+        "head": head,
+        "embedding": embedding,
+        "outer_head": reference.outer.as_dict(),
+        "base": base_facts,
+        "reference": facts,
+    }
+    (job.out / PROBES).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return {
+        "base": base_facts,
+        "reference": facts,
+        "rows": len(questions),
+        "task_tokens": sum(probe.scored for probe in task),
+        "generic_tokens": sum(probe.scored for probe in generic),
+    }
+
+
+class _Counter:
+    def __init__(self, job: Job, total: int) -> None:
+        self._events, self._total, self._done = job.events, total, 0
+
+    def step(self) -> None:
+        self._done += 1
+        self._events.progress(self._done, self._total)
+
+
+def _onto_training_grid(model: Any, provenance: Provenance) -> None:
+    """Round, in place, the weights that were on a grid while the adapter was trained."""
+    names = provenance.quantized
+    chosen = set(linear_weight_names(model) if names is None else names)
+    parameters = dict(model.named_parameters())
+    absent = sorted(chosen - set(parameters))
+    if absent:
+        raise InputError(f"the adapter was trained with {absent[0]} quantized; this model has none")
+    for name in chosen:
+        parameters[name].data = through_grid(parameters[name].data, provenance.grid)
+
+
+def _measure(
+    model: TorchModel,
+    task: list[Probe],
+    generic: list[Probe],
+    questions: list[Question],
+    prompter: Prompter,
+    progress: _Counter,
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Losses, exact match and the hidden states of scored positions of one model."""
+    kept: dict[str, torch.Tensor] = {}
+    losses = {"task": 0.0, "generic": 0.0}
+    correct = 0
+
+    def score(index: int, probe: Probe, states: torch.Tensor) -> None:
+        hidden = states[probe.positions]
+        targets = torch.tensor(probe.ids[probe.start :])
+        logits = model.logits(hidden)
+        if not torch.isfinite(logits).all():
+            raise EdgepeftError("the model's own logits are not finite; base or adapter is damaged")
+        losses[probe.kind] += token_loss(torch.log_softmax(logits, -1), targets)
+        kept[f"{probe.kind}.{index}"] = hidden.contiguous().clone()
+
+    # The first questions are the task's probes, so one pass serves both.
+    probe_at = {tuple(probe.ids): index for index, probe in enumerate(task)}
+    for question in questions:
+        ids = question.prompt + question.completion
+        states = model.hidden(ids)
+        index = probe_at.pop(tuple(ids), None)
+        if index is not None:
+            score(index, task[index], states)
+        correct += model.answers(question, states, prompter)
+        progress.step()
+    for index in probe_at.values():
+        score(index, task[index], model.hidden(task[index].ids))
+        progress.step()
+    for index, probe in enumerate(generic):
+        score(index, probe, model.hidden(probe.ids))
+        progress.step()
+    tokens = {
+        "task": sum(probe.scored for probe in task),
+        "generic": sum(probe.scored for probe in generic),
+    }
+    facts = {
+        "task_loss": losses["task"] / tokens["task"],
+        "generic_loss": losses["generic"] / tokens["generic"],
+        "exact_match": correct / len(questions) if questions else None,
+        "exact": correct,
+    }
+    return facts, kept

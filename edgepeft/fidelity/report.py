@@ -1,0 +1,193 @@
+"""The fidelity report: JSON for scripts, Markdown for people, a card in the bundle, and the seal on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgepeft.digests import hash_file
+from edgepeft.errors import EdgepeftError
+from edgepeft.fidelity.gates import missed_gates
+from edgepeft.recipe import Gates
+from edgepeft.workspace import MANIFEST, read_manifest, write_json
+
+FIDELITY = "fidelity.json"
+CARD = "README.md"
+_CONTRACT = (
+    "exact_match",
+    "reference_exact_match",
+    "base_exact_match",
+    "task_kl",
+    "generic_kl",
+    "top1_agreement",
+    "recovery",
+)
+
+
+def seal(
+    bundle: Path, *, measures: Path | None, quantized: Path | None, gates: Gates
+) -> dict[str, Any]:
+    """Put report, card and verdict into a bundle and return its entry for ``build --json``.
+
+    ``measures`` and ``quantized`` are finished stage folders; without measures the bundle stays unverified.
+    """
+    manifest = read_manifest(bundle)
+    if manifest is None:
+        raise EdgepeftError(f"{bundle}: has no readable {MANIFEST}; run the same command again")
+    entry = {
+        "target": manifest["result"]["target"],
+        "path": str(bundle),
+        "model_file": str(bundle / manifest["result"]["model_file"]),
+    }
+    if measures is None:
+        return {**entry, "bytes": folder_bytes(bundle), "gates": None, "fidelity": None}
+    facts = _result(measures)
+    kept = _result(quantized) if quantized else {}
+    missed = missed_gates(facts, gates)
+    verdict: str | list[str] = missed or "passed"
+    report = {
+        "target": entry["target"],
+        "base": manifest["result"]["base"],
+        "gates": verdict,
+        "bounds": gates.model_dump(mode="json"),
+        "fidelity": {**{key: facts[key] for key in _CONTRACT}, **facts},
+        "weights": {
+            "linear": kept.get("linear", manifest["settings"]["target"]["precision"]),
+            "head": kept.get("head", manifest["settings"]["target"]["precision"]),
+            "embedding": kept.get("embedding", manifest["settings"]["target"]["precision"]),
+            "algorithm": kept.get("algorithm"),
+            "tied": kept.get("tied"),
+            "accuracy_level": manifest["result"].get("accuracy_level"),
+        },
+    }
+    _write_if_changed(bundle, manifest, report, verdict)
+    size = folder_bytes(bundle)
+    return {**entry, "bytes": size, "gates": verdict, "fidelity": report["fidelity"]}
+
+
+def _write_if_changed(
+    bundle: Path, manifest: dict[str, Any], report: dict[str, Any], verdict: str | list[str]
+) -> None:
+    """Add report and card to the bundle; its manifest, written last, lists them."""
+    old = bundle / FIDELITY
+    if old.is_file() and json.loads(old.read_text(encoding="utf-8")) == report:
+        return
+    write_json(old, report)
+    # The card states the folder's size, which the card itself is part of; a rounded figure settles that.
+    size = folder_bytes(bundle)
+    (bundle / CARD).write_text(card(report, size), encoding="utf-8")
+    for name in (FIDELITY, CARD):
+        path = bundle / name
+        manifest["outputs"][name] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
+    fidelity = {key: report["fidelity"][key] for key in _CONTRACT}
+    write_json(bundle / MANIFEST, {**manifest, "fidelity": {"gates": verdict, **fidelity}})
+
+
+def _result(stage: Path) -> dict[str, Any]:
+    result: dict[str, Any] = (read_manifest(stage) or {})["result"]
+    return result
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of every file in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A measure for a table: fixed digits, very small ones in scientific notation, a dash for none."""
+    if value is None:
+        return "–"
+    if value != 0 and abs(value) < 10**-digits:
+        return f"{value:.1e}"
+    return f"{value:.{digits}f}"
+
+
+def table_rows(bundles: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the fidelity table of a build: base, reference, then each bundle."""
+    header = [
+        "model",
+        "exact match",
+        "task KL",
+        "generic KL",
+        "top-1",
+        "recovery",
+        "MB",
+        "tok/s",
+        "gates",
+    ]
+    rows: list[list[str]] = []
+    measured = [bundle for bundle in bundles if bundle["fidelity"]]
+    if measured:
+        facts = measured[0]["fidelity"]
+        blank = ["–"] * 4
+        base, trained = facts["base_exact_match"], facts["reference_exact_match"]
+        rows.append(["base, no adapter", number(base, 3), "–", "–", "–", "0", *blank[:3]])
+        rows.append(["reference, unmerged", number(trained, 3), "0", "0", "1", "1", *blank[:3]])
+    for bundle in measured:
+        facts = bundle["fidelity"]
+        passed = bundle["gates"] == "passed"
+        speed = facts.get("tokens_per_second")
+        rows.append(
+            [
+                bundle["target"],
+                number(facts["exact_match"], 3),
+                number(facts["task_kl"]),
+                number(facts["generic_kl"]),
+                number(facts["top1_agreement"], 3),
+                number(facts["recovery"], 3),
+                f"{bundle['bytes'] / 1e6:.0f}",
+                "–" if speed is None else f"{speed:.0f}",
+                "passed" if passed else "MISSED",
+            ]
+        )
+    return header, rows
+
+
+def card(report: Mapping[str, Any], size: int) -> str:
+    """The bundle's card in Markdown."""
+    facts, weights = report["fidelity"], report["weights"]
+    gates = report["gates"]
+    verdict = (
+        "All fidelity gates passed."
+        if gates == "passed"
+        else "**Fidelity gates missed:** " + "; ".join(gates)
+    )
+    header, rows = table_rows(
+        [{"target": report["target"], "bytes": size, "gates": gates, "fidelity": facts}]
+    )
+    lines = [
+        f"# {report['base']} for {report['target']}",
+        "",
+        f"{verdict} Measured against the unmerged adapter on the base it was trained on.",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+        f"- Exact match over {facts['rows']} held-out rows, greedy decoding"
+        + _interval(facts["exact_match_interval"]),
+        f"- KL(reference || bundle) in nats per token over {facts['task_tokens']} task tokens and "
+        f"{facts['generic_tokens']} tokens of generic text; generic perplexity "
+        f"{number(facts['generic_perplexity'], 2)} (reference "
+        f"{number(facts['reference_generic_perplexity'], 2)})",
+        f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
+        + ("; head and embedding stored once" if weights["tied"] else ""),
+        f"- Built for {facts['provider']}; {executed(facts)}",
+        "",
+        'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.',
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def executed(facts: Mapping[str, Any]) -> str:
+    """On what the graph was really run when it was measured."""
+    if facts["executed_on"] == facts["provider"]:
+        return f"executed on {facts['provider']}"
+    return f"graph verified on {facts['executed_on']}, {facts['provider']} not executed"
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f", 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"

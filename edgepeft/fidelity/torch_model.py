@@ -1,0 +1,99 @@
+"""Models in torch, float32, on the CPU: the original base and the unmerged reference, measured probe by probe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from edgepeft.data.prompt import Prompter
+from edgepeft.errors import EdgepeftError
+from edgepeft.fidelity.measures import could_still_match
+from edgepeft.fidelity.probes import Question
+
+ANSWER_SLACK = 8
+"""Tokens an answer may be longer than the wanted one before it counts as different."""
+
+
+class TorchModel:
+    """A causal model whose head is applied only where it is needed."""
+
+    def __init__(self, model: Any) -> None:
+        """``model`` is a transformers model or a PeftModel around one, in eval mode."""
+        self._model = model
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._body = base.get_decoder() if hasattr(base, "get_decoder") else base.model
+        self._head = base.get_output_embeddings()
+        self.outer = OuterHead.of(base.config)
+
+    @torch.no_grad()
+    def hidden(self, ids: list[int]) -> torch.Tensor:
+        """Final hidden states float32 [T, H]: what the head reads."""
+        output = self._body(input_ids=torch.tensor([ids]), use_cache=False)
+        states: torch.Tensor = output.last_hidden_state[0]
+        return states
+
+    @torch.no_grad()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits float32 [T, V] of hidden states."""
+        return self.outer(self._head(hidden))
+
+    @torch.no_grad()
+    def check_head(self, ids: list[int]) -> None:
+        """Make sure that head and hidden states alone give the model's own logits. Raises EdgepeftError."""
+        own = self._model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+        difference = float((own - self.logits(self.hidden(ids))).abs().max())
+        if difference > 1e-3:
+            raise EdgepeftError(
+                f"this architecture does more after its head than edgepeft knows (logits differ by "
+                f"{difference:.2g}); it can't be measured"
+            )
+
+    def answers(self, question: Question, hidden: torch.Tensor, prompter: Prompter) -> bool:
+        """Whether the greedy answer equals the wanted one; ``hidden`` is of prompt and completion.
+
+        Where the model prefers the wanted token at every step, greedy decoding is the completion. Where it
+        departs, the text shows at once whether another spelling of the same answer is still possible; only
+        then is decoding carried on.
+        """
+        start = len(question.prompt)
+        first = self.logits(hidden[start - 1 : -1]).argmax(-1).tolist()
+        wanted = question.completion
+        if first == wanted:
+            return True
+        split = next(i for i, (a, b) in enumerate(zip(first, wanted, strict=True)) if a != b)
+        answer = [*wanted[:split], int(first[split])]
+        for _ in range(len(wanted) + ANSWER_SLACK):
+            if answer[-1] in prompter.stop_ids:
+                return prompter.decode(answer[:-1]).strip() == question.text
+            if not could_still_match(prompter.decode(answer), question.text):
+                return False
+            states = self.hidden(question.prompt + answer)
+            answer.append(int(self.logits(states[-1:]).argmax()))
+        return prompter.decode(answer).strip() == question.text
+
+
+class OuterHead:
+    """What a model does to its head's output: scaling (Granite) and soft capping (Gemma 2)."""
+
+    def __init__(self, divide: float = 1.0, softcap: float | None = None) -> None:
+        self.divide = divide
+        self.softcap = softcap
+
+    @classmethod
+    def of(cls, config: Any) -> OuterHead:
+        """Read both from a transformers configuration."""
+        softcap = getattr(config, "final_logit_softcapping", None)
+        return cls(float(getattr(config, "logits_scaling", None) or 1.0), softcap)
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """Apply to logits [T, V]."""
+        if self.divide != 1.0:
+            logits = logits / self.divide
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, kept beside the hidden states."""
+        return {"divide": self.divide, "softcap": self.softcap}

@@ -1,0 +1,163 @@
+"""The verify stage: the finished graph, through the runtime that ships, against the reference.
+
+Logits of every scored position come out of the bundle's own ONNX file; exact match is real greedy decoding by
+onnxruntime-genai over every test row.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.base import open_base
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.errors import EdgepeftError
+from edgepeft.fidelity.measures import (
+    Comparison,
+    could_still_match,
+    recovery,
+    wilson_interval,
+)
+from edgepeft.fidelity.probes import Probe, Question
+from edgepeft.fidelity.reference import HIDDEN, PROBES
+from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.generate import Runtime
+from edgepeft.runtime.logits import GraphSession
+from edgepeft.stage import Job
+
+MEASURES = "measures.json"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A finished reference stage: probes, questions, facts, and logits on demand."""
+
+    record: Mapping[str, Any]
+    hidden: SafetensorsSource
+    head: torch.Tensor
+    outer: OuterHead
+
+    @classmethod
+    def open(cls, folder: Path, base: Path) -> Reference:
+        """Open the stage's folder; the head comes from the base's checkpoint, unrounded."""
+        record = json.loads((folder / PROBES).read_text(encoding="utf-8"))
+        head = open_base(base).load(record["head"]).to(torch.float32)
+        hidden = SafetensorsSource.from_file(folder / HIDDEN)
+        return cls(record, hidden, head, OuterHead(**record["outer_head"]))
+
+    def probes(self, kind: str) -> list[Probe]:
+        """The probes of one kind."""
+        return [Probe(**entry) for entry in self.record[kind]]
+
+    def questions(self) -> list[Question]:
+        """The questions for exact match."""
+        return [Question(**entry) for entry in self.record["questions"]]
+
+    def logits(self, kind: str, index: int) -> torch.Tensor:
+        """Reference logits float32 [T, V] at a probe's scored positions."""
+        return self.outer(self.hidden.load(f"{kind}.{index}") @ self.head.T)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs: ``bundle``, ``reference``, ``base``. Result: the measures, also as a file."""
+    bundle = Bundle.open(job.inputs["bundle"], check="sizes")
+    reference = Reference.open(job.inputs["reference"], job.inputs["base"])
+    provider = job.settings["verify_provider"]
+    questions = reference.questions()
+    counts = [len(reference.probes("task")), len(reference.probes("generic")), len(questions)]
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        job.events.progress(done, sum(counts))
+
+    session = GraphSession(bundle, providers=[provider])
+    compared = {kind: _compare(session, reference, kind, step) for kind in ("task", "generic")}
+    del session
+    runtime = Runtime(bundle, provider=provider)
+    correct, wrong, speed = _exact_match(runtime, questions, step)
+    base, trained = reference.record["base"], reference.record["reference"]
+    low, high = wilson_interval(correct, len(questions))
+    task, generic = compared["task"], compared["generic"]
+    measures = {
+        "exact_match": correct / len(questions) if questions else None,
+        "exact_match_interval": [low, high] if questions else None,
+        "reference_exact_match": trained["exact_match"],
+        "base_exact_match": base["exact_match"],
+        "rows": len(questions),
+        "task_kl": task.kl,
+        "generic_kl": generic.kl,
+        "top1_agreement": task.top1_agreement,
+        "generic_top1_agreement": generic.top1_agreement,
+        "recovery": recovery(base["task_loss"], task.loss, task.reference_loss),
+        "task_loss": task.loss,
+        "reference_task_loss": task.reference_loss,
+        "base_task_loss": base["task_loss"],
+        "generic_perplexity": _exp(generic.loss),
+        "reference_generic_perplexity": _exp(generic.reference_loss),
+        "task_tokens": task.tokens,
+        "generic_tokens": generic.tokens,
+        "tokens_per_second": speed,
+        "provider": bundle.provider,
+        "executed_on": provider,
+        "wrong": wrong[:5],
+    }
+    (job.out / MEASURES).write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+    return measures
+
+
+def _exp(value: float) -> float:
+    return float(torch.tensor(value, dtype=torch.float64).exp())
+
+
+def _compare(session: GraphSession, reference: Reference, kind: str, step: Any) -> Comparison:
+    comparison = Comparison()
+    for index, probe in enumerate(reference.probes(kind)):
+        logits = torch.from_numpy(session.logits(probe.ids)[probe.positions])
+        if not torch.isfinite(logits).all():
+            raise EdgepeftError("the exported graph's logits are not finite")
+        comparison.add(
+            reference.logits(kind, index), logits, torch.tensor(probe.ids[probe.start :])
+        )
+        step()
+    return comparison
+
+
+def _exact_match(
+    runtime: Runtime, questions: list[Question], step: Any
+) -> tuple[int, list[dict[str, str]], float | None]:
+    """Right answers, the wrong ones (as far as they were decoded), and tokens decoded per second."""
+    correct = 0
+    wrong: list[dict[str, str]] = []
+    tokens, seconds = 0, 0.0
+    decode = runtime.prompter.decode
+    for question in questions:
+        wanted, times = question.text, [0.0, 0.0]
+
+        def departed(ids: list[int], wanted: str = wanted, times: list[float] = times) -> bool:
+            now = time.perf_counter()
+            times[0], times[1] = times[0] or now, now
+            return not could_still_match(decode(ids), wanted)
+
+        answer = runtime.generate_ids(
+            question.prompt,
+            max_new_tokens=len(question.completion) + ANSWER_SLACK,
+            stop_when=departed,
+        )
+        tokens += max(0, len(answer) - 1)
+        seconds += times[1] - times[0]
+        text = decode(answer).strip()
+        if text == wanted:
+            correct += 1
+        else:
+            wrong.append({"where": question.where, "wanted": wanted, "got": text})
+        step()
+    return correct, wrong, round(tokens / seconds, 1) if seconds and tokens else None
