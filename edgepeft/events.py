@@ -47,8 +47,14 @@ class Events:
         self.emit("warning", text=text)
 
     def progress(self, step: int, total: int | None = None, **metrics: Any) -> None:
-        """Report ``step`` of ``total`` units done, with any measurements taken on the way."""
+        """Report ``step`` of ``total`` units done, with any measurements taken on the way.
+
+        Step 0 says that the loop begins now: ``seconds`` of later steps count from there, so that loading a
+        model does not spoil the rate.
+        """
         now = time.monotonic()
+        if step == 0:
+            self._started = now
         if step != total and now - self._last_progress < self._min_interval:
             return
         self._last_progress = now
@@ -63,7 +69,7 @@ class Events:
     def track(self, items: Iterable[T], total: int | None = None, *, what: str = "") -> Iterator[T]:
         """Yield ``items`` and report progress after each; ``what`` names the phase within the stage."""
         count = total if total is not None or not isinstance(items, Sized) else len(items)
-        self._started = time.monotonic()
+        self.progress(0, count)
         for step, item in enumerate(items, 1):
             yield item
             self.progress(step, count, **({"phase": what} if what else {}))

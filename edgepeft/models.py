@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,7 +168,10 @@ def _inspect_folder(path: Path) -> ModelInfo:
         raise InputError(f"{path}: holds no weights (no .safetensors file)")
     if (path / "model.safetensors.index.json").is_file():
         index = _read_json(path / "model.safetensors.index.json")
-        listed = sorted({str(name) for name in index.get("weight_map", {}).values()})
+        weight_map = index.get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise InputError(f"{path / 'model.safetensors.index.json'}: not a safetensors index")
+        listed = sorted({str(name) for name in weight_map.values()})
         missing = [name for name in listed if not (path / name).is_file()]
         if missing:
             raise InputError(
@@ -176,13 +180,9 @@ def _inspect_folder(path: Path) -> ModelInfo:
         shards = [path / name for name in listed]
     parameters, dtypes = 0, set()
     for shard in shards:
-        for name, entry in _safetensors_header(shard).items():
-            if name != "__metadata__":
-                count = 1
-                for size in entry["shape"]:
-                    count *= size
-                parameters += count
-                dtypes.add(str(entry["dtype"]))
+        for count, dtype in _stored_tensors(shard):
+            parameters += count
+            dtypes.add(dtype)
     return ModelInfo(
         path=path,
         kind="folder",
@@ -195,7 +195,7 @@ def _inspect_folder(path: Path) -> ModelInfo:
         intermediate_size=_count(config, "intermediate_size", config_path),
         vocab_size=_count(config, "vocab_size", config_path),
         tied_embeddings=bool(config.get("tie_word_embeddings", _ties_by_default(config))),
-        context_length=int(config.get("max_position_embeddings") or 2048),
+        context_length=_context_length(config, config_path),
         licence=_folder_licence(path),
         config=config,
     )
@@ -252,24 +252,29 @@ def _inspect_gguf(path: Path) -> ModelInfo:
     )
 
 
-def _safetensors_header(path: Path) -> dict[str, Any]:
+def _stored_tensors(path: Path) -> list[tuple[int, str]]:
+    """Elements and dtype of every tensor in a safetensors file, from its header alone."""
     try:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             if length > 100_000_000 or length > path.stat().st_size:
                 raise ValueError("header length out of bounds")
             header = json.loads(stream.read(length))
-    except (OSError, ValueError, struct.error) as error:
+        return [
+            (int(math.prod(entry["shape"])), str(entry["dtype"]))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        ]
+    except (OSError, ValueError, struct.error, RecursionError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    if not isinstance(header, dict):
-        raise InputError(f"{path}: not a readable safetensors file (no header)")
-    return header
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{path}: not a readable safetensors file (malformed header)") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
@@ -283,6 +288,11 @@ def _count(config: Mapping[str, Any], key: str, where: Path) -> int:
     if not isinstance(value, int) or value < 1:
         raise InputError(f"{where}: {key} is missing or not a positive whole number")
     return value
+
+
+def _context_length(config: Mapping[str, Any], where: Path) -> int:
+    key = "max_position_embeddings"
+    return _count(config, key, where) if config.get(key) is not None else 2048
 
 
 def _folder_licence(path: Path) -> str | None:

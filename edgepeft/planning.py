@@ -20,6 +20,7 @@ from edgepeft.merging.provenance import read_provenance
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.quantization.algorithms import check_algorithm
 from edgepeft.recipe_file import RecipeFile
+from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, find_exporter, find_target
 from edgepeft.training.methods import find_method
@@ -66,6 +67,8 @@ class Plan:
 def make_plan(recipe: RecipeFile, run: RunFolder, *, until: str = "verify") -> Plan:
     """Check a recipe's inputs and lay out its stages up to ``until``. Raises InputError, MissingError."""
     settings = recipe.recipe
+    kinds = ORDER[: ORDER.index(until) + 1]
+    require_libraries(kind for kind in kinds if kind != "train" or settings.adapter is None)
     targets = [find_target(target.name) for target in settings.targets]
     check_algorithm(settings.quantize.algorithm)
     if settings.adapter is None:
@@ -184,7 +187,7 @@ class _Layout:
         settings = {
             "method": self._recipe.method.model_dump(mode="json"),
             "training": self._recipe.training.model_dump(mode="json"),
-            "data": self._data_settings(),
+            "data": self._data_settings(unread="max_test_rows"),
             "base_name": self._plan.base_name,
         }
         self._add(
@@ -228,7 +231,7 @@ class _Layout:
 
     def _export(self) -> None:
         for target in self._plan.targets:
-            chosen = self._recipe.quantize.accuracy_level
+            chosen = self._recipe.quantize.accuracy_level if target.bits else None
             settings = {
                 "merge": self._merge_settings(),
                 "target": target.as_dict(),
@@ -259,7 +262,7 @@ class _Layout:
             "edgepeft.fidelity.reference:run",
             {
                 "merge": {"base": "dequantized", "grid": self._recipe.merge.grid},
-                "data": self._data_settings(),
+                "data": self._data_settings(unread="max_length"),
             },
             self._trained(),
             {**files, **self._adapter_files(), **self._template()},
@@ -322,8 +325,10 @@ class _Layout:
         template = self._recipe.data.template
         return {} if template in ("auto", "chat", "plain") else {"template": self._file(template)}
 
-    def _data_settings(self) -> dict[str, Any]:
-        return self._recipe.data.model_dump(mode="json", exclude={"train", "test", "generic"})
+    def _data_settings(self, unread: str) -> dict[str, Any]:
+        """How rows are read; files enter by content, and what the stage does not read is left out."""
+        files = {"train", "test", "generic"}
+        return self._recipe.data.model_dump(mode="json", exclude={*files, unread})
 
     def _merge_settings(self) -> dict[str, Any]:
         return self._recipe.merge.model_dump(mode="json", exclude={"save"})

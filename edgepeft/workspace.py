@@ -85,7 +85,7 @@ class RunFolder:
 
 def writing_failed(path: Path, error: OSError) -> EdgepeftError:
     """Put an operating system's refusal to write into the words users are shown."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EdgepeftError(f"{path}: the disk is full; free some space and run the same command")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(f"{path}: cannot be written to ({error.strerror}); choose another --out")
@@ -155,7 +155,10 @@ def is_finished(folder: Path, key: str) -> bool:
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("key") != key or manifest.get("format") != FORMAT:
         return False
-    for name, facts in manifest.get("outputs", {}).items():
+    outputs = manifest.get("outputs")
+    if not isinstance(outputs, dict):
+        return False
+    for name, facts in outputs.items():
         try:
             if (folder / name).stat().st_size != facts["bytes"]:
                 return False

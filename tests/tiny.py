@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-FAMILIES = ("llama", "qwen2", "qwen3", "gemma3", "mistral")
+FAMILIES = (
+    *("llama", "qwen2", "qwen3", "gemma3", "mistral"),
+    *("gemma2", "phi3", "smollm3", "granite"),
+)
+TIED = ("llama", "gemma2", "gemma3", "smollm3")
 VOCAB_SIZE = 512
 HIDDEN_SIZE = 64
 INTERMEDIATE_SIZE = 160  # never the vocabulary's size: exporters find the LM head by its shape
@@ -98,9 +102,9 @@ def write_tiny_model(
 ) -> Path:
     """Save a tiny model of ``family`` with its tokenizer into ``folder``, and return the folder.
 
-    Two layers (gemma3: four, one of them full attention), hidden size 64, 4 heads, 2 of them for
-    keys and values, vocabulary 512. ``tied`` decides whether head and embedding are one tensor
-    (default: llama and gemma3). ``shards`` of 2 writes a sharded checkpoint with its index.
+    Two layers (gemma3 and smollm3: four, the last unlike the others), hidden size 64, 4 heads, 2 of
+    them for keys and values, vocabulary 512. ``tied`` decides whether head and embedding are one
+    tensor (default: ``TIED``). ``shards`` of 2 writes a sharded checkpoint with its index.
     ``dtype`` is torch's name for the stored weights. The same arguments give the same bytes.
     """
     import torch
@@ -111,7 +115,8 @@ def write_tiny_model(
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator) * std
             # Norm weights lie around one (gemma's around zero, for it adds the one itself).
-            centre = 1.0 if name.endswith("norm.weight") and family != "gemma3" else 0.0
+            of_norm = name.endswith("norm.weight") and not family.startswith("gemma")
+            centre = 1.0 if of_norm else 0.0
             parameter.copy_(noise + centre)
     model = model.to(getattr(torch, dtype)).eval()
     model.config.dtype = getattr(torch, dtype)
@@ -123,7 +128,8 @@ def write_tiny_model(
     written = len(list(folder.glob("*.safetensors")))
     if written != shards:
         raise AssertionError(f"{folder}: wrote {written} shards instead of {shards}")
-    build_tokenizer(bos=family in ("llama", "mistral", "gemma3")).save_pretrained(str(folder))
+    bos = family in ("llama", "mistral", "gemma2", "gemma3")
+    build_tokenizer(bos=bos).save_pretrained(str(folder))
     return folder
 
 
@@ -187,7 +193,7 @@ def _build(family: str, tied: bool | None) -> PreTrainedModel:
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 512,
-        "tie_word_embeddings": tied if tied is not None else family in ("llama", "gemma3"),
+        "tie_word_embeddings": tied if tied is not None else family in TIED,
         "bos_token_id": tokenizer.token_to_id(BOS),
         "eos_token_id": tokenizer.token_to_id(EOS),
         "pad_token_id": tokenizer.token_to_id(PAD),
@@ -215,6 +221,32 @@ def _build(family: str, tied: bool | None) -> PreTrainedModel:
                 layer_types=[*["sliding_attention"] * 3, "full_attention"],
             )
         )
+    if family == "gemma2":
+        # The caps are low enough to be felt.
+        config = transformers.Gemma2Config(
+            **common,
+            head_dim=32,
+            query_pre_attn_scalar=32,
+            sliding_window=16,
+            final_logit_softcapping=2.0,
+            attn_logit_softcapping=0.5,
+        )
+        return transformers.Gemma2ForCausalLM(config)
+    if family == "phi3":
+        config = transformers.Phi3Config(**common, original_max_position_embeddings=512)
+        return transformers.Phi3ForCausalLM(config)
+    if family == "smollm3":
+        common["num_hidden_layers"] = 4
+        return transformers.SmolLM3ForCausalLM(transformers.SmolLM3Config(**common))
+    if family == "granite":
+        config = transformers.GraniteConfig(
+            **common,
+            logits_scaling=0.5,
+            embedding_multiplier=3.0,
+            residual_multiplier=0.5,
+            attention_multiplier=0.1,
+        )
+        return transformers.GraniteForCausalLM(config)
     raise ValueError(f"no tiny {family!r}; there are {', '.join(FAMILIES)}")
 
 

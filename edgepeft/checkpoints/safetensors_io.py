@@ -59,7 +59,7 @@ class SafetensorsSource:
             try:
                 weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
                 files = {str(name): folder / str(file) for name, file in weight_map.items()}
-            except (ValueError, KeyError, AttributeError, TypeError):
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
                 raise InputError(f"{index}: not a safetensors index (no weight_map)") from None
             for path in sorted(set(files.values())):
                 if path.parent != folder or not path.is_file():

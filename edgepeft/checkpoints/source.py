@@ -6,6 +6,7 @@ largest single tensor, whatever the model's depth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,10 +24,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Bytes the tensor takes, unpadded."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count * self.dtype.itemsize
+        return math.prod(self.shape) * int(self.dtype.itemsize)
 
 
 class TensorSource(Protocol):

@@ -51,6 +51,8 @@ def show_plan(
     costs = estimate(plan)
     waiting = [cost for cost in costs if not cost.cached]
     seconds = sum(cost.seconds for cost in waiting)
+    memory = max((cost.memory_bytes for cost in waiting), default=0)
+    disk = sum(cost.disk_bytes for cost in waiting)
     facts = {
         "run": str(plan.run.path),
         "model": plan.model.as_dict(),
@@ -60,8 +62,8 @@ def show_plan(
         "trainable_parameters": adapter_parameters(plan) if plan.adapter is None else None,
         "stages": [cost.as_dict() for cost in costs],
         "seconds": round(seconds, 1),
-        "peak_memory_bytes": int(max((cost.memory_bytes for cost in waiting), default=0)),
-        "disk_bytes": int(sum(cost.disk_bytes for cost in waiting)),
+        "peak_memory_bytes": int(memory),
+        "disk_bytes": int(disk),
         "free_disk_bytes": free_bytes(folder),
         "bundles": [
             {"target": target.name, "bytes": int(bundle_bytes(plan, target))}
@@ -104,8 +106,8 @@ def show_plan(
     for target in plan.targets:
         typer.echo(f"bundle   {target.name}: about {megabytes(bundle_bytes(plan, target))}")
     typer.echo(
-        f"in all   about {duration(seconds)}, peak memory {megabytes(facts['peak_memory_bytes'])}, "
-        f"disk {megabytes(facts['disk_bytes'])} of {megabytes(facts['free_disk_bytes'])} free"
+        f"in all   about {duration(seconds)}, peak memory {megabytes(memory)}, "
+        f"disk {megabytes(disk)} of {megabytes(free_bytes(folder))} free"
     )
     if price is not None:
         typer.echo(f"price    {facts['price']:.2f} at {price:g} per hour")

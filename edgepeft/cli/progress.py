@@ -59,7 +59,7 @@ def time_left(event: Event) -> float | None:
     step, total, seconds = event.get("step"), event.get("total"), event.get("seconds")
     if not step or not total or seconds is None:
         return None
-    return float(seconds) / step * (total - step)
+    return float(seconds) / int(step) * (int(total) - int(step))
 
 
 def _headline(event: Event) -> str | None:

@@ -93,6 +93,7 @@ def run(job: Job) -> dict[str, Any]:
 class _Counter:
     def __init__(self, job: Job, total: int) -> None:
         self._events, self._total, self._done = job.events, total, 0
+        self._events.progress(0, total)
 
     def step(self) -> None:
         self._done += 1

@@ -26,22 +26,22 @@ class TorchModel:
         self._head = base.get_output_embeddings()
         self.outer = OuterHead.of(base.config)
 
-    @torch.no_grad()
     def hidden(self, ids: list[int]) -> torch.Tensor:
         """Final hidden states float32 [T, H]: what the head reads."""
-        output = self._body(input_ids=torch.tensor([ids]), use_cache=False)
+        with torch.no_grad():
+            output = self._body(input_ids=torch.tensor([ids]), use_cache=False)
         states: torch.Tensor = output.last_hidden_state[0]
         return states
 
-    @torch.no_grad()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits float32 [T, V] of hidden states."""
-        return self.outer(self._head(hidden))
+        with torch.no_grad():
+            return self.outer(self._head(hidden))
 
-    @torch.no_grad()
     def check_head(self, ids: list[int]) -> None:
         """Make sure that head and hidden states alone give the model's own logits. Raises EdgepeftError."""
-        own = self._model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+        with torch.no_grad():
+            own = self._model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
         difference = float((own - self.logits(self.hidden(ids))).abs().max())
         if difference > 1e-3:
             raise EdgepeftError(

@@ -80,10 +80,13 @@ def run(job: Job) -> dict[str, Any]:
         job.events.progress(done, sum(counts))
 
     session = GraphSession(bundle, providers=[provider])
+    job.events.progress(0, sum(counts))
     compared = {kind: _compare(session, reference, kind, step) for kind in ("task", "generic")}
     del session
     runtime = Runtime(bundle, provider=provider)
+    started = time.monotonic()
     correct, wrong, speed = _exact_match(runtime, questions, step)
+    decoding = time.monotonic() - started
     base, trained = reference.record["base"], reference.record["reference"]
     low, high = wilson_interval(correct, len(questions))
     task, generic = compared["task"], compared["generic"]
@@ -106,6 +109,7 @@ def run(job: Job) -> dict[str, Any]:
         "task_tokens": task.tokens,
         "generic_tokens": generic.tokens,
         "tokens_per_second": speed,
+        "exact_match_seconds": round(decoding, 2),
         "provider": bundle.provider,
         "executed_on": provider,
         "wrong": wrong[:5],

@@ -6,7 +6,8 @@ passes. Here every tensor must be one that the adapter's own configuration calls
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.errors import InputError
+from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
 
 
@@ -73,5 +74,24 @@ def attach(model: Any, adapter: Adapter) -> Any:
                 f"{tuple(expected[name].shape)}"
             )
     tensors = {name: tensor.to(torch.float32) for name, tensor in adapter.tensors.items()}
-    set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
+    with _adapter_stays_put():
+        set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
+    vacant = [name for name, value in get_peft_model_state_dict(wrapped).items() if value.is_meta]
+    if vacant:
+        raise EdgepeftError(
+            f"{where}: {vacant[0]} was not loaded by PEFT; this version is not supported"
+        )
     return wrapped.eval()
+
+
+@contextlib.contextmanager
+def _adapter_stays_put() -> Iterator[None]:
+    """Keep PEFT from moving a loaded adapter to its base layer's device, which for a skeleton is meta."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    original = BaseTunerLayer._move_adapter_to_device_of_base_layer
+    BaseTunerLayer._move_adapter_to_device_of_base_layer = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        BaseTunerLayer._move_adapter_to_device_of_base_layer = original

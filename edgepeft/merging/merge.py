@@ -65,14 +65,14 @@ def _tuner_layers(wrapped: Any) -> dict[str, Any]:
     return layers
 
 
-@torch.no_grad()
 def _merge_layer(name: str, layer: Any, weight: torch.Tensor) -> torch.Tensor:
     """Merge one layer on a float32 copy of ``weight`` [out, in]; the layer is left as it was found."""
     linear = layer.get_base_layer()
     vacant = linear.weight
     linear.weight = nn.Parameter(weight.to(torch.float32, copy=True), requires_grad=False)
     try:
-        layer.merge(safe_merge=False)
+        with torch.no_grad():
+            layer.merge(safe_merge=False)
         result = layer.get_base_layer().weight.data
     finally:
         layer.merged_adapters.clear()

@@ -27,6 +27,11 @@ class TrainingGrid:
     block_size: int = 64
     double_quant: bool = True
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a grid that bitsandbytes does not have."""
+        if self.kind not in ("nf4", "fp4", "none") or self.block_size < 1:
+            raise ValueError(f"unknown grid: {self.kind} in blocks of {self.block_size}")
+
     def as_dict(self) -> dict[str, Any]:
         """JSON form, as manifests keep it."""
         return asdict(self)

@@ -43,6 +43,10 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         self.steps_run = 0
         self.history: list[dict[str, float]] = []
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock of the whole loop."""
+        self._events.progress(0, state.max_steps)
+
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of one optimizer step."""
         self._step_started = time.monotonic()
@@ -60,7 +64,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
     ) -> None:
         """Send what was logged, with the rate of optimizer steps so far."""
         logs = logs or {}
-        metrics = {
+        metrics: dict[str, float] = {
             key: float(logs[key])
             for key in ("loss", "eval_loss", "learning_rate", "grad_norm")
             if key in logs

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Literal
 
 from edgepeft.errors import InputError
 
@@ -25,7 +25,7 @@ class TrainingMethod:
 
     name: str
     summary: str
-    grid: str
+    grid: Literal["nf4", "fp4", "none"]
     peft_config: Callable[[Mapping[str, Any]], Any]
 
 

@@ -156,8 +156,8 @@ def step_count(training: Mapping[str, Any], rows: int) -> int:
     """Optimizer steps of a training: ``max_steps``, or what ``epochs`` come to."""
     if training["max_steps"]:
         return int(training["max_steps"])
-    per_step = training["batch_size"] * training["gradient_accumulation"]
-    return max(1, math.ceil(math.ceil(rows / per_step) * training["epochs"]))
+    per_step = int(training["batch_size"] * training["gradient_accumulation"])
+    return max(1, math.ceil(math.ceil(rows / per_step) * float(training["epochs"])))
 
 
 def as_dataset(rows: Sequence[Encoded]) -> Any:

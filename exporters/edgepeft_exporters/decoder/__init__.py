@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgepeft.models import ModelInfo
 
@@ -18,6 +20,9 @@ ARCHITECTURES = (
     "GraniteForCausalLM",
 )
 """Architectures whose exported graph the tests hold against the original model."""
+
+SCALED = {"LlamaForCausalLM": "llama3", "Phi3ForCausalLM": "longrope"}
+"""The rotary scaling of which the same holds; the builder passes over others without a word."""
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
@@ -43,9 +48,25 @@ class DecoderExporter:
             return f"{model.architecture} is not supported; supported: {known}"
         if config.get("quantization_config"):
             return "its weights are already quantized; start from the full-precision checkpoint"
+        for rotary in _rotary_settings(config):
+            kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
+            if kind not in ("default", SCALED.get(model.architecture)):
+                return f"its rotary scaling {kind} is not supported for {model.architecture}"
+            if (rotary.get("partial_rotary_factor") or 1.0) != 1.0:
+                return "it rotates only a part of each attention head, which is not supported yet"
         if model.intermediate_size == model.vocab_size:
             return "its intermediate_size equals its vocab_size, which the graph builder confuses"
         return None
+
+
+def _rotary_settings(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a configuration says of rotary positions, under newer and older keys, for each kind of layer."""
+    found: list[Mapping[str, Any]] = [config]
+    for key in ("rope_parameters", "rope_scaling"):
+        settings = config.get(key)
+        if isinstance(settings, Mapping):
+            found += [settings, *(v for v in settings.values() if isinstance(v, Mapping))]
+    return found
 
 
 EXPORTER = DecoderExporter()

@@ -31,12 +31,17 @@ class _Rows:
         self._which = which
         self._rows = rows
 
+    def whole(self, quantized: QuantizedWeights) -> bool:
+        """Whether these are all the rows of one weight in their order, not some of them as in a fused Q, K, V."""
+        count = quantized.plan["weights"][self.names[0]]["shape"][0]
+        return len(self.names) == 1 and self._rows.numel() == count and _counts_up(self._rows)
+
     def gather(self, fetch: Callable[[str], torch.Tensor]) -> torch.Tensor:
         """Assemble a per-row tensor (codes, scales, ...) of the initializer from those of its weights."""
         if len(self.names) == 1:
             part = fetch(self.names[0])
-            whole = self._rows.numel() == part.shape[0]
-            return part if whole and _counts_up(self._rows) else part[self._rows]
+            whole = self._rows.numel() == part.shape[0] and _counts_up(self._rows)
+            return part if whole else part[self._rows]
         parts = [fetch(name) for name in self.names]
         made = parts[0].new_empty((self._rows.numel(), *parts[0].shape[1:]))
         for index, part in enumerate(parts):
@@ -166,7 +171,7 @@ class _Binder:
             return 0
         count, width = self._quantized.plan["weights"][name]["shape"]
         rows = _Rows([name], torch.zeros(count, dtype=torch.int64), torch.arange(count))
-        codes, *others = self._parts(name, rows, grid, count, width, reuse=True)
+        codes, *others = self._parts(name, rows, grid, count, width)
         padded = grid.blocks(width) * grid.block_size
         flat = self._constant(f"{name}.flat_shape", [count, padded * grid.bits // 8])
         data = self._node("Reshape", [codes, flat], {}, "", f"{node.name}/Reshape")
@@ -202,10 +207,11 @@ class _Binder:
         return grid
 
     def _parts(
-        self, label: str, rows: _Rows, grid: IntGrid, count: int, width: int, reuse: bool = False
+        self, label: str, rows: _Rows, grid: IntGrid, count: int, width: int
     ) -> list[ir.Value]:
-        """Initializers for codes, scales and zero points; those of one checkpoint weight exist once."""
-        label = rows.names[0] if reuse or len(rows.names) == 1 else label
+        """Initializers for codes, scales and zero points; those of a whole checkpoint weight exist once."""
+        if rows.whole(self._quantized):
+            label = rows.names[0]
         made = []
         for part, shape in grid.shapes(count, width).items():
             key = (label, part)

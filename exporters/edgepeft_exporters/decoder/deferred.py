@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 Load = Callable[[str], torch.Tensor]
 
 
-class Deferred(torch.Tensor):
+class Deferred(torch.Tensor):  # type: ignore[misc]  # torch is not followed by mypy
     """A tensor of known shape and dtype whose value is an expression over named weights.
 
     Operators on it yield further deferred tensors; reading a value (``bool``, ``item``) evaluates it. ``load``
@@ -89,6 +89,10 @@ def _nth(compute: Callable[[Load], Any], index: int) -> Callable[[Load], torch.T
     return lambda source: compute(source)[index]
 
 
+def _fetch(name: str) -> Callable[[Load], torch.Tensor]:
+    return lambda source: source(name)
+
+
 def _first_load(tree: Any) -> Load:
     found: list[Load] = []
     tree_map(lambda x: found.append(x._load) if isinstance(x, Deferred) else None, tree)
@@ -103,9 +107,7 @@ def defer_parameters(model: Any, load: Load, dtype: torch.dtype = torch.float32)
             if id(parameter) not in made:
                 full = f"{prefix}.{name}" if prefix else name
                 shadow = torch.empty(parameter.shape, dtype=dtype, device="meta")
-                made[id(parameter)] = torch.nn.Parameter(
-                    Deferred(shadow, lambda source, full=full: source(full), load),
-                    requires_grad=False,
-                )
+                deferred = Deferred(shadow, _fetch(full), load)
+                made[id(parameter)] = torch.nn.Parameter(deferred, requires_grad=False)
             module._parameters[name] = made[id(parameter)]
     return model

@@ -103,9 +103,20 @@ def _as_library(skeleton: Any, captured: list[DecoderGraph]) -> Iterator[None]:
 
     def make_config_init(self: Any, config: Any) -> None:
         flatten_rope(config)
+        name_sliding_layers(config)
         original_config_init(self, config)
 
+    original_rope = Model.make_attention_qk_rope
+
+    def make_attention_qk_rope(self: Any, layer_id: int, **kwargs: Any) -> Any:
+        # SmolLM3 leaves some layers without positions; the builder means to, but rotates them outside attention.
+        rotated = getattr(self, "no_rope_layers", None)
+        if rotated is not None and not rotated[layer_id]:
+            return "", ""
+        return original_rope(self, layer_id, **kwargs)
+
     replaced = {
+        "make_attention_qk_rope": make_attention_qk_rope,
         "make_config_init": make_config_init,
         "load_weights": lambda self, input_path: skeleton,
         "make_initializer": make_initializer,
@@ -128,6 +139,10 @@ def flatten_rope(config: Any) -> None:
     Raises EdgepeftError for scaled frequencies there, which the builder would apply to every layer alike.
     """
     parameters = getattr(config, "rope_parameters", None)
+    if isinstance(parameters, dict) and "rope_type" in parameters:
+        parameters.setdefault(
+            "type", parameters["rope_type"]
+        )  # the older key, which Phi-3's builder reads
     if not isinstance(parameters, dict) or "full_attention" not in parameters:
         return
     full, local = parameters["full_attention"], parameters.get("sliding_attention", {})
@@ -139,6 +154,12 @@ def flatten_rope(config: Any) -> None:
     config.rope_parameters = dict(full)
     config.rope_theta = full["rope_theta"]
     config.rope_local_base_freq = local.get("rope_theta", full["rope_theta"])
+
+
+def name_sliding_layers(config: Any) -> None:
+    """Mark each layer as windowed where one setting says so for all (Mistral, Phi-3), as the builder asks it."""
+    if getattr(config, "sliding_window", None) and getattr(config, "layer_types", None) is None:
+        config.layer_types = ["sliding_attention"] * config.num_hidden_layers
 
 
 def lazy_tensor(

@@ -1,0 +1,67 @@
+"""The ``edgepeft`` command as users start it, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COMMAND = [sys.executable, "-m", "edgepeft.cli.app"]
+
+
+def edgepeft(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end and return its output and exit status."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        timeout=600,
+        check=False,
+    )
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """Start the command and leave it running."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def build_json(*arguments: object) -> dict[str, Any]:
+    """``build --json`` that must succeed; the object it prints."""
+    done = edgepeft("build", *arguments, "--json", "--progress", "none")
+    assert done.returncode == 0, done.stderr
+    parsed: dict[str, Any] = json.loads(done.stdout)
+    return parsed
+
+
+def write_recipe(path: Path, model: Path, data: tuple[Path, Path], **sections: Any) -> Path:
+    """A small recipe: twelve steps at a high rate on a tiny model; ``sections`` replace whole keys."""
+    recipe: dict[str, Any] = {
+        "model": str(model),
+        "data": {"train": str(data[0]), "test": str(data[1])},
+        "method": {"name": "qlora", "rank": 8, "alpha": 16},
+        "training": {"max_steps": 12, "batch_size": 4, "learning_rate": 0.01, "save_steps": 2},
+        "targets": ["cpu-int8"],
+        # A tiny random model is no judge of rounding; gates have tests of their own.
+        "gates": {"max_exact_match_drop": None, "max_task_kl": None},
+        **sections,
+    }
+    recipe = {key: value for key, value in recipe.items() if value is not None}
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path

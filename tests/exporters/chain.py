@@ -1,0 +1,121 @@
+"""From tiny models to bundles, all in one process of their own: ``python -m tests.exporters.chain FOLDER``.
+
+The graph builder changes ``sys.path`` and prints when it is imported, so tests must not import it; and one
+process for all exports is much quicker than one for each. What fails leaves its error beside the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.stages import run_stage, write_adapter
+from tests.tiny import write_tiny_model
+
+TARGETS = ("cpu-int4", "cpu-int8", "cpu-fp32", "cuda-fp16")
+ERROR = "error.txt"
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0 + 0.05 * i for i in range(8)],
+    "long_factor": [1.5 + 0.3 * i for i in range(8)],
+    # Below the tests' number of tokens, so that the long factors are used.
+    "original_max_position_embeddings": 32,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model to export: its family, changes to its configuration, and how it is quantized."""
+
+    family: str
+    tied: bool | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    quantize: dict[str, Any] = field(default_factory=dict)
+    targets: tuple[str, ...] = TARGETS
+    accuracy_level: int = 0
+
+
+CASES = {
+    "llama": Case("llama", tied=True),
+    "llama-untied": Case("llama", tied=False),
+    "qwen2": Case("qwen2"),
+    "qwen3": Case("qwen3"),
+    "gemma3": Case("gemma3"),
+    "mistral": Case("mistral"),
+    "gemma2": Case("gemma2"),
+    "phi3": Case("phi3"),
+    "smollm3": Case("smollm3"),
+    "granite": Case("granite"),
+    "mistral-window": Case("mistral", config={"sliding_window": 16}, targets=("cpu-fp32",)),
+    "llama-scaled": Case("llama", config={"rope_parameters": LLAMA3}, targets=("cpu-fp32",)),
+    "phi3-long": Case(
+        "phi3",
+        config={"rope_parameters": LONGROPE, "original_max_position_embeddings": 32},
+        targets=("cpu-fp32",),
+    ),
+    # Wider blocks than the hidden size pad the last one, and the lookup must cut the padding off.
+    "blocks-128": Case(
+        "llama", quantize={"block_size": 128, "symmetric": True}, targets=("cpu-int4", "cpu-int8")
+    ),
+    "k-quant": Case("qwen2", tied=True, quantize={"algorithm": "k_quant", "head": "int4"}),
+    "float-head": Case("llama", tied=True, quantize={"head": "float"}, targets=("cpu-int4",)),
+    "float-heads": Case("llama", tied=False, quantize={"head": "float"}, targets=("cpu-int8",)),
+    "level-4": Case("llama", targets=("cpu-int4",), accuracy_level=4),
+}
+
+
+def build(case: Case, root: Path) -> None:
+    """Carry one case from model to bundles, each stage's folder under its own name in ``root``."""
+    from edgepeft.checkpoints import base as base_stage
+    from edgepeft.merging import stage as merge_stage
+    from edgepeft.quantization import stage as quantize_stage
+    from edgepeft.targets import find_target
+    from edgepeft_exporters.decoder import stage as export_stage
+
+    model = write_tiny_model(root / "model", case.family, tied=case.tied)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, **case.config}))
+    base = run_stage(base_stage.run, root / "base", {}, {"model": model})
+    adapter = write_adapter(model, root / "adapter")
+    merge = {"merge": {"base": "dequantized", "grid": "nf4"}}
+    merged = run_stage(merge_stage.run, root / "merge", merge, {"base": base, "adapter": adapter})
+    chosen = {"algorithm": "rtn", "block_size": 32, "symmetric": False, "head": "int8"}
+    for target in map(find_target, case.targets):
+        inputs = {"base": base, "merge": merged}
+        if target.bits:
+            settings = {"quantize": {**chosen, **case.quantize}, "bits": target.bits}
+            folder = root / f"quantize-{target.name}"
+            inputs["quantize"] = run_stage(quantize_stage.run, folder, settings, inputs)
+        settings = {
+            "target": target.as_dict(),
+            "accuracy_level": case.accuracy_level,
+            "template": "auto",
+            "base_name": case.family,
+        }
+        run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
+
+
+def main(root: Path) -> None:
+    """Build every case below ``root``."""
+    for name, case in CASES.items():
+        try:
+            build(case, root / name)
+        except Exception:  # the tests of this case report it; the other cases go on
+            (root / name / ERROR).write_text(traceback.format_exc())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

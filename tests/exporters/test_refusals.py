@@ -1,0 +1,95 @@
+"""Models the decoder exporter can't be trusted with are refused before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepeft.models import inspect_model
+from edgepeft_exporters.decoder import ARCHITECTURES, EXPORTER
+from tests.conftest import ModelMaker
+from tests.exporters.chain import CASES, LLAMA3, LONGROPE
+from tests.tiny import FAMILIES, INTERMEDIATE_SIZE
+
+
+def refusal(model: Path, folder: Path, changes: dict[str, Any]) -> str | None:
+    """What the exporter says of ``model`` with its configuration changed."""
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return EXPORTER.refuses(inspect_model(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"vision_config": {}}, "also takes images or sound"),
+        ({"audio_config": {}}, "also takes images or sound"),
+        ({"num_local_experts": 8}, "mixture of experts"),
+        ({"n_routed_experts": 64}, "mixture of experts"),
+        ({"architectures": ["FalconForCausalLM"]}, "FalconForCausalLM is not supported; supported"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "already quantized"),
+        ({"vocab_size": INTERMEDIATE_SIZE}, "intermediate_size equals its vocab_size"),
+        ({"rope_parameters": {**LLAMA3, "rope_type": "yarn"}}, "rotary scaling yarn is not"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, "rotary scaling linear is"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rotary scaling dynamic is not"),
+        (
+            {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}},
+            "rotary scaling linear is not",
+        ),
+        # Supported for Phi-3 alone.
+        ({"rope_scaling": {**LONGROPE, "type": "longrope"}}, "rotary scaling longrope is not"),
+        ({"partial_rotary_factor": 0.75}, "only a part of each attention head"),
+        (
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+            "only a part",
+        ),
+    ],
+)
+def test_refused_in_one_line(
+    tiny_model: ModelMaker, tmp_path: Path, changes: dict[str, Any], match: str
+) -> None:
+    answer = refusal(tiny_model("llama"), tmp_path / "model", changes)
+    assert answer is not None
+    assert match in answer
+    assert "\n" not in answer
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("llama", {}),
+        ("llama", {"num_local_experts": 1}),
+        ("llama", {"rope_parameters": LLAMA3}),
+        ("phi3", {"rope_scaling": {**LONGROPE, "type": "longrope"}}),
+        ("phi3", {"rope_scaling": None, "partial_rotary_factor": 1.0}),
+        ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
+        ("qwen2", {"quantization_config": None}),
+    ],
+)
+def test_taken(
+    tiny_model: ModelMaker, tmp_path: Path, family: str, changes: dict[str, Any]
+) -> None:
+    assert refusal(tiny_model(family), tmp_path / "model", changes) is None
+
+
+def test_every_listed_architecture_is_exported_by_the_tests(tiny_model: ModelMaker) -> None:
+    infos = [inspect_model(tiny_model(family)) for family in FAMILIES]
+    assert {info.architecture for info in infos} == set(ARCHITECTURES)
+    assert {case.family for case in CASES.values()} == set(FAMILIES)
+    assert [EXPORTER.refuses(info) for info in infos] == [None] * len(infos)
+
+
+def test_asking_needs_no_heavy_library() -> None:
+    program = (
+        "import sys, edgepeft_exporters.decoder, edgepeft_exporters.targets; "
+        "sys.exit(bool({'torch', 'onnx_ir', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

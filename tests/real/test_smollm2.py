@@ -1,0 +1,70 @@
+"""The real model through the whole pipeline: real weights, real bitsandbytes, TRL, PEFT and onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+
+def test_int8_is_close_to_the_reference(smollm2: dict[str, Any]) -> None:
+    """The promise in figures, on a model that has learned for 14 steps."""
+    fidelity = smollm2["bundles"][1]["fidelity"]
+    assert fidelity["task_kl"] < 0.005
+    assert fidelity["generic_kl"] < 0.01
+    assert fidelity["recovery"] == pytest.approx(1.0, abs=0.02)
+    assert fidelity["base_exact_match"] == 0.0
+
+
+def test_training_learned_the_task(smollm2: dict[str, Any]) -> None:
+    """Far from done, but most of the way from the base's loss."""
+    fidelity = smollm2["bundles"][0]["fidelity"]
+    assert fidelity["reference_task_loss"] < 0.25 * fidelity["base_task_loss"]
+    assert fidelity["recovery"] > 0.9
+
+
+def test_int4_bundle_holds_the_embedding_once(smollm2: dict[str, Any]) -> None:
+    """135 M weights at 4 bits and a tied 8-bit head are about 107 MB; a second embedding would show."""
+    assert smollm2["bundles"][0]["bytes"] < 110e6
+    assert smollm2["bundles"][1]["bytes"] < 165e6
+
+
+def test_merging_rounding_and_exporting_stay_small(smollm2: dict[str, Any]) -> None:
+    """At most 1.2 GB resident in any of the three stages."""
+    run = Path(smollm2["run"])
+    peaks = {}
+    for path in [*run.glob("stages/*/edgepeft.json"), *run.glob("bundles/*/edgepeft.json")]:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        peaks[manifest["stage"]] = manifest["peak_memory_bytes"]
+    packing = {k: v for k, v in peaks.items() if k.startswith(("merge", "quantize", "export"))}
+    assert len(packing) == 5
+    assert max(packing.values()) < 1.2e9, packing
+
+
+def test_plain_onnxruntime_genai_loads_the_bundle(smollm2: dict[str, Any]) -> None:
+    """Unchanged, and with the same greedy tokens as edgepeft's own runtime."""
+    import onnxruntime_genai as og
+
+    from edgepeft.runtime import Runtime
+
+    bundle = smollm2["bundles"][0]["path"]
+    runtime = Runtime(bundle)
+    ids = runtime.prompter.prompt(
+        [{"role": "user", "content": "Please turn on the heater in the attic."}]
+    )
+    ours = runtime.generate_ids(ids, max_new_tokens=24)
+    model = og.Model(bundle)
+    parameters = og.GeneratorParams(model)
+    parameters.set_search_options(do_sample=False, max_length=len(ids) + 24)
+    generator = og.Generator(model, parameters)
+    generator.append_tokens(ids)
+    theirs: list[int] = []
+    while not generator.is_done() and len(theirs) < 24:
+        generator.generate_next_token()
+        theirs.append(int(generator.get_next_tokens()[0]))
+    assert theirs[: len(ours)] == ours
+    assert len(ours) > 4

@@ -1,0 +1,213 @@
+"""The plan: which stages there are, and what makes their outputs theirs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgepeft.planning import ORDER
+from tests.conftest import ModelMaker
+from tests.project import Keys, Project, write_project
+
+
+@pytest.fixture
+def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
+    return write_project(tiny_model("llama"), tmp_path)
+
+
+def changed(before: Keys, after: Keys) -> set[str]:
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+STAGES = [
+    *("base", "train", "merge", "quantize-int4", "export-cpu-int4", "export-cpu-fp32"),
+    *("reference", "verify-cpu-int4", "verify-cpu-fp32"),
+]
+AFTER_TRAINING = set(STAGES) - {"base"}
+AFTER_MERGE = AFTER_TRAINING - {"train", "reference"}
+INT4_ONLY = {"quantize-int4", "export-cpu-int4", "verify-cpu-int4"}
+MEASURED = {"reference", "verify-cpu-int4", "verify-cpu-fp32"}
+
+
+def test_stages_in_order_and_the_same_keys_however_often_and_wherever(project: Project) -> None:
+    keys = project.keys()
+    assert list(keys) == STAGES
+    assert len(set(keys.values())) == len(keys)
+    assert project.keys() == keys
+    assert project.keys(out="elsewhere") == keys
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("gates.max_task_kl=9", set()),
+        ("gates.max_exact_match_drop=null", set()),
+        ("quantize.algorithm=k_quant", INT4_ONLY),
+        ("quantize.block_size=64", INT4_ONLY),
+        ("quantize.symmetric=true", INT4_ONLY),
+        ("quantize.head=int4", INT4_ONLY),
+        ("quantize.accuracy_level=0", {"export-cpu-int4", "verify-cpu-int4"}),
+        # What the target says anyway, and nothing that a float target reads.
+        ("quantize.accuracy_level=4", set()),
+        ("merge.base=original", AFTER_MERGE),
+        ("training.seed=1", AFTER_TRAINING),
+        ("training.max_steps=3", AFTER_TRAINING),
+        ("method.rank=2", AFTER_TRAINING),
+        ("method.name=lora", AFTER_TRAINING),
+        ("data.max_length=64", AFTER_TRAINING),
+        ("data.system=Be brief.", AFTER_TRAINING),
+        ("data.max_test_rows=3", MEASURED),
+        ("data.generic=null", MEASURED),
+    ],
+)
+def test_an_option_changes_the_keys_of_what_reads_it(
+    project: Project, override: str, expected: set[str]
+) -> None:
+    assert changed(project.keys(), project.keys(override)) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        # Nothing is trained, so what only training reads counts for nothing.
+        ("data.max_length=64", set()),
+        ("merge.grid=none", {*AFTER_MERGE, "reference"}),
+        ("merge.base=original", AFTER_MERGE),
+    ],
+)
+def test_with_an_adapter_only_what_is_left_to_do_is_keyed(
+    project: Project, override: str, expected: set[str]
+) -> None:
+    project.use_adapter()
+    before = project.keys()
+    assert list(before) == [name for name in STAGES if name != "train"]
+    assert changed(before, project.keys(override)) == expected
+
+
+def append(name: str, text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        with (folder / name).open("a") as stream:
+            stream.write(text)
+
+    return change
+
+
+def flip_a_weight(folder: Path) -> None:
+    path = folder / "model" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (flip_a_weight, set(STAGES)),
+        (append("model/chat_template.jinja", " "), set(STAGES)),
+        (append("train.jsonl", ROW), AFTER_TRAINING),
+        (append("generic.txt", "More of it."), MEASURED),
+        (append("notes.md", "Not named by the recipe."), set()),
+    ],
+)
+def test_content_of_files_counts(
+    project: Project, change: Callable[[Path], None], expected: set[str]
+) -> None:
+    before = project.keys()
+    change(project.folder)
+    assert changed(before, project.keys()) == expected
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(0, MEASURED), (8, AFTER_TRAINING)])
+def test_test_rows_count_for_training_only_where_it_evaluates(
+    project: Project, rows: int, expected: set[str]
+) -> None:
+    option = f"training.eval_rows={rows}"
+    before = project.keys(option)
+    append("test.jsonl", ROW)(project.folder)
+    assert changed(before, project.keys(option)) == expected
+
+
+def test_a_template_file_is_an_input_by_its_content(project: Project) -> None:
+    template = project.folder / "my.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    before = project.keys("data.template=my.jinja")
+    stage = project.plan("data.template=my.jinja").stage("train")
+    assert stage.files["template"][0] == template
+    template.write_text("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    # The kept merge and its codes read no template, but come after a training that does.
+    assert changed(before, project.keys("data.template=my.jinja")) == AFTER_TRAINING
+
+
+def test_adapter_content_counts_and_an_unsaid_grid_is_noted(project: Project) -> None:
+    project.use_adapter()
+    before = project.plan()
+    assert len(before.notes) == 1
+    assert "Set merge.grid: none" in before.notes[0]
+    assert project.plan("merge.grid=nf4").notes == []
+    assert project.plan("merge.base=original").notes == []
+    append("adapter/README.md", "- load_in_4bit: True\n")(project.folder)
+    after = project.plan()
+    assert after.notes == []
+    names = {stage.name for stage in after.stages} - {"base"}
+    keys = [{stage.name: stage.key for stage in plan.stages} for plan in (before, after)]
+    assert changed(*keys) == names
+
+
+def test_one_more_target_leaves_the_others_alone(project: Project) -> None:
+    before = project.keys()
+    project.recipe["targets"] = ["cpu-int8", "cpu-int4", "cpu-fp32"]
+    after = project.keys()
+    assert changed(before, after) == {"quantize-int8", "export-cpu-int8", "verify-cpu-int8"}
+
+
+def test_merge_that_is_not_kept_is_done_again_by_its_readers(project: Project) -> None:
+    plan = project.plan("merge.save=false")
+    assert [stage.name for stage in plan.stages] == [s for s in STAGES if s != "merge"]
+    assert dict(plan.stage("quantize-int4").inputs) == {"base": "base", "train": "train"}
+    assert dict(plan.stage("export-cpu-int4").inputs)["quantize"] == "quantize-int4"
+    assert "merge" in project.plan().stage("quantize-int4").inputs
+
+
+@pytest.mark.parametrize("until", ORDER)
+def test_a_plan_ends_where_it_is_told_and_leaves_its_keys(project: Project, until: str) -> None:
+    whole = project.keys()
+    part = project.keys(until=until)
+    kinds = [stage.kind for stage in project.plan(until=until).stages]
+    assert kinds[-1] == until
+    assert part == {name: whole[name] for name in part}
+
+
+def test_merging_alone_keeps_the_merge_whatever_the_recipe_says(project: Project) -> None:
+    plan = project.plan("merge.save=false", until="merge")
+    assert [stage.name for stage in plan.stages] == ["base", "train", "merge"]
+
+
+def test_final_folders_are_below_the_run_and_bundles_by_target(project: Project) -> None:
+    plan = project.plan()
+    run = project.folder / "run"
+    for stage in plan.stages:
+        if stage.kind == "export":
+            assert stage.final == run / "bundles" / stage.name.removeprefix("export-")
+        else:
+            assert stage.final == run / "stages" / f"{stage.name}-{stage.key[:12]}"
+    assert not run.exists()
+
+
+def test_planning_needs_no_heavy_library(project: Project) -> None:
+    project.plan()
+    program = (
+        "import sys; from pathlib import Path; from edgepeft.recipe_file import load_recipe; "
+        "from edgepeft.planning import make_plan; from edgepeft.workspace import RunFolder; "
+        "make_plan(load_recipe(Path(sys.argv[1])), RunFolder(Path(sys.argv[1]).parent / 'run')); "
+        "sys.exit(bool({'torch', 'transformers', 'onnxruntime'} & set(sys.modules)))"
+    )
+    recipe = str(project.folder / "recipe.yaml")
+    assert subprocess.run([sys.executable, "-c", program, recipe], check=False).returncode == 0

@@ -1,0 +1,102 @@
+"""What is wrong with a recipe's inputs is said before anything long begins, by its key."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgepeft.errors import InputError
+from tests.conftest import ModelMaker
+from tests.project import Project, write_project
+from tests.stages import write_adapter
+
+ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "\n"
+
+
+@pytest.fixture
+def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
+    return write_project(tiny_model("llama"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [
+        (["targets=[cpu-int44]"], r"targets: cpu-int44: .*did you mean cpu-int4\?.*cuda-fp16"),
+        (["targets=[toaster]"], r"targets: toaster: no such target; targets: cpu-int4, "),
+        (["quantize.algorithm=gpt"], r"quantize.algorithm: gpt: .*algorithms: rtn, k_quant"),
+        (["method.name=qlorra"], r"method.name: qlorra: .*did you mean qlora\?.*qlora, lora"),
+        (["data.train=null"], r"data.train: this key is required to train"),
+        (["data.test=null"], r"data.test: this key is required to measure"),
+        (["data.train=nowhere.jsonl"], r"nowhere.jsonl: no such data file; check data.train"),
+        (["data.generic=nowhere.txt"], r"nowhere.txt: cannot be read"),
+        (["data.template=nowhere.jinja"], r"nowhere.jinja: cannot be read"),
+        (["model=nowhere"], r"model: nowhere: no such folder or file, and not a known name"),
+        (
+            ["quantize.algorithm=k_quant", "quantize.symmetric=true"],
+            r"quantize.symmetric: k_quant has no symmetric form; set it to false",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_key(
+    project: Project, overrides: list[str], match: str
+) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        project.plan(*overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("", r"test.jsonl: no rows in it"),
+        ("\n\n", r"test.jsonl: no rows in it"),
+        (ROW + '{"prompt": "Hi"}\n', r"test.jsonl line 2"),
+        (ROW + '{"prompt": "Hi", "completion": null}\n', r"test.jsonl line 2"),
+        (ROW * 2 + "{\n", r"test.jsonl line 3: not valid JSON"),
+    ],
+)
+def test_data_is_read_before_anything_starts(project: Project, content: str, match: str) -> None:
+    (project.folder / "test.jsonl").write_text(content)
+    with pytest.raises(InputError, match=match):
+        project.plan()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (shutil.rmtree, "adapter: no such adapter folder"),
+        (
+            lambda f: (f / "adapter_model.safetensors").rename(f / "adapter_model.bin"),
+            r"holds only pickle weights \(adapter_model.bin\)",
+        ),
+        (lambda f: (f / "adapter_config.json").write_text('{"r": 4}'), "has no peft_type"),
+    ],
+)
+def test_adapters_are_looked_at_before_anything_starts(
+    project: Project, spoil: Callable[[Path], object], match: str
+) -> None:
+    project.use_adapter()
+    spoil(project.folder / "adapter")
+    with pytest.raises(InputError, match=match):
+        project.plan()
+
+
+def test_what_is_not_needed_need_not_be_there(project: Project) -> None:
+    project.recipe["data"].pop("test")
+    assert "train" in project.keys(until="train")
+    project.recipe["data"] = {"test": "test.jsonl"}
+    project.recipe["adapter"] = "adapter"
+    write_adapter(project.folder / "model", project.folder / "adapter")
+    assert project.plan().stages[-1].name == "verify-cpu-fp32"
+
+
+def test_models_that_cannot_be_exported_are_refused(project: Project) -> None:
+    path = project.folder / "model" / "config.json"
+    config = {**json.loads(path.read_text()), "vision_config": {}}
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="model: model: LlamaForCausalLM also takes images"):
+        project.plan()
