@@ -74,13 +74,13 @@ class Training(Section):
     weight_decay: float = Field(0.0, ge=0.0, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     eval_steps: int | None = Field(
-        None, ge=1, description="Steps between evaluations; default: four in a training."
+        None, ge=1, description="Steps between evaluations; default: three in a training."
     )
     eval_rows: int = Field(
-        32, ge=0, description="Test rows in the evaluation loss; 0 turns it off."
+        16, ge=0, description="Test rows in the evaluation loss; 0 turns it off."
     )
     save_steps: int | None = Field(
-        None, ge=1, description="Steps between checkpoints; default: ten in a training."
+        None, ge=1, description="Steps between checkpoints; default: six in a training."
     )
     seed: int = Field(0, ge=0, description="Seed of weights, data order and dropout.")
 

@@ -39,8 +39,10 @@ class RecipeFile:
         return (self.folder / Path(value).expanduser()).resolve()
 
     def resolved_yaml(self) -> str:
-        """The recipe with every default spelled out, as YAML."""
-        return yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False)
+        """The recipe with every default spelled out, as YAML that loads again."""
+        # Beside an adapter that exists, method and training say nothing and are refused.
+        without = {"method", "training"} if self.recipe.adapter is not None else None
+        return yaml.safe_dump(self.recipe.model_dump(mode="json", exclude=without), sort_keys=False)
 
     def digest(self) -> str:
         """SHA-256 of the resolved recipe."""
@@ -100,10 +102,9 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         node = child
     try:
         parsed = yaml.safe_load(value)
-        # YAML 1.1 reads 1e-3 as a string; a user means the number.
-        node[parts[-1]] = (
-            float(parsed) if isinstance(parsed, str) and _is_number(parsed) else parsed
-        )
+        # YAML 1.1 reads 1e-3 as a string; a user means the number, unless it is quoted.
+        plain = isinstance(parsed, str) and parsed == value.strip()
+        node[parts[-1]] = float(parsed) if plain and _is_number(parsed) else parsed
     except yaml.YAMLError:
         node[parts[-1]] = value
 

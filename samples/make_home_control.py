@@ -95,14 +95,14 @@ DEVICES = (
     ),
     Device(
         "tv",
-        ("tv", "tv", "telly", "television"),
+        ("tv", "tv", "television"),
         INDOOR,
         SWITCHED | _adjustable("volume", "word", "word", step="points"),
         words=("news", "sports", "cartoons", "movies"),
     ),
     Device(
         "heater",
-        ("heater", "heater", "radiator"),
+        ("heater",),
         INDOOR,
         TIMED | _adjustable("degrees", "mode", step="warmth"),
         words=("eco", "boost"),
@@ -116,7 +116,7 @@ DEVICES = (
     ),
     Device(
         "speaker",
-        ("speaker", "speaker", "stereo"),
+        ("speaker",),
         INDOOR + OUTDOOR,
         SWITCHED | _adjustable("volume", "word", "word", step="points"),
         words=("jazz", "rock", "piano", "folk"),
@@ -127,23 +127,23 @@ DEVICES = (
         INDOOR,
         TIMED | _adjustable("percent", step="percent"),
     ),
-    Device("blinds", ("blinds", "blinds", "shades"), INDOOR, COVERING, plural=True),
-    Device("curtains", ("curtains", "curtains", "drapes"), INDOOR, COVERING, plural=True),
+    Device("blinds", ("blinds",), INDOOR, COVERING, plural=True),
+    Device("curtains", ("curtains",), INDOOR, COVERING, plural=True),
     Device("window", ("window",), INDOOR, LOCKED),
     Device("door", ("door",), INDOOR + OUTDOOR, LOCKED),
     Device("gate", ("gate",), OUTDOOR, LOCKED),
     Device(
         "vacuum",
-        ("vacuum", "vacuum", "hoover"),
+        ("vacuum",),
         INDOOR,
-        {"start": ("none", "minutes", "in_mode"), "stop": ("none",), "set": ("mode",)},
+        {"start": ("none", "minutes"), "stop": ("none",), "set": ("mode",)},
         words=("quiet", "turbo", "spot"),
     ),
     Device(
         "washer",
-        ("washer", "washer", "washing machine"),
+        ("washer",),
         INDOOR,
-        {"start": ("none", "in_mode"), "stop": ("none",), "set": ("mode", "degrees")},
+        {"start": ("none",), "stop": ("none",), "set": ("mode", "degrees")},
         words=("cotton", "wool", "quick", "delicate"),
     ),
     Device(
@@ -339,9 +339,6 @@ def _state_value(rng: random.Random, device: Device, action: str, kind: str) -> 
     if kind == "minutes":
         value = rng.randrange(2, 91)
         return Stated(value, "", f"for {value} minutes")
-    if kind == "in_mode":
-        value = rng.choice(device.words)
-        return Stated(value, "", rng.choice((f"in {value} mode", f"on {value}")))
     if kind == "extent":
         value, bare = _percent(rng)
         return Stated(value, "", f"to {bare}")
@@ -430,10 +427,7 @@ def _dress(rng: random.Random, text: str) -> str:
         text += rng.choice((".", ".", ".", "", "", "!"))
     elif rng.random() < 0.2:
         text = text[:-1]
-    draw = rng.random()
-    if draw < 0.05:
-        return text.upper()
-    if draw < 0.3:
+    if rng.random() < 0.25:
         return text.lower()
     if rng.random() < 0.7:
         text = re.sub(r"\btv\b", "TV", text)

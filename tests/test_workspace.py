@@ -6,8 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -195,60 +193,6 @@ def test_what_is_missing_changed_or_made_for_something_else_is_not_finished(
     assert is_finished(final, KEY)
     spoil(final)
     assert not is_finished(final, KEY)
-
-
-def test_another_key_is_another_folder() -> None:
-    run = RunFolder(Path("run"))
-    assert run.stage("merge", "a" * 64) != run.stage("merge", "b" * 64)
-    assert run.scratch("train", "a" * 64) != run.scratch("train", "b" * 64)
-    assert run.bundle("cpu-int4") == Path("run/bundles/cpu-int4")
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from edgepeft.workspace import RunFolder
-with RunFolder(Path(sys.argv[1])).locked():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_second_process_is_refused_while_the_first_holds_the_folder(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(run.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(EdgepeftError, match="another edgepeft build is at work") as caught:
-            run.locked().__enter__()
-        assert caught.value.exit_status == EXIT_FAILED
-        # A killed holder must not leave the folder locked for ever.
-        holder.kill()
-    with run.locked():
-        pass
-    with run.locked():
-        pass
-
-
-def test_what_killed_runs_left_is_swept_and_the_rest_is_not(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    kept = finished(run.stage("merge", KEY))
-    bundle = finished(run.bundle("cpu-int4"))
-    stage(run.stage("train", KEY))
-    stage(run.bundle("cpu-int4"))
-    run.scratch("train", KEY).mkdir(parents=True)
-    assert leftovers(tmp_path / "stages")
-    assert leftovers(tmp_path / "bundles")
-    with run.locked():
-        assert leftovers(tmp_path / "stages") == leftovers(tmp_path / "bundles") == []
-        assert is_finished(kept, KEY)
-        assert is_finished(bundle, KEY)
-        assert run.scratch("train", KEY).is_dir()
 
 
 @pytest.mark.parametrize("attempt", ["lock", "stage"])

@@ -44,6 +44,19 @@ def describe_progress(event: Event) -> str:
     return "  ".join(parts)
 
 
+def describe_data(report: dict[str, Any]) -> str:
+    """The checks of the data in one line: rows, token lengths as a small histogram, truncation."""
+    lengths = report["train_lengths"] or report["test_lengths"]
+    most = max(lengths["counts"]) or 1
+    bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // most)] for count in lengths["counts"])
+    return (
+        f"data: {report['train_rows']} training and {report['test_rows']} test rows; tokens "
+        f"{lengths['edges'][0]}│{bars}│{lengths['edges'][-1]}, median {lengths['median']}, "
+        f"{100 * report['truncated_share']:.0f} % truncated, {report['duplicates']} duplicates, "
+        f"{report['overlap']} test prompts also trained on"
+    )
+
+
 def duration(seconds: float) -> str:
     """Seconds as people read them: 8 s, 3 min 05 s, 2 h 10 min."""
     whole = round(seconds)
@@ -72,6 +85,8 @@ def _headline(event: Event) -> str | None:
         case "finished":
             memory = event.get("metrics", {}).get("peak_memory_bytes", 0)
             return f"✓ {stage}  {duration(event['seconds'])}, {memory / 1e9:.2f} GB"
+        case "data":
+            return f"  {describe_data(event['report'])}"
         case "failed":
             return f"✗ {stage}"
         case "message":

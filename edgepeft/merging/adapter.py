@@ -55,7 +55,14 @@ def attach(model: Any, adapter: Adapter) -> Any:
         wrapped = PeftModel(model, config, low_cpu_mem_usage=True)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{adapter.folder / CONFIG}: does not fit this model: {error}") from None
-    expected = get_peft_model_state_dict(wrapped)
+    if hasattr(wrapped.get_base_model().get_output_embeddings(), "get_base_layer"):
+        # The reference keeps hidden states and reads them with the base's own head.
+        raise InputError(
+            f"{adapter.folder / CONFIG}: adapts the language model's head, which is not supported yet; train "
+            "without it among target_modules"
+        )
+    # Left to itself PEFT would take whole embeddings out of an adapter's file.
+    expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     where = adapter.folder / WEIGHTS
     missing = sorted(set(expected) - set(adapter.tensors))
     extra = sorted(set(adapter.tensors) - set(expected))
@@ -76,7 +83,8 @@ def attach(model: Any, adapter: Adapter) -> Any:
     tensors = {name: tensor.to(torch.float32) for name, tensor in adapter.tensors.items()}
     with _adapter_stays_put():
         set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
-    vacant = [name for name, value in get_peft_model_state_dict(wrapped).items() if value.is_meta]
+    loaded = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    vacant = [name for name, value in loaded.items() if value.is_meta]
     if vacant:
         raise EdgepeftError(
             f"{where}: {vacant[0]} was not loaded by PEFT; this version is not supported"

@@ -57,8 +57,8 @@ def run(job: Job) -> dict[str, Any]:
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
     steps = step_count(training, len(rows))
-    eval_steps = training["eval_steps"] or max(1, math.ceil(steps / 4))
-    save_steps = training["save_steps"] or max(1, math.ceil(steps / 10))
+    eval_steps = training["eval_steps"] or max(1, math.ceil(steps / 3))
+    save_steps = training["save_steps"] or max(1, math.ceil(steps / 6))
     on_cuda = torch.cuda.is_available()
     job.scratch.mkdir(parents=True, exist_ok=True)
     config = SFTConfig(
