@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.tiny import write_tiny_model
 
 ModelMaker = Callable[..., Path]
+
+# The same examples in every run, however slow the machine; nothing is kept between runs.
+settings.register_profile("same", deadline=None, derandomize=True, database=None)
+settings.load_profile("same")
 
 if importlib.util.find_spec("torch") is None:
     # These need the libraries of the extras from their first import; the rest runs without.

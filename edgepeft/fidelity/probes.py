@@ -74,7 +74,8 @@ def task_probes(
     if questions:
         chosen = [q for q in questions if len(q.prompt) + len(q.completion) <= longest][:TASK_ROWS]
         return [Probe("task", q.prompt + q.completion, len(q.prompt)) for q in chosen]
-    texts = [prompter.row(row).ids[: min(longest, GENERIC_WINDOW)] for row in rows[:TASK_ROWS]]
+    plain = [row for row in rows if row.messages is None][:TASK_ROWS]
+    texts = [prompter.row(row).ids[: min(longest, GENERIC_WINDOW)] for row in plain]
     return [Probe("task", ids, 1) for ids in texts if len(ids) > 1]
 
 

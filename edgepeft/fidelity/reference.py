@@ -8,6 +8,7 @@ bundle's logits can be compared over the whole vocabulary.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -85,6 +86,7 @@ def run(job: Job) -> dict[str, Any]:
         "base": base_facts,
         "reference": facts,
         "rows": len(questions),
+        "exact_match_seconds": base_facts["exact_match_seconds"] + facts["exact_match_seconds"],
         "task_tokens": sum(probe.scored for probe in task),
         "generic_tokens": sum(probe.scored for probe in generic),
     }
@@ -124,6 +126,7 @@ def _measure(
     kept: dict[str, torch.Tensor] = {}
     losses = {"task": 0.0, "generic": 0.0}
     correct = 0
+    wrong: list[str] = []
 
     def score(index: int, probe: Probe, states: torch.Tensor) -> None:
         hidden = states[probe.positions]
@@ -135,16 +138,24 @@ def _measure(
         kept[f"{probe.kind}.{index}"] = hidden.contiguous().clone()
 
     # The first questions are the task's probes, so one pass serves both.
-    probe_at = {tuple(probe.ids): index for index, probe in enumerate(task)}
+    probes_at: dict[tuple[int, ...], list[int]] = {}
+    for index, probe in enumerate(task):
+        probes_at.setdefault(tuple(probe.ids), []).append(index)
+    decoding = 0.0
     for question in questions:
         ids = question.prompt + question.completion
+        started = time.monotonic()
         states = model.hidden(ids)
-        index = probe_at.pop(tuple(ids), None)
-        if index is not None:
+        for index in probes_at.pop(tuple(ids), []):
             score(index, task[index], states)
-        correct += model.answers(question, states, prompter)
+            started = time.monotonic()
+        if model.answers(question, states, prompter):
+            correct += 1
+        else:
+            wrong.append(question.where)
+        decoding += time.monotonic() - started
         progress.step()
-    for index in probe_at.values():
+    for index in (index for indexes in probes_at.values() for index in indexes):
         score(index, task[index], model.hidden(task[index].ids))
         progress.step()
     for index, probe in enumerate(generic):
@@ -158,6 +169,7 @@ def _measure(
         "task_loss": losses["task"] / tokens["task"],
         "generic_loss": losses["generic"] / tokens["generic"],
         "exact_match": correct / len(questions) if questions else None,
-        "exact": correct,
+        "exact_match_seconds": round(decoding, 2),
+        "wrong": wrong[:20],
     }
     return facts, kept

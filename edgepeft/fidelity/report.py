@@ -71,10 +71,9 @@ def _write_if_changed(
     bundle: Path, manifest: dict[str, Any], report: dict[str, Any], verdict: str | list[str]
 ) -> None:
     """Add report and card to the bundle; its manifest, written last, lists them."""
-    old = bundle / FIDELITY
-    if old.is_file() and json.loads(old.read_text(encoding="utf-8")) == report:
+    if _is_sealed(bundle, manifest, report):
         return
-    write_json(old, report)
+    write_json(bundle / FIDELITY, report)
     # The card states the folder's size, which the card itself is part of; a rounded figure settles that.
     size = folder_bytes(bundle)
     (bundle / CARD).write_text(card(report, size), encoding="utf-8")
@@ -83,6 +82,18 @@ def _write_if_changed(
         manifest["outputs"][name] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
     fidelity = {key: report["fidelity"][key] for key in _CONTRACT}
     write_json(bundle / MANIFEST, {**manifest, "fidelity": {"gates": verdict, **fidelity}})
+
+
+def _is_sealed(bundle: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+    """Whether the bundle holds this very report and the manifest vouches for it: a killed seal is begun anew."""
+    try:
+        written = json.loads((bundle / FIDELITY).read_text(encoding="utf-8"))
+        hashes = {name: hash_file(bundle / name) for name in (FIDELITY, CARD)}
+    except (OSError, ValueError):
+        return False
+    outputs = manifest["outputs"]
+    listed = {name: outputs.get(name, {}).get("sha256") for name in hashes}
+    return bool(written == report and listed == hashes)
 
 
 def _result(stage: Path) -> dict[str, Any]:

@@ -17,13 +17,14 @@ TARGETS: tuple[TargetProfile, ...] = (
     ),
     TargetProfile(
         name="cpu-int8",
-        summary="any CPU; 8-bit weights, float activations",
+        summary="any CPU; 8-bit weights, products with 8-bit activations",
         provider="CPUExecutionProvider",
         builder_provider="cpu",
         precision="int8",
         io_dtype="fp32",
         file_stem="model_int8",
-        accuracy_level=0,
+        # There is no float kernel for 8-bit weights on CPUs: level 0 dequantizes every weight in every call.
+        accuracy_level=4,
     ),
     TargetProfile(
         name="cpu-fp32",

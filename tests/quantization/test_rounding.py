@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
 from onnxruntime.quantization.neural_compressor.weight_only import quant_tensor_k_quant_cpu
 
@@ -112,7 +112,6 @@ def test_blocks_that_are_hard_to_scale(bits: int, symmetric: bool, name: str) ->
         torch.testing.assert_close(rounded.dequantize(), weight, rtol=1e-6, atol=0)
 
 
-@settings(deadline=None)
 @given(weights(), grids(symmetric=False))
 def test_k_quant_is_never_worse_than_rounding_to_nearest(
     weight: torch.Tensor, grid: IntGrid

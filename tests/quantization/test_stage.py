@@ -131,7 +131,7 @@ def test_weights_that_are_not_finite_are_named(value: float) -> None:
         round_weight("model.x.weight", weight, IntGrid(4, 32, False), find_algorithm("rtn"))
 
 
-def test_half_precision_weights_are_rounded_from_float32(tmp_path: Path) -> None:
+def test_half_precision_weights_are_rounded_from_float32() -> None:
     weight, grid = normal(4, 64).to(torch.bfloat16), IntGrid(4, 32, False)
     parts = round_weight("w", weight, grid, find_algorithm("rtn"))
     assert parts["scales"].dtype == torch.float32

@@ -32,7 +32,7 @@ class KQuant:
             ) from None
         blocks = into_blocks(weight.to(torch.float32), grid)
         # Blocks of equal weights divide by zero in there; what that yields is never kept.
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             codes, scales, zero_points = quant_tensor_k_quant_cpu(
                 blocks.numpy(), grid.bits, grid.block_size
             )
