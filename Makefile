@@ -23,8 +23,8 @@ demo: $(INSTALLED)
 	$(BIN)/edgepeft build samples/recipes/home-control.yaml --out runs/home-control
 	@echo
 	@echo "Two commands that the training data does not contain:"
-	$(BIN)/edgepeft run $(BUNDLE) "Could you dim the lamp in the library to 35 percent?"
-	$(BIN)/edgepeft run $(BUNDLE) "Good evening, please unlock the front door of the garage."
+	$(BIN)/edgepeft run $(BUNDLE) "Could you set the lamp in the nursery to 35 percent, please?"
+	$(BIN)/edgepeft run $(BUNDLE) "Good evening, would you unlock the garage door?"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import json
 import os
 import shutil
 import time
@@ -17,7 +19,7 @@ from edgepeft.data.checks import check_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.estimate import disk_needed
-from edgepeft.events import Events, Sink, discard
+from edgepeft.events import Event, Events, Sink, discard
 from edgepeft.fidelity.report import seal
 from edgepeft.history import remember_run
 from edgepeft.planning import Plan, make_plan
@@ -108,6 +110,7 @@ def build(
             for place in ("stages", "scratch", "bundles"):
                 shutil.rmtree(run.path / place, ignore_errors=True)
         record = _start_record(plan)
+        sink = _recorded(run.events, sink)
         events = Events("build", sink)
         for note in plan.notes:
             events.warning(note)
@@ -127,6 +130,18 @@ def build(
         state = "gate missed" if result.failed_gates else "done"
         _finish_record(run, record, state, result=result.as_dict())
     return result
+
+
+def _recorded(path: Path, sink: Sink) -> Sink:
+    """A sink that also keeps every event in the run's folder, for whoever looks in later."""
+    path.unlink(missing_ok=True)
+
+    def record(event: Event) -> None:
+        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
+        sink(event)
+
+    return record
 
 
 def _check_place(run: RunFolder, plan: Plan, *, force: bool) -> None:

@@ -16,6 +16,7 @@ from edgepeft.data.formats import read_rows
 from edgepeft.data.rows import Row
 from edgepeft.digests import DigestCache
 from edgepeft.errors import InputError
+from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
 from edgepeft.merging.provenance import read_provenance
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.quantization.algorithms import check_algorithm
@@ -73,6 +74,7 @@ def make_plan(recipe: RecipeFile, run: RunFolder, *, until: str = "verify") -> P
     check_algorithm(settings.quantize.algorithm)
     if settings.adapter is None:
         find_method(settings.method.name)
+        refuse_head(settings.method.target_modules, "method.target_modules")
     for target in targets:
         _check_target(target, recipe)
     path = find_model(settings.model, recipe.folder)
@@ -112,9 +114,6 @@ def _check_target(target: TargetProfile, recipe: RecipeFile) -> None:
 def _adapter(recipe: RecipeFile) -> Path | None:
     if recipe.recipe.adapter is None:
         return None
-    # Reading the configuration needs no torch, so a wrong folder is refused at once.
-    from edgepeft.merging.adapter_config import read_adapter_config
-
     folder = recipe.resolve(recipe.recipe.adapter)
     read_adapter_config(folder)
     return folder

@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def events(self) -> Path:
+        """Every event of the latest build, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
     def logs(self) -> Path:
         """Where each stage's process writes what its libraries print."""
         return self.path / "logs"

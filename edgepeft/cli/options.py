@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgepeft.recipe_file import RecipeFile, load_recipe
+if TYPE_CHECKING:
+    # Reading recipes loads pydantic, which --help has no use for.
+    from edgepeft.recipe_file import RecipeFile
 
 
 class ProgressMode(StrEnum):
@@ -62,6 +64,8 @@ def recipe_from(
     recipe: Path | None, overrides: list[str] | None, model: str | None, adapter: str | None
 ) -> RecipeFile:
     """The recipe of a command: its file, then --set, then the short options. Raises InputError."""
+    from edgepeft.recipe_file import load_recipe
+
     changes = list(overrides or [])
     if model is not None:
         changes.append(f"model={_from_here(model)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,9 @@ from edgepeft.cli.options import (
     recipe_from,
     run_folder,
 )
-from edgepeft.recipe_file import RecipeFile
+
+if TYPE_CHECKING:
+    from edgepeft.recipe_file import RecipeFile
 
 
 def command(

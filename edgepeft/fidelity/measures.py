@@ -76,7 +76,8 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     scale = 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / scale
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / scale
-    return (max(0.0, centre - half), min(1.0, centre + half))
+    low = 0.0 if successes == 0 else centre - half
+    return (low, 1.0 if successes == trials else centre + half)
 
 
 def could_still_match(answer: str, wanted: str) -> bool:

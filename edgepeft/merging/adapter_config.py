@@ -12,6 +12,14 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 
+def refuse_head(modules: object, where: str) -> None:
+    """Raise InputError where head or embedding are to be adapted: they are kept on a grid of their own."""
+    named = modules if isinstance(modules, (list, tuple, set)) else [modules]
+    for module in named:
+        if isinstance(module, str) and module.rpartition(".")[2] in ("lm_head", "embed_tokens"):
+            raise InputError(f"{where}: adapting {module} is not supported yet; leave it out")
+
+
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """Read ``adapter_config.json`` and refuse what can be seen to be wrong there. Raises InputError."""
     if not folder.is_dir():
@@ -40,6 +48,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: bias: {config['bias']} is not supported yet; train with bias: none"
         )
+    refuse_head(config.get("target_modules"), f"{path}: target_modules")
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if rank is not None and (not isinstance(rank, int) or rank < 1):
         raise InputError(

@@ -40,8 +40,8 @@ def test_json_holds_the_contract(built: Built) -> None:
 def test_unrounded_bundle_is_the_reference(built: Built) -> None:
     """Merged on the right base and exported without rounding, nothing is lost but float noise."""
     fidelity = built.result["bundles"][1]["fidelity"]
-    assert fidelity["task_kl"] < 1e-8
-    assert fidelity["generic_kl"] < 1e-8
+    assert fidelity["task_kl"] < 1e-6
+    assert fidelity["generic_kl"] < 1e-6
     assert fidelity["top1_agreement"] == 1.0
     assert fidelity["exact_match"] == fidelity["reference_exact_match"]
 
@@ -133,8 +133,8 @@ def test_families_pass_through_the_whole_pipeline(family: str, tmp_path: Path) -
         targets=["cpu-fp32", "cpu-int8"],
     )
     exact, rounded = build_json(recipe, "--out", tmp_path / "run")["bundles"]
-    assert exact["fidelity"]["task_kl"] < 1e-7
-    assert exact["fidelity"]["generic_kl"] < 1e-7
+    assert exact["fidelity"]["task_kl"] < 1e-6
+    assert exact["fidelity"]["generic_kl"] < 1e-6
     assert exact["fidelity"]["exact_match"] == exact["fidelity"]["reference_exact_match"]
     assert rounded["fidelity"]["task_kl"] < 0.05
 
@@ -153,5 +153,5 @@ def test_plain_text_is_trained_and_measured_without_exact_match(tmp_path: Path) 
     )
     fidelity = build_json(recipe, "--out", tmp_path / "run")["bundles"][0]["fidelity"]
     assert fidelity["exact_match"] is None
-    assert fidelity["task_kl"] < 1e-7
+    assert fidelity["task_kl"] < 1e-6
     assert fidelity["recovery"] == pytest.approx(1.0, abs=1e-3)

@@ -24,7 +24,7 @@ def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys\n"
         "from edgepeft.cli import app\n"
-        "heavy = {'torch', 'transformers', 'numpy', 'onnxruntime', 'datasets'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'onnxruntime', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
