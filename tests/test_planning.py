@@ -188,6 +188,8 @@ def test_a_plan_ends_where_it_is_told_and_leaves_its_keys(project: Project, unti
 def test_merging_alone_keeps_the_merge_whatever_the_recipe_says(project: Project) -> None:
     plan = project.plan("merge.save=false", until="merge")
     assert [stage.name for stage in plan.stages] == ["base", "train", "merge"]
+    # It is the same merge that a build which keeps it makes.
+    assert project.keys("merge.save=false", until="merge").items() <= project.keys().items()
 
 
 def test_final_folders_are_below_the_run_and_bundles_by_target(project: Project) -> None:

@@ -145,8 +145,10 @@ def test_writing_holds_one_tensor_at_a_time(tmp_path: Path) -> None:
 
 
 def test_loaded_tensors_are_the_callers_own(tmp_path: Path) -> None:
-    save_file({"t": torch.zeros(4)}, tmp_path / SINGLE)
+    save_file({"t": torch.zeros(4), "u": torch.ones(4096)}, tmp_path / SINGLE)
     source = SafetensorsSource.from_folder(tmp_path)
+    # A view of the mapped file would keep all of it in memory.
+    assert source.load("t").untyped_storage().nbytes() == 16
     source.load("t").fill_(7)
     assert not source.load("t").any()
     with pytest.raises(KeyError):

@@ -38,11 +38,12 @@ LLAMA3 = {
 
 @dataclass(frozen=True)
 class Case:
-    """A model to export: its family, changes to its configuration, and how it is quantized."""
+    """A model to export: its family, changes to its files, and how it is quantized."""
 
     family: str
     tied: bool | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
     quantize: dict[str, Any] = field(default_factory=dict)
     targets: tuple[str, ...] = TARGETS
     accuracy_level: int = 0
@@ -50,7 +51,7 @@ class Case:
 
 CASES = {
     "llama": Case("llama", tied=True),
-    "llama-untied": Case("llama", tied=False),
+    "llama-untied": Case("llama", tied=False, generation={"eos_token_id": [7, 2]}),
     "qwen2": Case("qwen2"),
     "qwen3": Case("qwen3"),
     "gemma3": Case("gemma3"),
@@ -86,8 +87,9 @@ def build(case: Case, root: Path) -> None:
     from edgepeft_exporters.decoder import stage as export_stage
 
     model = write_tiny_model(root / "model", case.family, tied=case.tied)
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**config, **case.config}))
+    for name, changes in (("config", case.config), ("generation_config", case.generation)):
+        path = model / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     base = run_stage(base_stage.run, root / "base", {}, {"model": model})
     adapter = write_adapter(model, root / "adapter")
     merge = {"merge": {"base": "dequantized", "grid": "nf4"}}

@@ -106,6 +106,9 @@ PRODUCTS: dict[str, list[Product]] = {
     "whole and part": [lambda w: w("fused.weight").T, lambda w: w("fused.weight")[16:48].T],
     "joined": [lambda w: torch.cat([w("a.weight"), w("b.weight")]).T],
     "joined in the other order": [lambda w: torch.cat([w("b.weight").T, w("a.weight").T], dim=1)],
+    "parts joined": [
+        lambda w: torch.cat([w("fused.weight")[64:], w("a.weight")[8:24], w("b.weight")]).T
+    ],
     "rows of heads rearranged": [
         lambda w: w("a.weight").reshape(2, 16, 64).flip(0).reshape(32, 64).T
     ],

@@ -189,6 +189,16 @@ def test_manifest_counts_the_operators(
         assert nodes.count(operator) == operators.get(operator, 0)
 
 
+@pytest.mark.parametrize(("case", "stops"), [("llama", 2), ("llama-untied", [2, 7])])
+def test_every_stop_token_is_known_to_every_runtime(built: Find, case: str, stops: Any) -> None:
+    bundle = built(case, "cpu-int4")
+    genai = json.loads((bundle / "genai_config.json").read_text())["model"]
+    generation = json.loads((bundle / "generation_config.json").read_text())
+    assert genai["eos_token_id"] == generation["eos_token_id"] == stops
+    result = json.loads((bundle / "edgepeft.json").read_text())["result"]
+    assert result["prompt"]["stop_ids"] == (stops if isinstance(stops, list) else [stops])
+
+
 @pytest.mark.parametrize(("case", "level"), [("llama", None), ("level-4", 4)])
 def test_accuracy_level_stands_on_every_integer_product(
     built: Find, case: str, level: int | None

@@ -140,9 +140,8 @@ def flatten_rope(config: Any) -> None:
     """
     parameters = getattr(config, "rope_parameters", None)
     if isinstance(parameters, dict) and "rope_type" in parameters:
-        parameters.setdefault(
-            "type", parameters["rope_type"]
-        )  # the older key, which Phi-3's builder reads
+        # The older key, which Phi-3's builder reads.
+        parameters.setdefault("type", parameters["rope_type"])
     if not isinstance(parameters, dict) or "full_attention" not in parameters:
         return
     full, local = parameters["full_attention"], parameters.get("sliding_attention", {})
