@@ -33,7 +33,7 @@ STAGE_VERSIONS = {
     "merge": 1,
     "quantize": 1,
     "export": 1,
-    "reference": 1,
+    "reference": 2,
     "verify": 1,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""

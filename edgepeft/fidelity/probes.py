@@ -17,7 +17,7 @@ from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from edgepeft.fidelity.texts import evaluation_text
 
-TASK_ROWS = 64
+TASK_ROWS = 48
 """Test rows whose every completion token is compared; exact match takes all rows."""
 GENERIC_WINDOW = 256
 GENERIC_WINDOWS = 8
