@@ -169,7 +169,7 @@ def _run_stages(plan: Plan, result: BuildResult, sink: Sink) -> None:
         if stage.kind != "base" and not checked:
             _check_rows(plan, outputs["base"], Events("data", sink))
             checked = True
-        if is_finished(stage.final, stage.key):
+        if is_finished(stage.final, stage.key) and _still_points_somewhere(stage):
             sink({"event": "reused", "stage": stage.name, "path": str(stage.final)})
             result.reused.append(stage.name)
         else:
@@ -178,6 +178,14 @@ def _run_stages(plan: Plan, result: BuildResult, sink: Sink) -> None:
         manifest = read_manifest(stage.final) or {}
         peak = int(manifest.get("peak_memory_bytes", 0))
         result.peak_memory_bytes = max(result.peak_memory_bytes, peak)
+
+
+def _still_points_somewhere(stage: Stage) -> bool:
+    """A base made from a model folder names that folder; the folder may have moved since."""
+    if stage.kind != "base":
+        return True
+    weights = Path(str((read_manifest(stage.final) or {}).get("result", {}).get("weights", ".")))
+    return not weights.is_absolute() or weights.is_dir()
 
 
 def _run_stage(plan: Plan, stage: Stage, outputs: Mapping[str, Path], sink: Sink) -> None:

@@ -31,8 +31,8 @@ STAGE_VERSIONS = {
     "base": 1,
     "train": 1,
     "merge": 1,
-    "quantize": 1,
-    "export": 1,
+    "quantize": 2,
+    "export": 2,
     "reference": 2,
     "verify": 1,
 }

@@ -29,6 +29,10 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
         (["targets=[toaster]"], r"targets: toaster: no such target; targets: cpu-int4, "),
         (["quantize.algorithm=gpt"], r"quantize.algorithm: gpt: .*algorithms: rtn, k_quant"),
         (["method.name=qlorra"], r"method.name: qlorra: .*did you mean qlora\?.*qlora, lora"),
+        (
+            ["method.target_modules=[q_proj, lm_head]"],
+            r"method.target_modules: adapting lm_head is not supported yet",
+        ),
         (["data.train=null"], r"data.train: this key is required to train"),
         (["data.test=null"], r"data.test: this key is required to measure"),
         (["data.train=nowhere.jsonl"], r"nowhere.jsonl: no such data file; check data.train"),

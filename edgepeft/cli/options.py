@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,9 +69,9 @@ def recipe_from(
 
     changes = list(overrides or [])
     if model is not None:
-        changes.append(f"model={_from_here(model)}")
+        changes.append(f"model={json.dumps(_from_here(model))}")
     if adapter is not None:
-        changes.append(f"adapter={_from_here(adapter)}")
+        changes.append(f"adapter={json.dumps(_from_here(adapter))}")
     return load_recipe(recipe, changes)
 
 

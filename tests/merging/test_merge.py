@@ -226,17 +226,20 @@ def test_damaged_base_is_named(tiny_model: ModelMaker, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "tied", "match"),
     [
-        ("lm_head", True, "adapts the language model's head, which is not supported yet"),
-        ("lm_head", False, "adapts the language model's head, which is not supported yet"),
+        (["lm_head"], True, "target_modules: adapting lm_head is not supported yet"),
+        (["q_proj", "model.embed_tokens"], False, "adapting model.embed_tokens is not supported"),
+        # An expression names no module, so only the attached adapter shows what it adapts.
+        (".*lm_head", True, "adapts the language model's head, which is not supported yet"),
+        (".*lm_head", False, "adapts the language model's head, which is not supported yet"),
         # What PEFT saves beside an adapted embedding is the whole embedding.
-        ("embed_tokens", False, "holds base_model.model.model.embed_tokens"),
+        (".*embed_tokens", False, "holds base_model.model.model.embed_tokens"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(
-    tiny_model: ModelMaker, tmp_path: Path, target: str, tied: bool, match: str
+    tiny_model: ModelMaker, tmp_path: Path, target: Any, tied: bool, match: str
 ) -> None:
     model = tiny_model("llama", tied=tied)
-    adapter = write_adapter(model, tmp_path / "adapter", target_modules=[target])
+    adapter = write_adapter(model, tmp_path / "adapter", target_modules=target)
     with pytest.raises(InputError, match=match):
         merge(model, adapter, NF4)
 
@@ -246,7 +249,7 @@ def test_an_adapted_embedding_without_the_embedding_itself_is_refused(
     tiny_model: ModelMaker, tmp_path: Path
 ) -> None:
     model = tiny_model("llama")
-    adapter = write_adapter(model, tmp_path / "adapter", target_modules=["embed_tokens"])
+    adapter = write_adapter(model, tmp_path / "adapter", target_modules=".*embed_tokens")
     path = adapter / "adapter_model.safetensors"
     parts = {name: t for name, t in open_adapter(adapter).tensors.items() if "lora" in name}
     save_file(parts, path, metadata={"format": "pt"})
