@@ -6,6 +6,8 @@ and the mend, and is printed without a traceback. Anything else that escapes is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -49,6 +51,16 @@ ERROR_CLASSES: dict[int, type[EdgepeftError]] = {
     for cls in (EdgepeftError, InputError, MissingError, GateError, InterruptedRun)
 }
 """Exit status to class: how a stage's process tells its parent which kind of error it met."""
+
+
+def unknown_name(key: str, what: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that a registry doesn't hold: the nearest one, and all there are."""
+    import difflib
+
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return InputError(f"{key}: {name}: no such {what}; {hint}{what}s: {', '.join(names)}")
 
 
 def one_line(message: object) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
 
-from edgepeft.errors import InputError, MissingError
+from edgepeft.errors import MissingError, unknown_name
 from edgepeft.models import ModelInfo
 
 Precision = Literal["int4", "int8", "fp16", "fp32"]
@@ -74,9 +73,7 @@ def find_target(name: str) -> TargetProfile:
     """A target by name. Raises InputError that lists the targets there are."""
     targets = all_targets()
     if name not in targets:
-        near = difflib.get_close_matches(name, targets, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"targets: {name}: no such target; {hint}targets: {', '.join(targets)}")
+        raise unknown_name("targets", "target", name, targets)
     return targets[name]
 
 

@@ -6,13 +6,12 @@ schema and the plan show it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from edgepeft.errors import InputError
+from edgepeft.errors import unknown_name
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,5 @@ def find_method(name: str) -> TrainingMethod:
     """A method by name. Raises InputError that lists the methods there are."""
     methods = all_methods()
     if name not in methods:
-        near = difflib.get_close_matches(name, methods, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(
-            f"method.name: {name}: no such method; {hint}methods: {', '.join(methods)}"
-        )
+        raise unknown_name("method.name", "method", name, methods)
     return methods[name]

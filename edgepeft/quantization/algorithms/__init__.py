@@ -5,13 +5,12 @@ Plug-ins register through the entry point group ``edgepeft.quantizers``.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
-from edgepeft.errors import InputError
+from edgepeft.errors import unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +45,7 @@ def check_algorithm(name: str) -> None:
     """Raise InputError, listing the algorithms, unless ``name`` is one."""
     names = algorithm_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise InputError(
-            f"quantize.algorithm: {name}: no such algorithm; {hint}algorithms: {', '.join(names)}"
-        )
+        raise unknown_name("quantize.algorithm", "algorithm", name, names)
 
 
 def find_algorithm(name: str) -> Rounding:
