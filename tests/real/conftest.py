@@ -28,7 +28,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         *("--set", "training.eval_rows=8"),
         *("--set", "data.max_test_rows=24"),
         *("--set", "targets=[cpu-int4, cpu-int8]"),
-        # So short a training leaves answers on a knife's edge, which int4 moves; the tests set bounds of their own.
+        # So short a training leaves answers on a knife's edge; the tests set bounds of their own.
         *("--set", "gates.max_exact_match_drop=null"),
         *("--set", "gates.max_task_kl=null"),
         "--json",
