@@ -41,11 +41,6 @@ def merged(base: TensorSource, skeleton: Any, adapter: Adapter) -> TensorSource:
     return ComputedSource(specs, compute)
 
 
-def adapted_weight_names(wrapped: Any) -> list[str]:
-    """Names of the base weights that an attached adapter changes."""
-    return list(_tuner_layers(wrapped))
-
-
 def _tuner_layers(wrapped: Any) -> dict[str, Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -85,7 +85,7 @@ def test_an_adapter_that_exists_takes_trainings_place(built: Built, tmp_path: Pa
     """The merging tool's front door: same adapter, same bundle, nothing trained."""
     recipe = write_recipe(
         tmp_path / "adapter.yaml",
-        Path(str(json.loads(json.dumps(str(built.recipe.parent / "model"))))),
+        built.recipe.parent / "model",
         (built.recipe.parent / "data" / "train.jsonl", built.recipe.parent / "data" / "test.jsonl"),
         method=None,
         training=None,
