@@ -29,7 +29,7 @@ from edgepeft.workspace import RunFolder
 
 STAGE_VERSIONS = {
     "base": 1,
-    "train": 1,
+    "train": 2,
     "merge": 1,
     "quantize": 2,
     "export": 2,

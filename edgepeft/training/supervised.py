@@ -33,9 +33,10 @@ def run(job: Job) -> dict[str, Any]:
     """
     import torch
     from transformers import AutoTokenizer, set_seed
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     from edgepeft.training.callbacks import Reporter, StopRequest
+    from edgepeft.training.trainer import CompletionTrainer
 
     stop = StopRequest()
     stop.listen()
@@ -92,7 +93,7 @@ def run(job: Job) -> dict[str, Any]:
     batch = training["batch_size"] * training["gradient_accumulation"]
     mean_tokens = sum(len(row.ids) for row in rows) / len(rows)
     reporter = Reporter(job.events, stop, mean_tokens * batch)
-    trainer = SFTTrainer(
+    trainer = CompletionTrainer(
         model=adapted,
         args=config,
         train_dataset=as_dataset(rows),
