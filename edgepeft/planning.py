@@ -32,7 +32,7 @@ STAGE_VERSIONS = {
     "train": 2,
     "merge": 1,
     "quantize": 2,
-    "export": 2,
+    "export": 3,
     "reference": 2,
     "verify": 1,
 }

@@ -170,11 +170,11 @@ def rotary_bytes(model: Any) -> int:
 @pytest.mark.parametrize(
     ("case", "target", "operators"),
     [
-        ("llama", "cpu-int4", {"MatMulNBits": 15, "GatherBlockQuantized": 1, "MatMul": 0}),
-        ("phi3", "cpu-int8", {"MatMulNBits": 15, "GatherBlockQuantized": 1, "MatMul": 0}),
-        ("blocks-128", "cpu-int4", {"MatMulNBits": 15, "GatherBlockQuantized": 1, "MatMul": 0}),
-        ("float-head", "cpu-int4", {"MatMulNBits": 14, "GatherBlockQuantized": 0, "MatMul": 1}),
-        ("float-heads", "cpu-int8", {"MatMulNBits": 14, "GatherBlockQuantized": 0, "MatMul": 1}),
+        ("llama", "cpu-int4", {"MatMulNBits": 11, "GatherBlockQuantized": 1, "MatMul": 0}),
+        ("phi3", "cpu-int8", {"MatMulNBits": 11, "GatherBlockQuantized": 1, "MatMul": 0}),
+        ("blocks-128", "cpu-int4", {"MatMulNBits": 11, "GatherBlockQuantized": 1, "MatMul": 0}),
+        ("float-head", "cpu-int4", {"MatMulNBits": 10, "GatherBlockQuantized": 0, "MatMul": 1}),
+        ("float-heads", "cpu-int8", {"MatMulNBits": 10, "GatherBlockQuantized": 0, "MatMul": 1}),
         ("llama", "cpu-fp32", {}),
     ],
 )
@@ -210,7 +210,7 @@ def test_accuracy_level_stands_on_every_integer_product(
         for node in nodes
         if node.op_type == "MatMulNBits"
     ]
-    assert levels == [level] * 15
+    assert levels == [level] * 11
     result = json.loads((bundle / "edgepeft.json").read_text())["result"]
     assert result["accuracy_level"] == (level or 0)
 

@@ -52,7 +52,6 @@ def build_graph(
     captured: list[DecoderGraph] = []
     options = [
         f"filename={target.file_stem}.onnx",
-        "fuse_qkv=false",
         "prune_lm_head=false",
         # Fused into attention, the Q and K norms run on some providers only, and the graph must run on all.
         "fuse_qk_norm_gqa=false",
