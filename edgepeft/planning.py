@@ -19,7 +19,7 @@ from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
 from edgepeft.merging.provenance import read_provenance
 from edgepeft.models import ModelInfo, find_model, inspect_model
-from edgepeft.quantization.algorithms import check_algorithm
+from edgepeft.quantization.algorithms import check_algorithm, is_calibrated, resolve_algorithm
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
@@ -31,7 +31,7 @@ STAGE_VERSIONS = {
     "base": 1,
     "train": 2,
     "merge": 1,
-    "quantize": 2,
+    "quantize": 3,
     "export": 3,
     "reference": 2,
     "verify": 1,
@@ -186,7 +186,7 @@ class _Layout:
         settings = {
             "method": self._recipe.method.model_dump(mode="json"),
             "training": self._recipe.training.model_dump(mode="json"),
-            "data": self._data_settings(unread="max_test_rows"),
+            "data": self._data_settings("max_test_rows"),
             "base_name": self._plan.base_name,
         }
         self._add(
@@ -210,15 +210,28 @@ class _Layout:
             )
 
     def _quantize(self) -> None:
+        quantize = self._recipe.quantize
         for bits in sorted({target.bits for target in self._plan.targets if target.bits}):
-            settings = {
+            name = resolve_algorithm(quantize.algorithm, bits)
+            settings: dict[str, Any] = {
                 "merge": self._merge_settings(),
-                "quantize": self._recipe.quantize.model_dump(
-                    mode="json", exclude={"accuracy_level"}
-                ),
+                "quantize": {
+                    **quantize.model_dump(mode="json", exclude={"accuracy_level", "calibration"}),
+                    "algorithm": name,
+                },
                 "bits": bits,
             }
             inputs, files = self._weights()
+            if is_calibrated(name):
+                settings["data"] = self._data_settings("max_length", "max_test_rows")
+                settings["quantize"]["calibration"] = quantize.calibration.model_dump(
+                    mode="json", exclude={"text"}
+                )
+                files = {**files, **self._template()}
+                if self._recipe.data.train is not None:
+                    files["calibration_rows"] = self._file(self._recipe.data.train)
+                if quantize.calibration.text is not None:
+                    files["calibration_text"] = self._file(quantize.calibration.text)
             self._add(
                 f"quantize-int{bits}",
                 "quantize",
@@ -261,7 +274,7 @@ class _Layout:
             "edgepeft.fidelity.reference:run",
             {
                 "merge": {"base": "dequantized", "grid": self._recipe.merge.grid},
-                "data": self._data_settings(unread="max_length"),
+                "data": self._data_settings("max_length"),
             },
             self._trained(),
             {**files, **self._adapter_files(), **self._template()},
@@ -324,10 +337,10 @@ class _Layout:
         template = self._recipe.data.template
         return {} if template in ("auto", "chat", "plain") else {"template": self._file(template)}
 
-    def _data_settings(self, unread: str) -> dict[str, Any]:
+    def _data_settings(self, *unread: str) -> dict[str, Any]:
         """How rows are read; files enter by content, and what the stage does not read is left out."""
         files = {"train", "test", "generic"}
-        return self._recipe.data.model_dump(mode="json", exclude={*files, unread})
+        return self._recipe.data.model_dump(mode="json", exclude={*files, *unread})
 
     def _merge_settings(self) -> dict[str, Any]:
         return self._recipe.merge.model_dump(mode="json", exclude={"save"})

@@ -101,16 +101,34 @@ class Merge(Section):
     save: bool = Field(True, description="Keep the merged checkpoint as a folder of its own.")
 
 
+class Calibration(Section):
+    """What calibrated rounding looks at: rows of data.train and generic text, never what is measured on."""
+
+    tokens: int = Field(4096, ge=64, description="Tokens to look at; more cost time.")
+    task_share: Fraction = Field(
+        0.25, description="Share of the tokens taken from the training rows."
+    )
+    text: str | None = Field(
+        None, description="Text file for the rest; default: a text edgepeft ships."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the choice of rows.")
+
+
 class Quantize(Section):
     """How a target's precision is reached."""
 
-    algorithm: str = Field("rtn", description="A registered rounding algorithm: rtn, k_quant.")
+    algorithm: str = Field(
+        "auto",
+        description="A registered rounding algorithm: gptq, k_quant, rtn; auto: gptq for 4-bit weights, "
+        "rtn for 8-bit ones.",
+    )
     block_size: Literal[16, 32, 64, 128] = Field(32, description="Weights that share one scale.")
     symmetric: bool = Field(False, description="Blocks centred on zero, without zero points.")
     head: Literal["int4", "int8", "float"] = Field(
         "int8",
         description="How head and embedding are kept in integer targets; float: as the target computes.",
     )
+    calibration: Calibration = Field(default_factory=lambda: Calibration.model_validate({}))
     accuracy_level: Literal[0, 4] | None = Field(
         None,
         description="Activations inside int4/int8 products: 0 keeps float32, 4 rounds to int8; "

@@ -176,3 +176,11 @@ def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f'{where}: a row should be an object such as {{"prompt": …}}')
     return value
+
+
+def read_text(path: Path, key: str) -> str:
+    """A plain text file; ``key`` is the recipe key that names it. Raises InputError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{key}: {path}: cannot be read as text ({error})") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgepeft.data.formats import read_rows
+from edgepeft.data.formats import read_rows, read_text
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
@@ -98,9 +98,4 @@ def test_rows(path: Path, data: Mapping[str, Any]) -> list[Row]:
 
 def generic_text(path: Path | None) -> str:
     """The generic text of a recipe, or the one edgepeft ships."""
-    if path is None:
-        return evaluation_text()
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"data.generic: {path}: cannot be read as text ({error})") from None
+    return evaluation_text() if path is None else read_text(path, "data.generic")

@@ -1,4 +1,4 @@
-"""The quantize stage: every linear weight, the embedding and the head onto their grids, one tensor at a time.
+"""The quantize stage: every linear weight, the embedding and the head onto their grids, lazily.
 
 The output is ``codes.safetensors`` (packed parts named ``<weight>.codes``, ``.scales``, ``.zero_points``) and
 ``quantization.json``, which says for each quantized weight its grid and shape, and how head and embedding are
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
@@ -23,20 +24,27 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import ComputedSource, TensorSpec
-from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.data.formats import read_rows, read_text
+from edgepeft.data.prompt import Prompter
+from edgepeft.data.rows import Row
+from edgepeft.errors import InputError
+from edgepeft.fidelity.texts import calibration_text
 from edgepeft.merging.stage import open_weights
-from edgepeft.quantization.algorithms import Rounding, find_algorithm
+from edgepeft.quantization.algorithms import find_algorithm
+from edgepeft.quantization.calibration import Batch, calibration_batches
 from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.stage import Job
 
 PLAN = "quantization.json"
 CODES = "codes.safetensors"
-_ELEMENTS_AT_ONCE = 1 << 22
 _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": torch.uint8}
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``quantize`` and ``bits``. Inputs: as ``open_weights``.
+    """Stage function. Settings: ``quantize``, ``bits`` and, for calibration, ``data``.
+
+    Inputs: as ``open_weights``; ``calibration_rows`` and ``calibration_text`` if there are any.
 
     Result: how linear layers, head and embedding are kept, and the bytes of codes. Raises EdgepeftError where a
     weight is not finite.
@@ -53,16 +61,21 @@ def run(job: Job) -> dict[str, Any]:
         for part, shape in grid.shapes(rows, width).items():
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
 
+    if algorithm.calibrated:
+        batches = _calibration(job)
+        stream = LayerStream(checkpoint_folder(job.inputs["base"]), weights)
+        units = round_in_sequence(stream, batches, weights, grids, algorithm)
+    else:
+        units = round_each(weights, grids, algorithm)
     finished: dict[str, torch.Tensor] = {}
 
     def compute(part_name: str) -> torch.Tensor:
-        name = part_name.rpartition(".")[0]
-        if part_name not in finished:
-            # The writer asks for the parts of a weight one after the other; only that weight is kept.
+        # The writer asks for the parts in the order in which they are made, and for each once.
+        while part_name not in finished:
             finished.clear()
-            parts = round_weight(name, weights.load(name), grids[name], algorithm)
-            finished.update({f"{name}.{key}": value for key, value in parts.items()})
-        return finished[part_name]
+            for name, parts in next(units).items():
+                finished.update({f"{name}.{key}": value for key, value in parts.items()})
+        return finished.pop(part_name)
 
     write_checkpoint(
         ComputedSource(specs, compute),
@@ -100,19 +113,33 @@ def choose_grids(skeleton: Any, settings: Mapping[str, Any], bits: int) -> dict[
     return chosen
 
 
-def round_weight(
-    name: str, weight: torch.Tensor, grid: IntGrid, algorithm: Rounding
-) -> dict[str, torch.Tensor]:
-    """Round one weight and pack it. Raises EdgepeftError naming a weight that is not finite."""
-    if not torch.isfinite(weight).all():
-        raise EdgepeftError(f"{name}: holds NaN or infinite values; the checkpoint is damaged")
-    # Rows are independent of each other, so a few at a time bound the memory of the algorithm's temporaries.
-    step = max(1, _ELEMENTS_AT_ONCE // weight.shape[1])
-    chunks = [
-        algorithm(weight[start : start + step].to(torch.float32), grid).packed()
-        for start in range(0, weight.shape[0], step)
-    ]
-    return {part: torch.cat([chunk[part] for chunk in chunks]) for part in chunks[0]}
+def _calibration(job: Job) -> list[Batch]:
+    """The calibration data of a job: training rows of the task if it names any, and generic text."""
+    data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    rows: list[Row] = []
+    if "calibration_rows" in job.inputs:
+        path = job.inputs["calibration_rows"]
+        rows = read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
+    text = calibration_text()
+    if "calibration_text" in job.inputs:
+        text = read_text(job.inputs["calibration_text"], "quantize.calibration.text")
+    task = int(wanted["tokens"] * wanted["task_share"]) if rows else 0
+    batches = calibration_batches(
+        rows,
+        prompter,
+        text,
+        task_tokens=task,
+        generic_tokens=wanted["tokens"] - task,
+        seed=wanted["seed"],
+    )
+    found = sum(batch.tokens for batch in batches)
+    if found < wanted["tokens"] // 2:
+        job.events.warning(
+            f"calibration has {found} tokens of the {wanted['tokens']} wanted "
+            "(quantize.calibration); give it more text, or expect more loss"
+        )
+    return batches
 
 
 def describe(grids: Mapping[str, IntGrid], names: list[str]) -> str:

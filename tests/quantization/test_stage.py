@@ -15,10 +15,12 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.merging.stage import merged_source
+from edgepeft.quantization import rounding
 from edgepeft.quantization import stage as quantize_stage
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.grids import IntGrid, unpack_weight
-from edgepeft.quantization.stage import PLAN, QuantizedWeights, round_weight
+from edgepeft.quantization.rounding import round_weight
+from edgepeft.quantization.stage import PLAN, QuantizedWeights
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
 from tests.stages import make_job, run_stage, write_adapter
@@ -63,7 +65,7 @@ def test_codes_are_the_algorithms_on_the_merged_weights(
     run: Run, tied: bool, bits: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A few rows at a time, and not a divisor of any weight's.
-    monkeypatch.setattr(quantize_stage, "_ELEMENTS_AT_ONCE", 7 * 64)
+    monkeypatch.setattr(rounding, "_ELEMENTS_AT_ONCE", 7 * 64)
     folder, made = run(tied=tied, bits=bits, **settings)
     quantized, weights = QuantizedWeights.open(folder), merged_source(made["job"])
     linear = set(linear_weight_names(build_skeleton(made["model"])))
@@ -112,13 +114,13 @@ def test_head_and_embedding_are_a_unit_of_their_own(
 
 def test_each_weight_is_rounded_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     rounded: list[str] = []
-    original = quantize_stage.round_weight
+    original = rounding.round_weight
 
     def counting(name: str, *rest: Any) -> Any:
         rounded.append(name)
         return original(name, *rest)
 
-    monkeypatch.setattr(quantize_stage, "round_weight", counting)
+    monkeypatch.setattr(rounding, "round_weight", counting)
     folder, _ = run()
     assert rounded == list(QuantizedWeights.open(folder).plan["weights"])
 

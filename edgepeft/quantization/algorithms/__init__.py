@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from edgepeft.quantization.grids import BlockCodes, IntGrid
+    from edgepeft.quantization.statistics import InputStatistics
 
 
 class Rounding(Protocol):
@@ -24,15 +25,28 @@ class Rounding(Protocol):
     asymmetric_only: bool
     """Whether the algorithm has no symmetric form."""
 
-    def __call__(self, weight: torch.Tensor, grid: IntGrid) -> BlockCodes:
+    calibrated: bool
+    """Whether the algorithm wants to know what the weight is multiplied with."""
+
+    def __call__(
+        self, weight: torch.Tensor, grid: IntGrid, statistics: InputStatistics | None = None
+    ) -> BlockCodes:
         """Round a finite float32 weight [N, K] to the grid."""
         ...
 
 
+AUTO = "auto"
+
+
 _BUILTIN = {
+    "gptq": "edgepeft.quantization.algorithms.gptq:ROUNDING",
     "rtn": "edgepeft.quantization.algorithms.rtn:ROUNDING",
     "k_quant": "edgepeft.quantization.algorithms.k_quant:ROUNDING",
 }
+
+
+_CALIBRATED = frozenset({"gptq"})
+"""Built-in algorithms that look at calibration data, known without importing them."""
 
 
 def algorithm_names() -> Mapping[str, str]:
@@ -42,10 +56,22 @@ def algorithm_names() -> Mapping[str, str]:
 
 
 def check_algorithm(name: str) -> None:
-    """Raise InputError, listing the algorithms, unless ``name`` is one."""
+    """Raise InputError, listing the algorithms, unless ``name`` is one or ``auto``."""
     names = algorithm_names()
-    if name not in names:
+    if name != AUTO and name not in names:
         raise unknown_name("quantize.algorithm", "algorithm", name, names)
+
+
+def resolve_algorithm(name: str, bits: int) -> str:
+    """What ``auto`` means: calibration where it pays, which at 8 bits it does not."""
+    if name != AUTO:
+        return name
+    return "gptq" if bits == 4 else "rtn"
+
+
+def is_calibrated(name: str) -> bool:
+    """Whether an algorithm looks at calibration data."""
+    return name in _CALIBRATED or (name not in _BUILTIN and find_algorithm(name).calibrated)
 
 
 def find_algorithm(name: str) -> Rounding:

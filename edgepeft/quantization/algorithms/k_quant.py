@@ -13,14 +13,18 @@ import torch
 from edgepeft.errors import MissingError
 from edgepeft.quantization.algorithms.rtn import ROUNDING as RTN
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks
+from edgepeft.quantization.statistics import InputStatistics
 
 
 class KQuant:
     """The search as onnxruntime ships it, never worse than rounding to nearest; it has no symmetric form."""
 
     asymmetric_only = True
+    calibrated = False
 
-    def __call__(self, weight: torch.Tensor, grid: IntGrid) -> BlockCodes:
+    def __call__(
+        self, weight: torch.Tensor, grid: IntGrid, statistics: InputStatistics | None = None
+    ) -> BlockCodes:
         """Round a finite float32 weight [N, K] to the grid. Raises MissingError without onnxruntime."""
         try:
             from onnxruntime.quantization.neural_compressor.weight_only import (

@@ -9,14 +9,18 @@ from __future__ import annotations
 import torch
 
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks
+from edgepeft.quantization.statistics import InputStatistics
 
 
 class RoundToNearest:
     """Scale from the block's range, each weight to the nearest code."""
 
     asymmetric_only = False
+    calibrated = False
 
-    def __call__(self, weight: torch.Tensor, grid: IntGrid) -> BlockCodes:
+    def __call__(
+        self, weight: torch.Tensor, grid: IntGrid, statistics: InputStatistics | None = None
+    ) -> BlockCodes:
         """Round a finite float32 weight [N, K] to the grid."""
         blocks = into_blocks(weight.to(torch.float32), grid)
         if grid.symmetric:

@@ -1,0 +1,121 @@
+"""A model's decoder layers, one at a time: what calibration runs through, whatever the model's depth.
+
+The model stays a skeleton on the meta device. Its own forward is run once for each batch with every layer's
+forward replaced by a recorder, so that masks, positions and whatever else an architecture hands its layers are
+those of its own code; the layers are then filled from a tensor source, used and emptied again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.skeleton import build_skeleton, head_and_embedding_names
+from edgepeft.checkpoints.source import TensorSource
+from edgepeft.errors import EdgepeftError
+
+
+@dataclass
+class LayerInputs:
+    """What the layers of a model see of one batch.
+
+    ``hidden`` float32 [B, T, H] enters the next layer; ``calls`` holds each layer's other arguments.
+    """
+
+    hidden: torch.Tensor
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+class LayerStream:
+    """Decoder layers that are filled from ``weights`` in turn."""
+
+    def __init__(self, folder: Path, weights: TensorSource) -> None:
+        """``folder`` holds the configuration; ``weights`` the parameters, under their checkpoint names."""
+        self.model = build_skeleton(folder)
+        self._weights = weights
+        self._decoder = self.model.get_decoder()
+        self.layers = self._decoder.layers
+        self._names = {id(module): name for name, module in self.model.named_modules()}
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def prefix(self, index: int) -> str:
+        """What the checkpoint names of a layer's parameters begin with."""
+        return f"{self._names[id(self.layers[index])]}."
+
+    def begin(self, ids: torch.Tensor) -> LayerInputs:
+        """Embed a batch of token ids int64 [B, T]; shorter rows are padded on the right and need no mask."""
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        first: list[torch.Tensor] = []
+
+        def recorder(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if not first:
+                first.append(hidden)
+            calls.append((args, kwargs))
+            return hidden
+
+        with self._filled(self._decoder.embed_tokens), self._recording(recorder), torch.no_grad():
+            self._decoder(input_ids=ids, use_cache=False)
+        if len(calls) != len(self.layers):
+            raise EdgepeftError(
+                f"{type(self.model).__name__} does not run its layers in order; it can't be calibrated"
+            )
+        return LayerInputs(first[0], calls)
+
+    @contextlib.contextmanager
+    def layer(self, index: int) -> Iterator[Any]:
+        """One layer with its weights in float32; they are gone when the context ends."""
+        with self._filled(self.layers[index]) as layer:
+            yield layer
+
+    def run(self, index: int, inputs: LayerInputs) -> torch.Tensor:
+        """Output float32 [B, T, H] of a filled layer over a batch's hidden states."""
+        args, kwargs = inputs.calls[index]
+        output = self.layers[index](inputs.hidden, *args, **kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    @contextlib.contextmanager
+    def norm(self) -> Iterator[Any]:
+        """What lies between the last layer and the head, with its weights."""
+        with self._filled(self._decoder.norm) as norm:
+            yield norm
+
+    @property
+    def head_weight_name(self) -> str:
+        """The checkpoint name of the head's weight: the embedding's where the two are tied."""
+        return head_and_embedding_names(self.model)[0]
+
+    @contextlib.contextmanager
+    def _filled(self, module: Any) -> Iterator[Any]:
+        prefix = f"{self._names[id(module)]}."
+        vacant: list[tuple[Any, str, Any]] = []
+        try:
+            for path, owner in module.named_modules():
+                for name, parameter in list(owner.named_parameters(recurse=False)):
+                    full = f"{prefix}{path}.{name}" if path else f"{prefix}{name}"
+                    value = self._weights.load(full).to(torch.float32)
+                    vacant.append((owner, name, parameter))
+                    setattr(owner, name, torch.nn.Parameter(value, requires_grad=False))
+            yield module
+        finally:
+            for owner, name, parameter in vacant:
+                setattr(owner, name, parameter)
+
+    @contextlib.contextmanager
+    def _recording(self, recorder: Any) -> Iterator[None]:
+        """Every layer's forward replaced, and the final norm left out."""
+        replaced = [*self.layers, self._decoder.norm]
+        for module in self.layers:
+            module.forward = recorder
+        self._decoder.norm.forward = lambda hidden: hidden
+        try:
+            yield
+        finally:
+            for module in replaced:
+                del module.forward

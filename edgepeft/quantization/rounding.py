@@ -1,0 +1,138 @@
+"""Rounding a model's weights: one at a time, or layer by layer with calibration data running through.
+
+Both are generators of packed parts, a weight or a layer at a time, in the order in which they are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.layers import LayerStream
+from edgepeft.checkpoints.source import TensorSource
+from edgepeft.errors import EdgepeftError
+from edgepeft.quantization.algorithms import Rounding
+from edgepeft.quantization.calibration import Batch
+from edgepeft.quantization.grids import IntGrid, unpack_weight
+from edgepeft.quantization.statistics import InputStatistics
+
+Parts = dict[str, dict[str, torch.Tensor]]
+"""Packed parts by the name of their weight."""
+
+_ELEMENTS_AT_ONCE = 1 << 22
+
+
+def round_weight(
+    name: str,
+    weight: torch.Tensor,
+    grid: IntGrid,
+    algorithm: Rounding,
+    statistics: InputStatistics | None = None,
+) -> dict[str, torch.Tensor]:
+    """Round one weight and pack it. Raises EdgepeftError naming a weight that is not finite."""
+    if not torch.isfinite(weight).all():
+        raise EdgepeftError(f"{name}: holds NaN or infinite values; the checkpoint is damaged")
+    # Rows are independent of each other, so a few at a time bound the memory of the algorithm's temporaries.
+    step = max(1, _ELEMENTS_AT_ONCE // weight.shape[1])
+    chunks = [
+        algorithm(weight[start : start + step].to(torch.float32), grid, statistics).packed()
+        for start in range(0, weight.shape[0], step)
+    ]
+    return {part: torch.cat([chunk[part] for chunk in chunks]) for part in chunks[0]}
+
+
+def round_each(
+    weights: TensorSource, grids: Mapping[str, IntGrid], algorithm: Rounding
+) -> Iterator[Parts]:
+    """Round weights on their own, in the order of ``grids``."""
+    for name, grid in grids.items():
+        yield {name: round_weight(name, weights.load(name), grid, algorithm)}
+
+
+def round_in_sequence(
+    stream: LayerStream,
+    batches: Sequence[Batch],
+    weights: TensorSource,
+    grids: Mapping[str, IntGrid],
+    algorithm: Rounding,
+) -> Iterator[Parts]:
+    """Round layer by layer, each on the activations that the rounded layers before it yield.
+
+    Memory is that of one layer, its inputs' second moments and the activations of one layer's boundary. What lies
+    outside the layers comes last: the head on the final hidden states, anything else on its own.
+    """
+    with torch.no_grad():
+        inputs = [stream.begin(batch.ids) for batch in batches]
+        left = dict(grids)
+        for index in range(len(stream)):
+            with stream.layer(index) as layer:
+                prefix = stream.prefix(index)
+                modules = {
+                    f"{prefix}{path}.weight": module
+                    for path, module in layer.named_modules()
+                    if f"{prefix}{path}.weight" in left
+                }
+                statistics = _collect(stream, index, modules, batches, inputs)
+                parts: Parts = {}
+                for name, module in modules.items():
+                    grid = left.pop(name)
+                    parts[name] = round_weight(
+                        name, module.weight, grid, algorithm, statistics[name]
+                    )
+                    width = module.weight.shape[1]
+                    module.weight.data = unpack_weight(grid, width, parts[name]).dequantize()
+                for batch_inputs in inputs:
+                    batch_inputs.hidden = stream.run(index, batch_inputs)
+            yield parts
+        head = stream.head_weight_name
+        if head in left:
+            final = InputStatistics(inputs[0].hidden.shape[-1])
+            with stream.norm() as norm:
+                for batch, batch_inputs in zip(batches, inputs, strict=True):
+                    final.add(norm(batch_inputs.hidden)[batch.mask])
+            yield {head: round_weight(head, weights.load(head), left.pop(head), algorithm, final)}
+    yield from round_each(weights, left, algorithm)
+
+
+def _collect(
+    stream: LayerStream,
+    index: int,
+    modules: Mapping[str, Any],
+    batches: Sequence[Batch],
+    inputs: Sequence[Any],
+) -> dict[str, InputStatistics]:
+    """Statistics of the inputs of a layer's weights; weights that read the same input share one."""
+    found: dict[str, InputStatistics] = {}
+    seen: dict[int, tuple[torch.Tensor, InputStatistics]] = {}
+    mask = torch.empty(0)
+
+    def note(name: str, module: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        (value,) = arguments
+        if id(value) in seen:
+            found.setdefault(name, seen[id(value)][1])
+            return
+        statistics = found.setdefault(name, InputStatistics(value.shape[-1]))
+        # The tensor is kept until the pass is over, so that its identity stays its own.
+        seen[id(value)] = (value, statistics)
+        statistics.add(value[mask])
+
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, arguments, name=name: note(name, module, arguments)
+        )
+        for name, module in modules.items()
+    ]
+    try:
+        for batch, batch_inputs in zip(batches, inputs, strict=True):
+            seen.clear()
+            mask = batch.mask
+            stream.run(index, batch_inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    absent = sorted(set(modules) - set(found))
+    if absent:
+        raise EdgepeftError(f"{absent[0]}: its layer does not use it; it can't be calibrated")
+    return found

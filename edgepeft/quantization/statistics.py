@@ -1,0 +1,60 @@
+"""What calibration remembers of the inputs of a weight: their second moments, and what GPTQ makes of them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+
+from edgepeft.errors import EdgepeftError
+
+DAMPING = 0.01
+"""Share of the mean diagonal that is added to H before it is inverted, as in the GPTQ paper."""
+
+
+class InputStatistics:
+    """H = Σ x xᵀ over calibration inputs x float32 [K]; ``tokens`` counts them."""
+
+    def __init__(self, width: int) -> None:
+        self.hessian = torch.zeros(width, width)
+        self.tokens = 0
+
+    def add(self, inputs: torch.Tensor) -> None:
+        """Take in inputs float32 [T, K]."""
+        self.hessian.addmm_(inputs.T, inputs)
+        self.tokens += inputs.shape[0]
+
+    @cached_property
+    def order(self) -> torch.Tensor:
+        """Inputs int64 [K] from the one with most energy to the one with least."""
+        return self.hessian.diagonal().argsort(descending=True, stable=True)
+
+    @cached_property
+    def factor(self) -> torch.Tensor:
+        """The upper Cholesky factor U float32 [K, K] of H⁻¹ = Uᵀ U, inputs in ``order``.
+
+        Damping grows until H can be inverted, so that inputs that never occur, or always together, do no harm.
+        Raises EdgepeftError where the inputs weren't finite.
+        """
+        matrix = self.hessian[self.order][:, self.order].to(torch.float64)
+        if not torch.isfinite(matrix).all():
+            raise EdgepeftError("the model's activations are not finite on the calibration data")
+        mean = float(matrix.diagonal().mean()) or 1.0
+        damping = DAMPING
+        while True:
+            damped = matrix.clone()
+            damped.diagonal().add_(damping * mean)
+            lower, failed = torch.linalg.cholesky_ex(damped)
+            if not failed:
+                inverse = torch.cholesky_inverse(lower)
+                upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
+                if not failed:
+                    return upper.to(torch.float32)
+            damping *= 10
+
+    @cached_property
+    def importance(self) -> torch.Tensor:
+        """How much an error in each weight costs once those after it have made up for it, float32 [K]."""
+        importance = torch.empty(self.hessian.shape[0])
+        importance[self.order] = self.factor.diagonal() ** -2
+        return importance
