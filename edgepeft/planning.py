@@ -31,8 +31,8 @@ STAGE_VERSIONS = {
     "base": 1,
     "train": 2,
     "merge": 1,
-    "quantize": 3,
-    "export": 3,
+    "quantize": 4,
+    "export": 4,
     "reference": 2,
     "verify": 1,
 }

@@ -104,7 +104,7 @@ class Merge(Section):
 class Calibration(Section):
     """What calibrated rounding looks at: rows of data.train and generic text, never what is measured on."""
 
-    tokens: int = Field(4096, ge=64, description="Tokens to look at; more cost time.")
+    tokens: int = Field(3072, ge=64, description="Tokens to look at; more cost time.")
     task_share: Fraction = Field(
         0.25, description="Share of the tokens taken from the training rows."
     )

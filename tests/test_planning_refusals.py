@@ -27,7 +27,7 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
     [
         (["targets=[cpu-int44]"], r"targets: cpu-int44: .*did you mean cpu-int4\?.*cuda-fp16"),
         (["targets=[toaster]"], r"targets: toaster: no such target; targets: cpu-int4, "),
-        (["quantize.algorithm=gpt"], r"quantize.algorithm: gpt: .*algorithms: rtn, k_quant"),
+        (["quantize.algorithm=gpt"], r"quantize.algorithm: gpt: .*algorithms: gptq, rtn, k_quant"),
         (["method.name=qlorra"], r"method.name: qlorra: .*did you mean qlora\?.*qlora, lora"),
         (
             ["method.target_modules=[q_proj, lm_head]"],

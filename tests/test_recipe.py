@@ -222,7 +222,17 @@ def test_schema_covers_every_option_with_its_help() -> None:
     definitions = schema["$defs"]
     found = sections()
     assert set(found) == {
-        *("", "data", "method", "training", "merge", "quantize", "targets", "gates")
+        *(
+            "",
+            "data",
+            "method",
+            "training",
+            "merge",
+            "quantize",
+            "quantize.calibration",
+            "targets",
+            "gates",
+        )
     }
     for place, model in found.items():
         part = definitions[model.__name__] if place else schema

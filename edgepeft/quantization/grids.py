@@ -89,6 +89,18 @@ class BlockCodes:
         return parts
 
 
+def settle(scales: torch.Tensor) -> torch.Tensor:
+    """Scales float32 rounded to half precision, if that holds every one of them to its full precision."""
+    sizes, limits = scales.abs(), torch.finfo(torch.float16)
+    fit = (sizes >= limits.tiny).all() and (sizes <= limits.max).all()
+    return scales.half().float() if fit else scales
+
+
+def are_half(scales: torch.Tensor) -> bool:
+    """Whether scales lose nothing in half precision, so that a bundle can keep them in it."""
+    return bool((scales.half().float() == scales).all())
+
+
 def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """Pack uint8 codes along the last axis, the earlier code in the low bits; an odd end is padded with 0."""
     if bits == 8:

@@ -31,9 +31,8 @@ def round_weight(
     algorithm: Rounding,
     statistics: InputStatistics | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Round one weight and pack it. Raises EdgepeftError naming a weight that is not finite."""
-    if not torch.isfinite(weight).all():
-        raise EdgepeftError(f"{name}: holds NaN or infinite values; the checkpoint is damaged")
+    """Round one weight and pack it. Raises EdgepeftError."""
+    check_finite(name, weight)
     # Rows are independent of each other, so a few at a time bound the memory of the algorithm's temporaries.
     step = max(1, _ELEMENTS_AT_ONCE // weight.shape[1])
     chunks = [
@@ -41,6 +40,12 @@ def round_weight(
         for start in range(0, weight.shape[0], step)
     ]
     return {part: torch.cat([chunk[part] for chunk in chunks]) for part in chunks[0]}
+
+
+def check_finite(name: str, weight: torch.Tensor) -> None:
+    """Raise EdgepeftError naming a weight that is not finite."""
+    if not torch.isfinite(weight).all():
+        raise EdgepeftError(f"{name}: holds NaN or infinite values; the checkpoint is damaged")
 
 
 def round_each(
@@ -75,14 +80,7 @@ def round_in_sequence(
                     if f"{prefix}{path}.weight" in left
                 }
                 statistics = _collect(stream, index, modules, batches, inputs)
-                parts: Parts = {}
-                for name, module in modules.items():
-                    grid = left.pop(name)
-                    parts[name] = round_weight(
-                        name, module.weight, grid, algorithm, statistics[name]
-                    )
-                    width = module.weight.shape[1]
-                    module.weight.data = unpack_weight(grid, width, parts[name]).dequantize()
+                parts = _round_layer(modules, left, statistics, algorithm)
                 for batch_inputs in inputs:
                     batch_inputs.hidden = stream.run(index, batch_inputs)
             yield parts
@@ -94,6 +92,35 @@ def round_in_sequence(
                     final.add(norm(batch_inputs.hidden)[batch.mask])
             yield {head: round_weight(head, weights.load(head), left.pop(head), algorithm, final)}
     yield from round_each(weights, left, algorithm)
+
+
+def _round_layer(
+    modules: Mapping[str, Any],
+    left: dict[str, IntGrid],
+    statistics: Mapping[str, InputStatistics],
+    algorithm: Rounding,
+) -> Parts:
+    """Round a layer's weights and put the rounded ones in their place; ``left`` loses their names.
+
+    Weights that read the same input on the same grid are rounded as one, which is the same and quicker.
+    """
+    groups: dict[tuple[int, IntGrid], list[str]] = {}
+    for name in modules:
+        groups.setdefault((id(statistics[name]), left[name]), []).append(name)
+    parts: Parts = {}
+    for (_, grid), names in groups.items():
+        rows = [modules[name].weight.shape[0] for name in names]
+        for name in names:
+            check_finite(name, modules[name].weight)
+        whole = torch.cat([modules[name].weight for name in names])
+        rounded = round_weight(names[0], whole, grid, algorithm, statistics[names[0]])
+        split = {part: value.split(rows) for part, value in rounded.items()}
+        for index, name in enumerate(names):
+            parts[name] = {part: values[index] for part, values in split.items()}
+            width = modules[name].weight.shape[1]
+            modules[name].weight.data = unpack_weight(grid, width, parts[name]).dequantize()
+            del left[name]
+    return parts
 
 
 def _collect(

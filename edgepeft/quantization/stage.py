@@ -32,7 +32,7 @@ from edgepeft.fidelity.texts import calibration_text
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.calibration import Batch, calibration_batches
-from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.grids import IntGrid, are_half
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.stage import Job
 
@@ -57,7 +57,7 @@ def run(job: Job) -> dict[str, Any]:
     specs: dict[str, TensorSpec] = {}
     for name, grid in grids.items():
         rows, width = weights.specs[name].shape
-        entries[name] = {"shape": [rows, width], "grid": grid.as_dict()}
+        entries[name] = {"shape": [rows, width], "grid": grid.as_dict(), "half_scales": False}
         for part, shape in grid.shapes(rows, width).items():
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
 
@@ -74,6 +74,7 @@ def run(job: Job) -> dict[str, Any]:
         while part_name not in finished:
             finished.clear()
             for name, parts in next(units).items():
+                entries[name]["half_scales"] = are_half(parts["scales"])
                 finished.update({f"{name}.{key}": value for key, value in parts.items()})
         return finished.pop(part_name)
 

@@ -36,7 +36,7 @@ class InputStatistics:
         Damping grows until H can be inverted, so that inputs that never occur, or always together, do no harm.
         Raises EdgepeftError where the inputs weren't finite.
         """
-        matrix = self.hessian[self.order][:, self.order].to(torch.float64)
+        matrix = self.hessian[self.order][:, self.order]
         if not torch.isfinite(matrix).all():
             raise EdgepeftError("the model's activations are not finite on the calibration data")
         mean = float(matrix.diagonal().mean()) or 1.0
@@ -49,7 +49,7 @@ class InputStatistics:
                 inverse = torch.cholesky_inverse(lower)
                 upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
                 if not failed:
-                    return upper.to(torch.float32)
+                    return upper
             damping *= 10
 
     @cached_property

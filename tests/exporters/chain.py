@@ -71,6 +71,7 @@ CASES = {
     "blocks-128": Case(
         "llama", quantize={"block_size": 128, "symmetric": True}, targets=("cpu-int4", "cpu-int8")
     ),
+    "gptq": Case("llama", quantize={"algorithm": "gptq", "head": "int4"}, targets=("cpu-int4",)),
     "k-quant": Case("qwen2", tied=True, quantize={"algorithm": "k_quant", "head": "int4"}),
     "float-head": Case("llama", tied=True, quantize={"head": "float"}, targets=("cpu-int4",)),
     "float-heads": Case("llama", tied=False, quantize={"head": "float"}, targets=("cpu-int8",)),
@@ -94,11 +95,21 @@ def build(case: Case, root: Path) -> None:
     adapter = write_adapter(model, root / "adapter")
     merge = {"merge": {"base": "dequantized", "grid": "nf4"}}
     merged = run_stage(merge_stage.run, root / "merge", merge, {"base": base, "adapter": adapter})
-    chosen = {"algorithm": "rtn", "block_size": 32, "symmetric": False, "head": "int8"}
+    chosen: dict[str, Any] = {
+        "algorithm": "rtn",
+        "block_size": 32,
+        "symmetric": False,
+        "head": "int8",
+    }
+    chosen["calibration"] = {"tokens": 256, "task_share": 0.25, "seed": 0}
     for target in map(find_target, case.targets):
         inputs = {"base": base, "merge": merged}
         if target.bits:
-            settings = {"quantize": {**chosen, **case.quantize}, "bits": target.bits}
+            settings = {
+                "quantize": {**chosen, **case.quantize},
+                "bits": target.bits,
+                "data": {"template": "auto"},
+            }
             folder = root / f"quantize-{target.name}"
             inputs["quantize"] = run_stage(quantize_stage.run, folder, settings, inputs)
         settings = {

@@ -51,7 +51,10 @@ def quantize(folder: Path, grids: dict[str, IntGrid]) -> QuantizedWeights:
         made = round_weight(name, weight(name), grid, find_algorithm("rtn"))
         parts.update({f"{name}.{part}": value for part, value in made.items()})
     save_file(parts, folder / "codes.safetensors")
-    entries = {n: {"shape": list(SHAPES[n]), "grid": g.as_dict()} for n, g in grids.items()}
+    entries = {
+        n: {"shape": list(SHAPES[n]), "grid": g.as_dict(), "half_scales": False}
+        for n, g in grids.items()
+    }
     plan = {"weights": entries, "head": EMBEDDING, "embedding": EMBEDDING}
     return QuantizedWeights(plan, SafetensorsSource.from_file(folder / "codes.safetensors"))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks
+from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks, settle
 from edgepeft.quantization.statistics import InputStatistics
 
 _AT_ONCE = 128
@@ -101,7 +101,8 @@ def search_ranges(
         zeros = (-low / whole).round_().clamp_(0, grid.top)
     best_scales, best_error = whole, torch.full_like(whole, torch.inf)
     for shrink in _SHRINK:
-        scales = whole * shrink
+        # A bundle keeps such scales in half the bytes, so the codes are chosen for them.
+        scales = settle(whole * shrink)
         codes = quantize(blocks, scales[..., None], zeros[..., None], grid)
         codes.sub_(zeros[..., None]).mul_(scales[..., None]).sub_(blocks)
         error = (codes.square_() * importance).sum(-1)

@@ -216,15 +216,28 @@ class _Binder:
         for part, shape in grid.shapes(count, width).items():
             key = (label, part)
             if key not in self._values:
-                dtype = self._io_dtype if part == "scales" else ir.DataType.UINT8
-                self._values[key] = self._initializer(
-                    f"{label}.{part}", lambda part=part: self._assemble(rows, part), shape, dtype
-                )
+                self._values[key] = self._part(f"{label}.{part}", rows, part, shape)
             made.append(self._values[key])
         return made
 
-    def _assemble(self, rows: _Rows, part: str) -> torch.Tensor:
-        return rows.gather(lambda name: self._quantized.parts(name)[part])
+    def _part(self, name: str, rows: _Rows, part: str, shape: tuple[int, ...]) -> ir.Value:
+        """One initializer; scales that half precision holds are kept in it and widened when a session opens.
+
+        Runtimes fold the cast of a constant before they hand it to a kernel, so it costs no token anything.
+        """
+
+        def assemble() -> torch.Tensor:
+            return rows.gather(lambda weight: self._quantized.parts(weight)[part])
+
+        if part != "scales":
+            return self._initializer(name, assemble, shape, ir.DataType.UINT8)
+        half = all(self._quantized.plan["weights"][weight]["half_scales"] for weight in rows.names)
+        if not half or self._io_dtype != ir.DataType.FLOAT:
+            return self._initializer(name, assemble, shape, self._io_dtype)
+        stored = self._initializer(f"{name}_half", assemble, shape, ir.DataType.FLOAT16)
+        widened = self._node("Cast", [stored], {"to": int(ir.DataType.FLOAT)}, "", name)
+        widened.type, widened.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
+        return widened
 
     def _initializer(
         self, name: str, compute: Any, shape: tuple[int, ...], dtype: ir.DataType
