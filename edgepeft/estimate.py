@@ -116,6 +116,13 @@ def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
     model, quantize = plan.model, plan.recipe.recipe.quantize
     body = model.parameters - model.embedding_parameters
     width = {"fp32": 4.0, "fp16": 2.0}
+    if target.precision == "nf4":
+        return (
+            body * (0.5 + 4 / 64)
+            + adapter_parameters(plan) * 4
+            + model.embedding_parameters * 4
+            + 4e6
+        )
     if target.bits is None:
         return model.parameters * width[target.precision] + 4e6
     zero = 0.0 if quantize.symmetric else 1.0
@@ -152,8 +159,8 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
     if kind == "merge":
         return parameters * 4
     if kind == "quantize":
-        bits = int(name.removeprefix("quantize-int"))
-        return max(bundle_bytes(plan, t) for t in plan.targets if t.bits == bits)
+        precision = name.removeprefix("quantize-")
+        return max(bundle_bytes(plan, t) for t in plan.targets if t.precision == precision)
     if kind == "export":
         target = next(t for t in plan.targets if name == f"export-{t.name}")
         return bundle_bytes(plan, target)

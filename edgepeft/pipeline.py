@@ -132,6 +132,20 @@ def build(
     return result
 
 
+def measure(recipe: RecipeFile, run: RunFolder, sink: Sink = discard) -> list[dict[str, Any]]:
+    """Build and measure a variant of a run's recipe inside its folder, beside the run's own bundles.
+
+    Whatever the run has finished is reused. The caller holds the folder's lock. Returns the bundles' entries as
+    ``build`` does. Raises EdgepeftError and its subclasses.
+    """
+    plan = make_plan(recipe, run, bundles_apart=True)
+    _check_place(run, plan, force=True)
+    result = BuildResult(run=run.path)
+    _run_stages(plan, result, sink)
+    _collect(plan, result)
+    return result.bundles
+
+
 def _recorded(path: Path, sink: Sink) -> Sink:
     """A sink that also keeps every event in the run's folder, for whoever looks in later."""
     path.unlink(missing_ok=True)
@@ -288,6 +302,7 @@ def _start_record(plan: Plan) -> dict[str, Any]:
         "format": 1,
         "name": recipe.name,
         "recipe": str(recipe.path.resolve()) if recipe.path else None,
+        "folder": str(recipe.folder.resolve()),
         "model": plan.base_name,
         "targets": [target.name for target in plan.targets],
         "state": "running",

@@ -65,8 +65,14 @@ class Plan:
         return [stage for stage in self.stages if stage.kind == kind]
 
 
-def make_plan(recipe: RecipeFile, run: RunFolder, *, until: str = "verify") -> Plan:
-    """Check a recipe's inputs and lay out its stages up to ``until``. Raises InputError, MissingError."""
+def make_plan(
+    recipe: RecipeFile, run: RunFolder, *, until: str = "verify", bundles_apart: bool = False
+) -> Plan:
+    """Check a recipe's inputs and lay out its stages up to ``until``. Raises InputError, MissingError.
+
+    With ``bundles_apart`` bundles go among the stages, each under its key, so that several for one target live
+    side by side and the run's own stay as they are.
+    """
     settings = recipe.recipe
     kinds = ORDER[: ORDER.index(until) + 1]
     require_libraries(kind for kind in kinds if kind != "train" or settings.adapter is None)
@@ -96,7 +102,7 @@ def make_plan(recipe: RecipeFile, run: RunFolder, *, until: str = "verify") -> P
         test_rows=test,
         adapter=adapter,
     )
-    _Layout(plan, until).lay_out()
+    _Layout(plan, until, bundles_apart).lay_out()
     return plan
 
 
@@ -106,6 +112,10 @@ def _check_target(target: TargetProfile, recipe: RecipeFile) -> None:
         sizes = ", ".join(map(str, target.block_sizes))
         raise InputError(
             f"quantize.block_size: {quantize.block_size} is not among those of {target.name}: {sizes}"
+        )
+    if target.precision == "nf4" and recipe.recipe.merge.base != "dequantized":
+        raise InputError(
+            f"merge.base: {target.name} carries the base the adapter was trained on; set it to dequantized"
         )
     if quantize.algorithm == "k_quant" and quantize.symmetric:
         raise InputError("quantize.symmetric: k_quant has no symmetric form; set it to false")
@@ -142,8 +152,9 @@ def _rows(recipe: RecipeFile, until: str) -> tuple[list[Row], list[Row]]:
 class _Layout:
     """Adds the stages of a plan one by one, each with the digests of what it reads."""
 
-    def __init__(self, plan: Plan, until: str) -> None:
+    def __init__(self, plan: Plan, until: str, bundles_apart: bool) -> None:
         self._plan = plan
+        self._bundles_apart = bundles_apart
         self._until = until
         self._recipe = plan.recipe.recipe
         self._digests = DigestCache()
@@ -211,6 +222,15 @@ class _Layout:
 
     def _quantize(self) -> None:
         quantize = self._recipe.quantize
+        if any(target.precision == "nf4" for target in self._plan.targets):
+            self._add(
+                "quantize-nf4",
+                "quantize",
+                "edgepeft.quantization.lossless:run",
+                {"merge": self._merge_settings()},
+                self._trained(),
+                self._adapter_files(),
+            )
         for bits in sorted({target.bits for target in self._plan.targets if target.bits}):
             name = resolve_algorithm(quantize.algorithm, bits)
             settings: dict[str, Any] = {
@@ -252,8 +272,8 @@ class _Layout:
                 "base_name": self._plan.base_name,
             }
             inputs, files = self._weights()
-            if target.bits:
-                inputs = {**inputs, "quantize": f"quantize-int{target.bits}"}
+            if target.quantized:
+                inputs = {**inputs, "quantize": f"quantize-{target.precision}"}
             self._add(
                 f"export-{target.name}",
                 "export",
@@ -261,7 +281,7 @@ class _Layout:
                 settings,
                 inputs,
                 {**files, **self._template()},
-                final=self._plan.run.bundle(target.name),
+                bundle=target.name,
             )
 
     def _reference(self) -> None:
@@ -299,7 +319,7 @@ class _Layout:
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
         files: Mapping[str, tuple[Path, str]],
-        final: Path | None = None,
+        bundle: str | None = None,
     ) -> None:
         identity = {
             "kind": kind,
@@ -310,6 +330,9 @@ class _Layout:
             "files": {key: digest for key, (_, digest) in files.items()},
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        final = self._plan.run.stage(name, key)
+        if bundle is not None and not self._bundles_apart:
+            final = self._plan.run.bundle(bundle)
         self._plan.stages.append(
             Stage(
                 name=name,
@@ -319,7 +342,7 @@ class _Layout:
                 inputs=inputs,
                 files=files,
                 key=key,
-                final=final or self._plan.run.stage(name, key),
+                final=final,
                 scratch=self._plan.run.scratch(name, key),
             )
         )

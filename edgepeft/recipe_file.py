@@ -88,6 +88,18 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
     return RecipeFile(recipe, path, verbatim, folder)
 
 
+def varied(recipe: RecipeFile, overrides: Sequence[str]) -> RecipeFile:
+    """The same recipe with other values for some keys. Raises InputError."""
+    raw = yaml.safe_load(recipe.resolved_yaml())
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        changed = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(explain(error)) from None
+    return RecipeFile(changed, recipe.path, recipe.verbatim, recipe.folder)
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     """Apply one ``a.b=c``; a key on the way that is missing is made."""
     key, equals, value = override.partition("=")

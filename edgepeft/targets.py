@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from edgepeft.errors import MissingError, unknown_name
 from edgepeft.models import ModelInfo
 
-Precision = Literal["int4", "int8", "fp16", "fp32"]
+Precision = Literal["int4", "int8", "nf4", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class TargetProfile:
     def bits(self) -> int | None:
         """Bits of an integer weight, or None for a floating-point target."""
         return {"int4": 4, "int8": 8}.get(self.precision)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether a quantize stage prepares this target's weights."""
+        return self.bits is not None or self.precision == "nf4"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, as it enters the export stage's settings and `edgepeft targets --json`."""

@@ -99,6 +99,7 @@ def write_tiny_model(
     dtype: str = "float32",
     tied: bool | None = None,
     std: float = 0.08,
+    intermediate: int = INTERMEDIATE_SIZE,
 ) -> Path:
     """Save a tiny model of ``family`` with its tokenizer into ``folder``, and return the folder.
 
@@ -109,7 +110,7 @@ def write_tiny_model(
     """
     import torch
 
-    model = _build(family, tied)
+    model = _build(family, tied, intermediate)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -181,14 +182,14 @@ def _tokenizer_json() -> str:
     return str(tokenizer.to_str())
 
 
-def _build(family: str, tied: bool | None) -> PreTrainedModel:
+def _build(family: str, tied: bool | None, intermediate: int) -> PreTrainedModel:
     import transformers
 
     tokenizer = _trained_tokenizer()
     common: dict[str, Any] = {
         "vocab_size": VOCAB_SIZE,
         "hidden_size": HIDDEN_SIZE,
-        "intermediate_size": INTERMEDIATE_SIZE,
+        "intermediate_size": intermediate,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

@@ -12,6 +12,7 @@ import typer
 from edgepeft import __version__
 from edgepeft.cli import (
     build,
+    compare,
     doctor,
     inspect,
     models,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("build")(build.command)
 for _name, _command in stages.COMMANDS.items():
     app.command(_name)(_command)
+app.command("compare")(compare.command)
 app.command("run")(run.command)
 app.command("plan")(plan.command)
 app.command("inspect")(inspect.command)

@@ -31,6 +31,27 @@ def through_grid(weight: torch.Tensor, grid: TrainingGrid) -> torch.Tensor:
     return rounded.reshape(weight.shape).to(torch.float32)
 
 
+def grid_codes(weight: torch.Tensor, grid: TrainingGrid) -> tuple[torch.Tensor, torch.Tensor]:
+    """bitsandbytes' own codes of a float32 weight [N, K] and their scales.
+
+    Codes uint8 [N, K/2], the earlier weight in the high bits; scales float32 [N, K / block_size], nested (double)
+    quantization undone by bitsandbytes' own formula. The width must be a multiple of the block size.
+    """
+    from bitsandbytes import functional
+
+    rows, width = weight.shape
+    codes, state = functional.quantize_4bit(
+        weight.to(torch.float32).contiguous(),
+        blocksize=grid.block_size,
+        compress_statistics=grid.double_quant,
+        quant_type=grid.kind,
+    )
+    scales = state.absmax
+    if state.nested:
+        scales = functional.dequantize_blockwise(state.absmax, state.state2) + state.offset
+    return codes.reshape(rows, width // 2), scales.float().reshape(rows, width // grid.block_size)
+
+
 def dequantized(
     source: TensorSource, grid: TrainingGrid, quantized: Collection[str]
 ) -> TensorSource:

@@ -25,7 +25,7 @@ def merged(base: TensorSource, skeleton: Any, adapter: Adapter) -> TensorSource:
     ``skeleton`` is the model's meta skeleton and is consumed. Raises InputError where the adapter does not fit,
     EdgepeftError where a merged weight is not finite.
     """
-    layers = _tuner_layers(attach(skeleton, adapter))
+    layers = tuner_layers(attach(skeleton, adapter))
     unknown = sorted(set(layers) - set(base.specs))
     if unknown:
         raise InputError(f"{adapter.folder}: adapts {unknown[0]}, which the base does not store")
@@ -41,7 +41,8 @@ def merged(base: TensorSource, skeleton: Any, adapter: Adapter) -> TensorSource:
     return ComputedSource(specs, compute)
 
 
-def _tuner_layers(wrapped: Any) -> dict[str, Any]:
+def tuner_layers(wrapped: Any) -> dict[str, Any]:
+    """PEFT's layers of an adapted model by the name of the weight they change. Raises InputError."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = {

@@ -38,6 +38,7 @@ from edgepeft.stage import Job
 
 PLAN = "quantization.json"
 CODES = "codes.safetensors"
+_LOSSLESS_PARTS = ("absmax", "lora_a", "lora_b")
 _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": torch.uint8}
 
 
@@ -179,7 +180,7 @@ class QuantizedWeights:
 
     def parts(self, name: str) -> dict[str, torch.Tensor]:
         """The packed parts of a quantized weight."""
-        wanted = [f"{name}.{part}" for part in _PART_DTYPES]
+        wanted = [f"{name}.{part}" for part in (*_PART_DTYPES, *_LOSSLESS_PARTS)]
         return {
             key.rpartition(".")[2]: self.codes.load(key)
             for key in wanted

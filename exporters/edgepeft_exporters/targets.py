@@ -27,6 +27,15 @@ TARGETS: tuple[TargetProfile, ...] = (
         accuracy_level=4,
     ),
     TargetProfile(
+        name="cpu-nf4",
+        summary="any CPU; lossless: the 4-bit codes of training, the adapter unmerged; slow",
+        provider="CPUExecutionProvider",
+        builder_provider="cpu",
+        precision="nf4",
+        io_dtype="fp32",
+        file_stem="model_bnb4",
+    ),
+    TargetProfile(
         name="cpu-fp32",
         summary="any CPU; nothing rounded, the yardstick",
         provider="CPUExecutionProvider",

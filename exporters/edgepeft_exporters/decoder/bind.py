@@ -23,7 +23,7 @@ from edgepeft_exporters.decoder.graph import DecoderGraph, lazy_tensor
 _DOMAIN = "com.microsoft"
 
 
-class _Rows:
+class Rows:
     """The rows of checkpoint weights that an initializer [N, K] consists of, in order."""
 
     def __init__(self, names: list[str], which: torch.Tensor, rows: torch.Tensor) -> None:
@@ -54,7 +54,7 @@ def _counts_up(rows: torch.Tensor) -> bool:
     return bool((rows == torch.arange(rows.numel())).all())
 
 
-def _rows_of(tensor: Deferred, quantized: QuantizedWeights) -> _Rows | None:
+def rows_of(tensor: Deferred, quantized: QuantizedWeights) -> Rows | None:
     """Whose rows the columns of a MatMul weight [K, N] are; None where it isn't made of quantized rows alone."""
     names: list[str] = []
     unknown = False
@@ -87,7 +87,7 @@ def _rows_of(tensor: Deferred, quantized: QuantizedWeights) -> _Rows | None:
     if not (same_down and in_order and torch.equal(by_column[:, 0], columns)):
         return None
     codes = by_row[0].to(torch.int64)
-    return _Rows(names, codes >> 32, codes & 0xFFFFFFFF)
+    return Rows(names, codes >> 32, codes & 0xFFFFFFFF)
 
 
 def bind_codes(
@@ -98,15 +98,15 @@ def bind_codes(
     Raises EdgepeftError where a product that should be quantized can't be bound.
     """
     counts = {"MatMulNBits": 0, "GatherBlockQuantized": 0, "MatMul": 0}
-    binder = _Binder(graph, quantized, io_dtype, accuracy_level)
+    binder = Binder(graph, quantized, io_dtype, accuracy_level)
     for node in list(graph.model.graph):
-        weight = _deferred_input(node, 1 if node.op_type == "MatMul" else 0, graph)
+        weight = deferred_input(node, 1 if node.op_type == "MatMul" else 0, graph)
         if weight is None:
             continue
         if node.op_type == "MatMul":
             counts[binder.matmul(node, weight)] += 1
     for node in list(graph.model.graph):
-        if node.op_type == "Gather" and _deferred_input(node, 0, graph) is not None:
+        if node.op_type == "Gather" and deferred_input(node, 0, graph) is not None:
             counts["GatherBlockQuantized"] += binder.gather(node)
     binder.drop_unused()
     wanted = len(quantized.plan["weights"]) - len(binder.bound)
@@ -118,14 +118,15 @@ def bind_codes(
     return counts
 
 
-def _deferred_input(node: ir.Node, index: int, graph: DecoderGraph) -> str | None:
+def deferred_input(node: ir.Node, index: int, graph: DecoderGraph) -> str | None:
+    """The name of a node's input if it is a weight that is still an expression."""
     if len(node.inputs) <= index or node.inputs[index] is None:
         return None
     name = node.inputs[index].name
     return name if name in graph.deferred else None
 
 
-class _Binder:
+class Binder:
     """Rewrites nodes of one graph; remembers which weights have found their place."""
 
     def __init__(
@@ -145,7 +146,7 @@ class _Binder:
 
     def matmul(self, node: ir.Node, weight: str) -> str:
         """Turn one MatMul into a MatMulNBits if its weight was quantized; the operator it is afterwards."""
-        rows = _rows_of(self._deferred[weight], self._quantized)
+        rows = rows_of(self._deferred[weight], self._quantized)
         if rows is None:
             return "MatMul"
         grid = self._shared_grid(rows.names)
@@ -170,7 +171,7 @@ class _Binder:
         if grid is None:
             return 0
         count, width = self._quantized.plan["weights"][name]["shape"]
-        rows = _Rows([name], torch.zeros(count, dtype=torch.int64), torch.arange(count))
+        rows = Rows([name], torch.zeros(count, dtype=torch.int64), torch.arange(count))
         codes, *others = self._parts(name, rows, grid, count, width)
         padded = grid.blocks(width) * grid.block_size
         flat = self._constant(f"{name}.flat_shape", [count, padded * grid.bits // 8])
@@ -207,7 +208,7 @@ class _Binder:
         return grid
 
     def _parts(
-        self, label: str, rows: _Rows, grid: IntGrid, count: int, width: int
+        self, label: str, rows: Rows, grid: IntGrid, count: int, width: int
     ) -> list[ir.Value]:
         """Initializers for codes, scales and zero points; those of a whole checkpoint weight exist once."""
         if rows.whole(self._quantized):
@@ -220,7 +221,7 @@ class _Binder:
             made.append(self._values[key])
         return made
 
-    def _part(self, name: str, rows: _Rows, part: str, shape: tuple[int, ...]) -> ir.Value:
+    def _part(self, name: str, rows: Rows, part: str, shape: tuple[int, ...]) -> ir.Value:
         """One initializer; scales that half precision holds are kept in it and widened when a session opens.
 
         Runtimes fold the cast of a constant before they hand it to a kernel, so it costs no token anything.
@@ -256,11 +257,20 @@ class _Binder:
         return value
 
     def _node(
-        self, op: str, inputs: list[Any], attributes: dict[str, Any], domain: str, name: str
+        self,
+        op: str,
+        inputs: list[Any],
+        attributes: dict[str, Any],
+        domain: str,
+        name: str,
+        before: ir.Node | None = None,
     ) -> ir.Value:
         node = ir.node(op, inputs, attributes, domain=domain, name=name, num_outputs=1)
         node.outputs[0].name = f"{name}/output_0"
-        self._graph.append(node)
+        if before is None:
+            self._graph.append(node)
+        else:
+            self._graph.insert_before(before, node)
         return node.outputs[0]
 
     def _replace(

@@ -15,7 +15,7 @@ from typing import Any
 from edgepeft.data.prompt import Prompter
 from edgepeft.targets import TargetProfile
 
-_JS_DTYPES = {"int4": "q4", "int8": "int8", "fp16": "fp16", "fp32": "fp32"}
+_JS_DTYPES = {"int4": "q4", "int8": "int8", "nf4": "bnb4", "fp16": "fp16", "fp32": "fp32"}
 
 
 def write_side_files(base: Path, out: Path, prompter: Prompter, target: TargetProfile) -> None:

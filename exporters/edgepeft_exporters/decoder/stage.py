@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.data.prompt import Prompter
-from edgepeft.errors import InputError
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.stage import QuantizedWeights
 from edgepeft.stage import Job
@@ -22,6 +21,7 @@ from edgepeft_exporters.decoder.graph import (
     save_graph,
 )
 from edgepeft_exporters.decoder.layout import write_side_files
+from edgepeft_exporters.decoder.lossless import bind_lossless
 
 _IO_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
 
@@ -34,11 +34,9 @@ def run(job: Job) -> dict[str, Any]:
     """
     settings = dict(job.settings["target"])
     target = TargetProfile(**{**settings, "block_sizes": tuple(settings["block_sizes"])})
-    quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.bits else None
-    if target.bits and quantized is None:
-        raise InputError(f"{target.name}: needs quantized weights")
+    quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.quantized else None
     weights = open_weights(job)
-    head_is_float = quantized is None or quantized.grid(quantized.plan["head"]) is None
+    head_is_float = quantized is None or quantized.plan["head"] not in quantized.plan["weights"]
     accuracy_level = int(job.settings["accuracy_level"])
 
     graphs = job.out / "onnx"
@@ -46,7 +44,9 @@ def run(job: Job) -> dict[str, Any]:
     folder = checkpoint_folder(job.inputs["base"])
     graph = build_graph(folder, weights, target, job.out, share_embedding=head_is_float)
     counts: dict[str, int] = {}
-    if quantized is not None:
+    if quantized is not None and target.precision == "nf4":
+        counts = bind_lossless(graph, quantized, _IO_DTYPES[target.io_dtype])
+    elif quantized is not None:
         counts = bind_codes(graph, quantized, _IO_DTYPES[target.io_dtype], accuracy_level)
     fix_head_size(graph)
     save_graph(graph, graphs, target.file_stem, job.events.progress)

@@ -1,0 +1,100 @@
+"""``edgepeft compare``: ways to quantize one run's adapter, measured side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgepeft.cli.options import JsonOption, ProgressMode, ProgressOption
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished build.")],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=A,B",
+            help="A recipe key and the values to try, as quantize.block_size=16,32; every combination is "
+            "built. Default: targets=cpu-int4,cpu-int8 quantize.algorithm=rtn,gptq quantize.head=int4,int8.",
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Also draw bytes against fidelity into this PNG or SVG."),
+    ] = None,
+    as_json: JsonOption = False,
+    progress: ProgressOption = ProgressMode.auto,
+) -> None:
+    """Build and measure combinations of base, grid and algorithm on one run's adapter.
+
+    Nothing is trained again, and what was measured before is reused; the run's own bundles stay as they are.
+    """
+    from edgepeft.cli.progress import show_events
+    from edgepeft.cli.tables import print_table
+    from edgepeft.comparison import DEFAULT_AXES, compare, draw
+    from edgepeft.errors import EdgepeftError, InputError
+
+    if picture is not None and picture.suffix not in (".png", ".svg"):
+        raise InputError(f"--picture {picture}: name a .png or .svg file")
+    with show_events(progress) as sink:
+        entries = compare(run, vary or list(DEFAULT_AXES), sink)
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+    else:
+        print_table(*comparison_rows(entries))
+        show_scatter(entries)
+    if picture is not None:
+        draw(entries, picture)
+    if all("error" in entry for entry in entries):
+        raise EdgepeftError(f"compare: nothing could be measured: {entries[0]['error']}")
+
+
+def comparison_rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table, smallest bundle first, failures last."""
+    from edgepeft.fidelity.report import number
+
+    header = ["#", *("variant", "linear", "head", "MB", "exact match", "task KL", "generic KL")]
+    header += ["top-1", "tok/s", "gates"]
+    rows = []
+    for index, entry in enumerate(entries, 1):
+        label = " ".join(entry["values"].values())
+        if "error" in entry:
+            rows.append((float("inf"), [str(index), label, entry["error"], *["–"] * 8]))
+            continue
+        facts, weights = entry["fidelity"], entry["weights"]
+        speed = facts.get("tokens_per_second")
+        cells = [
+            *(str(index), label, str(weights["linear"]), str(weights["head"])),
+            f"{entry['bytes'] / 1e6:.1f}",
+            number(facts["exact_match"], 3),
+            number(facts["task_kl"], 5),
+            number(facts["generic_kl"]),
+            number(facts["generic_top1_agreement"], 3),
+            "–" if speed is None else f"{speed:.0f}",
+            "passed" if entry["gates"] == "passed" else "MISSED",
+        ]
+        rows.append((entry["bytes"], cells))
+    return header, [cells for _, cells in sorted(rows, key=lambda row: row[0])]
+
+
+def show_scatter(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Bytes against generic KL in characters, each point with the number of its row."""
+    import plotext
+
+    measured = [(i, entry) for i, entry in enumerate(entries, 1) if "fidelity" in entry]
+    if len(measured) < 2:
+        return
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(90, 18)
+    plotext.title("generic KL (nats per token) against bundle size (MB)")
+    plotext.yscale("log")
+    for number, entry in measured:
+        size, value = entry["bytes"] / 1e6, max(entry["fidelity"]["generic_kl"], 1e-7)
+        plotext.scatter([size], [value], marker=str(number)[-1])
+    typer.echo(plotext.build())

@@ -1,0 +1,148 @@
+"""Comparing ways to quantize one run's adapter: every combination built, measured and put side by side."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
+from edgepeft.events import Sink, discard
+from edgepeft.pipeline import measure
+from edgepeft.recipe_file import RecipeFile, load_recipe, varied
+from edgepeft.workspace import RunFolder, write_json
+
+DEFAULT_AXES = (
+    "targets=cpu-int4,cpu-int8",
+    "quantize.algorithm=rtn,gptq",
+    "quantize.head=int4,int8",
+)
+RECORD = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination: the recipe's keys and the values they take."""
+
+    values: Mapping[str, str]
+
+    @property
+    def overrides(self) -> list[str]:
+        """The values in the form of ``--set``."""
+        return [f"{key}={value}" for key, value in self.values.items()]
+
+    @property
+    def label(self) -> str:
+        """The values alone, in the order of their keys."""
+        return " ".join(self.values.values())
+
+
+def variants(axes: Sequence[str]) -> list[Variant]:
+    """Every combination of ``key=value,value,...`` axes. Raises InputError."""
+    names: list[str] = []
+    choices: list[list[str]] = []
+    for axis in axes:
+        key, equals, values = axis.partition("=")
+        listed = [value.strip() for value in values.split(",") if value.strip()]
+        if not equals or not key.strip() or not listed:
+            raise InputError(
+                f"--vary {axis}: write it as key=value,value, as in quantize.head=int4,int8"
+            )
+        if key.strip() in names:
+            raise InputError(f"--vary {axis}: {key.strip()} is varied twice")
+        names.append(key.strip())
+        choices.append(listed)
+    combinations = itertools.product(*choices)
+    return [Variant(dict(zip(names, values, strict=True))) for values in combinations]
+
+
+def recipe_of(run: Path) -> RecipeFile:
+    """The recipe a run was built with, every default spelled out. Raises InputError."""
+    resolved = run / "recipe.resolved.yaml"
+    try:
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict) or not resolved.is_file():
+        raise InputError(f"{run}: is not the folder of a run; edgepeft build RECIPE makes one")
+    loaded = load_recipe(resolved)
+    origin = Path(record["recipe"]) if record.get("recipe") else None
+    folder = Path(record["folder"]) if record.get("folder") else loaded.folder
+    return RecipeFile(loaded.recipe, origin, loaded.verbatim, folder)
+
+
+def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[str, Any]]:
+    """Build and measure every combination on a run's adapter; what was measured before is reused.
+
+    Returns one entry a combination: ``values``, and either ``bytes``, ``weights``, ``gates``, ``fidelity`` and
+    ``path``, or ``error``. They are also written to ``comparison.json`` in the run, after each. Raises InputError
+    where a combination is no valid recipe, before anything is built.
+    """
+    folder = RunFolder(run.resolve())
+    recipe = recipe_of(folder.path)
+    chosen = [(variant, varied(recipe, variant.overrides)) for variant in variants(axes)]
+    entries: list[dict[str, Any]] = []
+    with folder.locked():
+        for number, (variant, changed) in enumerate(chosen, 1):
+            sink(
+                {
+                    "event": "message",
+                    "stage": "compare",
+                    "text": f"{number} of {len(chosen)}: {variant.label}",
+                }
+            )
+            entry: dict[str, Any] = {"values": dict(variant.values)}
+            try:
+                for bundle in measure(changed, folder, sink):
+                    entries.append({**entry, **_facts(bundle)})
+            except InterruptedRun:
+                raise
+            except EdgepeftError as error:
+                entries.append({**entry, "error": str(error)})
+            write_json(folder.path / RECORD, {"axes": list(axes), "entries": entries})
+    return entries
+
+
+def _facts(bundle: Mapping[str, Any]) -> dict[str, Any]:
+    report = json.loads((Path(bundle["path"]) / "fidelity.json").read_text(encoding="utf-8"))
+    kept = ("target", "path", "bytes", "gates", "fidelity")
+    return {**{key: bundle[key] for key in kept}, "weights": report["weights"]}
+
+
+def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A picture of bytes against generic KL, task KL and exact match, as PNG or SVG by the file's name.
+
+    Raises InputError where nothing was measured.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    measured = [entry for entry in entries if "fidelity" in entry]
+    if not measured:
+        raise InputError("--picture: nothing was measured, so there is nothing to draw")
+    figure, axes = pyplot.subplots(1, 3, figsize=(15, 5), layout="constrained")
+    sizes = [entry["bytes"] / 1e6 for entry in measured]
+    panels = (
+        ("generic_kl", "generic KL, nats per token", "log"),
+        ("task_kl", "task KL, nats per token", "log"),
+        ("exact_match", "exact match", "linear"),
+    )
+    for axis, (key, title, scale) in zip(axes, panels, strict=True):
+        for number, (size, entry) in enumerate(zip(sizes, measured, strict=True), 1):
+            value = entry["fidelity"][key]
+            if value is None:
+                continue
+            shown = max(value, 1e-7) if scale == "log" else value
+            label = f"{number}: {' '.join(entry['values'].values())}"
+            axis.scatter([size], [shown], s=45, label=label)
+            axis.annotate(str(number), (size, shown), xytext=(5, 4), textcoords="offset points")
+        axis.set(xlabel="bundle, MB", ylabel=title, yscale=scale)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figure.savefig(path, dpi=140)
+    pyplot.close(figure)

@@ -1,0 +1,98 @@
+"""The quantize stage of lossless targets: the base's own 4-bit codes, and the adapter unmerged beside them.
+
+Nothing is rounded that training had not rounded: the codes are those bitsandbytes held while the adapter was
+trained, bit for bit, their scales un-nested to float32, and the adapter's factors stay in float32. The output has
+the form of the other quantize stage, with parts ``codes``, ``absmax``, ``lora_a`` and ``lora_b``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.safetensors_io import write_checkpoint
+from edgepeft.checkpoints.skeleton import (
+    build_skeleton,
+    head_and_embedding_names,
+    linear_weight_names,
+)
+from edgepeft.checkpoints.source import ComputedSource, TensorSpec
+from edgepeft.errors import InputError
+from edgepeft.merging.adapter import open_adapter
+from edgepeft.merging.grid import grid_codes
+from edgepeft.merging.low_rank import low_rank_factors
+from edgepeft.merging.stage import adapter_folder, job_provenance
+from edgepeft.quantization.stage import CODES, PLAN
+from edgepeft.stage import Job
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs: ``base`` and ``adapter`` or ``train``.
+
+    Result: as the other quantize stage's. Raises InputError where the adapter was not trained on a 4-bit base,
+    is no plain LoRA, or a weight's rows are no whole number of blocks.
+    """
+    base = open_base(job.inputs["base"])
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    head, embedding = head_and_embedding_names(skeleton)
+    provenance = job_provenance(job)
+    grid = provenance.grid
+    if grid.kind == "none":
+        raise InputError(
+            "a lossless target carries 4-bit codes, and this adapter was trained at full precision; choose "
+            "cpu-fp32, which loses nothing there"
+        )
+    linear = linear_weight_names(skeleton)
+    chosen = linear if provenance.quantized is None else list(provenance.quantized)
+    factors = low_rank_factors(skeleton, open_adapter(adapter_folder(job)))
+    entries: dict[str, Any] = {}
+    specs: dict[str, TensorSpec] = {}
+    for name in chosen:
+        rows, width = base.specs[name].shape
+        if width % grid.block_size:
+            raise InputError(
+                f"{name}: its width {width} is no multiple of {grid.block_size}, the block size it was trained "
+                "in; choose cpu-fp32, which keeps the merged weights as they are"
+            )
+        rank = factors[name][0].shape[0] if name in factors else 0
+        entries[name] = {"shape": [rows, width], "grid": grid.as_dict(), "rank": rank}
+        specs[f"{name}.codes"] = TensorSpec((rows, width // 2), torch.uint8)
+        specs[f"{name}.absmax"] = TensorSpec((rows, width // grid.block_size), torch.float32)
+        if rank:
+            specs[f"{name}.lora_a"] = TensorSpec((rank, width), torch.float32)
+            specs[f"{name}.lora_b"] = TensorSpec((rows, rank), torch.float32)
+    finished: dict[str, torch.Tensor] = {}
+
+    def compute(part_name: str) -> torch.Tensor:
+        name = part_name.rpartition(".")[0]
+        if part_name not in finished:
+            finished.clear()
+            codes, scales = grid_codes(base.load(name), grid)
+            finished.update({f"{name}.codes": codes, f"{name}.absmax": scales})
+            if name in factors:
+                down, up = factors[name]
+                finished.update({f"{name}.lora_a": down, f"{name}.lora_b": up})
+        return finished[part_name]
+
+    write_checkpoint(
+        ComputedSource(specs, compute),
+        job.out,
+        events=job.events,
+        stem=CODES.removesuffix(".safetensors"),
+        shard_bytes=1 << 62,
+    )
+    plan = {"algorithm": None, "weights": entries, "head": head, "embedding": embedding}
+    (job.out / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
+    return {
+        "algorithm": None,
+        "linear": f"{grid.kind} as trained on, with unmerged LoRA of rank "
+        + "/".join(map(str, ranks)),
+        "head": "float",
+        "embedding": "float",
+        "tied": head == embedding,
+        "bytes": sum(spec.nbytes for spec in specs.values()),
+    }
