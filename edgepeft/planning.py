@@ -89,6 +89,7 @@ def make_plan(
         refusal = find_exporter(name).refuses(model)
         if refusal:
             raise InputError(f"model: {settings.model}: {refusal}")
+    _check_budget(settings.quantize.max_bytes, targets, model)
     adapter = _adapter(recipe)
     train, test = _rows(recipe, until)
     named = recipe.resolve(settings.model) != path
@@ -119,6 +120,24 @@ def _check_target(target: TargetProfile, recipe: RecipeFile) -> None:
         )
     if quantize.algorithm == "k_quant" and quantize.symmetric:
         raise InputError("quantize.symmetric: k_quant has no symmetric form; set it to false")
+
+
+def _check_budget(budget: int | None, targets: list[TargetProfile], model: ModelInfo) -> None:
+    """Refuse what no choice of grids can reach, before anything is trained."""
+    if budget is None:
+        return
+    for target in targets:
+        if target.precision != "int4":
+            raise InputError(
+                f"quantize.max_bytes: chooses among 4 and 8 bits, and {target.name} has a precision of its own; "
+                "name int4 targets only"
+            )
+    # Four bits, and half-precision scales with zero points over blocks of 128.
+    least = int(model.parameters * (0.5 + 2.5 / 128))
+    if budget < least:
+        raise InputError(
+            f"quantize.max_bytes: {budget} is out of reach; 4-bit weights alone take {least} bytes"
+        )
 
 
 def _adapter(recipe: RecipeFile) -> Path | None:
@@ -236,13 +255,15 @@ class _Layout:
             settings: dict[str, Any] = {
                 "merge": self._merge_settings(),
                 "quantize": {
-                    **quantize.model_dump(mode="json", exclude={"accuracy_level", "calibration"}),
+                    **quantize.model_dump(
+                        mode="json", exclude={"accuracy_level", "calibration"}, exclude_none=True
+                    ),
                     "algorithm": name,
                 },
                 "bits": bits,
             }
             inputs, files = self._weights()
-            if is_calibrated(name):
+            if is_calibrated(name) or quantize.max_bytes is not None:
                 settings["data"] = self._data_settings("max_length", "max_test_rows")
                 settings["quantize"]["calibration"] = quantize.calibration.model_dump(
                     mode="json", exclude={"text"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -127,6 +127,11 @@ class Quantize(Section):
     head: Literal["int4", "int8", "float"] = Field(
         "int8",
         description="How head and embedding are kept in integer targets; float: as the target computes.",
+    )
+    max_bytes: ByteSize | None = Field(
+        None,
+        description="Size of the whole bundle, as 105MB: the grid of each layer and of the head is then "
+        "chosen by measured sensitivity instead of block_size and head; int4 targets only.",
     )
     calibration: Calibration = Field(default_factory=lambda: Calibration.model_validate({}))
     accuracy_level: Literal[0, 4] | None = Field(

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
+from edgepeft.data.formats import read_rows, read_text
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
+from edgepeft.fidelity.texts import calibration_text
+from edgepeft.stage import Job
 
 WINDOW = 256
 """Tokens of one sequence at most."""
@@ -64,6 +67,34 @@ def calibration_batches(
         for part in (task, generic)
         for start in range(0, len(part), _ROWS_AT_ONCE)
     ]
+
+
+def job_calibration(job: Job, tokens: int) -> list[Batch]:
+    data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    rows: list[Row] = []
+    if "calibration_rows" in job.inputs:
+        path = job.inputs["calibration_rows"]
+        rows = read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
+    text = calibration_text()
+    if "calibration_text" in job.inputs:
+        text = read_text(job.inputs["calibration_text"], "quantize.calibration.text")
+    task = int(tokens * wanted["task_share"]) if rows else 0
+    batches = calibration_batches(
+        rows,
+        prompter,
+        text,
+        task_tokens=task,
+        generic_tokens=tokens - task,
+        seed=wanted["seed"],
+    )
+    found = sum(batch.tokens for batch in batches)
+    if found < tokens // 2:
+        job.events.warning(
+            f"calibration has {found} tokens of the {tokens} wanted "
+            "(quantize.calibration); give it more text, or expect more loss"
+        )
+    return batches
 
 
 def _batch(sequences: list[list[int]]) -> Batch:

@@ -24,14 +24,11 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import ComputedSource, TensorSpec
-from edgepeft.data.formats import read_rows, read_text
-from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
-from edgepeft.fidelity.texts import calibration_text
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.calibration import Batch, calibration_batches
+from edgepeft.quantization.calibration import job_calibration
+from edgepeft.quantization.choosing import choose_grids, grids_within
 from edgepeft.quantization.grids import IntGrid, are_half
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.stage import Job
@@ -52,8 +49,12 @@ def run(job: Job) -> dict[str, Any]:
     """
     weights = open_weights(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
-    grids = choose_grids(skeleton, job.settings["quantize"], job.settings["bits"])
     algorithm = find_algorithm(job.settings["quantize"]["algorithm"])
+    chosen: list[dict[str, Any]] | None = None
+    if job.settings["quantize"].get("max_bytes"):
+        grids, chosen = grids_within(job, weights, skeleton)
+    else:
+        grids = choose_grids(skeleton, job.settings["quantize"], job.settings["bits"])
     entries: dict[str, Any] = {}
     specs: dict[str, TensorSpec] = {}
     for name, grid in grids.items():
@@ -63,7 +64,7 @@ def run(job: Job) -> dict[str, Any]:
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
 
     if algorithm.calibrated:
-        batches = _calibration(job)
+        batches = job_calibration(job, job.settings["quantize"]["calibration"]["tokens"])
         stream = LayerStream(checkpoint_folder(job.inputs["base"]), weights)
         units = round_in_sequence(stream, batches, weights, grids, algorithm)
     else:
@@ -92,6 +93,7 @@ def run(job: Job) -> dict[str, Any]:
         "weights": entries,
         "head": head,
         "embedding": embedding,
+        "budget": chosen,
     }
     (job.out / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
     return {
@@ -102,46 +104,6 @@ def run(job: Job) -> dict[str, Any]:
         "tied": head == embedding,
         "bytes": sum(spec.nbytes for spec in specs.values()),
     }
-
-
-def choose_grids(skeleton: Any, settings: Mapping[str, Any], bits: int) -> dict[str, IntGrid]:
-    """The grid of every quantized weight: linear layers as the target says, the head as the recipe says."""
-    block_size, symmetric = settings["block_size"], settings["symmetric"]
-    body = IntGrid(bits, block_size, symmetric)
-    chosen = dict.fromkeys(linear_weight_names(skeleton), body)
-    if settings["head"] != "float":
-        head_grid = IntGrid(int(settings["head"].removeprefix("int")), block_size, symmetric)
-        chosen.update(dict.fromkeys(head_and_embedding_names(skeleton), head_grid))
-    return chosen
-
-
-def _calibration(job: Job) -> list[Batch]:
-    """The calibration data of a job: training rows of the task if it names any, and generic text."""
-    data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
-    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
-    rows: list[Row] = []
-    if "calibration_rows" in job.inputs:
-        path = job.inputs["calibration_rows"]
-        rows = read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
-    text = calibration_text()
-    if "calibration_text" in job.inputs:
-        text = read_text(job.inputs["calibration_text"], "quantize.calibration.text")
-    task = int(wanted["tokens"] * wanted["task_share"]) if rows else 0
-    batches = calibration_batches(
-        rows,
-        prompter,
-        text,
-        task_tokens=task,
-        generic_tokens=wanted["tokens"] - task,
-        seed=wanted["seed"],
-    )
-    found = sum(batch.tokens for batch in batches)
-    if found < wanted["tokens"] // 2:
-        job.events.warning(
-            f"calibration has {found} tokens of the {wanted['tokens']} wanted "
-            "(quantize.calibration); give it more text, or expect more loss"
-        )
-    return batches
 
 
 def describe(grids: Mapping[str, IntGrid], names: list[str]) -> str:
