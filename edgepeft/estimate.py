@@ -13,6 +13,7 @@ from typing import Any
 
 from edgepeft.data.rows import Row
 from edgepeft.planning import Plan
+from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
 from edgepeft.targets import TargetProfile
 from edgepeft.workspace import is_finished
 
@@ -125,10 +126,14 @@ def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
         )
     if target.bits is None:
         return model.parameters * width[target.precision] + 4e6
+    if quantize.max_bytes is not None:
+        return float(quantize.max_bytes)
     zero = 0.0 if quantize.symmetric else 1.0
+    # Calibrated rounding chooses its codes for scales in half precision; the others keep float32.
+    scale = 2.0 if is_calibrated(resolve_algorithm(quantize.algorithm, target.bits)) else 4.0
 
     def per_weight(bits: int) -> float:
-        return bits / 8 + (4 + zero * bits / 8) / quantize.block_size
+        return bits / 8 + (scale + zero * bits / 8) / quantize.block_size
 
     head = 4.0 if quantize.head == "float" else per_weight(int(quantize.head.removeprefix("int")))
     return body * per_weight(target.bits) + model.embedding_parameters * head + 4e6
@@ -179,6 +184,14 @@ def _memory(plan: Plan, kind: str) -> float:
         kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
         logits = 3 * tokens * model.vocab_size * 4
         return _LIBRARIES_BYTES + whole + adapter_parameters(plan) * 16 + kept + logits
+    if kind == "quantize" and _calibrates(plan):
+        tokens = plan.recipe.recipe.quantize.calibration.tokens
+        body = model.parameters - model.embedding_parameters
+        # One layer, the second moments of its widest input with their inverse, and activations of its boundary.
+        layer = 12.0 * body / max(1, model.layers) + 20.0 * model.intermediate_size**2
+        return (
+            _LIBRARIES_BYTES * 0.7 + layer + 12.0 * tokens * model.intermediate_size + 2 * largest
+        )
     if kind in ("merge", "quantize", "export"):
         return _LIBRARIES_BYTES * 0.7 + 3 * largest
     if kind == "reference":
@@ -201,4 +214,18 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
         return start + 2 * tokens * model.parameters * 2 / (0.5 * flops)
     if kind == "verify":
         return start + 1.5 * tokens * model.parameters * 2 / (0.25 * flops)
+    if kind == "quantize" and _calibrates(plan):
+        quantize = plan.recipe.recipe.quantize
+        body = model.parameters - model.embedding_parameters
+        # Two passes and the second moments, about six operations a weight and token; rounding itself besides.
+        calibration = quantize.calibration.tokens * body * 6 / (0.5 * flops) + body * 1e-7
+        # Sensitivity is a forward and a backward pass over a thousand tokens, and four grids to try.
+        budget = 1024 * body * 6 / (0.5 * flops) + body * 1e-7
+        return start + calibration + (budget if quantize.max_bytes is not None else 0.0)
     return start + model.parameters * 2e-8
+
+
+def _calibrates(plan: Plan) -> bool:
+    algorithm = plan.recipe.recipe.quantize.algorithm
+    bits = {target.bits for target in plan.targets if target.bits is not None}
+    return any(is_calibrated(resolve_algorithm(algorithm, each)) for each in bits)

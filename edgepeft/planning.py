@@ -399,7 +399,7 @@ class _Layout:
         if folder is None:
             return {}
         provenance = read_provenance(folder, self._recipe.merge.grid)
-        if provenance.source == "assumed" and self._recipe.merge.base == "dequantized":
+        if provenance.source == "assumed" and self._recipe.merge.base != "original":
             note = (
                 f"{folder.name} does not say what it was trained on; taking NF4 (QLoRA). Set merge.grid: "
                 "none if it was trained at full precision"

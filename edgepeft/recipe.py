@@ -88,10 +88,11 @@ class Training(Section):
 class Merge(Section):
     """What the adapter is merged into."""
 
-    base: Literal["dequantized", "original"] = Field(
+    base: Literal["dequantized", "original", "requantized"] = Field(
         "dequantized",
         description="dequantized: the base through the grid the adapter was trained on; "
-        "original: the checkpoint's own weights.",
+        "original: the checkpoint's own weights; requantized: dequantized, and rounded back onto the grid "
+        "after the merge as PEFT's merge into a 4-bit model does, which loses the adapter: for comparison.",
     )
     grid: Literal["auto", "nf4", "fp4", "none"] = Field(
         "auto",

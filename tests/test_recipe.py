@@ -101,7 +101,7 @@ def test_paths_are_relative_to_the_recipe_file(tmp_path: Path, monkeypatch: Any)
         ("model: x\ngates: {max_exact_match_drop: 1.1}", "gates.max_exact_match_drop: "),
         ("model: x\ngates: {max_task_kl: .nan}", "gates.max_task_kl: "),
         ("model: x\nquantize: {block_size: 48}", "quantize.block_size: input should be 16, 32"),
-        ("model: x\nmerge: {base: nearest}", "merge.base: input should be 'dequantized' or"),
+        ("model: x\nmerge: {base: nearest}", "merge.base: input should be 'dequantized', 'or"),
         ("model: x\ntraining: fast", "training: "),
         (
             "model: x\nadapter: a\nmethod: {rank: 4}",

@@ -60,11 +60,14 @@ def merged_source(job: Job) -> TensorSource:
         raise InputError(
             f"{checkpoint_folder(job.inputs['base'])}: lacks {absent[0]} ({len(absent)} weights missing)"
         )
-    if job.settings["merge"]["base"] == "dequantized":
+    if job.settings["merge"]["base"] != "original":
         provenance = job_provenance(job)
         names = provenance.quantized
         chosen = linear_weight_names(skeleton) if names is None else names
-        return merged(dequantized(base, provenance.grid, chosen), skeleton, open_adapter(folder))
+        adapted = merged(dequantized(base, provenance.grid, chosen), skeleton, open_adapter(folder))
+        if job.settings["merge"]["base"] == "requantized":
+            return dequantized(adapted, provenance.grid, chosen)
+        return adapted
     return merged(base, skeleton, open_adapter(folder))
 
 

@@ -114,3 +114,31 @@ def test_base_that_lacks_weights_of_its_architecture_is_named(
     inputs["base"] = run_stage(base_stage.run, tmp_path / "deeper", {}, {"model": model})
     with pytest.raises(InputError, match=r"lacks model\.layers\.2\..* \(7 weights missing\)"):
         merged_source(make_job(tmp_path, ORIGINAL, inputs))
+
+
+def test_requantized_is_what_pefts_own_merge_into_a_4_bit_model_leaves(
+    tiny_model: ModelMaker, tmp_path: Path
+) -> None:
+    from bitsandbytes import functional
+
+    model = tiny_model("llama")
+    inputs = inputs_for(model, tmp_path)
+    settings = {"merge": {"base": "requantized", "grid": "nf4"}}
+    ours = merged_source(make_job(tmp_path, settings, inputs)).load(NAME)
+    config = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        model, quantization_config=config, dtype=torch.float32
+    )
+    theirs = peft.PeftModel.from_pretrained(loaded, str(inputs["adapter"])).merge_and_unload()
+    weight = theirs.get_parameter(NAME)
+    plain = functional.dequantize_4bit(weight.data, weight.quant_state).float()
+    assert (plain == ours).float().mean() > 0.99
+    on_grid = merged_source(
+        make_job(tmp_path, {"merge": {"base": "dequantized", "grid": "nf4"}}, inputs)
+    ).load(NAME)
+    assert (plain == on_grid).float().mean() < 0.5
