@@ -3,18 +3,20 @@
     python benchmarks/memory.py [--layers 8 64] [--width 1024] [--algorithm rtn]
 
 Random Llamas (bfloat16, sharded safetensors) with a random rank-16 adapter are merged, rounded to int4 and
-exported. Printed are each stage's peak resident set and seconds, and the ratio of the deepest model's peak to the
-shallowest's, which should be 1: nothing holds the model, everything holds one tensor (with ``--algorithm gptq``
-one layer).
+exported. Printed are each stage's peak of anonymous memory (RssAnon, sampled; pages of mapped files don't count),
+its peak resident set and its seconds, and the ratio of the deepest model's anonymous peak to the shallowest's,
+which should be 1: nothing holds the model, everything holds one tensor (with ``--algorithm gptq`` one layer).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,20 +95,51 @@ def write_adapter(folder: Path, model: Path) -> None:
     )
 
 
+def anonymous_bytes(pid: int) -> int:
+    """A process's anonymous resident memory now."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def watched(command: list[str]) -> list[int]:
+    """Run a build; the largest anonymous memory of each of its stage processes, in the order they ran."""
+    import psutil
+
+    peaks: dict[int, int] = {}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        parent = psutil.Process(process.pid)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                for child in parent.children():
+                    peaks[child.pid] = max(peaks.get(child.pid, 0), anonymous_bytes(child.pid))
+            time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return list(peaks.values())
+
+
 def measured(
     root: Path, tokenizer: Path, layers: int, width: int, algorithm: str
 ) -> dict[str, Any]:
-    """Manifests of the stages of one model, by stage."""
+    """Manifests of the stages of one model by stage, with ``anonymous_bytes`` added."""
     model, adapter, run = root / "model", root / "adapter", root / "run"
     write_model(model, tokenizer, layers, width)
     write_adapter(adapter, model)
     command = [sys.executable, "-m", "edgepeft.cli.app", "export", "--model", str(model)]
     command += ["--adapter", str(adapter), "--out", str(run), "--progress", "none"]
     command += ["--set", f"quantize.algorithm={algorithm}", "--set", "targets=cpu-int4"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    peaks = watched(command)
     found = [*(run / "stages").glob("*/edgepeft.json"), *(run / "bundles").glob("*/edgepeft.json")]
     manifests = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-    return {manifest["stage"]: manifest for manifest in manifests}
+    by_stage = {manifest["stage"]: manifest for manifest in manifests}
+    for name, peak in zip(("base", *STAGES), peaks, strict=True):
+        by_stage[name]["anonymous_bytes"] = peak
+    return by_stage
 
 
 def main() -> None:
@@ -122,13 +155,14 @@ def main() -> None:
     for layers in options.layers:
         with tempfile.TemporaryDirectory() as temporary:
             found = measured(Path(temporary), base, layers, options.width, options.algorithm)
-            peaks[layers] = {name: found[name]["peak_memory_bytes"] for name in STAGES}
+            peaks[layers] = {name: found[name]["anonymous_bytes"] for name in STAGES}
             size = sum(path.stat().st_size for path in Path(temporary, "model").iterdir())
         for name in STAGES:
             seconds, peak = found[name]["seconds"], peaks[layers][name]
+            resident = found[name]["peak_memory_bytes"]
             print(
-                f"{layers:>4} layers, {size / 1e9:5.2f} GB  {name:<16} {peak / 1e9:6.3f} GB  "
-                f"{seconds:7.1f} s",
+                f"{layers:>4} layers, {size / 1e9:5.2f} GB  {name:<16} anonymous {peak / 1e9:6.3f} GB  "
+                f"resident {resident / 1e9:6.3f} GB  {seconds:7.1f} s",
                 flush=True,
             )
     first, last = options.layers[0], options.layers[-1]
