@@ -33,7 +33,7 @@ STAGE_VERSIONS = {
     "merge": 1,
     "quantize": 4,
     "export": 4,
-    "reference": 2,
+    "reference": 3,
     "verify": 1,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""

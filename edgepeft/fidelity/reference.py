@@ -59,11 +59,12 @@ def run(job: Job) -> dict[str, Any]:
         raise InputError(f"{job.inputs['test']}: no test row fits the context of {context} tokens")
     generic = generic_probes(prompter, context, generic_text(job.inputs.get("generic")))
 
-    total = 2 * max(len(questions), len(task)) + 2 * len(generic)
+    total = 2 * max(len(questions), len(task)) + len(generic)
     progress = _Counter(job, total)
     base = TorchModel(model)
     base.check_head(task[0].ids[:32])
-    base_facts, _ = _measure(base, task, generic, questions, prompter, progress)
+    # Nothing is ever compared with the bare base on generic text.
+    base_facts, _ = _measure(base, task, [], questions, prompter, progress)
 
     head, embedding = head_and_embedding_names(model)
     _onto_training_grid(model, job_provenance(job))
@@ -122,19 +123,21 @@ def _measure(
     prompter: Prompter,
     progress: _Counter,
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Losses, exact match and the hidden states of scored positions of one model."""
+    """Task loss, exact match and the hidden states of scored positions of one model."""
     kept: dict[str, torch.Tensor] = {}
-    losses = {"task": 0.0, "generic": 0.0}
+    losses = 0.0
     correct = 0
     wrong: list[str] = []
 
     def score(index: int, probe: Probe, states: torch.Tensor) -> None:
+        nonlocal losses
         hidden = states[probe.positions]
-        targets = torch.tensor(probe.ids[probe.start :])
         logits = model.logits(hidden)
         if not torch.isfinite(logits).all():
             raise EdgepeftError("the model's own logits are not finite; base or adapter is damaged")
-        losses[probe.kind] += token_loss(torch.log_softmax(logits, -1), targets)
+        if probe.kind == "task":
+            targets = torch.tensor(probe.ids[probe.start :])
+            losses += token_loss(torch.log_softmax(logits, -1), targets)
         kept[f"{probe.kind}.{index}"] = hidden.contiguous().clone()
 
     # The first questions are the task's probes, so one pass serves both.
@@ -146,9 +149,10 @@ def _measure(
         ids = question.prompt + question.completion
         started = time.monotonic()
         states = model.hidden(ids)
+        decoding += time.monotonic() - started
         for index in probes_at.pop(tuple(ids), []):
             score(index, task[index], states)
-            started = time.monotonic()
+        started = time.monotonic()
         if model.answers(question, states, prompter):
             correct += 1
         else:
@@ -161,13 +165,8 @@ def _measure(
     for index, probe in enumerate(generic):
         score(index, probe, model.hidden(probe.ids))
         progress.step()
-    tokens = {
-        "task": sum(probe.scored for probe in task),
-        "generic": sum(probe.scored for probe in generic),
-    }
     facts = {
-        "task_loss": losses["task"] / tokens["task"],
-        "generic_loss": losses["generic"] / tokens["generic"],
+        "task_loss": losses / sum(probe.scored for probe in task),
         "exact_match": correct / len(questions) if questions else None,
         "exact_match_seconds": round(decoding, 2),
         "wrong": wrong[:20],

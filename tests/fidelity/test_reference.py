@@ -94,9 +94,10 @@ def test_reference_is_the_unmerged_adapter_on_the_dequantized_base(
                 logits = wanted(input_ids=torch.tensor([probe.ids])).logits[0]
             found = reference.logits(kind, index)
             torch.testing.assert_close(found, logits[probe.positions], atol=1e-4, rtol=0)
-        facts = reference.record["reference"], reference.record["base"]
-        for one, other in zip(facts, (wanted, bare), strict=True):
-            assert one[f"{kind}_loss"] == pytest.approx(mean_loss(other, probes), rel=1e-4)
+    facts = reference.record["reference"], reference.record["base"]
+    for one, other in zip(facts, (wanted, bare), strict=True):
+        loss = mean_loss(other, reference.probes("task"))
+        assert one["task_loss"] == pytest.approx(loss, rel=1e-4)
     assert facts[0]["task_loss"] != pytest.approx(facts[1]["task_loss"], rel=1e-2)
 
 
