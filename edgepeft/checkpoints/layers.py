@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.skeleton import build_skeleton, head_and_embedding_names
+from edgepeft.checkpoints.skeleton import head_and_embedding_names
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
 
@@ -34,9 +33,9 @@ class LayerInputs:
 class LayerStream:
     """Decoder layers that are filled from ``weights`` in turn."""
 
-    def __init__(self, folder: Path, weights: TensorSource) -> None:
-        """``folder`` holds the configuration; ``weights`` the parameters, under their checkpoint names."""
-        self.model = build_skeleton(folder)
+    def __init__(self, skeleton: Any, weights: TensorSource) -> None:
+        """``skeleton`` is the model without weights; ``weights`` has them, under their checkpoint names."""
+        self.model = skeleton
         self._weights = weights
         self._decoder = self.model.get_decoder()
         self.layers = self._decoder.layers
@@ -45,9 +44,13 @@ class LayerStream:
     def __len__(self) -> int:
         return len(self.layers)
 
-    def prefix(self, index: int) -> str:
-        """What the checkpoint names of a layer's parameters begin with."""
-        return f"{self._names[id(self.layers[index])]}."
+    def linear(self, index: int) -> dict[str, Any]:
+        """A layer's linear modules by the checkpoint names of their weights."""
+        return {
+            f"{self._names[id(module)]}.weight": module
+            for module in self.layers[index].modules()
+            if isinstance(module, torch.nn.Linear)
+        }
 
     def begin(self, ids: torch.Tensor) -> LayerInputs:
         """Embed a batch of token ids int64 [B, T]; shorter rows are padded on the right and need no mask."""
@@ -69,10 +72,10 @@ class LayerStream:
         return LayerInputs(first[0], calls)
 
     @contextlib.contextmanager
-    def layer(self, index: int) -> Iterator[Any]:
+    def layer(self, index: int) -> Iterator[None]:
         """One layer with its weights in float32; they are gone when the context ends."""
-        with self._filled(self.layers[index]) as layer:
-            yield layer
+        with self._filled(self.layers[index]):
+            yield
 
     def run(self, index: int, inputs: LayerInputs) -> torch.Tensor:
         """Output float32 [B, T, H] of a filled layer over a batch's hidden states."""

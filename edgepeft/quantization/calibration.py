@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from edgepeft.data.formats import read_rows, read_text
+from edgepeft.data.formats import read_data, read_text
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
@@ -70,12 +70,15 @@ def calibration_batches(
 
 
 def job_calibration(job: Job, tokens: int) -> list[Batch]:
+    """A job's calibration data, ``tokens`` of it: training rows if it names any, and generic text.
+
+    Warns where there is less than half of that. Raises InputError.
+    """
     data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
     prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
     rows: list[Row] = []
     if "calibration_rows" in job.inputs:
-        path = job.inputs["calibration_rows"]
-        rows = read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
+        rows = read_data(job.inputs["calibration_rows"], data)
     text = calibration_text()
     if "calibration_text" in job.inputs:
         text = read_text(job.inputs["calibration_text"], "quantize.calibration.text")

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.skeleton import head_and_embedding_names, linear_weight_names
 from edgepeft.checkpoints.source import TensorSource
@@ -43,7 +42,7 @@ def grids_within(
     """
     job.events.message("measuring how much each layer's rounding would cost")
     settings = job.settings["quantize"]
-    stream = LayerStream(checkpoint_folder(job.inputs["base"]), weights)
+    stream = LayerStream(skeleton, weights)
     units = measure_sensitivities(
         stream, job_calibration(job, SENSITIVITY_TOKENS), weights, settings["calibration"]["seed"]
     )

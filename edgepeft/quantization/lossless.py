@@ -7,25 +7,24 @@ the form of the other quantize stage, with parts ``codes``, ``absmax``, ``lora_a
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
-from edgepeft.checkpoints.safetensors_io import write_checkpoint
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
     head_and_embedding_names,
     linear_weight_names,
 )
-from edgepeft.checkpoints.source import ComputedSource, TensorSpec
+from edgepeft.checkpoints.source import TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import open_adapter
 from edgepeft.merging.grid import grid_codes
 from edgepeft.merging.low_rank import low_rank_factors
 from edgepeft.merging.stage import adapter_folder, job_provenance
-from edgepeft.quantization.stage import CODES, PLAN
+from edgepeft.quantization.codes import Parts, write_codes, write_plan
 from edgepeft.stage import Job
 
 
@@ -64,28 +63,17 @@ def run(job: Job) -> dict[str, Any]:
         if rank:
             specs[f"{name}.lora_a"] = TensorSpec((rank, width), torch.float32)
             specs[f"{name}.lora_b"] = TensorSpec((rows, rank), torch.float32)
-    finished: dict[str, torch.Tensor] = {}
 
-    def compute(part_name: str) -> torch.Tensor:
-        name = part_name.rpartition(".")[0]
-        if part_name not in finished:
-            finished.clear()
+    def units() -> Iterator[Parts]:
+        for name in chosen:
             codes, scales = grid_codes(base.load(name), grid)
-            finished.update({f"{name}.codes": codes, f"{name}.absmax": scales})
+            parts = {"codes": codes, "absmax": scales}
             if name in factors:
-                down, up = factors[name]
-                finished.update({f"{name}.lora_a": down, f"{name}.lora_b": up})
-        return finished[part_name]
+                parts["lora_a"], parts["lora_b"] = factors[name]
+            yield {name: parts}
 
-    write_checkpoint(
-        ComputedSource(specs, compute),
-        job.out,
-        events=job.events,
-        stem=CODES.removesuffix(".safetensors"),
-        shard_bytes=1 << 62,
-    )
-    plan = {"algorithm": None, "weights": entries, "head": head, "embedding": embedding}
-    (job.out / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    write_codes(job, specs, units())
+    write_plan(job, {"algorithm": None, "weights": entries, "head": head, "embedding": embedding})
     ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
     return {
         "algorithm": None,

@@ -15,11 +15,9 @@ from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.algorithms import Rounding
 from edgepeft.quantization.calibration import Batch
+from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.grids import IntGrid, unpack_weight
 from edgepeft.quantization.statistics import InputStatistics
-
-Parts = dict[str, dict[str, torch.Tensor]]
-"""Packed parts by the name of their weight."""
 
 _ELEMENTS_AT_ONCE = 1 << 22
 
@@ -72,13 +70,9 @@ def round_in_sequence(
         inputs = [stream.begin(batch.ids) for batch in batches]
         left = dict(grids)
         for index in range(len(stream)):
-            with stream.layer(index) as layer:
-                prefix = stream.prefix(index)
-                modules = {
-                    f"{prefix}{path}.weight": module
-                    for path, module in layer.named_modules()
-                    if f"{prefix}{path}.weight" in left
-                }
+            with stream.layer(index):
+                linear = stream.linear(index)
+                modules = {name: module for name, module in linear.items() if name in left}
                 statistics = _collect(stream, index, modules, batches, inputs)
                 parts = _round_layer(modules, left, statistics, algorithm)
                 for batch_inputs in inputs:

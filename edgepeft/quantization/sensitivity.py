@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -67,9 +66,9 @@ def measure_sensitivities(
     for index in reversed(range(layers)):
         for one, hidden in zip(inputs, kept.pop(), strict=True):
             one.hidden = hidden
-        with stream.layer(index) as layer:
+        with stream.layer(index):
             units = [
-                *_through_layer(stream, index, layer, batches, inputs, gradients, tokens),
+                *_through_layer(stream, index, batches, inputs, gradients, tokens),
                 *units,
             ]
         progress(2 * layers - index, 2 * layers)
@@ -116,19 +115,13 @@ def _through_head(
 def _through_layer(
     stream: LayerStream,
     index: int,
-    layer: Any,
     batches: Sequence[Batch],
     inputs: Sequence[LayerInputs],
     gradients: list[torch.Tensor],
     tokens: int,
 ) -> list[Unit]:
     """The layer's units; ``gradients`` become those at the layer's input."""
-    prefix = stream.prefix(index)
-    linear = {
-        f"{prefix}{path}.weight": module
-        for path, module in layer.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
+    linear = stream.linear(index)
     found = {
         name: Sensitivity(torch.zeros(m.weight.shape[1]), torch.zeros(m.weight.shape[0]))
         for name, m in linear.items()

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.algorithms import find_algorithm
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.rounding import round_weight
-from edgepeft.quantization.stage import QuantizedWeights
 from edgepeft_exporters.decoder.bind import bind_codes
 from edgepeft_exporters.decoder.deferred import Deferred
 from edgepeft_exporters.decoder.graph import DecoderGraph, lazy_tensor, save_graph

@@ -15,8 +15,8 @@ import transformers
 from onnx import numpy_helper
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import unpack_weight
-from edgepeft.quantization.stage import QuantizedWeights
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from tests.exporters.chain import CASES
 from tests.exporters.conftest import Find

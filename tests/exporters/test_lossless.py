@@ -18,7 +18,7 @@ from edgepeft.merging.adapter import attach, open_adapter
 from edgepeft.merging.grid import grid_codes, through_grid
 from edgepeft.merging.provenance import TrainingGrid
 from edgepeft.quantization import lossless
-from edgepeft.quantization.stage import QuantizedWeights
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.targets import find_target
 from edgepeft_exporters.decoder import stage as export_stage

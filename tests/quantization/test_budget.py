@@ -27,9 +27,9 @@ from edgepeft.quantization.budget import (
     spend,
 )
 from edgepeft.quantization.calibration import Batch
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.sensitivity import measure_sensitivities
-from edgepeft.quantization.stage import QuantizedWeights
 from tests.conftest import ModelMaker
 from tests.stages import run_stage, write_adapter
 
@@ -50,7 +50,7 @@ def test_predicted_cost_is_the_divergence_that_an_error_causes(
     folder = tiny_model(family)
     source = SafetensorsSource.from_folder(folder)
     data = batches()
-    units = measure_sensitivities(LayerStream(folder, source), data, source)
+    units = measure_sensitivities(LayerStream(build_skeleton(folder), source), data, source)
     found = {name: one for unit in units for name, one in unit.sensitivities.items()}
     assert set(linear_weight_names(build_skeleton(folder))) < set(found)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -79,7 +79,7 @@ def test_predicted_cost_is_the_divergence_that_an_error_causes(
 def test_units_are_the_weights_that_share_an_input(tiny_model: ModelMaker) -> None:
     folder = tiny_model("llama")
     source = SafetensorsSource.from_folder(folder)
-    units = measure_sensitivities(LayerStream(folder, source), batches(), source)
+    units = measure_sensitivities(LayerStream(build_skeleton(folder), source), batches(), source)
     short = [[name.split(".")[-2] for name in unit.names] for unit in units]
     layer = [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]]
     assert short == [*layer, *layer, ["embed_tokens"]]

@@ -150,7 +150,7 @@ def batches(vocabulary: int = 500) -> list[Batch]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_in_turn_compute_what_the_model_does(tiny_model: ModelMaker, family: str) -> None:
     folder = tiny_model(family)
-    stream = LayerStream(folder, SafetensorsSource.from_folder(folder))
+    stream = LayerStream(build_skeleton(folder), SafetensorsSource.from_folder(folder))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = batches()[0].ids
     with torch.no_grad():
@@ -175,7 +175,9 @@ def test_a_model_rounded_in_sequence_stays_nearer_to_itself(
     chosen = dict.fromkeys(linear_weight_names(build_skeleton(folder)), grid)
     data = batches()
     units = {
-        "gptq": round_in_sequence(LayerStream(folder, source), data, source, chosen, gptq),
+        "gptq": round_in_sequence(
+            LayerStream(build_skeleton(folder), source), data, source, chosen, gptq
+        ),
         "rtn": round_each(source, chosen, rtn),
     }
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -217,7 +219,7 @@ def test_each_layer_sees_the_rounded_layers_before_it(tiny_model: ModelMaker) ->
     for spoil in (False, True):
         seen.clear()
         grid = dict.fromkeys(names, IntGrid(8, 32, False))
-        stream = LayerStream(folder, source)
+        stream = LayerStream(build_skeleton(folder), source)
         for _ in round_in_sequence(stream, batches(), source, grid, Spy(spoil)):
             pass
         if not spoil:

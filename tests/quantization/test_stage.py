@@ -18,9 +18,9 @@ from edgepeft.merging.stage import merged_source
 from edgepeft.quantization import rounding
 from edgepeft.quantization import stage as quantize_stage
 from edgepeft.quantization.algorithms import find_algorithm
+from edgepeft.quantization.codes import PLAN, QuantizedWeights
 from edgepeft.quantization.grids import IntGrid, unpack_weight
 from edgepeft.quantization.rounding import round_weight
-from edgepeft.quantization.stage import PLAN, QuantizedWeights
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
 from tests.stages import make_job, run_stage, write_adapter

@@ -15,8 +15,8 @@ import onnx_ir as ir
 import torch
 
 from edgepeft.errors import EdgepeftError
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid
-from edgepeft.quantization.stage import QuantizedWeights
 from edgepeft_exporters.decoder.deferred import Deferred
 from edgepeft_exporters.decoder.graph import DecoderGraph, lazy_tensor
 

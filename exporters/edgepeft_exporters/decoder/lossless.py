@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 
 from edgepeft.errors import EdgepeftError
-from edgepeft.quantization.stage import QuantizedWeights
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft_exporters.decoder.bind import Binder, Rows, deferred_input, rows_of
 from edgepeft_exporters.decoder.graph import DecoderGraph
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.data.prompt import Prompter
 from edgepeft.merging.stage import open_weights
-from edgepeft.quantization.stage import QuantizedWeights
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
 from edgepeft.targets import TargetProfile
 from edgepeft_exporters.decoder.bind import bind_codes

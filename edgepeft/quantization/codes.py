@@ -1,0 +1,81 @@
+"""What a quantize stage leaves behind: packed parts of weights, and a plan that says what they are.
+
+The parts lie in ``codes.safetensors`` under ``<weight>.<part>``; ``quantization.json`` holds grid and shape of
+each quantized weight, and how head and embedding are kept. Weights that stay as they are are not copied; the
+exporter reads them where they lie.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
+from edgepeft.checkpoints.source import ComputedSource, TensorSpec
+from edgepeft.errors import InputError
+from edgepeft.quantization.grids import IntGrid
+from edgepeft.stage import Job
+
+PLAN = "quantization.json"
+CODES = "codes.safetensors"
+Parts = dict[str, dict[str, torch.Tensor]]
+"""Parts of weights, by the weight's name and the part's."""
+
+
+def write_codes(job: Job, specs: Mapping[str, TensorSpec], units: Iterator[Parts]) -> None:
+    """Drain ``units``, which come in the order of ``specs``, into the job's folder, one in memory at a time."""
+    finished: dict[str, torch.Tensor] = {}
+
+    def compute(part_name: str) -> torch.Tensor:
+        # The writer asks for the parts in the order in which they are made, and for each once.
+        while part_name not in finished:
+            finished.clear()
+            for name, parts in next(units).items():
+                finished.update({f"{name}.{part}": value for part, value in parts.items()})
+        return finished.pop(part_name)
+
+    write_checkpoint(
+        ComputedSource(specs, compute),
+        job.out,
+        events=job.events,
+        stem=CODES.removesuffix(".safetensors"),
+        shard_bytes=1 << 62,
+    )
+
+
+def write_plan(job: Job, plan: Mapping[str, Any]) -> None:
+    """Write ``quantization.json`` beside the codes."""
+    (job.out / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """A finished quantize stage, opened for the exporter."""
+
+    plan: Mapping[str, Any]
+    codes: SafetensorsSource
+
+    @classmethod
+    def open(cls, folder: Path) -> QuantizedWeights:
+        """Open the stage's folder. Raises InputError."""
+        try:
+            plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder / PLAN}: not readable ({error})") from None
+        return cls(plan, SafetensorsSource.from_file(folder / CODES))
+
+    def grid(self, name: str) -> IntGrid | None:
+        """The grid of a weight, or None where it was left as it is."""
+        entry = self.plan["weights"].get(name)
+        return None if entry is None else IntGrid.from_dict(entry["grid"])
+
+    def parts(self, name: str) -> dict[str, torch.Tensor]:
+        """The packed parts of a quantized weight."""
+        names = ("codes", "scales", "zero_points", "absmax", "lora_a", "lora_b")
+        stored = [part for part in names if f"{name}.{part}" in self.codes.specs]
+        return {part: self.codes.load(f"{name}.{part}") for part in stored}
