@@ -178,6 +178,11 @@ def _object(value: object, where: str) -> dict[str, Any]:
     return value
 
 
+def read_data(path: Path, data: Mapping[str, Any]) -> list[Row]:
+    """Rows as a stage's ``data`` settings say how to read them. Raises InputError."""
+    return read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
+
+
 def read_text(path: Path, key: str) -> str:
     """A plain text file; ``key`` is the recipe key that names it. Raises InputError."""
     try:

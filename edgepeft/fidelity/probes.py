@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgepeft.data.formats import read_rows, read_text
+from edgepeft.data.formats import read_data, read_text
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
@@ -92,8 +92,7 @@ def generic_probes(prompter: Prompter, context: int, text: str) -> list[Probe]:
 
 def test_rows(path: Path, data: Mapping[str, Any]) -> list[Row]:
     """The test rows that gates and report use. Raises InputError."""
-    rows = read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
-    return rows[: data["max_test_rows"]]
+    return read_data(path, data)[: data["max_test_rows"]]
 
 
 def generic_text(path: Path | None) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.checkpoints.base import checkpoint_folder
-from edgepeft.data.formats import read_rows
+from edgepeft.data.formats import read_data
 from edgepeft.data.prompt import Encoded, Prompter
 from edgepeft.data.rows import Row
 from edgepeft.errors import EdgepeftError, InputError
@@ -46,10 +46,10 @@ def run(job: Job) -> dict[str, Any]:
     set_seed(training["seed"])
 
     prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
-    rows = encode_rows(_read(job.inputs["train"], data), prompter, data["max_length"])
+    rows = encode_rows(read_data(job.inputs["train"], data), prompter, data["max_length"])
     held_out: list[Encoded] = []
     if "test" in job.inputs and training["eval_rows"]:
-        test = _read(job.inputs["test"], data)[: training["eval_rows"]]
+        test = read_data(job.inputs["test"], data)[: training["eval_rows"]]
         held_out = encode_rows(test, prompter, data["max_length"])
 
     model = load_base_for_training(checkpoint_folder(job.inputs["base"]), method)
@@ -135,10 +135,6 @@ def run(job: Job) -> dict[str, Any]:
         ),
         "device": torch.cuda.get_device_name() if on_cuda else "cpu",
     }
-
-
-def _read(path: Path, data: Mapping[str, Any]) -> list[Row]:
-    return read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
 
 
 def encode_rows(rows: Sequence[Row], prompter: Prompter, max_length: int) -> list[Encoded]:
