@@ -134,6 +134,23 @@ def write_tiny_model(
     return folder
 
 
+def load_in_4_bits(folder: Path, kind: str = "nf4", *, double: bool = True) -> PreTrainedModel:
+    """A checkpoint as transformers and bitsandbytes load it onto a 4-bit grid, computing in float32."""
+    import torch
+    import transformers
+
+    config = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=double,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    model: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=config, dtype=torch.float32
+    )
+    return model
+
+
 def write_tiny_data(folder: Path, rows: int = 64) -> tuple[Path, Path]:
     """Write train.jsonl (``rows`` rows) and test.jsonl (a quarter as many); returns both paths.
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from bitsandbytes import functional
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
@@ -17,6 +16,7 @@ from edgepeft.merging.provenance import TrainingGrid
 from edgepeft.training.methods import find_method
 from edgepeft.training.supervised import load_base_for_training, quantized_weight_names
 from tests.conftest import ModelMaker
+from tests.tiny import load_in_4_bits
 
 
 def held_by(model: Any, name: str) -> torch.Tensor:
@@ -45,15 +45,7 @@ def test_equals_what_the_trainer_loads(tiny_model: ModelMaker, family: str, dtyp
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 def test_equals_what_transformers_loads(tiny_model: ModelMaker, kind: Any, double: bool) -> None:
     folder = tiny_model("llama")
-    config = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=kind,
-        bnb_4bit_use_double_quant=double,
-        bnb_4bit_compute_dtype=torch.float32,
-    )
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=config, dtype=torch.float32
-    )
+    model = load_in_4_bits(folder, kind, double=double)
     assert_same_base(folder, model, TrainingGrid(kind, double_quant=double))
 
 

@@ -23,6 +23,7 @@ from edgepeft.merging.merge import merged
 from edgepeft.merging.provenance import TrainingGrid
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
+from tests.tiny import load_in_4_bits
 
 NF4 = TrainingGrid("nf4")
 NONE = TrainingGrid("none")
@@ -148,15 +149,7 @@ def test_pefts_merge_back_onto_nf4_loses_what_ours_keeps(
         for name, tensor in open_adapter(adapter).tensors.items()
     }
     save_file(small, path, metadata={"format": "pt"})
-    config = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32,
-    )
-    four_bit = transformers.AutoModelForCausalLM.from_pretrained(
-        model, quantization_config=config, dtype=torch.float32
-    )
+    four_bit = load_in_4_bits(model)
     theirs = peft.PeftModel.from_pretrained(four_bit, str(adapter)).merge_and_unload()
     weight = theirs.get_submodule(LAYER).weight
     base = on_nf4(SafetensorsSource.from_folder(model).load(f"{LAYER}.weight"))

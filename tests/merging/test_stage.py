@@ -19,6 +19,7 @@ from edgepeft.merging.provenance import Provenance, TrainingGrid
 from edgepeft.merging.stage import job_provenance, merged_source, open_weights
 from tests.conftest import ModelMaker
 from tests.stages import make_job, run_stage, write_adapter
+from tests.tiny import load_in_4_bits
 
 DEQUANTIZED = {"merge": {"base": "dequantized", "grid": "auto"}}
 ORIGINAL = {"merge": {"base": "original", "grid": "auto"}}
@@ -125,15 +126,7 @@ def test_requantized_is_what_pefts_own_merge_into_a_4_bit_model_leaves(
     inputs = inputs_for(model, tmp_path)
     settings = {"merge": {"base": "requantized", "grid": "nf4"}}
     ours = merged_source(make_job(tmp_path, settings, inputs)).load(NAME)
-    config = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float32,
-    )
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(
-        model, quantization_config=config, dtype=torch.float32
-    )
+    loaded = load_in_4_bits(model)
     theirs = peft.PeftModel.from_pretrained(loaded, str(inputs["adapter"])).merge_and_unload()
     weight = theirs.get_parameter(NAME)
     plain = functional.dequantize_4bit(weight.data, weight.quant_state).float()
