@@ -21,17 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alternatives import build_default_int4
+
 TOKENS = 128
 PROMPT = "Tell me a long story about a lighthouse keeper and the sea."
-
-BUILD = """
-import sys
-from onnxruntime_genai.models import builder
-arguments = (None, sys.argv[1], sys.argv[2], "int4", "cpu", sys.argv[2])
-options = builder.parse_extra_options(*arguments, [])
-builder.create_model(*arguments, **options)
-"""
-
 
 ANSWERS = 4
 
@@ -80,11 +73,6 @@ def alone(*arguments: str) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def folder_megabytes(folder: Path) -> float:
-    """Size of a folder with all it holds."""
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
-
-
 def main() -> None:
     """Build the alternative, take turns, print medians and the ratio."""
     if sys.argv[1:2] == ["--alone"]:
@@ -92,6 +80,7 @@ def main() -> None:
         print({"ours": ours, "bare": bare}[side](*arguments))
         return
     from edgepeft.data.prompt import Prompter
+    from edgepeft.fidelity.report import folder_bytes
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
@@ -102,12 +91,7 @@ def main() -> None:
     bundle = str(options.run / "bundles" / options.target)
     prompt = Prompter.from_folder(Path(bundle)).prompt([{"role": "user", "content": PROMPT}])
     with tempfile.TemporaryDirectory() as temporary:
-        subprocess.run(
-            [sys.executable, "-c", BUILD, record["merged"], temporary],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        build_default_int4(record["merged"], temporary)
         sides = {"ours": ("ours", bundle), "bare": ("bare", temporary, json.dumps(prompt))}
         speeds: dict[str, list[float]] = {"ours": [], "bare": []}
         for number in range(options.rounds):
@@ -115,7 +99,7 @@ def main() -> None:
                 speeds[name].append(alone(*sides[name]))
         pairs = zip(speeds["ours"], speeds["bare"], strict=True)
         ratio = statistics.median(mine / theirs for mine, theirs in pairs)
-        sizes = folder_megabytes(Path(bundle)), folder_megabytes(Path(temporary))
+        sizes = [folder_bytes(Path(path)) / 1e6 for path in (bundle, temporary)]
     mine, theirs = (statistics.median(speeds[name]) for name in ("ours", "bare"))
     print(f"edgepeft, {options.target:<28} {mine:7.1f} tok/s  {sizes[0]:6.1f} MB")
     print(f"bare genai loop, builder's own int4    {theirs:7.1f} tok/s  {sizes[1]:6.1f} MB")

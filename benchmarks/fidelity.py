@@ -12,26 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from alternatives import build_default_int4
 
-from edgepeft.comparison import compare
+from edgepeft.comparison import compare, label
 from edgepeft.fidelity.measures import Comparison
 from edgepeft.fidelity.report import folder_bytes
 from edgepeft.fidelity.verify import Reference
 
-BUILD = """
-import sys
-from onnxruntime_genai.models import builder
-arguments = (None, sys.argv[1], sys.argv[2], "int4", "cpu", sys.argv[2])
-builder.create_model(*arguments, **builder.parse_extra_options(*arguments, []))
-"""
 AXES = ["targets=cpu-int4", "quantize.block_size=16,32", "quantize.head=int4,int8"]
 
 
@@ -96,12 +89,7 @@ def main() -> None:
     newest = max((run / "stages").glob("reference-*"), key=lambda path: path.stat().st_mtime)
     base = max((run / "stages").glob("base-*"), key=lambda path: path.stat().st_mtime)
     with tempfile.TemporaryDirectory() as temporary:
-        subprocess.run(
-            [sys.executable, "-c", BUILD, record["merged"], temporary],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        build_default_int4(record["merged"], temporary)
         theirs = measured(BuilderGraph(Path(temporary)), Reference.open(newest, base))
         print(
             "figures in brackets are ratios to the builder's; its exact match is of the task rows"
@@ -109,14 +97,12 @@ def main() -> None:
         print(row("builder: int4 sym 32, head int4", folder_bytes(Path(temporary)), theirs, theirs))
     for entry in compare(run, options.vary or AXES):
         if "error" in entry:
-            print(f"{' '.join(entry['values'].values())}: {entry['error']}")
+            print(f"{label(entry['values'])}: {entry['error']}")
             continue
         kept = entry["weights"]
-        label = f"{kept['algorithm'] or ''} {kept['linear']}; head {kept['head']}"
-        label = label.replace("asymmetric, blocks of", "asym").replace(
-            "symmetric, blocks of", "sym"
-        )
-        print(row(label, entry["bytes"], entry["fidelity"], theirs))
+        kind = f"{kept['algorithm'] or ''} {kept['linear']}; head {kept['head']}"
+        kind = kind.replace("asymmetric, blocks of", "asym").replace("symmetric, blocks of", "sym")
+        print(row(kind, entry["bytes"], entry["fidelity"], theirs))
 
 
 if __name__ == "__main__":
