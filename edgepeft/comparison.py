@@ -15,11 +15,6 @@ from edgepeft.pipeline import measure
 from edgepeft.recipe_file import RecipeFile, load_recipe, varied
 from edgepeft.workspace import RunFolder, write_json
 
-DEFAULT_AXES = (
-    "targets=cpu-int4,cpu-int8",
-    "quantize.algorithm=rtn,gptq",
-    "quantize.head=int4,int8",
-)
 RECORD = "comparison.json"
 
 
@@ -33,11 +28,6 @@ class Variant:
     def overrides(self) -> list[str]:
         """The values in the form of ``--set``."""
         return [f"{key}={value}" for key, value in self.values.items()]
-
-    @property
-    def label(self) -> str:
-        """The values alone, in the order of their keys."""
-        return " ".join(self.values.values())
 
 
 def variants(axes: Sequence[str]) -> list[Variant]:
@@ -57,6 +47,11 @@ def variants(axes: Sequence[str]) -> list[Variant]:
         choices.append(listed)
     combinations = itertools.product(*choices)
     return [Variant(dict(zip(names, values, strict=True))) for values in combinations]
+
+
+def label(values: Mapping[str, str]) -> str:
+    """A combination in a few words: its values alone, in the order of their keys."""
+    return " ".join(values.values())
 
 
 def recipe_of(run: Path) -> RecipeFile:
@@ -91,7 +86,7 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
                 {
                     "event": "message",
                     "stage": "compare",
-                    "text": f"{number} of {len(chosen)}: {variant.label}",
+                    "text": f"{number} of {len(chosen)}: {label(variant.values)}",
                 }
             )
             entry: dict[str, Any] = {"values": dict(variant.values)}
@@ -138,8 +133,7 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
             if value is None:
                 continue
             shown = max(value, 1e-7) if scale == "log" else value
-            label = f"{number}: {' '.join(entry['values'].values())}"
-            axis.scatter([size], [shown], s=45, label=label)
+            axis.scatter([size], [shown], s=45, label=f"{number}: {label(entry['values'])}")
             axis.annotate(str(number), (size, shown), xytext=(5, 4), textcoords="offset points")
         axis.set(xlabel="bundle, MB", ylabel=title, yscale=scale)
         axis.grid(alpha=0.3)

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
                 f"{path}: a recipe is a mapping with keys such as model, data, targets"
             )
     origin = str(path) if path is not None else "the options"
-    for override in overrides:
-        _apply(raw, override)
-    try:
-        recipe = Recipe.model_validate(raw)
-    except ValidationError as error:
-        raise InputError(f"{origin}: {explain(error)}") from None
+    recipe = _overridden(raw, overrides, f"{origin}: ")
     folder = path.resolve().parent if path is not None else Path.cwd()
     return RecipeFile(recipe, path, verbatim, folder)
 
@@ -91,13 +86,17 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
 def varied(recipe: RecipeFile, overrides: Sequence[str]) -> RecipeFile:
     """The same recipe with other values for some keys. Raises InputError."""
     raw = yaml.safe_load(recipe.resolved_yaml())
+    return replace(recipe, recipe=_overridden(raw, overrides, ""))
+
+
+def _overridden(raw: dict[str, Any], overrides: Sequence[str], origin: str) -> Recipe:
+    """Apply overrides and validate; an error begins with ``origin``."""
     for override in overrides:
         _apply(raw, override)
     try:
-        changed = Recipe.model_validate(raw)
+        return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise InputError(explain(error)) from None
-    return RecipeFile(changed, recipe.path, recipe.verbatim, recipe.folder)
+        raise InputError(f"{origin}{explain(error)}") from None
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -11,6 +11,12 @@ import typer
 
 from edgepeft.cli.options import JsonOption, ProgressMode, ProgressOption
 
+DEFAULT_AXES = (
+    "targets=cpu-int4,cpu-int8",
+    "quantize.algorithm=rtn,gptq",
+    "quantize.head=int4,int8",
+)
+
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished build.")],
@@ -20,7 +26,7 @@ def command(
             "--vary",
             metavar="KEY=A,B",
             help="A recipe key and the values to try, as quantize.block_size=16,32; every combination is "
-            "built. Default: targets=cpu-int4,cpu-int8 quantize.algorithm=rtn,gptq quantize.head=int4,int8.",
+            f"built. Default: {' '.join(DEFAULT_AXES)}.",
         ),
     ] = None,
     picture: Annotated[
@@ -36,13 +42,13 @@ def command(
     """
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
-    from edgepeft.comparison import DEFAULT_AXES, compare, draw
+    from edgepeft.comparison import compare, draw
     from edgepeft.errors import EdgepeftError, InputError
 
     if picture is not None and picture.suffix not in (".png", ".svg"):
         raise InputError(f"--picture {picture}: name a .png or .svg file")
     with show_events(progress) as sink:
-        entries = compare(run, vary or list(DEFAULT_AXES), sink)
+        entries = compare(run, vary or DEFAULT_AXES, sink)
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
     else:
@@ -56,20 +62,21 @@ def command(
 
 def comparison_rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table, smallest bundle first, failures last."""
+    from edgepeft.comparison import label
     from edgepeft.fidelity.report import number
 
     header = ["#", *("variant", "linear", "head", "MB", "exact match", "task KL", "generic KL")]
     header += ["top-1", "tok/s", "gates"]
     rows = []
     for index, entry in enumerate(entries, 1):
-        label = " ".join(entry["values"].values())
+        variant = label(entry["values"])
         if "error" in entry:
-            rows.append((float("inf"), [str(index), label, entry["error"], *["–"] * 8]))
+            rows.append((float("inf"), [str(index), variant, entry["error"], *["–"] * 8]))
             continue
         facts, weights = entry["fidelity"], entry["weights"]
         speed = facts.get("tokens_per_second")
         cells = [
-            *(str(index), label, str(weights["linear"]), str(weights["head"])),
+            *(str(index), variant, str(weights["linear"]), str(weights["head"])),
             f"{entry['bytes'] / 1e6:.1f}",
             number(facts["exact_match"], 3),
             number(facts["task_kl"], 5),
