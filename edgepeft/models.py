@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edgepeft.checkpoints.gguf_files import open_gguf, scalar_fields
 from edgepeft.errors import InputError, MissingError
 
 
@@ -209,18 +210,23 @@ def _inspect_gguf(path: Path) -> ModelInfo:
     if path.suffix.lower() != ".gguf":
         raise InputError(f"{path}: not a model folder and not a .gguf file")
     try:
-        from gguf import GGUFReader
+        reader = open_gguf(path)
+        fields = scalar_fields(reader)
     except ImportError:
         raise MissingError(
             f"{path}: reading GGUF needs gguf: pip install 'edgepeft[train]'"
         ) from None
-    try:
-        reader = GGUFReader(path)
-        fields = {key: field.contents() for key, field in reader.fields.items() if len(key) < 80}
     except Exception as error:  # the reader has no error class of its own for a damaged file
         raise InputError(f"{path}: not a readable GGUF file ({error})") from None
     kind = str(fields.get("general.architecture", ""))
     names = {tensor.name for tensor in reader.tensors}
+
+    scaling = fields.get(f"{kind}.rope.scaling.type", "none")
+    if scaling != "none" or "rope_freqs.weight" in names:
+        raise InputError(
+            f"{path}: scales its rotary positions, which is lost when transformers reads a GGUF; "
+            "name the model's safetensors folder instead"
+        )
 
     def number(key: str) -> int:
         value = fields.get(f"{kind}.{key}")

@@ -13,10 +13,16 @@ from edgepeft.models import inspect_model
 gguf = pytest.importorskip("gguf")
 
 
-def write_gguf(path: Path, *, tied: bool = True, without: str = "", **extra: int) -> Path:
+def write_gguf(
+    path: Path, *, tied: bool = True, without: str = "", rotary: str = "none", **extra: int
+) -> Path:
     """A GGUF file with the metadata and the tensors that are looked at."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_license("apache-2.0")
+    if rotary in ("linear", "yarn"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType(rotary))
+    if rotary == "frequencies":
+        writer.add_tensor("rope_freqs.weight", np.ones(8, np.float32))
     numbers = {
         "block_count": 2,
         "context_length": 512,
@@ -56,6 +62,13 @@ def test_gguf_is_read_from_its_metadata(tmp_path: Path, tied: bool) -> None:
 def test_experts_of_a_gguf_are_told_to_the_exporter(tmp_path: Path) -> None:
     info = inspect_model(write_gguf(tmp_path / "moe.gguf", expert_count=8))
     assert info.config["num_local_experts"] == 8
+
+
+@pytest.mark.parametrize("rotary", ["linear", "yarn", "frequencies"])
+def test_scaled_rotary_positions_are_refused(tmp_path: Path, rotary: str) -> None:
+    """transformers reads such a file and leaves the scaling out without a word."""
+    with pytest.raises(InputError, match="scales its rotary positions"):
+        inspect_model(write_gguf(tmp_path / "long.gguf", rotary=rotary))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from edgepeft.checkpoints.gguf_files import each_file_read_once
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError, one_line
 from edgepeft.stage import Job
@@ -22,12 +23,14 @@ def run(job: Job) -> dict[str, Any]:
     """Stage function. Inputs: ``model`` (folder or .gguf). Result: ``weights``, the checkpoint's folder."""
     model = job.inputs["model"]
     if model.is_file():
-        _stage_gguf(model, job.out)
+        with each_file_read_once():
+            _stage_gguf(model, job.out)
+            _stage_tokenizer(model, job.out)
         weights = "."
     else:
         _copy_small_files(model, job.out)
+        _stage_tokenizer(model, job.out)
         weights = str(model)
-    _stage_tokenizer(model, job.out)
     config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
     return {"weights": weights, "architecture": config["architectures"][0]}
 
