@@ -40,7 +40,8 @@ def run_in_process(
     with log.open("ab") as stream:
         # A session of its own keeps the terminal's Ctrl-C from reaching the child before we have decided.
         child = subprocess.Popen(
-            [sys.executable, "-m", "edgepeft.worker"],
+            # -P: a folder where somebody happens to stand must not shadow a library.
+            [sys.executable, "-P", "-m", "edgepeft.worker"],
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,

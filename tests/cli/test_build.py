@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,21 @@ def test_plain_text_is_trained_and_measured_without_exact_match(tmp_path: Path) 
     assert fidelity["exact_match"] is None
     assert fidelity["task_kl"] < 1e-6
     assert fidelity["recovery"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_modules_that_lie_about_are_not_run(tmp_path: Path) -> None:
+    """Somebody's own safetensors.py beside the recipe must not be imported by a stage."""
+    trace = tmp_path / "was-imported"
+    for name in ("safetensors", "edgepeft"):
+        code = f"import pathlib\npathlib.Path({str(trace)!r}).touch()\nraise SystemExit(9)\n"
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    recipe = write_recipe(
+        tmp_path / "r.yaml",
+        write_tiny_model(tmp_path / "model", "llama"),
+        write_tiny_data(tmp_path / "data"),
+        training={"max_steps": 1, "batch_size": 2},
+    )
+    command = [Path(sys.executable).parent / "edgepeft", "merge", recipe, "--out", tmp_path / "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not trace.exists()
