@@ -139,7 +139,7 @@ def measure(recipe: RecipeFile, run: RunFolder, sink: Sink = discard) -> list[di
     ``build`` does. Raises EdgepeftError and its subclasses.
     """
     plan = make_plan(recipe, run, bundles_apart=True)
-    _check_place(run, plan, force=True)
+    _check_place(run, plan, force=False)
     result = BuildResult(run=run.path)
     _run_stages(plan, result, sink)
     _collect(plan, result)
