@@ -219,13 +219,20 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
         body = model.parameters - model.embedding_parameters
         # Two passes and the second moments, about six operations a weight and token; rounding itself besides.
         calibration = quantize.calibration.tokens * body * 6 / (0.5 * flops) + body * 1e-7
+        if quantize.budget is None:
+            return start + calibration
         # Sensitivity is a forward and a backward pass over a thousand tokens, and four grids to try.
         budget = 1024 * body * 6 / (0.5 * flops) + body * 1e-7
-        return start + calibration + (budget if quantize.max_bytes is not None else 0.0)
+        # Bounds on divergence take two attempts as a rule, each judged in a forward pass over held-out tokens.
+        attempts = 1 if quantize.max_bytes is not None else 2
+        judging = (attempts + 1) * 2048 * body * 2 / (0.5 * flops) * (attempts > 1)
+        return start + attempts * calibration + budget + judging
     return start + model.parameters * 2e-8
 
 
 def _calibrates(plan: Plan) -> bool:
+    if plan.recipe.recipe.quantize.budget is not None:
+        return True
     algorithm = plan.recipe.recipe.quantize.algorithm
     bits = {target.bits for target in plan.targets if target.bits is not None}
     return any(is_calibrated(resolve_algorithm(algorithm, each)) for each in bits)

@@ -24,6 +24,7 @@ from edgepeft.fidelity.report import seal
 from edgepeft.history import remember_run
 from edgepeft.planning import Plan, make_plan
 from edgepeft.process import run_in_process
+from edgepeft.recipe import promised
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.stage import Stage
 from edgepeft.workspace import (
@@ -279,7 +280,7 @@ def _collect(plan: Plan, result: BuildResult) -> None:
                 stage.final,
                 measures=verify.final if verify else None,
                 quantized=quantized.final if quantized else None,
-                gates=plan.recipe.recipe.gates,
+                gates=promised(plan.recipe.recipe),
             )
         )
 

@@ -31,7 +31,7 @@ STAGE_VERSIONS = {
     "base": 1,
     "train": 2,
     "merge": 1,
-    "quantize": 4,
+    "quantize": 5,
     "export": 4,
     "reference": 3,
     "verify": 1,
@@ -89,7 +89,7 @@ def make_plan(
         refusal = find_exporter(name).refuses(model)
         if refusal:
             raise InputError(f"model: {settings.model}: {refusal}")
-    _check_budget(settings.quantize.max_bytes, targets, model)
+    _check_budget(recipe, targets, model)
     adapter = _adapter(recipe)
     train, test = _rows(recipe, until)
     named = recipe.resolve(settings.model) != path
@@ -122,16 +122,31 @@ def _check_target(target: TargetProfile, recipe: RecipeFile) -> None:
         raise InputError("quantize.symmetric: k_quant has no symmetric form; set it to false")
 
 
-def _check_budget(budget: int | None, targets: list[TargetProfile], model: ModelInfo) -> None:
+def _check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: ModelInfo) -> None:
     """Refuse what no choice of grids can reach, before anything is trained."""
-    if budget is None:
+    quantize, data = recipe.recipe.quantize, recipe.recipe.data
+    if quantize.budget is None:
         return
     for target in targets:
         if target.precision != "int4":
             raise InputError(
-                f"quantize.max_bytes: chooses among 4 and 8 bits, and {target.name} has a precision of its own; "
-                "name int4 targets only"
+                f"quantize.{quantize.budget}: chooses among 4 and 8 bits, and {target.name} has a precision of "
+                "its own; name int4 targets only"
             )
+    if quantize.max_task_kl is not None and (
+        data.train is None or quantize.calibration.task_share == 0
+    ):
+        raise InputError(
+            "quantize.max_task_kl: is measured on rows of data.train, of which there are none; name data.train, "
+            "and leave quantize.calibration.task_share above 0"
+        )
+    if quantize.max_generic_kl is not None and quantize.calibration.task_share == 1:
+        raise InputError(
+            "quantize.max_generic_kl: is measured on generic text; set quantize.calibration.task_share below 1"
+        )
+    budget = quantize.max_bytes
+    if budget is None:
+        return
     # Four bits, and half-precision scales with zero points over blocks of 128.
     least = int(model.parameters * (0.5 + 2.5 / 128))
     if budget < least:
@@ -263,7 +278,14 @@ class _Layout:
                 "bits": bits,
             }
             inputs, files = self._weights()
-            if is_calibrated(name) or quantize.max_bytes is not None:
+            if quantize.budget is not None:
+                levels = [
+                    self._accuracy_level(target)
+                    for target in self._plan.targets
+                    if target.bits == bits
+                ]
+                settings["eight_bit_inputs"] = any(level == 4 for level in levels)
+            if is_calibrated(name) or quantize.budget is not None:
                 settings["data"] = self._data_settings("max_length", "max_test_rows")
                 settings["quantize"]["calibration"] = quantize.calibration.model_dump(
                     mode="json", exclude={"text"}
@@ -284,11 +306,10 @@ class _Layout:
 
     def _export(self) -> None:
         for target in self._plan.targets:
-            chosen = self._recipe.quantize.accuracy_level if target.bits else None
             settings = {
                 "merge": self._merge_settings(),
                 "target": target.as_dict(),
-                "accuracy_level": target.accuracy_level if chosen is None else chosen,
+                "accuracy_level": self._accuracy_level(target),
                 "template": self._recipe.data.template,
                 "base_name": self._plan.base_name,
             }
@@ -304,6 +325,10 @@ class _Layout:
                 {**files, **self._template()},
                 bundle=target.name,
             )
+
+    def _accuracy_level(self, target: TargetProfile) -> int:
+        chosen = self._recipe.quantize.accuracy_level if target.bits else None
+        return target.accuracy_level if chosen is None else chosen
 
     def _reference(self) -> None:
         files = {"test": self._file(self._recipe.data.test)}

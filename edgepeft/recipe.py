@@ -134,12 +134,37 @@ class Quantize(Section):
         description="Size of the whole bundle, as 105MB: the grid of each layer and of the head is then "
         "chosen by measured sensitivity instead of block_size and head; int4 targets only.",
     )
+    max_task_kl: float | None = Field(
+        None,
+        gt=0,
+        description="Like max_bytes the other way round: the smallest bundle whose KL on the task, in nats "
+        "per token, stays below; also a gate.",
+    )
+    max_generic_kl: float | None = Field(
+        None, gt=0, description="The same on generic text; both may be given."
+    )
     calibration: Calibration = Field(default_factory=lambda: Calibration.model_validate({}))
     accuracy_level: Literal[0, 4] | None = Field(
         None,
         description="Activations inside int4/int8 products: 0 keeps float32, 4 rounds to int8; "
         "default: the target's.",
     )
+
+    @property
+    def budget(self) -> str | None:
+        """The key that asks for grids chosen layer by layer, if one does."""
+        keys = ("max_bytes", "max_task_kl", "max_generic_kl")
+        return next((key for key in keys if getattr(self, key) is not None), None)
+
+    @model_validator(mode="after")
+    def _bytes_or_divergence(self) -> Quantize:
+        """Both would be two answers to one question."""
+        if self.max_bytes is not None and (self.max_task_kl or self.max_generic_kl):
+            raise ValueError(
+                "max_bytes asks for the best of a size, max_task_kl and max_generic_kl for the smallest of a "
+                "quality: one or the other must go"
+            )
+        return self
 
 
 class Target(Section):
@@ -210,6 +235,16 @@ class Recipe(Section):
         if twice:
             raise ValueError(f"targets names {twice[0]} twice")
         return self
+
+
+def promised(recipe: Recipe) -> Gates:
+    """The gates, with what a budget in nats promises besides: what was chosen by it must keep it."""
+    bounds = recipe.gates.model_dump()
+    for key in ("max_task_kl", "max_generic_kl"):
+        budget = getattr(recipe.quantize, key)
+        if budget is not None:
+            bounds[key] = min(budget, bounds[key]) if bounds[key] is not None else budget
+    return Gates(**bounds)
 
 
 def json_schema() -> dict[str, Any]:

@@ -43,6 +43,30 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
             ["quantize.algorithm=k_quant", "quantize.symmetric=true"],
             r"quantize.symmetric: k_quant has no symmetric form; set it to false",
         ),
+        (
+            ["quantize.max_generic_kl=0.05", "targets=[cpu-int8]"],
+            r"quantize.max_generic_kl: chooses among 4 and 8 bits, and cpu-int8 has .*int4 targets only",
+        ),
+        (
+            [
+                "targets=[cpu-int4]",
+                "quantize.max_task_kl=0.01",
+                "quantize.calibration.task_share=0",
+            ],
+            r"quantize.max_task_kl: is measured on rows of data.train, of which there are none",
+        ),
+        (
+            [
+                "targets=[cpu-int4]",
+                "quantize.max_generic_kl=0.01",
+                "quantize.calibration.task_share=1",
+            ],
+            r"quantize.max_generic_kl: is measured on generic text; set .*task_share below 1",
+        ),
+        (
+            ["quantize.max_generic_kl=0.01", "quantize.max_bytes=1MB"],
+            r"max_bytes asks for the best of a size, .* one or the other must go",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_by_its_key(

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgepeft.errors import InputError
-from edgepeft.recipe import Recipe, json_schema
+from edgepeft.recipe import Recipe, json_schema, promised
 from edgepeft.recipe_file import load_recipe
 
 SHIPPED = sorted((Path(__file__).resolve().parents[1] / "samples" / "recipes").glob("*.yaml"))
@@ -260,3 +260,20 @@ def test_shipped_recipes_use_only_keys_of_the_schema(path: Path) -> None:
                 check(inner, part["properties"][key])
 
     check(yaml.safe_load(path.read_text()), schema)
+
+
+def test_a_budget_in_nats_is_a_promise_that_gates_hold() -> None:
+    def bounds(budget: float | None, gate: float | None) -> float | None:
+        recipe = Recipe.model_validate(
+            {
+                "model": "m",
+                "quantize": {"max_generic_kl": budget},
+                "gates": {"max_generic_kl": gate},
+            }
+        )
+        return promised(recipe).max_generic_kl
+
+    assert bounds(None, None) is None
+    assert bounds(0.1, None) == 0.1
+    assert bounds(None, 0.2) == 0.2
+    assert bounds(0.1, 0.2) == bounds(0.2, 0.1) == 0.1

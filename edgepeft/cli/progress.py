@@ -68,9 +68,9 @@ def duration(seconds: float) -> str:
 
 
 def time_left(event: Event) -> float | None:
-    """Seconds left at the rate so far, or None before the first step."""
+    """Seconds left at the rate so far; None in the first fiftieth, when the rate is mostly preparation."""
     step, total, seconds = event.get("step"), event.get("total"), event.get("seconds")
-    if not step or not total or seconds is None:
+    if not step or not total or seconds is None or step < 0.02 * total:
         return None
     return float(seconds) / int(step) * (int(total) - int(step))
 

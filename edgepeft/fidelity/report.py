@@ -60,6 +60,7 @@ def seal(
             "algorithm": kept.get("algorithm"),
             "tied": kept.get("tied"),
             "accuracy_level": manifest["result"].get("accuracy_level"),
+            "divergence": kept.get("divergence"),
         },
     }
     _write_if_changed(bundle, manifest, report, verdict)

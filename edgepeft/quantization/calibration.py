@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -18,18 +19,27 @@ from edgepeft.stage import Job
 WINDOW = 256
 """Tokens of one sequence at most."""
 _ROWS_AT_ONCE = 16
+Kind = Literal["task", "generic"]
+_Sequence = tuple[list[int], list[bool]]
+"""Token ids, and for each whether its prediction is judged."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids int64 [B, T], padded on the right, and which of them count, bool [B, T]."""
+    """Sequences of one kind of data.
+
+    ``ids`` int64 [B, T], padded on the right; ``mask`` bool [B, T]: which are no padding; ``scored`` bool [B, T]:
+    whose prediction of the next token is judged, which in task rows is what the answer's tokens follow.
+    """
 
     ids: torch.Tensor
     mask: torch.Tensor
+    scored: torch.Tensor
+    kind: Kind
 
     @property
     def tokens(self) -> int:
-        """How many tokens count."""
+        """How many tokens there are without the padding."""
         return int(self.mask.sum())
 
 
@@ -41,38 +51,47 @@ def calibration_batches(
     task_tokens: int,
     generic_tokens: int,
     seed: int,
+    other_end: bool = False,
 ) -> list[Batch]:
     """Sequences up to the token counts wanted, or as many as there are.
 
-    Raises InputError where neither rows nor text hold a sequence of two tokens.
+    ``other_end`` takes rows and text from the far end, which the near end's choice hasn't seen where there is
+    enough of both. Raises InputError where neither rows nor text hold a sequence of two tokens.
     """
     chosen = list(rows)
     random.Random(seed).shuffle(chosen)
-    task: list[list[int]] = []
+    if other_end:
+        chosen.reverse()
+    task: list[_Sequence] = []
     for row in chosen:
-        if sum(map(len, task)) >= task_tokens:
+        if sum(len(ids) for ids, _ in task) >= task_tokens:
             break
-        ids = prompter.row(row).ids[:WINDOW]
-        if len(ids) > 1:
-            task.append(ids)
-    words = prompter.text(text)[:generic_tokens]
-    generic = [words[i : i + WINDOW] for i in range(0, len(words), WINDOW)]
-    generic = [ids for ids in generic if len(ids) > 1]
+        encoded = prompter.row(row)
+        # A position is judged by the token after it.
+        judged = [*map(bool, encoded.mask[1:]), False]
+        if len(encoded.ids) > 1:
+            # The answer stands at the end.
+            task.append((encoded.ids[-WINDOW:], judged[-WINDOW:]))
+    words = prompter.text(text)
+    words = words[max(0, len(words) - generic_tokens) :] if other_end else words[:generic_tokens]
+    pieces = [words[i : i + WINDOW] for i in range(0, len(words), WINDOW)]
+    generic = [(ids, [True] * len(ids)) for ids in pieces if len(ids) > 1]
     if not task and not generic:
         raise InputError("the calibration data is empty: neither training rows nor text to look at")
     # Rows of like length side by side leave little padding.
-    task.sort(key=len)
+    task.sort(key=lambda sequence: len(sequence[0]))
+    parts: tuple[tuple[list[_Sequence], Kind], ...] = ((task, "task"), (generic, "generic"))
     return [
-        _batch(part[start : start + _ROWS_AT_ONCE])
-        for part in (task, generic)
+        _batch(part[start : start + _ROWS_AT_ONCE], kind)
+        for part, kind in parts
         for start in range(0, len(part), _ROWS_AT_ONCE)
     ]
 
 
-def job_calibration(job: Job, tokens: int) -> list[Batch]:
+def job_calibration(job: Job, tokens: int, *, other_end: bool = False) -> list[Batch]:
     """A job's calibration data, ``tokens`` of it: training rows if it names any, and generic text.
 
-    Warns where there is less than half of that. Raises InputError.
+    ``other_end`` as in ``calibration_batches``. Warns where there is less than half of that. Raises InputError.
     """
     data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
     prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
@@ -90,6 +109,7 @@ def job_calibration(job: Job, tokens: int) -> list[Batch]:
         task_tokens=task,
         generic_tokens=tokens - task,
         seed=wanted["seed"],
+        other_end=other_end,
     )
     found = sum(batch.tokens for batch in batches)
     if found < tokens // 2:
@@ -100,11 +120,13 @@ def job_calibration(job: Job, tokens: int) -> list[Batch]:
     return batches
 
 
-def _batch(sequences: list[list[int]]) -> Batch:
-    longest = max(map(len, sequences))
+def _batch(sequences: list[_Sequence], kind: Kind) -> Batch:
+    longest = max(len(ids) for ids, _ in sequences)
     ids = torch.zeros(len(sequences), longest, dtype=torch.int64)
     mask = torch.zeros(len(sequences), longest, dtype=torch.bool)
-    for index, sequence in enumerate(sequences):
-        ids[index, : len(sequence)] = torch.tensor(sequence)
-        mask[index, : len(sequence)] = True
-    return Batch(ids, mask)
+    scored = torch.zeros(len(sequences), longest, dtype=torch.bool)
+    for index, (tokens, judged) in enumerate(sequences):
+        ids[index, : len(tokens)] = torch.tensor(tokens)
+        mask[index, : len(tokens)] = True
+        scored[index, : len(tokens)] = torch.tensor(judged)
+    return Batch(ids, mask, scored, kind)

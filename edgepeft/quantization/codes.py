@@ -1,8 +1,8 @@
 """What a quantize stage leaves behind: packed parts of weights, and a plan that says what they are.
 
 The parts lie in ``codes.safetensors`` under ``<weight>.<part>``; ``quantization.json`` holds grid and shape of
-each quantized weight, and how head and embedding are kept. Weights that stay as they are are not copied; the
-exporter reads them where they lie.
+each quantized weight, how head and embedding are kept, and which of the other weights a bundle keeps in half
+precision (``half``). Weights that stay as they are are not copied; the exporter reads them where they lie.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.source import ComputedSource, TensorSpec
 from edgepeft.errors import InputError
+from edgepeft.events import Events
 from edgepeft.quantization.grids import IntGrid
-from edgepeft.stage import Job
 
 PLAN = "quantization.json"
 CODES = "codes.safetensors"
@@ -27,8 +27,10 @@ Parts = dict[str, dict[str, torch.Tensor]]
 """Parts of weights, by the weight's name and the part's."""
 
 
-def write_codes(job: Job, specs: Mapping[str, TensorSpec], units: Iterator[Parts]) -> None:
-    """Drain ``units``, which come in the order of ``specs``, into the job's folder, one in memory at a time."""
+def write_codes(
+    folder: Path, events: Events, specs: Mapping[str, TensorSpec], units: Iterator[Parts]
+) -> None:
+    """Drain ``units``, which come in the order of ``specs``, into a folder, one in memory at a time."""
     finished: dict[str, torch.Tensor] = {}
 
     def compute(part_name: str) -> torch.Tensor:
@@ -41,16 +43,16 @@ def write_codes(job: Job, specs: Mapping[str, TensorSpec], units: Iterator[Parts
 
     write_checkpoint(
         ComputedSource(specs, compute),
-        job.out,
-        events=job.events,
+        folder,
+        events=events,
         stem=CODES.removesuffix(".safetensors"),
         shard_bytes=1 << 62,
     )
 
 
-def write_plan(job: Job, plan: Mapping[str, Any]) -> None:
+def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     """Write ``quantization.json`` beside the codes."""
-    (job.out / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

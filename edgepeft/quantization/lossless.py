@@ -72,8 +72,15 @@ def run(job: Job) -> dict[str, Any]:
                 parts["lora_a"], parts["lora_b"] = factors[name]
             yield {name: parts}
 
-    write_codes(job, specs, units())
-    write_plan(job, {"algorithm": None, "weights": entries, "head": head, "embedding": embedding})
+    write_codes(job.out, job.events, specs, units())
+    plan: dict[str, Any] = {
+        "algorithm": None,
+        "weights": entries,
+        "half": [],
+        "head": head,
+        "embedding": embedding,
+    }
+    write_plan(job.out, plan)
     ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
     return {
         "algorithm": None,

@@ -3,8 +3,9 @@
 Near the model, KL(model || rounded) per token is half the Fisher form of the error: for a weight W [N, K] with
 inputs x and gradients g of the log-likelihood of tokens drawn from the model itself, taken as independent,
 ½ Σ_n E[g_n²] Σ_k E[x_k²] ΔW_nk² (the diagonal of the Kronecker factors of Martens and Grosse 2015,
-https://arxiv.org/abs/1503.05671). Layers are run forward and back one at a time, so memory is that of one layer
-and of the activations between layers.
+https://arxiv.org/abs/1503.05671). Rounded inputs are an error of the same kind, with x and W in each other's
+place. Layers are run forward and back one at a time, so memory is that of one layer and of the activations
+between layers.
 """
 
 from __future__ import annotations
@@ -16,23 +17,35 @@ import torch
 
 from edgepeft.checkpoints.layers import LayerInputs, LayerStream
 from edgepeft.checkpoints.source import TensorSource
+from edgepeft.fidelity.torch_model import OuterHead
 from edgepeft.quantization.calibration import Batch
+
+BLOCK_SIZES = (16, 32, 64, 128)
 
 
 @dataclass
 class Sensitivity:
-    """E[x²] float32 [K] of a weight's inputs and E[g²] float32 [N] of its outputs' gradients."""
+    """What a weight [N, K] is multiplied with and what its products matter, per judged token.
+
+    ``inputs`` float32 [K]: E[x²]. ``outputs`` float32 [N]: Σ g² over all positions, by the number of judged ones.
+    ``noise`` float32 [K] by block size: the mean square error of inputs rounded to 8 bits in such blocks.
+    """
 
     inputs: torch.Tensor
     outputs: torch.Tensor
+    noise: dict[int, torch.Tensor]
 
     def rows(self, start: int, end: int) -> Sensitivity:
         """That of some of the weight's rows."""
-        return Sensitivity(self.inputs, self.outputs[start:end])
+        return Sensitivity(self.inputs, self.outputs[start:end], self.noise)
 
     def cost(self, error: torch.Tensor) -> float:
-        """What an error float32 [N, K] would cost, nats per token."""
+        """What an error float32 [N, K] of the weight would cost, nats per token."""
         return 0.5 * float(self.outputs @ (error.square() @ self.inputs))
+
+    def input_cost(self, weight: torch.Tensor, block_size: int) -> float:
+        """What 8-bit inputs of a weight float32 [N, K] would cost, nats per token."""
+        return 0.5 * float(self.outputs @ (weight.square() @ self.noise[block_size]))
 
 
 @dataclass
@@ -50,8 +63,11 @@ def measure_sensitivities(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Unit]:
-    """Units of every linear weight of the layers, in their order, and last the head."""
-    layers, tokens = len(stream), sum(batch.tokens for batch in batches)
+    """Units of every linear weight of the layers, in their order, and last the head.
+
+    ``seed`` is that of the tokens drawn. Costs are means over the batches' judged tokens.
+    """
+    layers = len(stream)
     inputs = [stream.begin(batch.ids) for batch in batches]
     kept: list[list[torch.Tensor]] = []
     with torch.no_grad():
@@ -61,14 +77,14 @@ def measure_sensitivities(
                 for one in inputs:
                     one.hidden = stream.run(index, one)
             progress(index + 1, 2 * layers)
-    head, gradients = _through_head(stream, batches, inputs, weights, seed, tokens)
+    head, gradients = _through_head(stream, batches, inputs, weights, seed)
     units: list[Unit] = []
     for index in reversed(range(layers)):
         for one, hidden in zip(inputs, kept.pop(), strict=True):
             one.hidden = hidden
         with stream.layer(index):
             units = [
-                *_through_layer(stream, index, batches, inputs, gradients, tokens),
+                *_through_layer(stream, index, batches, inputs, gradients),
                 *units,
             ]
         progress(2 * layers - index, 2 * layers)
@@ -81,13 +97,13 @@ def _through_head(
     inputs: Sequence[LayerInputs],
     weights: TensorSource,
     seed: int,
-    tokens: int,
 ) -> tuple[Unit, list[torch.Tensor]]:
     """The head's unit, and the gradient at the last layer's output of each batch."""
     generator = torch.Generator().manual_seed(seed)
     name = stream.head_weight_name
     weight = weights.load(name).to(torch.float32)
-    energy, spread = torch.zeros(weight.shape[1]), torch.zeros(weight.shape[0])
+    sums, judged = _Sums(weight), 0
+    outer = OuterHead.of(stream.model.config)
     gradients = []
     with stream.norm() as norm:
         for batch, one in zip(batches, inputs, strict=True):
@@ -96,20 +112,24 @@ def _through_head(
                 normed = norm(hidden)
             back = torch.zeros_like(normed)
             for row in range(len(batch.ids)):
-                scored = batch.mask[row]
-                with torch.no_grad():
-                    states = normed[row][scored]
-                    chances = torch.softmax(states @ weight.T, dim=-1)
-                    drawn = torch.multinomial(chances, 1, generator=generator)
-                    energy += states.square().sum(0)
-                    # The variance of the softmax's gradient over drawn tokens is known in closed form.
-                    spread += (chances * (1 - chances)).sum(0)
-                    chances.scatter_add_(1, drawn, torch.full_like(drawn, -1, dtype=chances.dtype))
-                    back[row, scored] = chances @ weight
+                scored = batch.scored[row]
+                states = normed[row][scored].detach()
+                raw = (states @ weight.T).requires_grad_(True)
+                with torch.enable_grad():
+                    logits = outer(raw)
+                # What the model does to its head's output, it does to each on its own.
+                (slope,) = torch.autograd.grad(logits.sum(), raw)
+                chances = torch.softmax(logits.detach(), dim=-1)
+                drawn = torch.multinomial(chances, 1, generator=generator)
+                sums.inputs(states)
+                # The variance of the softmax's gradient over drawn tokens is known in closed form.
+                sums.outputs((chances * (1 - chances)).sqrt_().mul_(slope))
+                judged += len(states)
+                chances.scatter_add_(1, drawn, torch.full(drawn.shape, -1.0))
+                back[row, scored] = chances.mul_(slope) @ weight
             (gradient,) = torch.autograd.grad(normed, hidden, back)
             gradients.append(gradient)
-    found = Sensitivity(energy / tokens, spread / tokens)
-    return Unit([name], {name: found}), gradients
+    return Unit([name], {name: sums.means(judged)}), gradients
 
 
 def _through_layer(
@@ -118,14 +138,10 @@ def _through_layer(
     batches: Sequence[Batch],
     inputs: Sequence[LayerInputs],
     gradients: list[torch.Tensor],
-    tokens: int,
 ) -> list[Unit]:
     """The layer's units; ``gradients`` become those at the layer's input."""
     linear = stream.linear(index)
-    found = {
-        name: Sensitivity(torch.zeros(m.weight.shape[1]), torch.zeros(m.weight.shape[0]))
-        for name, m in linear.items()
-    }
+    sums = {name: _Sums(module.weight) for name, module in linear.items()}
     groups: dict[str, list[str]] = {}
     mask = torch.empty(0)
     first: dict[int, str] = {}
@@ -138,11 +154,11 @@ def _through_layer(
         members = groups.setdefault(leader, [])
         if name not in members:
             members.append(name)
-        found[name].inputs += value.detach()[mask].square().sum(0)
+        sums[name].inputs(value.detach()[mask])
         output.register_hook(lambda gradient: add(name, gradient))
 
     def add(name: str, gradient: torch.Tensor) -> None:
-        found[name].outputs += gradient[mask].square().sum(0)
+        sums[name].outputs(gradient[mask])
 
     hooks = [
         module.register_forward_hook(
@@ -162,7 +178,39 @@ def _through_layer(
     finally:
         for hook in hooks:
             hook.remove()
-    for sensitivity in found.values():
-        sensitivity.inputs /= tokens
-        sensitivity.outputs /= tokens
-    return [Unit(names, {name: found[name] for name in names}) for names in groups.values()]
+    judged = sum(int(batch.scored.sum()) for batch in batches)
+    return [
+        Unit(names, {name: sums[name].means(judged) for name in names}) for names in groups.values()
+    ]
+
+
+class _Sums:
+    """Running sums over tokens of what a Sensitivity holds, for a weight [N, K]."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        rows, width = weight.shape
+        self._tokens = 0
+        self._inputs = torch.zeros(width)
+        self._outputs = torch.zeros(rows)
+        self._noise = {size: torch.zeros(width) for size in BLOCK_SIZES}
+
+    def inputs(self, values: torch.Tensor) -> None:
+        """Take in inputs float32 [T, K]."""
+        self._tokens += len(values)
+        self._inputs += values.square().sum(0)
+        width = values.shape[1]
+        for size, sums in self._noise.items():
+            blocks = torch.nn.functional.pad(values, (0, -width % size)).unflatten(-1, (-1, size))
+            # An error spread evenly over a step has a twelfth of the step's square as its mean square.
+            steps = (blocks.abs().amax(-1) / 127).square().sum(0) / 12
+            sums += steps.repeat_interleave(size)[:width]
+
+    def outputs(self, gradients: torch.Tensor) -> None:
+        """Take in gradients float32 [T, N] at the outputs."""
+        self._outputs += gradients.square().sum(0)
+
+    def means(self, judged: int) -> Sensitivity:
+        """Means over the tokens seen and the tokens judged."""
+        seen, judged = max(1, self._tokens), max(1, judged)
+        noise = {size: sums / seen for size, sums in self._noise.items()}
+        return Sensitivity(self._inputs / seen, self._outputs / judged, noise)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,13 +17,14 @@ from edgepeft.checkpoints.skeleton import (
     head_and_embedding_names,
     linear_weight_names,
 )
-from edgepeft.checkpoints.source import TensorSpec
+from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.calibration import job_calibration
-from edgepeft.quantization.choosing import choose_grids, grids_within
-from edgepeft.quantization.codes import Parts, write_codes, write_plan
-from edgepeft.quantization.grids import IntGrid, are_half
+from edgepeft.quantization.choosing import Layout, as_told, open_menu, within_bytes
+from edgepeft.quantization.codes import CODES, PLAN, Parts, write_codes, write_plan
+from edgepeft.quantization.grids import are_half
+from edgepeft.quantization.reaching import round_within
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.stage import Job
 
@@ -28,35 +32,66 @@ _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": to
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``quantize``, ``bits`` and, for calibration, ``data``.
+    """Stage function. Settings: ``quantize``, ``bits`` and, for calibration, ``data``; for budgets,
+    ``eight_bit_inputs``: whether products round what they are multiplied with.
 
     Inputs: as ``open_weights``; ``calibration_rows`` and ``calibration_text`` if there are any.
 
-    Result: how linear layers, head and embedding are kept, and the bytes of codes. Raises EdgepeftError where a
-    weight is not finite.
+    Result: how linear layers, head and embedding are kept, the bytes of codes, and for bounds on divergence what
+    was measured. Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
     """
     weights = open_weights(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
-    algorithm = find_algorithm(job.settings["quantize"]["algorithm"])
-    chosen: list[dict[str, Any]] | None = None
-    if job.settings["quantize"].get("max_bytes"):
-        grids, chosen = grids_within(job, weights, skeleton)
+    settings = job.settings["quantize"]
+    divergence: dict[str, float] | None = None
+    if settings.get("max_bytes"):
+        layout = within_bytes(open_menu(job, weights, skeleton), int(settings["max_bytes"]))
+        _round_into(job.out, job, weights, skeleton, layout)
+    elif settings.get("max_task_kl") is not None or settings.get("max_generic_kl") is not None:
+        best = round_within(
+            job,
+            weights,
+            skeleton,
+            lambda folder, layout: _round_into(folder, job, weights, skeleton, layout),
+        )
+        layout, divergence = best.layout, best.divergence
+        for name in (CODES, PLAN):
+            shutil.move(best.folder / name, job.out / name)
     else:
-        grids = choose_grids(skeleton, job.settings["quantize"], job.settings["bits"])
+        layout = as_told(skeleton, settings, job.settings["bits"])
+        _round_into(job.out, job, weights, skeleton, layout)
+    head, embedding = head_and_embedding_names(skeleton)
+    sizes = {name: torch.Size(spec.shape).numel() for name, spec in weights.specs.items()}
+    return {
+        "algorithm": settings["algorithm"],
+        "linear": describe(layout, {name: sizes[name] for name in linear_weight_names(skeleton)}),
+        "head": describe(layout, {head: sizes[head]}),
+        "embedding": describe(layout, {embedding: sizes[embedding]}),
+        "tied": head == embedding,
+        "bytes": (job.out / CODES).stat().st_size,
+        "divergence": divergence,
+    }
+
+
+def _round_into(
+    folder: Path, job: Job, weights: TensorSource, skeleton: Any, layout: Layout
+) -> None:
+    """Round the weights of a layout and leave codes and plan in a folder."""
+    settings = job.settings["quantize"]
+    algorithm = find_algorithm(settings["algorithm"])
     entries: dict[str, Any] = {}
     specs: dict[str, TensorSpec] = {}
-    for name, grid in grids.items():
+    for name, grid in layout.grids.items():
         rows, width = weights.specs[name].shape
         entries[name] = {"shape": [rows, width], "grid": grid.as_dict()}
         for part, shape in grid.shapes(rows, width).items():
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
-
     if algorithm.calibrated:
-        batches = job_calibration(job, job.settings["quantize"]["calibration"]["tokens"])
+        batches = job_calibration(job, settings["calibration"]["tokens"])
         stream = LayerStream(skeleton, weights)
-        units = round_in_sequence(stream, batches, weights, grids, algorithm)
+        units = round_in_sequence(stream, batches, weights, layout.grids, algorithm)
     else:
-        units = round_each(weights, grids, algorithm)
+        units = round_each(weights, layout.grids, algorithm)
 
     def noted() -> Iterator[Parts]:
         for unit in units:
@@ -64,36 +99,33 @@ def run(job: Job) -> dict[str, Any]:
                 entries[name]["half_scales"] = are_half(parts["scales"])
             yield unit
 
-    write_codes(job, specs, noted())
+    write_codes(folder, job.events, specs, noted())
     head, embedding = head_and_embedding_names(skeleton)
-    write_plan(
-        job,
-        {
-            "algorithm": job.settings["quantize"]["algorithm"],
-            "weights": entries,
-            "head": head,
-            "embedding": embedding,
-            "budget": chosen,
-        },
-    )
-    return {
-        "algorithm": job.settings["quantize"]["algorithm"],
-        "linear": describe(grids, linear_weight_names(skeleton)),
-        "head": describe(grids, [head]),
-        "embedding": describe(grids, [embedding]),
-        "tied": head == embedding,
-        "bytes": sum(spec.nbytes for spec in specs.values()),
+    plan = {
+        "algorithm": settings["algorithm"],
+        "weights": entries,
+        "half": list(layout.half),
+        "head": head,
+        "embedding": embedding,
+        "budget": layout.why,
     }
+    write_plan(folder, plan)
 
 
-def describe(grids: Mapping[str, IntGrid], names: list[str]) -> str:
-    """How a group of weights is kept, in a few words: ``int4 asymmetric, blocks of 32``."""
-    kinds = sorted(
-        {
-            f"int{grid.bits} {'symmetric' if grid.symmetric else 'asymmetric'}, "
-            f"blocks of {grid.block_size}"
-            for grid in (grids.get(name) for name in names)
-            if grid is not None
-        }
-    )
-    return " / ".join(kinds) if kinds else "float"
+def describe(layout: Layout, sizes: Mapping[str, int]) -> str:
+    """How weights of these sizes are kept, in a few words: ``int4 asymmetric, blocks of 32``.
+
+    Where it differs, the share of the weights follows each way.
+    """
+    kinds: Counter[str] = Counter()
+    for name, size in sizes.items():
+        grid = layout.grids.get(name)
+        if grid is None:
+            kinds["half precision" if name in layout.half else "float"] += size
+        else:
+            symmetry = "symmetric" if grid.symmetric else "asymmetric"
+            kinds[f"int{grid.bits} {symmetry}, blocks of {grid.block_size}"] += size
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    whole = sum(kinds.values())
+    return " / ".join(f"{kind} ({size / whole:.0%})" for kind, size in sorted(kinds.items()))

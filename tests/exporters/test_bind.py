@@ -45,7 +45,9 @@ def deferred(name: str) -> Deferred:
     return Deferred(shadow, lambda source: source(name), weight)
 
 
-def quantize(folder: Path, grids: dict[str, IntGrid]) -> QuantizedWeights:
+def quantize(
+    folder: Path, grids: dict[str, IntGrid], half: tuple[str, ...] = ()
+) -> QuantizedWeights:
     parts: dict[str, torch.Tensor] = {}
     for name, grid in grids.items():
         made = round_weight(name, weight(name), grid, find_algorithm("rtn"))
@@ -55,7 +57,7 @@ def quantize(folder: Path, grids: dict[str, IntGrid]) -> QuantizedWeights:
         n: {"shape": list(SHAPES[n]), "grid": g.as_dict(), "half_scales": False}
         for n, g in grids.items()
     }
-    plan = {"weights": entries, "head": EMBEDDING, "embedding": EMBEDDING}
+    plan = {"weights": entries, "half": half, "head": EMBEDDING, "embedding": EMBEDDING}
     return QuantizedWeights(plan, SafetensorsSource.from_file(folder / "codes.safetensors"))
 
 
@@ -158,6 +160,20 @@ def test_unquantized_products_stay_as_they_are(tmp_path: Path) -> None:
     first, second = run(graph, tmp_path, np.eye(64, dtype=np.float32))
     torch.testing.assert_close(torch.from_numpy(first), rounded("a.weight").T.contiguous())
     assert np.array_equal(second, weight("b.weight").T.numpy())
+
+
+def test_products_kept_in_half_precision_take_two_bytes_a_weight(tmp_path: Path) -> None:
+    joined = torch.cat([deferred("a.weight"), deferred("b.weight")]).T
+    graph = graph_of({"w0": joined, "w1": deferred("fused.weight").T})
+    quantized = quantize(tmp_path, {}, half=("a.weight", "b.weight"))
+    counts = bind_codes(graph, quantized, FLOAT, 0)
+    assert counts == {"MatMulNBits": 0, "GatherBlockQuantized": 0, "MatMul": 2}
+    first, second = run(graph, tmp_path, np.eye(64, dtype=np.float32))
+    both = torch.cat([weight("a.weight"), weight("b.weight")])
+    assert np.array_equal(first, both.half().float().T.numpy())
+    assert np.array_equal(second, weight("fused.weight").T.numpy())
+    stored = {t.name: t.data_type for t in onnx.load(tmp_path / "graph.onnx").graph.initializer}
+    assert sorted(stored.values()) == [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16]
 
 
 @pytest.mark.parametrize("grid", [GRID, IntGrid(8, 16, True), IntGrid(4, 64, False)])

@@ -144,7 +144,8 @@ def batches(vocabulary: int = 500) -> list[Batch]:
     part = torch.randint(3, vocabulary, (2, 9), generator=generator)
     mask = torch.ones(2, 9, dtype=torch.bool)
     mask[1, 5:] = False
-    return [Batch(whole, torch.ones_like(whole, dtype=torch.bool)), Batch(part, mask)]
+    every = torch.ones_like(whole, dtype=torch.bool)
+    return [Batch(whole, every, every, "generic"), Batch(part, mask, mask, "task")]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

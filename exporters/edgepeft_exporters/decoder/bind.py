@@ -101,9 +101,7 @@ def bind_codes(
     binder = Binder(graph, quantized, io_dtype, accuracy_level)
     for node in list(graph.model.graph):
         weight = deferred_input(node, 1 if node.op_type == "MatMul" else 0, graph)
-        if weight is None:
-            continue
-        if node.op_type == "MatMul":
+        if weight is not None and node.op_type == "MatMul":
             counts[binder.matmul(node, weight)] += 1
     for node in list(graph.model.graph):
         if node.op_type == "Gather" and deferred_input(node, 0, graph) is not None:
@@ -141,6 +139,7 @@ class Binder:
         self._quantized = quantized
         self._io_dtype = io_dtype
         self._accuracy_level = accuracy_level
+        self._halves = set(quantized.plan["half"])
         self._values: dict[tuple[str, str], ir.Value] = {}
         self.bound: set[str] = set()
 
@@ -148,6 +147,7 @@ class Binder:
         """Turn one MatMul into a MatMulNBits if its weight was quantized; the operator it is afterwards."""
         rows = rows_of(self._deferred[weight], self._quantized)
         if rows is None:
+            self._halve(node, weight)
             return "MatMul"
         grid = self._shared_grid(rows.names)
         width, count = self._deferred[weight].shape
@@ -163,6 +163,19 @@ class Binder:
         self._replace(node, "MatMulNBits", [node.inputs[0], *parts], attributes)
         self.bound.update(rows.names)
         return "MatMulNBits"
+
+    def _halve(self, node: ir.Node, weight: str) -> None:
+        """Keep a weight in half precision where the layout says so; runtimes widen it when a session opens."""
+        tensor = self._deferred[weight]
+        if not (self._io_dtype == ir.DataType.FLOAT and tensor.names() <= self._halves):
+            return
+        shape = tuple(tensor.shape)
+        stored = self._initializer(f"{weight}_half", tensor.evaluate, shape, ir.DataType.FLOAT16)
+        widened = self._node(
+            "Cast", [stored], {"to": int(ir.DataType.FLOAT)}, "", f"{weight}_wide", before=node
+        )
+        widened.type, widened.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
+        node.replace_input_with(1, widened)
 
     def gather(self, node: ir.Node) -> int:
         """Turn the embedding's Gather into a GatherBlockQuantized if the embedding was quantized."""

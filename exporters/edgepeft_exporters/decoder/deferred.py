@@ -47,6 +47,17 @@ class Deferred(torch.Tensor):  # type: ignore[misc]  # torch is not followed by 
         """Compute the value; another ``load`` computes the same expression over other tensors."""
         return self._expression(load or self._load)
 
+    def names(self) -> set[str]:
+        """The checkpoint weights that the expression reads; it is computed to find them."""
+        found: set[str] = set()
+
+        def note(name: str) -> torch.Tensor:
+            found.add(name)
+            return self._load(name)
+
+        self._expression(note)
+        return found
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         """Shape and dtype; printing must not compute."""
         return f"Deferred({tuple(self.shape)}, {self.dtype})"
