@@ -105,8 +105,11 @@ def build(case: Case, root: Path) -> None:
     for target in map(find_target, case.targets):
         inputs = {"base": base, "merge": merged}
         if target.bits:
+            # The grid that the target's kernels take, where the chosen one isn't among them.
+            limits = {"symmetric": target.symmetric, "head": target.heads}
+            own = {k: v[0] for k, v in limits.items() if chosen[k] not in v}
             settings = {
-                "quantize": {**chosen, **case.quantize},
+                "quantize": {**chosen, **case.quantize, **own},
                 "bits": target.bits,
                 "data": {"template": "auto"},
             }
