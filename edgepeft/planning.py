@@ -16,6 +16,7 @@ from edgepeft.data.formats import read_rows
 from edgepeft.data.rows import Row
 from edgepeft.digests import DigestCache
 from edgepeft.errors import InputError
+from edgepeft.fidelity.execution import choose_execution
 from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
 from edgepeft.merging.provenance import read_provenance
 from edgepeft.models import ModelInfo, find_model, inspect_model
@@ -113,6 +114,13 @@ def make_plan(
         refusal = find_exporter(name).refuses(model)
         if refusal:
             raise InputError(f"model: {settings.model}: {refusal}")
+    for target in targets:
+        for key in target.ignored:
+            if model.config.get(key):
+                raise InputError(
+                    f"targets: {target.name}: {target.provider} passes over {key}, which "
+                    f"{model.architecture} needs; build for another target"
+                )
     _check_budget(settings.quantize.max_bytes, targets, model)
     adapter = _adapter(recipe)
     train, test = _rows(recipe, until)
@@ -364,11 +372,15 @@ class _Layout:
 
     def _verify(self) -> None:
         for target in self._plan.targets:
+            execution = choose_execution(
+                target.provider, target.io_dtype, target.verify_provider
+            )
             self._add(
                 f"verify-{target.name}",
                 "verify",
                 "edgepeft.fidelity.verify:run",
-                {"verify_provider": target.verify_provider},
+                # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
+                {"execution": execution.as_dict()},
                 {"bundle": f"export-{target.name}", "reference": "reference", "base": "base"},
                 {},
             )

@@ -29,7 +29,8 @@ class TargetProfile:
     enter the graph: as MatMulNBits, or as DequantizeLinear before a MatMul. ``graph_options`` go to the graph
     builder, ``session_options`` are onnxruntime's configuration entries for the runtime. ``file_stem`` names the
     graph, ``js_dtype`` is transformers.js' name for it (None: it has none). ``needs`` says what a machine must
-    have to run it.
+    have to run it. ``ignored`` are keys of a model's configuration that the provider's kernels pass over: a model
+    that sets one is refused.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TargetProfile:
     weight_layout: Literal["nbits", "qdq"] = "nbits"
     graph_options: Mapping[str, str] = field(default_factory=dict)
     session_options: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     verify_provider: str = "CPUExecutionProvider"
     exporter: str = "decoder"
 
