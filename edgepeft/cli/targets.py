@@ -32,7 +32,7 @@ def command(as_json: JsonOption = False) -> None:
             [
                 target.name,
                 target.summary,
-                f"{target.precision}, {target.io_dtype} in and out",
+                f"{target.precision}, {target.io_dtype} i/o",
                 _grids(target),
                 target.needs,
                 f"yes, {here['adapter']}" if here["executes_here"] else "no, graph verified on CPU",
