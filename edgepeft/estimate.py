@@ -114,9 +114,9 @@ def steps(plan: Plan) -> int:
 
 def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
     """Size of a target's bundle: weights on their grids plus tokenizer and configuration."""
-    model, quantize = plan.model, plan.recipe.recipe.quantize
+    model, quantize = plan.model, plan.grids[target.name]
     body = model.parameters - model.embedding_parameters
-    width = {"fp32": 4.0, "fp16": 2.0}
+    width = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
     if target.precision == "nf4":
         return (
             body * (0.5 + 4 / 64)
@@ -135,7 +135,11 @@ def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
     def per_weight(bits: int) -> float:
         return bits / 8 + (scale + zero * bits / 8) / quantize.block_size
 
-    head = 4.0 if quantize.head == "float" else per_weight(int(quantize.head.removeprefix("int")))
+    head = (
+        width[target.io_dtype]
+        if quantize.head == "float"
+        else per_weight(int(quantize.head.removeprefix("int")))
+    )
     return body * per_weight(target.bits) + model.embedding_parameters * head + 4e6
 
 
@@ -164,8 +168,7 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
     if kind == "merge":
         return parameters * 4
     if kind == "quantize":
-        precision = name.removeprefix("quantize-")
-        return max(bundle_bytes(plan, t) for t in plan.targets if t.precision == precision)
+        return max(bundle_bytes(plan, t) for t in plan.targets if plan.quantize_stage(t) == name)
     if kind == "export":
         target = next(t for t in plan.targets if name == f"export-{t.name}")
         return bundle_bytes(plan, target)
@@ -233,6 +236,8 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
 def _calibrates(plan: Plan) -> bool:
     if plan.recipe.recipe.quantize.budget is not None:
         return True
-    algorithm = plan.recipe.recipe.quantize.algorithm
-    bits = {target.bits for target in plan.targets if target.bits is not None}
-    return any(is_calibrated(resolve_algorithm(algorithm, each)) for each in bits)
+    return any(
+        is_calibrated(resolve_algorithm(plan.grids[target.name].algorithm, target.bits))
+        for target in plan.targets
+        if target.bits is not None
+    )

@@ -16,14 +16,16 @@ from edgepeft.data.formats import read_rows
 from edgepeft.data.rows import Row
 from edgepeft.digests import DigestCache
 from edgepeft.errors import InputError
+from edgepeft.fidelity.execution import choose_execution
 from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
 from edgepeft.merging.provenance import read_provenance
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.quantization.algorithms import check_algorithm, is_calibrated, resolve_algorithm
+from edgepeft.recipe import Quantize
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
-from edgepeft.targets import TargetProfile, find_exporter, find_target
+from edgepeft.targets import TargetProfile, find_exporter, resolve_target
 from edgepeft.training.methods import find_method
 from edgepeft.workspace import RunFolder
 
@@ -32,9 +34,9 @@ STAGE_VERSIONS = {
     "train": 2,
     "merge": 1,
     "quantize": 5,
-    "export": 4,
+    "export": 5,
     "reference": 3,
-    "verify": 1,
+    "verify": 2,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
 
@@ -43,13 +45,17 @@ ORDER = tuple(STAGE_VERSIONS)
 
 @dataclass
 class Plan:
-    """The stages of a recipe in order, and what was learned of its inputs on the way."""
+    """The stages of a recipe in order, and what was learned of its inputs on the way.
+
+    ``grids`` is how each target's weights are rounded, by the target's name.
+    """
 
     recipe: RecipeFile
     run: RunFolder
     model: ModelInfo
     base_name: str
     targets: list[TargetProfile]
+    grids: dict[str, Quantize]
     train_rows: list[Row]
     test_rows: list[Row]
     adapter: Path | None
@@ -59,6 +65,18 @@ class Plan:
     def stage(self, name: str) -> Stage:
         """A stage of the plan by name."""
         return next(stage for stage in self.stages if stage.name == name)
+
+    def quantize_stage(self, target: TargetProfile) -> str:
+        """The name of the stage that rounds a target's weights; what sets it apart from the recipe's is in it."""
+        asked, taken = self.recipe.recipe.quantize, self.grids[target.name]
+        name = f"quantize-{target.precision}"
+        if not target.bits:
+            return name
+        for key in ("algorithm", "block_size", "symmetric", "head"):
+            value = getattr(taken, key)
+            if value != getattr(asked, key):
+                name += f"-{key.replace('_size', '')}-{str(value).lower()}"
+        return name
 
     def kind(self, kind: str) -> list[Stage]:
         """The stages of one kind."""
@@ -76,19 +94,33 @@ def make_plan(
     settings = recipe.recipe
     kinds = ORDER[: ORDER.index(until) + 1]
     require_libraries(kind for kind in kinds if kind != "train" or settings.adapter is None)
-    targets = [find_target(target.name) for target in settings.targets]
-    check_algorithm(settings.quantize.algorithm)
+    targets = [resolve_target(target) for target in settings.targets]
+    grids = {
+        target.name: target.grid(
+            settings.quantize, asked.quantize.model_dump(mode="json", exclude_none=True)
+        )
+        for target, asked in zip(targets, settings.targets, strict=True)
+    }
+    for name in {settings.quantize.algorithm, *(grid.algorithm for grid in grids.values())}:
+        check_algorithm(name)
     if settings.adapter is None:
         find_method(settings.method.name)
         refuse_head(settings.method.target_modules, "method.target_modules")
     for target in targets:
-        _check_target(target, recipe)
+        _check_target(target, grids[target.name], recipe)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
     for name in {target.exporter for target in targets}:
         refusal = find_exporter(name).refuses(model)
         if refusal:
             raise InputError(f"model: {settings.model}: {refusal}")
+    for target in targets:
+        for key in target.ignored:
+            if model.config.get(key):
+                raise InputError(
+                    f"targets: {target.name}: {target.provider} passes over {key}, which "
+                    f"{model.architecture} needs; build for another target"
+                )
     _check_budget(recipe, targets, model)
     adapter = _adapter(recipe)
     train, test = _rows(recipe, until)
@@ -99,26 +131,37 @@ def make_plan(
         model=model,
         base_name=settings.model if named else path.name,
         targets=targets,
+        grids=grids,
         train_rows=train,
         test_rows=test,
         adapter=adapter,
     )
+    plan.notes += [note for target in targets for note in _notes(target, plan)]
     _Layout(plan, until, bundles_apart).lay_out()
     return plan
 
 
-def _check_target(target: TargetProfile, recipe: RecipeFile) -> None:
-    quantize = recipe.recipe.quantize
-    if target.bits and quantize.block_size not in target.block_sizes:
-        sizes = ", ".join(map(str, target.block_sizes))
-        raise InputError(
-            f"quantize.block_size: {quantize.block_size} is not among those of {target.name}: {sizes}"
-        )
+def _notes(target: TargetProfile, plan: Plan) -> list[str]:
+    """Where a device's kernels made a target leave the recipe's defaults."""
+    asked, taken = plan.recipe.recipe.quantize, plan.grids[target.name]
+    (own,) = (t.quantize for t in plan.recipe.recipe.targets if t.name == target.name)
+    changed = {
+        key: getattr(taken, key)
+        for key in ("block_size", "symmetric", "head")
+        if getattr(taken, key) not in (getattr(asked, key), getattr(own, key))
+    }
+    if not changed:
+        return []
+    what = ", ".join(f"{key}: {str(value).lower()}" for key, value in changed.items())
+    return [f"{target.name} takes quantize {what}, as its kernels ask"]
+
+
+def _check_target(target: TargetProfile, quantize: Quantize, recipe: RecipeFile) -> None:
     if target.precision == "nf4" and recipe.recipe.merge.base != "dequantized":
         raise InputError(
             f"merge.base: {target.name} carries the base the adapter was trained on; set it to dequantized"
         )
-    if quantize.algorithm == "k_quant" and quantize.symmetric:
+    if target.bits and quantize.algorithm == "k_quant" and quantize.symmetric:
         raise InputError("quantize.symmetric: k_quant has no symmetric form; set it to false")
 
 
@@ -128,6 +171,11 @@ def _check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: Model
     if quantize.budget is None:
         return
     for target in targets:
+        if target.weight_layout != "nbits":
+            raise InputError(
+                f"quantize.{quantize.budget}: chooses among grids, of which {target.name} takes but one; leave it "
+                "out"
+            )
         if target.precision != "int4":
             raise InputError(
                 f"quantize.{quantize.budget}: chooses among 4 and 8 bits, and {target.name} has a precision of "
@@ -255,7 +303,6 @@ class _Layout:
             )
 
     def _quantize(self) -> None:
-        quantize = self._recipe.quantize
         if any(target.precision == "nf4" for target in self._plan.targets):
             self._add(
                 "quantize-nf4",
@@ -265,44 +312,46 @@ class _Layout:
                 self._trained(),
                 self._adapter_files(),
             )
-        for bits in sorted({target.bits for target in self._plan.targets if target.bits}):
-            name = resolve_algorithm(quantize.algorithm, bits)
-            settings: dict[str, Any] = {
-                "merge": self._merge_settings(),
-                "quantize": {
-                    **quantize.model_dump(
-                        mode="json", exclude={"accuracy_level", "calibration"}, exclude_none=True
-                    ),
-                    "algorithm": name,
-                },
-                "bits": bits,
-            }
-            inputs, files = self._weights()
-            if quantize.budget is not None:
-                levels = [
-                    self._accuracy_level(target)
-                    for target in self._plan.targets
-                    if target.bits == bits
-                ]
-                settings["eight_bit_inputs"] = any(level == 4 for level in levels)
-            if is_calibrated(name) or quantize.budget is not None:
-                settings["data"] = self._data_settings("max_length", "max_test_rows")
-                settings["quantize"]["calibration"] = quantize.calibration.model_dump(
-                    mode="json", exclude={"text"}
-                )
-                files = {**files, **self._template()}
-                if self._recipe.data.train is not None:
-                    files["calibration_rows"] = self._file(self._recipe.data.train)
-                if quantize.calibration.text is not None:
-                    files["calibration_text"] = self._file(quantize.calibration.text)
-            self._add(
-                f"quantize-int{bits}",
-                "quantize",
-                "edgepeft.quantization.stage:run",
-                settings,
-                inputs,
-                files,
+        # Targets that round alike share one stage.
+        wanted = {
+            self._plan.quantize_stage(target): target
+            for target in self._plan.targets
+            if target.bits
+        }
+        for stage, target in sorted(wanted.items()):
+            self._round(stage, self._plan.grids[target.name], target.bits or 0)
+
+    def _round(self, stage: str, quantize: Quantize, bits: int) -> None:
+        name = resolve_algorithm(quantize.algorithm, bits)
+        settings: dict[str, Any] = {
+            "merge": self._merge_settings(),
+            "quantize": {
+                **quantize.model_dump(
+                    mode="json", exclude={"accuracy_level", "calibration"}, exclude_none=True
+                ),
+                "algorithm": name,
+            },
+            "bits": bits,
+        }
+        inputs, files = self._weights()
+        if quantize.budget is not None:
+            levels = [
+                self._accuracy_level(target)
+                for target in self._plan.targets
+                if target.bits and self._plan.quantize_stage(target) == stage
+            ]
+            settings["eight_bit_inputs"] = any(level == 4 for level in levels)
+        if is_calibrated(name) or quantize.budget is not None:
+            settings["data"] = self._data_settings("max_length", "max_test_rows")
+            settings["quantize"]["calibration"] = quantize.calibration.model_dump(
+                mode="json", exclude={"text"}
             )
+            files = {**files, **self._template()}
+            if self._recipe.data.train is not None:
+                files["calibration_rows"] = self._file(self._recipe.data.train)
+            if quantize.calibration.text is not None:
+                files["calibration_text"] = self._file(quantize.calibration.text)
+        self._add(stage, "quantize", "edgepeft.quantization.stage:run", settings, inputs, files)
 
     def _export(self) -> None:
         for target in self._plan.targets:
@@ -315,7 +364,7 @@ class _Layout:
             }
             inputs, files = self._weights()
             if target.quantized:
-                inputs = {**inputs, "quantize": f"quantize-{target.precision}"}
+                inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
             self._add(
                 f"export-{target.name}",
                 "export",
@@ -327,8 +376,11 @@ class _Layout:
             )
 
     def _accuracy_level(self, target: TargetProfile) -> int:
-        chosen = self._recipe.quantize.accuracy_level if target.bits else None
-        return target.accuracy_level if chosen is None else chosen
+        if not target.bits:
+            return target.accuracy_level
+        (asked,) = (one for one in self._recipe.targets if one.name == target.name)
+        said = (asked.accuracy_level, self._recipe.quantize.accuracy_level, target.accuracy_level)
+        return next(level for level in said if level is not None)
 
     def _reference(self) -> None:
         files = {"test": self._file(self._recipe.data.test)}
@@ -348,11 +400,13 @@ class _Layout:
 
     def _verify(self) -> None:
         for target in self._plan.targets:
+            execution = choose_execution(target.provider, target.io_dtype, target.verify_provider)
             self._add(
                 f"verify-{target.name}",
                 "verify",
                 "edgepeft.fidelity.verify:run",
-                {"verify_provider": target.verify_provider},
+                # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
+                {"execution": execution.as_dict()},
                 {"bundle": f"export-{target.name}", "reference": "reference", "base": "base"},
                 {},
             )

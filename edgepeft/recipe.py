@@ -167,10 +167,38 @@ class Quantize(Section):
         return self
 
 
+class TargetGrid(Section):
+    """What one target rounds otherwise than ``quantize`` says; a key left out follows it."""
+
+    algorithm: str | None = Field(None, description="As quantize.algorithm.")
+    block_size: Literal[16, 32, 64, 128] | None = Field(None, description="As quantize.block_size.")
+    symmetric: bool | None = Field(None, description="As quantize.symmetric.")
+    head: Literal["int4", "int8", "float"] | None = Field(None, description="As quantize.head.")
+
+
 class Target(Section):
     """One device to build for."""
 
-    name: str = Field(description="A name that `edgepeft targets` lists, as cpu-int4.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="A name that `edgepeft targets` lists, as cpu-int4; or your own, with like.",
+    )
+    like: str | None = Field(
+        None,
+        description="The target that a device of your own is like; then name is yours to choose.",
+    )
+    accuracy_level: Literal[0, 4] | None = Field(
+        None, description="As quantize.accuracy_level, for this target alone."
+    )
+    quantize: TargetGrid = Field(default_factory=lambda: TargetGrid.model_validate({}))
+    graph_options: dict[str, str] = Field(
+        default_factory=dict,
+        description='Options of onnxruntime-genai\'s graph builder, as {enable_cuda_graph: "true"}.',
+    )
+    session_options: dict[str, str] = Field(
+        default_factory=dict,
+        description="onnxruntime's session configuration entries for the device's runtime.",
+    )
 
 
 class Gates(Section):

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from edgepeft.errors import MissingError, unknown_name
+from edgepeft.errors import InputError, MissingError, unknown_name
 from edgepeft.models import ModelInfo
 
-Precision = Literal["int4", "int8", "nf4", "fp16", "fp32"]
+if TYPE_CHECKING:
+    from edgepeft.recipe import Quantize, Target
+
+Precision = Literal["int4", "int8", "nf4", "bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
 class TargetProfile:
     """A device to build for.
 
-    ``precision`` is how linear weights are kept; ``io_dtype`` is what activations and logits are. ``provider``
-    is the execution provider the bundle is meant for, ``verify_provider`` the one that verification runs the
-    graph on here. ``accuracy_level`` is the default for integer products; ``block_sizes`` are those the
-    provider's kernels take. ``file_stem`` names the graph.
+    ``precision`` is how linear weights are kept; ``io_dtype`` is what activations are. ``provider`` is the
+    execution provider the bundle is meant for, ``verify_provider`` the one that runs the graph where the former
+    is not to be had, ``builder_provider`` the graph builder's name for it. ``accuracy_level`` is the default for
+    integer products. ``block_sizes``, ``symmetric`` and ``heads`` are the grids that the provider's kernels take,
+    of which the first is taken where the recipe leaves the choice open. ``weight_layout`` is how integer weights
+    enter the graph: as MatMulNBits, or as DequantizeLinear before a MatMul. ``graph_options`` go to the graph
+    builder, ``session_options`` are onnxruntime's configuration entries for the runtime. ``file_stem`` names the
+    graph, ``js_dtype`` is transformers.js' name for it (None: it has none). ``needs`` says what a machine must
+    have to run it. ``ignored`` are keys of a model's configuration that the provider's kernels pass over: a model
+    that sets one is refused.
     """
 
     name: str
@@ -29,10 +38,18 @@ class TargetProfile:
     provider: str
     builder_provider: str
     precision: Precision
-    io_dtype: Literal["fp32", "fp16"]
+    io_dtype: Literal["fp32", "fp16", "bf16"]
     file_stem: str
+    js_dtype: str | None
+    needs: str
     accuracy_level: int = 0
     block_sizes: tuple[int, ...] = (16, 32, 64, 128)
+    symmetric: tuple[bool, ...] = (False, True)
+    heads: tuple[str, ...] = ("int8", "int4", "float")
+    weight_layout: Literal["nbits", "qdq"] = "nbits"
+    graph_options: Mapping[str, str] = field(default_factory=dict)
+    session_options: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     verify_provider: str = "CPUExecutionProvider"
     exporter: str = "decoder"
 
@@ -48,7 +65,43 @@ class TargetProfile:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, as it enters the export stage's settings and `edgepeft targets --json`."""
-        return {**asdict(self), "block_sizes": list(self.block_sizes)}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> TargetProfile:
+        """Read back ``as_dict``."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+
+    def grid(self, asked: Quantize, own: Mapping[str, Any]) -> Quantize:
+        """How this target's weights are rounded: the recipe's ``quantize`` under the target's ``own`` settings.
+
+        What the device's kernels don't take gives way where it is but a default. Raises InputError where the
+        recipe asked for it.
+        """
+        chosen = asked.model_copy(update=dict(own))
+        if not self.bits:
+            return chosen
+        limits: dict[str, tuple[Any, ...]] = {
+            "block_size": self.block_sizes,
+            "symmetric": self.symmetric,
+            "head": self.heads,
+        }
+        given: dict[str, Any] = {}
+        for key, allowed in limits.items():
+            value = getattr(chosen, key)
+            if value in allowed:
+                continue
+            if key in own or value != type(asked).model_fields[key].default:
+                where = f"targets: {self.name}: quantize.{key}" if key in own else f"quantize.{key}"
+                choices = ", ".join(str(item).lower() for item in allowed)
+                raise InputError(
+                    f"{where}: {str(value).lower()} is not among those of {self.name}: {choices}"
+                )
+            given[key] = allowed[0]
+        return chosen.model_copy(update=given)
 
 
 class Exporter(Protocol):
@@ -80,6 +133,29 @@ def find_target(name: str) -> TargetProfile:
     if name not in targets:
         raise unknown_name("targets", "target", name, targets)
     return targets[name]
+
+
+def resolve_target(asked: Target) -> TargetProfile:
+    """The profile of a recipe's target: a registered one, or the recipe's own device ``like`` another.
+
+    Raises InputError for a name that is not known, or known already.
+    """
+    if asked.like is not None and asked.name in all_targets():
+        raise InputError(
+            f"targets: {asked.name}: is a target already; give the one that is like {asked.like} "
+            "a name of its own"
+        )
+    profile = find_target(asked.like or asked.name)
+    if asked.accuracy_level is not None and not profile.bits:
+        raise InputError(
+            f"targets: {asked.name}: accuracy_level is for integer weights, and these are {profile.precision}"
+        )
+    changes: dict[str, Any] = {"name": asked.name}
+    if asked.accuracy_level is not None:
+        changes["accuracy_level"] = asked.accuracy_level
+    changes["graph_options"] = {**profile.graph_options, **asked.graph_options}
+    changes["session_options"] = {**profile.session_options, **asked.session_options}
+    return replace(profile, **changes)
 
 
 @cache

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -45,3 +46,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> ModelMaker:
         return made[key]
 
     return get
+
+
+@pytest.fixture
+def webgpu() -> str:
+    """The name of the adapter that WebGPU runs on here; skips where there is none, not even in software."""
+    from edgepeft.errors import MissingError
+    from edgepeft.runtime.devices import SOFTWARE, WEBGPU, find_adapter
+
+    # Set for good: the plug-in reads its own variable once, when a process first loads it.
+    os.environ[SOFTWARE] = "1"
+    try:
+        return find_adapter(WEBGPU).name
+    except MissingError as error:
+        return skip_device(str(error))
+
+
+def skip_device(reason: str) -> NoReturn:
+    """Skip a test whose runtime is not here; fail it where ``make devices`` was to bring it (in CI)."""
+    if os.environ.get("EDGEPEFT_REQUIRE_DEVICES") == "1":
+        pytest.fail(f"{reason}; run make devices")
+    pytest.skip(f"{reason}; make devices brings it")

@@ -11,6 +11,7 @@ import typer
 
 from edgepeft import __version__
 from edgepeft.cli import (
+    bench,
     build,
     compare,
     doctor,
@@ -39,6 +40,7 @@ for _name, _command in stages.COMMANDS.items():
     app.command(_name)(_command)
 app.command("compare")(compare.command)
 app.command("run")(run.command)
+app.command("bench")(bench.command)
 app.command("plan")(plan.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)

@@ -17,10 +17,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*[str(cell) for cell in row])
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         # A log has no width; folding cells there would break what people grep for.
-        console = Console(highlight=False, width=200)
+        console = Console(highlight=False, markup=False, width=200)
     console.print(table)
 
 

@@ -196,6 +196,8 @@ def card(report: Mapping[str, Any], size: int) -> str:
 
 def executed(facts: Mapping[str, Any]) -> str:
     """On what the graph was really run when it was measured."""
+    if "execution" in facts:
+        return str(facts["execution"])
     if facts["executed_on"] == facts["provider"]:
         return f"executed on {facts['provider']}"
     return f"graph verified on {facts['executed_on']}, {facts['provider']} not executed"

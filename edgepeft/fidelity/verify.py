@@ -1,7 +1,7 @@
 """The verify stage: the finished graph, through the runtime that ships, against the reference.
 
 Logits of every scored position come out of the bundle's own ONNX file; exact match is real greedy decoding by
-onnxruntime-genai over every test row.
+onnxruntime-genai over every test row. Who runs the graph is decided in ``execution``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from edgepeft.checkpoints.base import open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
+from edgepeft.fidelity.execution import Execution, check_software, statement
 from edgepeft.fidelity.measures import (
     Comparison,
     could_still_match,
@@ -27,12 +28,16 @@ from edgepeft.fidelity.measures import (
 from edgepeft.fidelity.probes import Probe, Question
 from edgepeft.fidelity.reference import HIDDEN, PROBES
 from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead
+from edgepeft.fidelity.variants import widened, without_accuracy_level
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.generate import Runtime
 from edgepeft.runtime.logits import GraphSession
 from edgepeft.stage import Job
 
 MEASURES = "measures.json"
+LEVEL_0_PROBES = 8
+"""Probes of each kind compared once more at accuracy level 0, where 8-bit weights have slow kernels."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,21 @@ class Reference:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``bundle``, ``reference``, ``base``. Result: the measures, also as a file."""
-    bundle = Bundle.open(job.inputs["bundle"], check="sizes")
+    """Stage function. Inputs: ``bundle``, ``reference``, ``base``; setting: ``execution``.
+
+    Result: the measures, also as a file.
+    """
+    shipped = Bundle.open(job.inputs["bundle"], check="sizes")
     reference = Reference.open(job.inputs["reference"], job.inputs["base"])
-    provider = job.settings["verify_provider"]
+    execution = Execution(**job.settings["execution"])
+    provider = execution.provider
+    io_dtype = shipped.manifest["settings"]["target"]["io_dtype"]
+    bundle = shipped
+    if io_dtype == "bf16" and provider == CPU:
+        bundle = widened(shipped, job.scratch)
+    agreement = None
+    if execution.checked is not None:
+        agreement = check_software(shipped, reference.probes("task")[0].ids, job.scratch)
     questions = reference.questions()
     counts = [len(reference.probes("task")), len(reference.probes("generic")), len(questions)]
     done = 0
@@ -83,6 +99,7 @@ def run(job: Job) -> dict[str, Any]:
     job.events.progress(0, sum(counts))
     compared = {kind: _compare(session, reference, kind, step) for kind in ("task", "generic")}
     del session
+    level_0 = _at_level_0(bundle, provider, reference, job.scratch)
     runtime = Runtime(bundle, provider=provider)
     started = time.monotonic()
     correct, wrong, speed = _exact_match(runtime, questions, step)
@@ -110,8 +127,12 @@ def run(job: Job) -> dict[str, Any]:
         "generic_tokens": generic.tokens,
         "tokens_per_second": speed,
         "exact_match_seconds": round(decoding, 2),
+        "accuracy_level_0": level_0,
         "provider": bundle.provider,
         "executed_on": provider,
+        "execution": statement(execution, agreement),
+        "not_executed_because": execution.missing,
+        "software_max_difference": agreement.max_difference if agreement else None,
         "wrong": wrong[:5],
     }
     (job.out / MEASURES).write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
@@ -122,9 +143,28 @@ def _exp(value: float) -> float:
     return float(torch.tensor(value, dtype=torch.float64).exp())
 
 
-def _compare(session: GraphSession, reference: Reference, kind: str, step: Any) -> Comparison:
+def _at_level_0(
+    bundle: Bundle, provider: str, reference: Reference, scratch: Path
+) -> dict[str, float] | None:
+    """The first probes with float activations, beside the same probes as shipped; None where that is the same."""
+    exact = without_accuracy_level(bundle, scratch)
+    if exact is None:
+        return None
+    found: dict[str, float] = {}
+    for name, subject in (("", exact), ("_as_shipped", bundle)):
+        session = GraphSession(subject, providers=[provider])
+        for kind in ("task", "generic"):
+            found[f"{kind}_kl{name}"] = _compare(
+                session, reference, kind, lambda: None, LEVEL_0_PROBES
+            ).kl
+    return found
+
+
+def _compare(
+    session: GraphSession, reference: Reference, kind: str, step: Any, most: int | None = None
+) -> Comparison:
     comparison = Comparison()
-    for index, probe in enumerate(reference.probes(kind)):
+    for index, probe in enumerate(reference.probes(kind)[:most]):
         logits = torch.from_numpy(session.logits(probe.ids)[probe.positions])
         if not torch.isfinite(logits).all():
             raise EdgepeftError("the exported graph's logits are not finite")

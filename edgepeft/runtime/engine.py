@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -35,8 +36,12 @@ _PROVIDERS = {
     "OpenVINOExecutionProvider": "OpenVINO",
     "QNNExecutionProvider": "QNN",
 }
+_FINDABLE = frozenset(_PROVIDERS) - {"OpenVINOExecutionProvider", "QNNExecutionProvider"}
 _NAMED_DEVICES = frozenset({"cuda", "DML", "WebGPU"})
 _MAX_SEED = 2**31 - 1
+
+SOFTWARE_CHUNK = 16
+"""Tokens of a prompt that a software adapter is given at once."""
 
 
 def load_model(
@@ -60,9 +65,21 @@ def load_model(
         decoder["session_options"] = {"intra_op_num_threads": threads}
     model = {"eos_token_id": sorted(stop_ids), "decoder": decoder}
     wanted = _genai_name(provider or bundle.provider)
+    full = next(name for name, short in _PROVIDERS.items() if short == wanted)
+    search: dict[str, Any] = {}
+    if full != CPU and full in _FINDABLE:
+        try:
+            if find_adapter(full).software:
+                # WebGPU's kernel for 32 tokens and more at once needs wider subgroups than software has.
+                search["chunk_size"] = SOFTWARE_CHUNK
+        except MissingError as error:
+            raise MissingError(
+                f"{bundle.path}: {error}; or ask for another provider (--provider cpu)"
+            ) from error
+        register_with_genai(full)
     try:
         config = og.Config(str(bundle.path))
-        config.overlay(json.dumps({"model": model}))
+        config.overlay(json.dumps({"model": model, "search": search}))
         if provider is not None:
             config.clear_providers()
             if wanted != "cpu":

@@ -16,18 +16,20 @@ import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import GENAI_CONFIG, Bundle
+from edgepeft.runtime.devices import CPU, PLUGINS, add_plugin, find_adapter
 from edgepeft.runtime.files import read_json
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-CPU = "CPUExecutionProvider"
 Provider = str | tuple[str, dict[str, Any]]
 
 # onnxruntime's name of a tensor type to ONNX's number for it; numpy has no bfloat16.
 _FLOAT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
 _INT_TYPES: dict[str, npt.DTypeLike] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _BFLOAT16 = 16
+_HEAVY = frozenset({"MatMul", "MatMulNBits", "MatMulBnb4", "GroupQueryAttention", "Attention"})
+"""Operators that a device must run itself: onnxruntime leaves to the CPU whatever the device declines."""
 
 
 class GraphSession:
@@ -52,7 +54,8 @@ class GraphSession:
         """
         self.model_file = source.model_file if isinstance(source, Bundle) else Path(source)
         default = source.provider if isinstance(source, Bundle) else CPU
-        self._session = _load(self.model_file, threads, providers or [default])
+        entries = _session_entries(source) if isinstance(source, Bundle) else {}
+        self._session = _load(self.model_file, threads, providers or [default], entries)
         self.provider: str = self._session.get_providers()[0]
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name: node for node in self._session.get_outputs()}
@@ -156,8 +159,18 @@ class GraphSession:
         ]
 
 
+def _session_entries(bundle: Bundle) -> dict[str, str]:
+    """The configuration entries that the bundle asks onnxruntime-genai to open its session with."""
+    model = bundle.genai_config.get("model", {})
+    options = model.get("decoder", {}).get("session_options", {})
+    return {k: v for k, v in options.items() if "." in k and isinstance(v, str)}
+
+
 def _load(
-    model_file: Path, threads: int | None, providers: Sequence[Provider]
+    model_file: Path,
+    threads: int | None,
+    providers: Sequence[Provider],
+    entries: Mapping[str, str],
 ) -> ort.InferenceSession:
     try:
         import onnxruntime as ort
@@ -168,11 +181,7 @@ def _load(
     if not model_file.is_file():
         raise InputError(f"{model_file}: no such ONNX file")
     first = providers[0] if isinstance(providers[0], str) else providers[0][0]
-    if first not in ort.get_available_providers():
-        raise MissingError(
-            f"{model_file}: {first} is not in this onnxruntime "
-            f"(it has {', '.join(ort.get_available_providers())}); install the one that has it"
-        )
+    find_adapter(first)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # A memory plan is kept for every sequence length met, which a verifier meets hundreds of.
@@ -181,21 +190,45 @@ def _load(
         if threads < 1:
             raise InputError(f"threads: must be 1 or more, not {threads}")
         options.intra_op_num_threads = threads
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    if first != CPU:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if first in PLUGINS:
+        add_plugin(options, first)
+    chosen = {} if first in PLUGINS else {"providers": list(providers)}
     try:
-        session = ort.InferenceSession(
-            str(model_file), options, providers=list(providers), enable_fallback=0
-        )
+        session = ort.InferenceSession(str(model_file), options, **chosen, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no base but this
         raise EdgepeftError(
             f"{model_file}: onnxruntime cannot load it ({one_line(error)})"
         ) from error
-    # onnxruntime puts the CPU in place of a provider that fails to start, and says nothing.
-    if session.get_providers()[0] != first:
-        raise EdgepeftError(
-            f"{model_file}: asked for {first}, onnxruntime gave {session.get_providers()[0]}; "
-            "check the device and its driver"
-        )
+    _refuse_fallback(session, model_file, first)
     return session
+
+
+def _refuse_fallback(session: ort.InferenceSession, model_file: Path, wanted: str) -> None:
+    """Raise EdgepeftError unless ``wanted`` runs the graph: its provider, and every product and attention.
+
+    onnxruntime puts the CPU in place of a provider that fails to start, or of one that declines an operator, and
+    says nothing.
+    """
+    got = session.get_providers()[0]
+    if got != wanted:
+        raise EdgepeftError(
+            f"{model_file}: asked for {wanted}, onnxruntime gave {got}; check the device and its driver"
+        )
+    if wanted == CPU:
+        return
+    strayed = {
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != wanted
+        for node in part.get_nodes()
+    }
+    if strayed & _HEAVY:
+        names = ", ".join(sorted(strayed & _HEAVY))
+        raise EdgepeftError(f"{model_file}: {wanted} leaves {names} to the CPU")
 
 
 def _cache_shape(model_file: Path) -> tuple[int, int]:

@@ -17,6 +17,10 @@ from tests.stages import run_stage, write_adapter
 from tests.tiny import write_tiny_model
 
 TARGETS = ("cpu-int4", "cpu-int8", "cpu-fp32", "cuda-fp16")
+GPU_TARGETS = (
+    *("cuda-bf16", "cuda-int4", "trt-rtx-fp16", "trt-rtx-int4"),
+    *("webgpu-int4", "webgpu-int4-fp32", "webgpu-fp16", "directml-int4", "directml-fp16"),
+)
 ERROR = "error.txt"
 LONGROPE = {
     "rope_type": "longrope",
@@ -50,14 +54,14 @@ class Case:
 
 
 CASES = {
-    "llama": Case("llama", tied=True),
+    "llama": Case("llama", tied=True, targets=(*TARGETS, *GPU_TARGETS)),
     "llama-untied": Case("llama", tied=False, generation={"eos_token_id": [7, 2]}),
     "qwen2": Case("qwen2"),
-    "qwen3": Case("qwen3"),
-    "gemma3": Case("gemma3"),
+    "qwen3": Case("qwen3", targets=(*TARGETS, *GPU_TARGETS)),
+    "gemma3": Case("gemma3", targets=(*TARGETS, *GPU_TARGETS)),
     "mistral": Case("mistral"),
-    "gemma2": Case("gemma2"),
-    "phi3": Case("phi3"),
+    "gemma2": Case("gemma2", targets=(*TARGETS, "cuda-bf16", "webgpu-int4-fp32")),
+    "phi3": Case("phi3", targets=(*TARGETS, *GPU_TARGETS)),
     "smollm3": Case("smollm3"),
     "granite": Case("granite"),
     "mistral-window": Case("mistral", config={"sliding_window": 16}, targets=("cpu-fp32",)),
@@ -105,8 +109,11 @@ def build(case: Case, root: Path) -> None:
     for target in map(find_target, case.targets):
         inputs = {"base": base, "merge": merged}
         if target.bits:
+            # The grid that the target's kernels take, where the chosen one isn't among them.
+            limits = {"symmetric": target.symmetric, "head": target.heads}
+            own = {k: v[0] for k, v in limits.items() if chosen[k] not in v}
             settings = {
-                "quantize": {**chosen, **case.quantize},
+                "quantize": {**chosen, **case.quantize, **own},
                 "bits": target.bits,
                 "data": {"template": "auto"},
             }

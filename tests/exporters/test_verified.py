@@ -12,15 +12,17 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from edgepeft.errors import EdgepeftError
 from edgepeft.fidelity import reference as reference_stage
 from edgepeft.fidelity import verify as verify_stage
+from edgepeft.fidelity.execution import choose_execution
 from edgepeft.fidelity.verify import Reference
 from edgepeft.runtime import GraphSession
+from edgepeft.targets import find_target
 from tests.exporters.conftest import Find
 from tests.stages import run_stage
 from tests.tiny import write_tiny_data
 
-CPU = {"verify_provider": "CPUExecutionProvider"}
 DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto", "max_test_rows": 4}
 
 
@@ -51,7 +53,10 @@ def verify(built: Find, measured: tuple[str, Path, Path], target: str) -> dict[s
         "reference": reference,
         "base": built(case, "base"),
     }
-    folder = run_stage(verify_stage.run, root / f"verify-{target}", CPU, inputs)
+    profile = find_target(target)
+    chosen = choose_execution(profile.provider, profile.io_dtype)
+    settings = {"execution": chosen.as_dict()}
+    folder = run_stage(verify_stage.run, root / f"verify-{target}", settings, inputs)
     found: dict[str, Any] = json.loads((folder / "measures.json").read_text())
     assert json.loads((folder / "edgepeft.json").read_text())["result"] == found
     return found
@@ -123,4 +128,31 @@ def test_cuda_graph_is_measured_on_the_cpu_and_says_so(
         "CUDAExecutionProvider",
         "CPUExecutionProvider",
     )
+    assert found["execution"] == "graph verified on CPUExecutionProvider, CUDA not executed"
+    assert "edgepeft[cuda]" in found["not_executed_because"]
     assert found["task_kl"] < 1e-3
+
+
+def test_a_bfloat16_graph_is_measured_in_float32_with_its_own_weights(
+    built: Find, measured: tuple[str, Path, Path]
+) -> None:
+    found = verify(built, measured, "cuda-bf16")
+    assert found["execution"] == "graph verified on CPUExecutionProvider, CUDA not executed"
+    # Eight bits of mantissa cost more than half precision's eleven and far less than four-bit codes.
+    assert 1e-8 < found["task_kl"] < 1e-2
+
+
+def test_a_webgpu_bundle_is_run_by_webgpu(
+    built: Find, measured: tuple[str, Path, Path], webgpu: str
+) -> None:
+    if measured[0] == "gemma2":
+        # Its attention is capped, which WebGPU passes over: the execution says so, the graph alone would not.
+        with pytest.raises(EdgepeftError, match="WebGpuExecutionProvider departs from the CPU"):
+            verify(built, measured, "webgpu-int4-fp32")
+        return
+    found = verify(built, measured, "webgpu-int4-fp32")
+    assert found["execution"].startswith(f"executed on WebGpuExecutionProvider ({webgpu}): ")
+    assert found["software_max_difference"] < 1e-3
+    half = verify(built, measured, "webgpu-int4")
+    assert half["execution"] == "graph verified on CPUExecutionProvider, WebGpu not executed"
+    assert half["not_executed_because"] == f"{webgpu} is software without half precision"

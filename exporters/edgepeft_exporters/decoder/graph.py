@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ def build_graph(
     skeleton = defer_parameters(skeleton, weights.load)
     captured: list[DecoderGraph] = []
     options = [
+        # A target's own come first: those below are what the rest of edgepeft builds on.
+        *(f"{name}={value}" for name, value in target.graph_options.items()),
         f"filename={target.file_stem}.onnx",
         "prune_lm_head=false",
         # Fused into attention, the Q and K norms run on some providers only, and the graph must run on all.
@@ -201,10 +203,15 @@ def save_graph(graph: DecoderGraph, folder: Path, stem: str, progress: Any) -> N
     )
 
 
-def point_genai_config(folder: Path, filename: str) -> dict[str, Any]:
-    """Make ``genai_config.json`` name the graph where the bundle keeps it; returns the configuration."""
+def point_genai_config(
+    folder: Path, filename: str, session_options: Mapping[str, str]
+) -> dict[str, Any]:
+    """Make ``genai_config.json`` name the graph where the bundle keeps it, and add a target's session entries;
+    returns the configuration.
+    """
     path = folder / "genai_config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config["model"]["decoder"]["filename"] = filename
+    config["model"]["decoder"]["session_options"].update(session_options)
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return config

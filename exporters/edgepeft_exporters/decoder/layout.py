@@ -15,18 +15,19 @@ from typing import Any
 from edgepeft.data.prompt import Prompter
 from edgepeft.targets import TargetProfile
 
-_JS_DTYPES = {"int4": "q4", "int8": "int8", "nf4": "bnb4", "fp16": "fp16", "fp32": "fp32"}
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def write_side_files(base: Path, out: Path, prompter: Prompter, target: TargetProfile) -> None:
     """Copy and complete configuration, generation settings, tokenizer and chat template."""
     stops = sorted(prompter.stop_ids)
     config = _read(base / "config.json")
-    config["transformers.js_config"] = {
-        "dtype": _JS_DTYPES[target.precision],
-        "use_external_data_format": {f"{target.file_stem}.onnx": 1},
-    }
-    config["dtype"] = "float16" if target.io_dtype == "fp16" else "float32"
+    if target.js_dtype is not None:
+        config["transformers.js_config"] = {
+            "dtype": target.js_dtype,
+            "use_external_data_format": {f"{target.file_stem}.onnx": 1},
+        }
+    config["dtype"] = _DTYPES[target.io_dtype]
     config.pop("torch_dtype", None)
     _write(out / "config.json", config)
 

@@ -22,8 +22,13 @@ from edgepeft_exporters.decoder.graph import (
 )
 from edgepeft_exporters.decoder.layout import write_side_files
 from edgepeft_exporters.decoder.lossless import bind_lossless
+from edgepeft_exporters.decoder.qdq import bind_dequantized
 
-_IO_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
+_IO_DTYPES = {
+    "fp32": ir.DataType.FLOAT,
+    "fp16": ir.DataType.FLOAT16,
+    "bf16": ir.DataType.BFLOAT16,
+}
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -32,8 +37,7 @@ def run(job: Job) -> dict[str, Any]:
 
     Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
     """
-    settings = dict(job.settings["target"])
-    target = TargetProfile(**{**settings, "block_sizes": tuple(settings["block_sizes"])})
+    target = TargetProfile.from_dict(job.settings["target"])
     quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.quantized else None
     weights = open_weights(job)
     head_is_float = quantized is None or quantized.plan["head"] not in quantized.plan["weights"]
@@ -44,15 +48,18 @@ def run(job: Job) -> dict[str, Any]:
     folder = checkpoint_folder(job.inputs["base"])
     graph = build_graph(folder, weights, target, job.out, share_embedding=head_is_float)
     counts: dict[str, int] = {}
+    io_dtype = _IO_DTYPES[target.io_dtype]
     if quantized is not None and target.precision == "nf4":
-        counts = bind_lossless(graph, quantized, _IO_DTYPES[target.io_dtype])
+        counts = bind_lossless(graph, quantized, io_dtype)
+    elif quantized is not None and target.weight_layout == "qdq":
+        counts = bind_dequantized(graph, quantized, io_dtype)
     elif quantized is not None:
-        counts = bind_codes(graph, quantized, _IO_DTYPES[target.io_dtype], accuracy_level)
+        counts = bind_codes(graph, quantized, io_dtype, accuracy_level)
     fix_head_size(graph)
     save_graph(graph, graphs, target.file_stem, job.events.progress)
 
     model_file = f"onnx/{target.file_stem}.onnx"
-    genai = point_genai_config(job.out, model_file)
+    genai = point_genai_config(job.out, model_file, target.session_options)
     prompter = Prompter.from_folder(job.inputs["base"], job.template(job.settings["template"]))
     write_side_files(job.inputs["base"], job.out, prompter, target)
     return {

@@ -1,0 +1,71 @@
+"""Copies of a bundle whose graph is changed so that more can be measured of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from edgepeft.runtime.bundle import Bundle
+
+_LEVEL = "accuracy_level"
+
+
+def without_accuracy_level(bundle: Bundle, scratch: Path) -> Bundle | None:
+    """The bundle with float activations in integer products (accuracy level 0); None where it is so already."""
+    model = ir.load(bundle.model_file)
+    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if _LEVEL in node.attributes]
+    if not nodes:
+        return None
+    for node in nodes:
+        del node.attributes[_LEVEL]
+    return _saved(bundle, model, scratch / "level-0")
+
+
+def widened(bundle: Bundle, scratch: Path) -> Bundle:
+    """The bundle with every bfloat16 tensor as float32, which the CPU can run.
+
+    Weights keep their bfloat16 values exactly; what is computed between them is not rounded to bfloat16.
+    """
+    model = ir.load(bundle.model_file)
+    narrow, wide = ir.DataType.BFLOAT16, ir.DataType.FLOAT
+    for value in model.graph.initializers.values():
+        if value.dtype == narrow and value.const_value is not None:
+            value.const_value = _float32(value.const_value)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for name, attribute in list(node.attributes.items()):
+            if attribute.type == ir.AttributeType.TENSOR and attribute.value.dtype == narrow:
+                node.attributes[name] = ir.AttrTensor(name, _float32(attribute.value))
+            elif name == "to" and attribute.value == int(narrow):
+                node.attributes[name] = ir.AttrInt64(name, int(wide))
+        for value in (*node.inputs, *node.outputs):
+            if value is not None and value.dtype == narrow:
+                value.dtype = wide
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        if value.dtype == narrow:
+            value.dtype = wide
+    return _saved(bundle, model, scratch / "widened")
+
+
+def _float32(tensor: Any) -> ir.LazyTensor:
+    def materialize() -> ir.Tensor:
+        return ir.Tensor(tensor.numpy().astype("float32"), name=tensor.name)
+
+    return ir.LazyTensor(
+        materialize, dtype=ir.DataType.FLOAT, shape=ir.Shape(tensor.shape), name=tensor.name
+    )
+
+
+def _saved(bundle: Bundle, model: ir.Model, folder: Path) -> Bundle:
+    """Write a changed graph with all its data into a folder laid out as the bundle is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    graph = folder / bundle.model_file.relative_to(bundle.path)
+    graph.parent.mkdir(parents=True)
+    for path in bundle.path.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+    ir.save(model, graph, external_data=f"{graph.name}_data", size_threshold_bytes=1024)
+    return replace(bundle, path=folder, model_file=graph)

@@ -1,0 +1,138 @@
+"""Bundles timed side by side: each measurement in a fresh process, the bundles taking turns, medians compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InputError
+from edgepeft.runtime.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bundle on a provider; None is the one it was built for."""
+
+    folder: Path
+    provider: str | None
+
+
+def bench(
+    cases: Sequence[Case],
+    *,
+    prompt_tokens: Sequence[int],
+    new_tokens: int,
+    rounds: int,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measure every case ``rounds`` times in alternating order.
+
+    Returns ``memory_bandwidth`` (bytes a second, as measured here) and ``cases``, each with the medians of its
+    measures per prompt length, the ``weight_bytes`` a token reads, and ``bandwidth_share``: decoding speed times
+    those bytes over the bandwidth, 1 where memory is the limit. The embedding is counted with the weights, though
+    only a tied one is read whole. Raises InputError, MissingError and EdgepeftError as the runtime does.
+    """
+    if new_tokens < 2 or min(prompt_tokens) < 1 or rounds < 1:
+        raise InputError("bench: needs 2 or more new tokens, and 1 or more prompt tokens and rounds")
+    bundles = [Bundle.open(case.folder) for case in cases]
+    bandwidth = memory_bandwidth(threads)
+    runs: list[list[dict[str, Any]]] = [[] for _ in cases]
+    for number in range(rounds):
+        # Who goes first changes, so that a machine that warms up or slows down favours nobody.
+        order = range(len(cases)) if number % 2 == 0 else reversed(range(len(cases)))
+        for index in order:
+            say(f"round {number + 1} of {rounds}: {cases[index].folder}")
+            runs[index].append(_alone(cases[index], list(prompt_tokens), new_tokens, threads))
+    return {
+        "memory_bandwidth": bandwidth,
+        "new_tokens": new_tokens,
+        "rounds": rounds,
+        "cases": [
+            _summary(case, bundle, found, prompt_tokens, bandwidth)
+            for case, bundle, found in zip(cases, bundles, runs, strict=True)
+        ],
+    }
+
+
+def _alone(
+    case: Case, prompt_tokens: list[int], new_tokens: int, threads: int | None
+) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    asked = {
+        "folder": str(case.folder),
+        "provider": case.provider,
+        "prompt_tokens": prompt_tokens,
+        "new_tokens": new_tokens,
+        "threads": threads,
+    }
+    command = [sys.executable, "-m", "edgepeft.runtime.measuring", json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise EdgepeftError(f"{case.folder}: the measuring process ended ({lines[-1]})") from None
+    if "error" in found:
+        raise ERROR_CLASSES[found["status"]](found["error"])
+    return found
+
+
+def _summary(
+    case: Case,
+    bundle: Bundle,
+    runs: list[dict[str, Any]],
+    prompt_tokens: Sequence[int],
+    bandwidth: float,
+) -> dict[str, Any]:
+    weights = sum(path.stat().st_size for path in bundle.model_file.parent.iterdir())
+
+    def median(read: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.median(read(run) for run in runs)
+
+    lengths = []
+    for length in prompt_tokens:
+        figures = {
+            name: median(lambda run, length=length, name=name: run["lengths"][str(length)][name])
+            for name in runs[0]["lengths"][str(length)]
+        }
+        share = figures["decode_tokens_per_second"] * weights / bandwidth
+        lengths.append({"prompt_tokens": length, **figures, "bandwidth_share": share})
+    return {
+        "path": str(bundle.path),
+        "target": bundle.target,
+        "provider": case.provider or bundle.provider,
+        "device": runs[0]["device"],
+        "bytes": sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
+        "weight_bytes": weights,
+        "load_seconds": median(lambda run: run["load_seconds"]),
+        "peak_memory_bytes": median(lambda run: run["peak_memory_bytes"]),
+        "lengths": lengths,
+    }
+
+
+def memory_bandwidth(threads: int | None = None) -> float:
+    """Bytes a second that this machine's cores read from memory together: the best of several passes.
+
+    The largest number of each core's own 128 MiB, far beyond any cache and cheap beside the reading.
+    """
+    import numpy as np
+
+    count = threads or os.cpu_count() or 1
+    blocks = [np.ones(2**25, np.float32) for _ in range(count)]
+    best = float("inf")
+    with ThreadPoolExecutor(count) as pool:
+        for _ in range(7):
+            started = time.perf_counter()
+            list(pool.map(np.max, blocks))
+            best = min(best, time.perf_counter() - started)
+    return sum(block.nbytes for block in blocks) / best

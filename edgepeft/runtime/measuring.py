@@ -1,0 +1,98 @@
+"""One measurement of one bundle, in a process of its own: ``python -m edgepeft.runtime.measuring JSON``.
+
+Two models in one process slow each other by a tenth, and peak memory is the process's, so nothing is measured
+twice in one. Prints one JSON object: the measures, or ``error`` and ``status``.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.caches import Caches
+from edgepeft.runtime.engine import GREEDY, load_model
+
+
+def measure(
+    folder: Path, *, prompt_tokens: list[int], new_tokens: int, provider: str | None, threads: int | None
+) -> dict[str, Any]:
+    """Load a bundle and time it.
+
+    Returns ``load_seconds``, ``peak_memory_bytes`` (largest resident set), and under ``lengths`` for each number of
+    prompt tokens ``first_token_seconds`` (reading the prompt until the first token is there),
+    ``prefill_tokens_per_second`` and ``decode_tokens_per_second`` over ``new_tokens``. Raises as the runtime does.
+    """
+    bundle = Bundle.open(folder, check="sizes")
+    longest = max(prompt_tokens)
+    if longest + new_tokens > bundle.context_length:
+        raise InputError(
+            f"{folder}: {longest} prompt and {new_tokens} new tokens do not fit into its context of "
+            f"{bundle.context_length}"
+        )
+    started = time.perf_counter()
+    model = load_model(bundle, {0}, threads=threads, provider=provider)
+    load_seconds = time.perf_counter() - started
+    caches = Caches(model, bundle.context_length)
+    # The first answer allocates what later ones reuse.
+    _answer(caches, bundle, min(prompt_tokens), 4)
+    lengths = {}
+    for length in prompt_tokens:
+        first, decode = _answer(caches, bundle, length, new_tokens)
+        lengths[length] = {
+            "first_token_seconds": first,
+            "prefill_tokens_per_second": length / first,
+            "decode_tokens_per_second": (new_tokens - 1) / decode,
+        }
+    return {
+        "load_seconds": load_seconds,
+        "peak_memory_bytes": _peak_memory(),
+        "device": str(model.device_type),
+        "lengths": lengths,
+    }
+
+
+def _answer(caches: Caches, bundle: Bundle, length: int, new_tokens: int) -> tuple[float, float]:
+    """Seconds to the first token after a prompt of ``length`` ids, and from there to the last."""
+    ids = np.random.default_rng(length).integers(3, bundle.vocab_size, length).tolist()
+    capacity = length + new_tokens
+    # Without a least length a stop token would end the answer before it was timed.
+    options = {**GREEDY, "min_length": capacity}
+    started = time.perf_counter()
+    generator = caches.fresh(ids, capacity, options)
+    generator.generate_next_token()
+    generator.get_next_tokens()
+    first = time.perf_counter()
+    for _ in range(new_tokens - 1):
+        generator.generate_next_token()
+        generator.get_next_tokens()
+    return first - started, time.perf_counter() - first
+
+
+def _peak_memory() -> int:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts in bytes.
+    return int(kilobytes if sys.platform == "darwin" else kilobytes * 1024)
+
+
+def main() -> None:
+    """Measure what the argument says and print it."""
+    asked = json.loads(sys.argv[1])
+    try:
+        found = measure(Path(asked.pop("folder")), **asked)
+    except EdgepeftError as error:
+        found = {"error": str(error), "status": error.exit_status}
+    except RuntimeError as error:  # onnxruntime-genai's own
+        found = {"error": f"onnxruntime-genai failed ({one_line(error)})", "status": 1}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

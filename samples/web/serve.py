@@ -1,0 +1,76 @@
+"""Serve the chat page with a bundle: python serve.py BUNDLE [--port 8000] [--host 127.0.0.1].
+
+Needs `npm install --ignore-scripts` in samples/, and nothing of Python but its standard library. A phone reaches the
+page with --host 0.0.0.0; browsers give WebGPU only to https and to localhost, so elsewhere it runs on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parent
+LIBRARIES = PAGE.parent / "node_modules"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """The page at /, the bundle under /model/, JavaScript libraries under /lib/."""
+
+    extensions_map = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def __init__(self, *args: object, bundle: Path, **kwargs: object) -> None:
+        self._roots = {"model": bundle, "lib": LIBRARIES}
+        super().__init__(*args, directory=str(PAGE), **kwargs)  # type: ignore[arg-type]
+
+    def translate_path(self, path: str) -> str:
+        """A path below one of the three folders; the base class leaves `..` out of it."""
+        first, _, rest = path.lstrip("/").partition("/")
+        root = self._roots.get(first)
+        if root is None:
+            return super().translate_path(path)
+        inside = Path(super().translate_path("/" + rest)).relative_to(PAGE)
+        return str(root / inside)
+
+    def list_directory(self, path: object) -> None:
+        """No listings."""
+        self.send_error(404)
+
+    def end_headers(self) -> None:
+        """Isolate the page, which WebAssembly's threads ask for."""
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet about every file."""
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--host", default="127.0.0.1")
+    options = parser.parse_args()
+    if not (options.bundle / "genai_config.json").is_file():
+        parser.error(f"{options.bundle}: not a bundle")
+    if not (LIBRARIES / "@huggingface" / "transformers").is_dir():
+        parser.error(f"run npm install --ignore-scripts in {PAGE.parent}")
+    handler = partial(Handler, bundle=options.bundle.resolve())
+    server = ThreadingHTTPServer((options.host, options.port), handler)
+    print(f"http://{options.host}:{server.server_port}", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()
