@@ -24,21 +24,22 @@ from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, find_exporter, find_target
-from edgepeft.training.methods import find_method
+from edgepeft.training.methods import check_method
 from edgepeft.workspace import RunFolder
 
 STAGE_VERSIONS = {
     "base": 1,
-    "train": 2,
-    "merge": 1,
+    "train": 3,
+    "merge": 2,
     "quantize": 4,
     "export": 4,
-    "reference": 3,
+    "reference": 4,
     "verify": 1,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
 
 ORDER = tuple(STAGE_VERSIONS)
+_PLAIN_STARTS = ("gaussian", "orthogonal")
 
 
 @dataclass
@@ -79,8 +80,7 @@ def make_plan(
     targets = [find_target(target.name) for target in settings.targets]
     check_algorithm(settings.quantize.algorithm)
     if settings.adapter is None:
-        find_method(settings.method.name)
-        refuse_head(settings.method.target_modules, "method.target_modules")
+        _check_training(recipe)
     for target in targets:
         _check_target(target, recipe)
     path = find_model(settings.model, recipe.folder)
@@ -105,6 +105,21 @@ def make_plan(
     )
     _Layout(plan, until, bundles_apart).lay_out()
     return plan
+
+
+def _check_training(recipe: RecipeFile) -> None:
+    """Hold method and objective against what they can do, before anything is loaded."""
+    settings = recipe.recipe
+    method = check_method(settings.method.model_dump(mode="json"))
+    refuse_head(settings.method.target_modules, "method.target_modules")
+    start = settings.method.options.get("init_lora_weights")
+    if settings.training.objective == "preference" and (
+        method.peft_type != "LORA" or (isinstance(start, str) and start not in _PLAIN_STARTS)
+    ):
+        raise InputError(
+            "training.objective: preference compares with the untouched base, which LoRA leaves as it is; choose "
+            "lora, qlora, rslora or dora without another start"
+        )
 
 
 def _check_target(target: TargetProfile, recipe: RecipeFile) -> None:
@@ -222,7 +237,7 @@ class _Layout:
         self._add(
             "train",
             "train",
-            "edgepeft.training.supervised:run",
+            "edgepeft.training.stage:run",
             settings,
             {"base": "base"},
             {**files, **self._template()},
@@ -314,7 +329,11 @@ class _Layout:
             "reference",
             "edgepeft.fidelity.reference:run",
             {
-                "merge": {"base": "dequantized", "grid": self._recipe.merge.grid},
+                "merge": {
+                    "base": "dequantized",
+                    "grid": self._recipe.merge.grid,
+                    "allow_base_mismatch": self._recipe.merge.allow_base_mismatch,
+                },
                 "data": self._data_settings("max_length"),
             },
             self._trained(),
