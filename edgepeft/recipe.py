@@ -75,7 +75,7 @@ class Method(Section):
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Further hyperparameters of the method under PEFT's names; `edgepeft methods NAME` lists them.",
+        description="Further hyperparameters under PEFT's names; `edgepeft methods NAME` lists a method's.",
     )
 
 

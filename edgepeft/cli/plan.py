@@ -47,6 +47,7 @@ def show_plan(
     from edgepeft.cli.tables import megabytes, print_table
     from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps
     from edgepeft.planning import make_plan
+    from edgepeft.training.methods import find_method
     from edgepeft.workspace import RunFolder, free_bytes
 
     plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
@@ -85,10 +86,11 @@ def show_plan(
     typer.echo(f"data     {len(plan.train_rows)} training rows, {len(plan.test_rows)} test rows")
     if plan.adapter is None:
         method = recipe.recipe.method
-        typer.echo(
-            f"method   {method.name}, rank {method.rank}, about "
-            f"{adapter_parameters(plan) / 1e6:.1f} M trainable parameters, {steps(plan)} steps"
-        )
+        common = find_method(method.name).common(method.model_dump())
+        rank = f", rank {common['rank']}" if "rank" in common else ""
+        count = adapter_parameters(plan)
+        size = "" if count is None else f", about {count / 1e6:.1f} M trainable parameters"
+        typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps")
     else:
         typer.echo(f"adapter  {plan.adapter}")
     print_table(

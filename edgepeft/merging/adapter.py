@@ -49,10 +49,9 @@ def _refuse_other_rank(
     ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_A.weight")}
     if config["peft_type"] != "LORA" or not ranks or config.get("rank_pattern"):
         return
-    if ranks != {config.get("r", 8)}:
-        found = ", ".join(map(str, sorted(ranks)))
+    if config.get("r", 8) > max(ranks):
         raise InputError(
-            f"{folder / CONFIG}: r: {config.get('r', 8)} contradicts the tensors, which are of rank {found}"
+            f"{folder / CONFIG}: r: {config.get('r', 8)} contradicts the tensors, whose rank is {max(ranks)}"
         )
 
 
@@ -127,7 +126,6 @@ def _refuse_adapted_head(wrapped: Any, folder: Path) -> None:
     """A low-rank update of head or embedding is refused; whole modules and single tokens are welcome."""
     from peft.tuners.trainable_tokens import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.other import ModulesToSaveWrapper
 
     inner = wrapped.get_base_model()
     head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()

@@ -40,7 +40,8 @@ def grid_codes(weight: torch.Tensor, grid: TrainingGrid) -> tuple[torch.Tensor, 
     """bitsandbytes' own codes of a float32 weight [N, K] and their scales.
 
     Codes uint8 [N, K/2], the earlier weight in the high bits; scales float32 [N, K / block_size], nested (double)
-    quantization undone by bitsandbytes' own formula. The width must be a multiple of the block size. Raises InputError for other grids.
+    quantization undone by bitsandbytes' own formula. The width must be a multiple of the block
+    size. Raises InputError for grids that are not of 4 bits.
     """
     from bitsandbytes import functional
 

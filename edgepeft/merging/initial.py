@@ -1,7 +1,7 @@
 """Initial factors: what PiSSA, OLoRA and LoftQ take out of the base before training begins.
 
-These start an adapter at a part of the weight itself, W = (W - B0 A0) + B0 A0, and freeze the rest. The adapter is
-then right only on that rest, so the factors travel with it: in full precision they are folded into the adapter
+These start an adapter at a part of the weight itself, W = (W - B0 A0) + B0 A0, and freeze the rest. The adapter
+is then right only on that rest, so the factors travel with it: in full precision they are folded into the adapter
 (PEFT's conversion, of twice the rank), and on a quantized base they lie in a file beside it, because the grid has
 rounded W - B0 A0 and not W.
 
@@ -24,6 +24,8 @@ from edgepeft.merging.adapter_config import CONFIG, WEIGHTS
 from edgepeft.merging.grid import through_grid
 from edgepeft.merging.provenance import FILE, TrainingGrid
 
+KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
+"""Starts of PEFT that leave the base's weights as they are."""
 INITIAL = "edgepeft_initial.safetensors"
 LOFTQ_ROUNDS = 5
 """Alternations between rounding and decomposing; LoftQ's paper finds no gain beyond five."""
@@ -79,13 +81,11 @@ def _split(weight: torch.Tensor, rank: int, scaling: float, rounds: int | None) 
 
 
 def without(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """What is left of a float32 weight once B A (the scaling in B) is taken out; training and merging agree on it."""
+    """What is left of a weight once B A (scaling in B) is taken out; training and merging share it."""
     return weight.to(torch.float32) - b @ a
 
 
-def without_initial(
-    base: TensorSource, folder: Path, config: Mapping[str, Any]
-) -> TensorSource:
+def without_initial(base: TensorSource, folder: Path, config: Mapping[str, Any]) -> TensorSource:
     """The base less the initial factors of the adapter in ``folder``; the base itself where there are none.
 
     Adapters made elsewhere keep no factors; PiSSA's and OLoRA's follow from the weights alone. Raises InputError
@@ -100,9 +100,7 @@ def without_initial(
         def factors(name: str) -> Factors:
             return stored.load(f"{name}.a"), stored.load(f"{name}.b")
 
-    elif not isinstance(init, str) or init in ("gaussian", "orthogonal", "eva", "mica"):
-        return base
-    elif (folder / FILE).is_file():
+    elif not isinstance(init, str) or init in KEEPS_BASE or (folder / FILE).is_file():
         return base
     elif init not in ("pissa", "olora") or config.get("rank_pattern"):
         raise InputError(

@@ -123,8 +123,8 @@ def merge_units(
         inner = layer.get_base_layer()
         if isinstance(inner, nn.Embedding) and not hasattr(layer, "token_indices"):
             raise InputError(
-                f"the adapter changes {name}.weight, a {type(inner).__name__}; only linear layers and norms can be "
-                "merged, and an embedding's rows or the whole of it"
+                f"the adapter changes {name}.weight, a {type(inner).__name__}; only linear layers and norms "
+                "can be merged, and an embedding's rows or the whole of it"
             )
         _refuse_leftovers(name, layer)
         names = {own: f"{name}.{own}" for own, _ in inner.named_parameters(recurse=False)}

@@ -98,7 +98,7 @@ def check_base(job: Job) -> None:
 
 
 def _tuned(base: TensorSource, folder: Path) -> TensorSource:
-    """The weights of a full fine-tuning, in the base's order. Raises InputError where they are another model's."""
+    """The weights of a full fine-tuning, in the base's order. Raises InputError where they don't fit the base."""
     tuned = SafetensorsSource.from_folder(folder)
     for name, spec in base.specs.items():
         if name not in tuned.specs or tuned.specs[name].shape != spec.shape:

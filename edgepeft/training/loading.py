@@ -65,7 +65,7 @@ def quantized_weight_names(model: Any) -> list[str]:
 def add_adapter(
     model: Any, method: TrainingMethod, settings: Mapping[str, Any], grid: TrainingGrid, steps: int
 ) -> Any:
-    """Wrap the base with a fresh adapter, or free all its weights. Raises InputError where the method does not fit.
+    """Wrap the base with a fresh adapter, or free all its weights. Raises InputError where the method won't fit.
 
     ``settings`` are the recipe's ``method`` section.
     """
@@ -90,9 +90,7 @@ def add_adapter(
     if "modules_to_save" in arguments and model.config.tie_word_embeddings:
         _keep_tied(arguments, method)
     try:
-        config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type](
-            task_type="CAUSAL_LM", **arguments
-        )
+        config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type](task_type="CAUSAL_LM", **arguments)
         return get_peft_model(model, config)
     except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as error:
         key = "target_modules" if "target modules" in str(error).lower() else "options"
@@ -104,8 +102,8 @@ def _keep_tied(arguments: dict[str, Any], method: TrainingMethod) -> None:
     if named & {"embed_tokens", "lm_head"}:
         if "ensure_weight_tying" not in method.options:
             raise InputError(
-                f"method.options.modules_to_save: this model's head is its embedding, and {method.name} can't keep "
-                "them one; use lora or dora"
+                f"method.options.modules_to_save: this model's head is its embedding, and {method.name} can't "
+                "keep them one; use lora or dora"
             )
         arguments.setdefault("ensure_weight_tying", True)
 
@@ -141,8 +139,8 @@ def take_start(
 ) -> Start:
     """Begin a LoRA at a part of the base's weights, and take that part out of the base. Works in place.
 
-    ``kept`` are the factors of an earlier attempt at the same training, which goes on from them. Raises InputError
-    for a rank that a weight does not have.
+    ``kept`` are the factors of an earlier attempt at the same training, which goes on from them. Raises
+    InputError for a rank that a weight does not have.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -168,7 +166,7 @@ def take_start(
 
 
 def _replace_weight(module: Any, weight: torch.Tensor) -> None:
-    """Put a float32 weight into a linear layer, through bitsandbytes' own rounding where that is what it holds."""
+    """Put a float32 weight into a linear layer, through bitsandbytes' rounding where it has such weights."""
     from bitsandbytes.nn import Int8Params, Params4bit
 
     old = module.weight

@@ -1,7 +1,7 @@
 """The registry of adapter methods: what each trains, with which hyperparameters, and on which grids.
 
-A method is a declaration (``peft_methods.py``), not code: PEFT's own type, what PEFT calls our common settings, and
-its further hyperparameters under PEFT's names. Adding one is an entry there, or an entry point in the group
+A method is a declaration (``peft_methods.py``), not code: PEFT's own type, what PEFT calls our common settings,
+and its further hyperparameters under PEFT's names. Adding one is an entry there, or an entry point in the group
 ``edgepeft.methods``; the command line, the schema and the plan show it.
 """
 
@@ -32,7 +32,9 @@ class Option:
 
     def refusal(self, value: Any) -> str | None:
         """Why ``value`` won't do, or None."""
-        right = isinstance(value, self.types) and (bool in self.types or not isinstance(value, bool))
+        right = isinstance(value, self.types) and (
+            bool in self.types or not isinstance(value, bool)
+        )
         if not right:
             return f"must be {' or '.join(_TYPE_NAMES[t] for t in self.types)}"
         if isinstance(value, float) and not math.isfinite(value):
@@ -107,7 +109,7 @@ class TrainingMethod:
             _check_start(settings, grid)
 
     def arguments(self, settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Keyword arguments of PEFT's configuration, the target modules aside; ``steps`` the training will take."""
+        """Keyword arguments of PEFT's configuration, target modules aside; ``steps`` the training takes."""
         common = {self.names[key]: value for key, value in self.common(settings).items()}
         arguments = {**self.fixed, **common, **settings.get("options", {})}
         if self.peft_type == "ADALORA":
@@ -141,7 +143,7 @@ def _check_start(settings: Mapping[str, Any], grid: Grid) -> None:
             )
         if options.get("rank_pattern") or options.get("alpha_pattern"):
             raise InputError(
-                f"method.options: init_lora_weights: {init} needs one rank for all modules; leave the patterns out"
+                f"method.options: init_lora_weights: {init} needs one rank for all modules; drop the patterns"
             )
 
 
@@ -176,13 +178,13 @@ def check_method(settings: Mapping[str, Any]) -> TrainingMethod:
 
 
 def _instead(what: str, alternatives: Sequence[str]) -> str:
-    return f"{what} can't be merged into the weights, so no bundle can carry it yet; {', '.join(alternatives)} can"
+    return f"{what} can't be merged into the weights, so no bundle carries it yet; {', '.join(alternatives)} can"
 
 
 def _from_base(what: str) -> str:
     return (
-        f"{what} is worked out of the base's weights whenever it is loaded, so it can't be merged one tensor at a "
-        "time yet; merge it with PEFT and hand in the merged model, or train lora, oft or hra"
+        f"{what} is worked out of the base's weights whenever it is loaded, so it can't be merged one tensor at "
+        "a time yet; merge it with PEFT and hand in the merged model, or train lora, oft or hra"
     )
 
 
@@ -201,7 +203,7 @@ NOT_MERGEABLE: Mapping[str, str] = {
     "POLY": _instead("Poly, which routes by task,", ("lora", "edgepeft combine")),
     "LILY": _instead("Lily, which routes by its input,", ("lora", "vera")),
     "SHADOW": _instead("Shadow, a network beside the model,", ("lora", "dora")),
-    "BEFT": "BEFT adds biases where the model has none, which its graph has no place for; ia3 and ln_tuning do not",
+    "BEFT": "BEFT adds biases where the model has none, and its graph has no place for them; ia3 does not",
     "FROD": _from_base("FRoD"),
     "SHIRA": _from_base("SHiRA"),
     "OSF": _from_base("OSF"),

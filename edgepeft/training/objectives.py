@@ -32,7 +32,7 @@ def encode_texts(rows: Sequence[Row], prompter: Prompter, max_length: int) -> li
     for row in rows:
         if row.messages is not None:
             raise InputError(
-                f"{row.where}: training.objective: text learns rows with a text column; this one is a conversation"
+                f"{row.where}: training.objective: text learns rows with a text column; this is a conversation"
             )
         ids = prompter.row(row).ids
         for start in range(0, len(ids), max_length):
@@ -46,7 +46,7 @@ def encode_texts(rows: Sequence[Row], prompter: Prompter, max_length: int) -> li
 
 
 def encode_pairs(rows: Sequence[Row], prompter: Prompter, max_length: int) -> list[dict[str, Any]]:
-    """Preference rows as ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; those that don't fit are dropped."""
+    """Preference rows as ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; those too long are dropped."""
     pairs = []
     for row in rows:
         if row.rejected is None:
@@ -100,9 +100,7 @@ def make_trainer(
             eval_dataset=Dataset.from_list(list(held_out)) if held_out else None,
             **parts,
         )
-    config = SFTConfig(
-        **arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}
-    )
+    config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
     return CompletionTrainer(
         model=model,
         args=config,

@@ -7,7 +7,9 @@ from edgepeft.training.methods import GRIDS, Grid, Option, TrainingMethod
 _FLOAT = (float, int)
 _ANY = (bool, int, float, str, list, dict)
 _SAVED = {
-    "modules_to_save": Option((list,), "modules trained and kept whole, as [embed_tokens, lm_head]"),
+    "modules_to_save": Option(
+        (list,), "modules trained and kept whole, as [embed_tokens, lm_head]"
+    ),
 }
 _LAYERS = {
     "layers_to_transform": Option((list, int), "indices of the layers that are adapted"),
@@ -115,7 +117,8 @@ def _others() -> tuple[TrainingMethod, ...]:
         ),
         _simple(
             "c3a",
-            "circular convolutions in blocks", grids=GRIDS,
+            "circular convolutions in blocks",
+            grids=GRIDS,
             block_size="a divisor of both sides of every weight",
             block_size_pattern="block sizes of single modules",
         ),
@@ -129,14 +132,16 @@ def _others() -> tuple[TrainingMethod, ...]:
         ),
         _simple(
             "fourierft",
-            "a few learned coefficients of the update's spectrum", grids=GRIDS,
+            "a few learned coefficients of the update's spectrum",
+            grids=GRIDS,
             n_frequency="coefficients of a weight",
             scaling="factor of the update",
             random_loc_seed="seed of their places",
         ),
         _simple(
             "waveft",
-            "a few learned wavelet coefficients of the update", grids=GRIDS,
+            "a few learned wavelet coefficients of the update",
+            grids=GRIDS,
             n_frequency="coefficients of a weight",
             scaling="factor of the update",
             wavelet_family="which wavelets",
@@ -145,17 +150,25 @@ def _others() -> tuple[TrainingMethod, ...]:
         _simple("glora", "scale and shift of weight and input, low-rank", rank=8),
         _simple(
             "gralora",
-            "LoRA in blocks of its own", grids=GRIDS,
+            "LoRA in blocks of its own",
+            grids=GRIDS,
             rank=16,
             alpha="alpha",
             dropout="gralora_dropout",
             gralora_k="blocks along a side; divides the rank",
             hybrid_r="further rank without blocks",
         ),
-        _simple("hira", "the weight times a low-rank update, element by element", grids=GRIDS, rank=16, dropout="hira_dropout"),
+        _simple(
+            "hira",
+            "the weight times a low-rank update, element by element",
+            grids=GRIDS,
+            rank=16,
+            dropout="hira_dropout",
+        ),
         _simple(
             "miss",
-            "one small matrix shared by shards of the input", grids=GRIDS,
+            "one small matrix shared by shards of the input",
+            grids=GRIDS,
             rank=16,
             dropout="miss_dropout",
             init_weights="true, bat or mini",
@@ -163,7 +176,8 @@ def _others() -> tuple[TrainingMethod, ...]:
         ),
         _simple(
             "pvera",
-            "VeRA with a learned distribution instead of a vector", grids=GRIDS,
+            "VeRA with a learned distribution instead of a vector",
+            grids=GRIDS,
             rank=256,
             dropout="pvera_dropout",
             d_initial="first value of the inner vector",
@@ -172,7 +186,8 @@ def _others() -> tuple[TrainingMethod, ...]:
         ),
         _simple(
             "randlora",
-            "full-rank updates from random bases with learned scales", grids=GRIDS,
+            "full-rank updates from random bases with learned scales",
+            grids=GRIDS,
             rank=32,
             alpha="randlora_alpha",
             dropout="randlora_dropout",
@@ -183,7 +198,8 @@ def _others() -> tuple[TrainingMethod, ...]:
         ),
         _simple(
             "road",
-            "learned rotations of pairs of outputs", grids=GRIDS,
+            "learned rotations of pairs of outputs",
+            grids=GRIDS,
             variant="road_1, road_2 or road_4",
             group_size="outputs that are paired",
         ),
@@ -198,7 +214,8 @@ def _others() -> tuple[TrainingMethod, ...]:
         ),
         _simple(
             "vblora",
-            "LoRA put together from one bank of vectors", grids=GRIDS,
+            "LoRA put together from one bank of vectors",
+            grids=GRIDS,
             rank=4,
             dropout="vblora_dropout",
             num_vectors="vectors in the bank",
@@ -211,8 +228,15 @@ def _others() -> tuple[TrainingMethod, ...]:
 METHODS = (
     _lora("qlora", "LoRA on a base held in 4-bit NF4, double-quantized", grid="nf4"),
     _lora("lora", "low-rank update of every linear layer, base at full precision"),
-    _lora("rslora", "LoRA scaled by alpha / sqrt(rank), for large ranks", fixed={"use_rslora": True}),
-    _lora("dora", "LoRA with the length of each row learned apart", fixed={"use_dora": True}, grids=("none", "nf4", "fp4")),
+    _lora(
+        "rslora", "LoRA scaled by alpha / sqrt(rank), for large ranks", fixed={"use_rslora": True}
+    ),
+    _lora(
+        "dora",
+        "LoRA with the length of each row learned apart",
+        fixed={"use_dora": True},
+        grids=("none", "nf4", "fp4"),
+    ),
     TrainingMethod(
         name="adalora",
         summary="LoRA whose rank is shared out among the modules by importance",

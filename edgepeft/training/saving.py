@@ -20,8 +20,8 @@ def save_trained(
 ) -> None:
     """Write the trained model's folder: adapter, or all weights where ``adapted`` is a bare model.
 
-    With a ``start`` in full precision the adapter becomes plain LoRA of twice the rank on the untouched base; on a
-    grid the initial factors are kept beside it.
+    With a ``start`` in full precision the adapter becomes plain LoRA of twice the rank on the untouched base; on
+    a grid the initial factors are kept beside it.
     """
     config = getattr(adapted, "peft_config", {}).get("default")
     if getattr(config, "rank_pattern", None) and config.peft_type == "ADALORA":
@@ -49,7 +49,11 @@ def save_trained(
 
 def save_start(start: Start, path: Path) -> None:
     """Keep the initial factors for a training that is taken up again."""
-    flat = {f"{name}.{part}": t for name, (a, b) in start.factors.items() for part, t in (("a", a), ("b", b))}
+    flat = {
+        f"{name}.{part}": t
+        for name, (a, b) in start.factors.items()
+        for part, t in (("a", a), ("b", b))
+    }
     save_file({name: tensor.contiguous() for name, tensor in flat.items()}, str(path))
 
 
@@ -72,9 +76,7 @@ def _fold_start(folder: Path, start: Start) -> None:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     # Twice the rank must not change alpha / rank (or alpha / sqrt(rank)).
     factor = 2**0.5 if config.get("use_rslora") else 2
-    _edit_config(
-        folder, {"r": 2 * config["r"], "lora_alpha": factor * config["lora_alpha"]}
-    )
+    _edit_config(folder, {"r": 2 * config["r"], "lora_alpha": factor * config["lora_alpha"]})
 
 
 def _edit_config(folder: Path, changes: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     """SFTTrainer whose loss reads the logits of labelled positions alone."""
 
     def __init__(self, model: Any, **parts: Any) -> None:
-        # TRL refuses adapted heads because its own loss multiplies with the head's bare weight; ours calls the head.
+        # TRL refuses adapted heads because its own loss multiplies with the head's bare weight; ours calls it.
         model.get_output_embeddings = lambda: None
         try:
             super().__init__(model=model, **parts)
@@ -56,7 +56,8 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         )
         count = (wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         loss = total / torch.as_tensor(count, device=total.device).clamp(min=1)
-        loss = loss + _orthogonality(self.accelerator.unwrap_model(model))
+        if model.training:
+            loss = loss + _orthogonality(self.accelerator.unwrap_model(model))
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             # The count is that of all processes, and their gradients are averaged.
             loss = loss * self.accelerator.num_processes

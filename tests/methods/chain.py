@@ -1,4 +1,4 @@
-"""Every method trained for real on a tiny model and taken to a verified bundle: ``python -m tests.methods.chain``.
+"""Every method trained on a tiny model and taken to a verified bundle: ``python -m tests.methods.chain FOLDER``.
 
 All in one process, because the graph builder must not be imported by the tests and starting one for each method
 would take minutes. What fails leaves its error beside the others.
@@ -58,7 +58,9 @@ CASES: dict[str, Case] = {
     "dora": Case("dora"),
     "dora-nf4": Case("dora", grid="nf4"),
     "dora-qwen": Case("dora", family="qwen2"),
-    "patterns": Case("lora", options={"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 8}}),
+    "patterns": Case(
+        "lora", options={"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 8}}
+    ),
     "pissa": Case("lora", options={"init_lora_weights": "pissa"}),
     "pissa-rslora": Case("rslora", options={"init_lora_weights": "pissa_niter_4"}),
     "pissa-nf4": Case(
@@ -216,9 +218,7 @@ def carry(case: Case, root: Path, model: Path) -> None:
     trained = run_stage(train_stage.run, root / "train", settings, inputs)
     merge = {"merge": {"base": "dequantized", "grid": "auto"}}
     inputs = {"base": base, "train": trained, "test": test, "generic": generic}
-    reference = run_stage(
-        reference_stage.run, root / "reference", {**merge, "data": DATA}, inputs
-    )
+    reference = run_stage(reference_stage.run, root / "reference", {**merge, "data": DATA}, inputs)
     for target in map(find_target, case.targets):
         settings = {
             **merge,
@@ -230,9 +230,7 @@ def carry(case: Case, root: Path, model: Path) -> None:
         inputs = {"base": base, "train": trained}
         if target.precision == "nf4":
             inputs["quantize"] = run_stage(lossless_stage.run, root / "codes", merge, inputs)
-        bundle = run_stage(
-            export_stage.run, root / target.name, settings, inputs, kind="bundle"
-        )
+        bundle = run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
         run_stage(
             verify_stage.run,
             root / f"verify-{target.name}",
