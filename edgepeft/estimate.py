@@ -205,7 +205,7 @@ def _memory(plan: Plan, kind: str) -> float:
         return (
             _LIBRARIES_BYTES * 0.7 + layer + 12.0 * tokens * model.intermediate_size + 2 * largest
         )
-    if kind in ("merge", "quantize", "export"):
+    if kind in ("combine", "merge", "quantize", "export"):
         return _LIBRARIES_BYTES * 0.7 + 3 * largest
     if kind == "reference":
         return _LIBRARIES_BYTES + 1.1 * whole + 256 * model.vocab_size * 12

@@ -17,6 +17,7 @@ from edgepeft.data.rows import Row
 from edgepeft.digests import DigestCache
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
+from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.merging.provenance import read_provenance
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.quantization.algorithms import check_algorithm, is_calibrated, resolve_algorithm
@@ -30,6 +31,7 @@ from edgepeft.workspace import RunFolder
 STAGE_VERSIONS = {
     "base": 1,
     "train": 3,
+    "combine": 1,
     "merge": 2,
     "quantize": 4,
     "export": 4,
@@ -77,6 +79,7 @@ def make_plan(
     settings = recipe.recipe
     kinds = ORDER[: ORDER.index(until) + 1]
     require_libraries(kind for kind in kinds if kind != "train" or settings.adapter is None)
+    _check_combination(recipe)
     targets = [find_target(target.name) for target in settings.targets]
     check_algorithm(settings.quantize.algorithm)
     if settings.adapter is None:
@@ -155,8 +158,23 @@ def _check_budget(budget: int | None, targets: list[TargetProfile], model: Model
         )
 
 
+def _check_combination(recipe: RecipeFile) -> None:
+    """Hold a list of adapters and the combine section against each other."""
+    parts, combine = recipe.recipe.adapter, recipe.recipe.combine
+    if isinstance(parts, list):
+        how = Combination(
+            combine.method, tuple(part.weight for part in parts), combine.density, combine.rank
+        )
+        try:
+            check_combination(how, len(parts))
+        except InputError as error:
+            raise InputError(str(error).replace("--", "combine.")) from None
+        for part in parts:
+            read_adapter_config(recipe.resolve(part.path))
+
+
 def _adapter(recipe: RecipeFile) -> Path | None:
-    if recipe.recipe.adapter is None:
+    if not isinstance(recipe.recipe.adapter, str):
         return None
     folder = recipe.resolve(recipe.recipe.adapter)
     read_adapter_config(folder)
@@ -198,6 +216,7 @@ class _Layout:
         steps = {
             "base": self._base,
             "train": self._train,
+            "combine": self._combine,
             "merge": self._merge,
             "quantize": self._quantize,
             "export": self._export,
@@ -221,8 +240,33 @@ class _Layout:
             {"model": (model, digest)},
         )
 
+    def _combine(self) -> None:
+        parts = self._recipe.adapter
+        if not isinstance(parts, list):
+            return
+        folders = [self._plan.recipe.resolve(part.path) for part in parts]
+        for folder in folders:
+            self._note_provenance(folder)
+        self._add(
+            "combine",
+            "combine",
+            "edgepeft.merging.combine_stage:run",
+            {
+                "combine": {
+                    **self._recipe.combine.model_dump(mode="json"),
+                    "weights": [part.weight for part in parts],
+                },
+                "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
+            },
+            {"base": "base"},
+            {
+                f"adapter-{index}": (folder, self._digests.folder(folder))
+                for index, folder in enumerate(folders)
+            },
+        )
+
     def _train(self) -> None:
-        if self._plan.adapter is not None:
+        if self._recipe.adapter is not None:
             return
         data = self._recipe.data
         files = {"train": self._file(data.train)}
@@ -411,12 +455,19 @@ class _Layout:
     def _trained(self) -> dict[str, str]:
         if self._plan.adapter is not None:
             return {"base": "base"}
+        if self._recipe.adapter is not None:
+            return {"base": "base", "train": "combine"}
         return {"base": "base", "train": "train"}
 
     def _adapter_files(self) -> dict[str, tuple[Path, str]]:
         folder = self._plan.adapter
         if folder is None:
             return {}
+        self._note_provenance(folder)
+        return {"adapter": (folder, self._digests.folder(folder))}
+
+    def _note_provenance(self, folder: Path) -> None:
+        """Say what is assumed of an adapter that does not say what it was trained on."""
         provenance = read_provenance(folder, self._recipe.merge.grid)
         if provenance.source == "assumed" and self._recipe.merge.base != "original":
             note = (
@@ -425,7 +476,19 @@ class _Layout:
             )
             if note not in self._plan.notes:
                 self._plan.notes.append(note)
-        return {"adapter": (folder, self._digests.folder(folder))}
+        self._note_name(folder)
+
+    def _note_name(self, folder: Path) -> None:
+        """PEFT keeps the name of the base; another name proves nothing, and is worth a word."""
+        named = read_adapter_config(folder).get("base_model_name_or_path")
+        if not isinstance(named, str) or read_provenance(folder).base is not None:
+            return
+        own = {self._plan.base_name, self._plan.recipe.recipe.model, self._plan.model.path.name}
+        short = named.rstrip("/").rpartition("/")[2].casefold()
+        if short and short not in {name.rstrip("/").rpartition("/")[2].casefold() for name in own}:
+            note = f"{folder.name} was trained on {named}; make sure that {self._plan.base_name} is that model"
+            if note not in self._plan.notes:
+                self._plan.notes.append(note)
 
     def _weights(self) -> tuple[dict[str, str], dict[str, tuple[Path, str]]]:
         """What a stage that reads the merged weights depends on: the merged checkpoint, or its ingredients."""

@@ -113,6 +113,30 @@ class Training(Section):
     seed: int = Field(0, ge=0, description="Seed of weights, data order and dropout.")
 
 
+class AdapterPart(Section):
+    """One of several adapters that are combined."""
+
+    path: str = Field(description="A PEFT adapter folder.")
+    weight: float = Field(1.0, description="How much it counts; negative takes it away.")
+
+
+class Combine(Section):
+    """How the adapters of a list become one."""
+
+    method: str = Field(
+        "svd",
+        description="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four with _svd "
+        "too.",
+    )
+    density: float | None = Field(
+        None, gt=0, le=1, description="Share of values that ties, dare and prune keep."
+    )
+    rank: int | None = Field(
+        None, ge=1, le=4096, description="Rank of the result, for svd methods."
+    )
+    seed: int = Field(0, ge=0, description="Seed of what dare drops.")
+
+
 class Merge(Section):
     """What the adapter is merged into."""
 
@@ -203,9 +227,12 @@ class Recipe(Section):
         description="A folder, a .gguf file, a hub id, or a name that `edgepeft models` lists."
     )
     data: Data = Field(default_factory=lambda: Data.model_validate({}))
-    adapter: str | None = Field(
-        None, description="A PEFT adapter folder to use instead of training one."
+    adapter: str | list[AdapterPart] | None = Field(
+        None,
+        description="A PEFT adapter folder to use instead of training one, or a list of them (folders, or "
+        "mappings with path and weight) that are combined.",
     )
+    combine: Combine = Field(default_factory=lambda: Combine.model_validate({}))
     method: Method = Field(default_factory=lambda: Method.model_validate({}))
     training: Training = Field(default_factory=lambda: Training.model_validate({}))
     merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
@@ -216,6 +243,14 @@ class Recipe(Section):
         description="What to build for: names, or mappings with a name.",
     )
     gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _paths_are_parts(cls, value: Any) -> Any:
+        """``adapter: [a, b]`` is short for ``adapter: [{path: a}, {path: b}]``."""
+        if isinstance(value, list):
+            return [{"path": item} if isinstance(item, str) else item for item in value]
+        return value
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -236,6 +271,8 @@ class Recipe(Section):
                 raise ValueError(
                     f"adapter names an adapter that exists, so {' and '.join(given)} must go"
                 )
+        if not isinstance(self.adapter, list) and self.combine != Combine.model_validate({}):
+            raise ValueError("combine says how a list of adapters becomes one; adapter is no list")
         names = [target.name for target in self.targets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

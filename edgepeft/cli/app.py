@@ -12,9 +12,13 @@ import typer
 from edgepeft import __version__
 from edgepeft.cli import (
     build,
+    combine,
     compare,
+    compress,
     doctor,
+    extract,
     inspect,
+    methods,
     models,
     plan,
     run,
@@ -38,11 +42,15 @@ app.command("build")(build.command)
 for _name, _command in stages.COMMANDS.items():
     app.command(_name)(_command)
 app.command("compare")(compare.command)
+app.command("combine")(combine.command)
+app.command("compress")(compress.command)
+app.command("extract")(extract.command)
 app.command("run")(run.command)
 app.command("plan")(plan.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
+app.command("methods")(methods.command)
 app.command("targets")(targets.command)
 app.command("schema")(schema.command)
 app.command("runs")(runs.command)

@@ -79,7 +79,7 @@ def attach(model: Any, adapter: Adapter) -> Any:
         # Parts that are not stored (projections drawn from a seed) must be made; LoRA has none, and DoRA's start
         # is worked out of weights that a skeleton does not have.
         stored = config.peft_type == "LORA"
-        with _adapter_stays_put():
+        with adapter_stays_put():
             wrapped = PeftModel(model, config, low_cpu_mem_usage=stored)
     except (ValueError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
         raise InputError(
@@ -108,7 +108,7 @@ def attach(model: Any, adapter: Adapter) -> Any:
         name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor
         for name, tensor in adapter.tensors.items()
     }
-    with _adapter_stays_put(), warnings.catch_warnings():
+    with adapter_stays_put(), warnings.catch_warnings():
         # What PEFT warns of here, projections that follow from a seed, is part of the method.
         warnings.simplefilter("ignore")
         set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
@@ -167,7 +167,7 @@ def _tie_saved(wrapped: Any) -> None:
 
 
 @contextlib.contextmanager
-def _adapter_stays_put() -> Iterator[None]:
+def adapter_stays_put() -> Iterator[None]:
     """Keep PEFT from moving an adapter to its base layer's device, which for a skeleton is meta."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -1,4 +1,4 @@
-"""What a method trained is what its bundle answers: held against PEFT's own unmerged model, never against ours."""
+"""What a method trained is what its bundle answers, held against PEFT's own unmerged model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_bundle_is_the_unmerged_reference(carried: Carried, case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_reference_is_the_model_that_was_trained(carried: Carried, case: str) -> None:
-    """The trainer's own last evaluation and the reference's loss, of the same tokens, come from different code."""
+    """The trainer's last evaluation and the reference's loss are of the same tokens, by different code."""
     folder = carried(case)
     history = json.loads((folder / "train" / "history.json").read_text())
     measures = json.loads((folder / "verify-cpu-fp32" / "measures.json").read_text())
