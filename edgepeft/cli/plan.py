@@ -94,7 +94,7 @@ def show_plan(
         typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps")
     elif plan.adapter is not None:
         typer.echo(f"adapter  {plan.adapter}")
-    else:
+    elif not isinstance(parts, str):
         named = ", ".join(f"{part.path} x {part.weight:g}" for part in parts)
         typer.echo(f"adapter  {named}, combined by {recipe.recipe.combine.method}")
     print_table(

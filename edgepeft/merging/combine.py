@@ -96,7 +96,7 @@ def _with_adapters(adapters: Sequence[LoraFactors], shapes: dict[str, tuple[int,
             config = LoraConfig(
                 r=adapter.rank,
                 # PEFT divides by the rank again.
-                lora_alpha=adapter.scaling * adapter.rank,  # type: ignore[arg-type]
+                lora_alpha=adapter.scaling * adapter.rank,
                 target_modules=sorted(adapter.factors),
             )
             if model is None:

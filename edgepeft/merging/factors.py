@@ -34,7 +34,7 @@ class LoraFactors:
     @property
     def rank(self) -> int:
         """The largest rank of any module."""
-        return max(a.shape[0] for a, _ in self.factors.values())
+        return max(int(a.shape[0]) for a, _ in self.factors.values())
 
     def delta(self, name: str) -> torch.Tensor:
         """The change of one module's weight, float32 [out, in]."""

@@ -24,7 +24,7 @@ def save_trained(
     a grid the initial factors are kept beside it.
     """
     config = getattr(adapted, "peft_config", {}).get("default")
-    if getattr(config, "rank_pattern", None) and config.peft_type == "ADALORA":
+    if config is not None and config.peft_type == "ADALORA":
         # Ranks given up are zeros; without the pattern PEFT keeps them, and every tensor has one shape.
         config.rank_pattern = None
     adapted.save_pretrained(str(folder), safe_serialization=True)
