@@ -15,6 +15,7 @@ from edgepeft.data.rows import Row
 from edgepeft.planning import Plan
 from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
 from edgepeft.targets import TargetProfile
+from edgepeft.training.methods import find_method
 from edgepeft.workspace import is_finished
 
 _LIBRARIES_BYTES = 700e6
@@ -81,9 +82,17 @@ def measure_flops() -> float:
     return 2.0 * side**3 * products / (time.perf_counter() - started)
 
 
-def adapter_parameters(plan: Plan) -> int:
-    """Elements of a LoRA adapter on every linear layer, or on the named ones as far as the shapes are known."""
-    model, method = plan.model, plan.recipe.recipe.method
+def adapter_parameters(plan: Plan) -> int | None:
+    """Elements that train: of the whole model, of a LoRA, or None for methods whose size PEFT alone knows.
+
+    A LoRA is taken to be on every linear layer, or on the named ones as far as the shapes are known.
+    """
+    model, settings = plan.model, plan.recipe.recipe.method
+    method = find_method(settings.name)
+    if method.peft_type is None:
+        return model.parameters
+    if method.peft_type not in ("LORA", "ADALORA"):
+        return None
     heads = int(model.config.get("num_attention_heads") or 0)
     head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))
     kv = int(model.config.get("num_key_value_heads") or heads or 1) * head
@@ -98,9 +107,16 @@ def adapter_parameters(plan: Plan) -> int:
         "up_proj": hidden + inner,
         "down_proj": inner + hidden,
     }
-    named = method.target_modules
+    named = settings.target_modules
     chosen = widths if isinstance(named, str) else {k: v for k, v in widths.items() if k in named}
-    return method.rank * model.layers * sum(chosen.values())
+    rank = int(method.common(settings.model_dump())["rank"])
+    return rank * model.layers * sum(chosen.values())
+
+
+def _adapter_size(plan: Plan) -> int:
+    """Elements of the adapter for estimates; a hundredth of the model where nothing better is known."""
+    found = adapter_parameters(plan)
+    return plan.model.parameters // 100 if found is None else found
 
 
 def steps(plan: Plan) -> int:
@@ -119,10 +135,7 @@ def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
     width = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
     if target.precision == "nf4":
         return (
-            body * (0.5 + 4 / 64)
-            + adapter_parameters(plan) * 4
-            + model.embedding_parameters * 4
-            + 4e6
+            body * (0.5 + 4 / 64) + _adapter_size(plan) * 4 + model.embedding_parameters * 4 + 4e6
         )
     if target.bits is None:
         return model.parameters * width[target.precision] + 4e6
@@ -164,7 +177,7 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
         return parameters * 4 if plan.model.kind == "gguf" else 5e6
     if kind == "train":
         # Adapter, and two checkpoints that each hold it with both moments of the optimizer.
-        return adapter_parameters(plan) * 4 * 7
+        return _adapter_size(plan) * 4 * 7
     if kind == "merge":
         return parameters * 4
     if kind == "quantize":
@@ -186,7 +199,7 @@ def _memory(plan: Plan, kind: str) -> float:
         tokens = rows * training.batch_size
         kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
         logits = 3 * tokens * model.vocab_size * 4
-        return _LIBRARIES_BYTES + whole + adapter_parameters(plan) * 16 + kept + logits
+        return _LIBRARIES_BYTES + whole + _adapter_size(plan) * 16 + kept + logits
     if kind == "quantize" and _calibrates(plan):
         tokens = plan.recipe.recipe.quantize.calibration.tokens
         body = model.parameters - model.embedding_parameters
@@ -195,7 +208,7 @@ def _memory(plan: Plan, kind: str) -> float:
         return (
             _LIBRARIES_BYTES * 0.7 + layer + 12.0 * tokens * model.intermediate_size + 2 * largest
         )
-    if kind in ("merge", "quantize", "export"):
+    if kind in ("combine", "merge", "quantize", "export"):
         return _LIBRARIES_BYTES * 0.7 + 3 * largest
     if kind == "reference":
         return _LIBRARIES_BYTES + 1.1 * whole + 256 * model.vocab_size * 12

@@ -251,7 +251,7 @@ def _check_rows(plan: Plan, base: Path, events: Events) -> None:
         template = str(plan.recipe.resolve(template))
     prompter = Prompter.from_folder(base, template)
     report = check_data(
-        plan.train_rows if plan.adapter is None else [],
+        plan.train_rows if plan.recipe.recipe.adapter is None else [],
         plan.test_rows or plan.train_rows,
         prompter,
         max_length=plan.recipe.recipe.data.max_length,
@@ -267,8 +267,9 @@ def _collect(plan: Plan, result: BuildResult) -> None:
     names = {stage.name: stage for stage in plan.stages}
     if plan.adapter is not None:
         result.adapter = plan.adapter
-    elif "train" in names:
-        result.adapter = names["train"].final / "adapter"
+    for name in ("train", "combine"):
+        if name in names:
+            result.adapter = names[name].final / "adapter"
     if "merge" in names:
         result.merged = names["merge"].final
     for stage in plan.kind("export"):

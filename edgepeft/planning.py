@@ -18,6 +18,7 @@ from edgepeft.digests import DigestCache
 from edgepeft.errors import InputError
 from edgepeft.fidelity.execution import choose_execution
 from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
+from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.merging.provenance import read_provenance
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.quantization.algorithms import check_algorithm, is_calibrated, resolve_algorithm
@@ -26,21 +27,23 @@ from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, find_exporter, resolve_target
-from edgepeft.training.methods import find_method
+from edgepeft.training.methods import check_method
 from edgepeft.workspace import RunFolder
 
 STAGE_VERSIONS = {
     "base": 1,
-    "train": 2,
-    "merge": 1,
+    "train": 3,
+    "combine": 1,
+    "merge": 2,
     "quantize": 5,
     "export": 5,
-    "reference": 3,
+    "reference": 4,
     "verify": 2,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
 
 ORDER = tuple(STAGE_VERSIONS)
+_PLAIN_STARTS = ("gaussian", "orthogonal")
 
 
 @dataclass
@@ -94,6 +97,7 @@ def make_plan(
     settings = recipe.recipe
     kinds = ORDER[: ORDER.index(until) + 1]
     require_libraries(kind for kind in kinds if kind != "train" or settings.adapter is None)
+    _check_combination(recipe)
     targets = [resolve_target(target) for target in settings.targets]
     grids = {
         target.name: target.grid(
@@ -104,8 +108,7 @@ def make_plan(
     for name in {settings.quantize.algorithm, *(grid.algorithm for grid in grids.values())}:
         check_algorithm(name)
     if settings.adapter is None:
-        find_method(settings.method.name)
-        refuse_head(settings.method.target_modules, "method.target_modules")
+        _check_training(recipe)
     for target in targets:
         _check_target(target, grids[target.name], recipe)
     path = find_model(settings.model, recipe.folder)
@@ -156,6 +159,21 @@ def _notes(target: TargetProfile, plan: Plan) -> list[str]:
     return [f"{target.name} takes quantize {what}, as its kernels ask"]
 
 
+def _check_training(recipe: RecipeFile) -> None:
+    """Hold method and objective against what they can do, before anything is loaded."""
+    settings = recipe.recipe
+    method = check_method(settings.method.model_dump(mode="json"))
+    refuse_head(settings.method.target_modules, "method.target_modules")
+    start = settings.method.options.get("init_lora_weights")
+    if settings.training.objective == "preference" and (
+        method.peft_type != "LORA" or (isinstance(start, str) and start not in _PLAIN_STARTS)
+    ):
+        raise InputError(
+            "training.objective: preference compares with the untouched base, which LoRA leaves as it is; choose "
+            "lora, qlora, rslora or dora without another start"
+        )
+
+
 def _check_target(target: TargetProfile, quantize: Quantize, recipe: RecipeFile) -> None:
     if target.precision == "nf4" and recipe.recipe.merge.base != "dequantized":
         raise InputError(
@@ -203,8 +221,23 @@ def _check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: Model
         )
 
 
+def _check_combination(recipe: RecipeFile) -> None:
+    """Hold a list of adapters and the combine section against each other."""
+    parts, combine = recipe.recipe.adapter, recipe.recipe.combine
+    if isinstance(parts, list):
+        how = Combination(
+            combine.method, tuple(part.weight for part in parts), combine.density, combine.rank
+        )
+        try:
+            check_combination(how, len(parts))
+        except InputError as error:
+            raise InputError(str(error).replace("--", "combine.")) from None
+        for part in parts:
+            read_adapter_config(recipe.resolve(part.path))
+
+
 def _adapter(recipe: RecipeFile) -> Path | None:
-    if recipe.recipe.adapter is None:
+    if not isinstance(recipe.recipe.adapter, str):
         return None
     folder = recipe.resolve(recipe.recipe.adapter)
     read_adapter_config(folder)
@@ -246,6 +279,7 @@ class _Layout:
         steps = {
             "base": self._base,
             "train": self._train,
+            "combine": self._combine,
             "merge": self._merge,
             "quantize": self._quantize,
             "export": self._export,
@@ -269,8 +303,33 @@ class _Layout:
             {"model": (model, digest)},
         )
 
+    def _combine(self) -> None:
+        parts = self._recipe.adapter
+        if not isinstance(parts, list):
+            return
+        folders = [self._plan.recipe.resolve(part.path) for part in parts]
+        for folder in folders:
+            self._note_provenance(folder)
+        self._add(
+            "combine",
+            "combine",
+            "edgepeft.merging.combine_stage:run",
+            {
+                "combine": {
+                    **self._recipe.combine.model_dump(mode="json"),
+                    "weights": [part.weight for part in parts],
+                },
+                "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
+            },
+            {"base": "base"},
+            {
+                f"adapter-{index}": (folder, self._digests.folder(folder))
+                for index, folder in enumerate(folders)
+            },
+        )
+
     def _train(self) -> None:
-        if self._plan.adapter is not None:
+        if self._recipe.adapter is not None:
             return
         data = self._recipe.data
         files = {"train": self._file(data.train)}
@@ -285,7 +344,7 @@ class _Layout:
         self._add(
             "train",
             "train",
-            "edgepeft.training.supervised:run",
+            "edgepeft.training.stage:run",
             settings,
             {"base": "base"},
             {**files, **self._template()},
@@ -391,7 +450,11 @@ class _Layout:
             "reference",
             "edgepeft.fidelity.reference:run",
             {
-                "merge": {"base": "dequantized", "grid": self._recipe.merge.grid},
+                "merge": {
+                    "base": "dequantized",
+                    "grid": self._recipe.merge.grid,
+                    "allow_base_mismatch": self._recipe.merge.allow_base_mismatch,
+                },
                 "data": self._data_settings("max_length"),
             },
             self._trained(),
@@ -471,12 +534,19 @@ class _Layout:
     def _trained(self) -> dict[str, str]:
         if self._plan.adapter is not None:
             return {"base": "base"}
+        if self._recipe.adapter is not None:
+            return {"base": "base", "train": "combine"}
         return {"base": "base", "train": "train"}
 
     def _adapter_files(self) -> dict[str, tuple[Path, str]]:
         folder = self._plan.adapter
         if folder is None:
             return {}
+        self._note_provenance(folder)
+        return {"adapter": (folder, self._digests.folder(folder))}
+
+    def _note_provenance(self, folder: Path) -> None:
+        """Say what is assumed of an adapter that does not say what it was trained on."""
         provenance = read_provenance(folder, self._recipe.merge.grid)
         if provenance.source == "assumed" and self._recipe.merge.base != "original":
             note = (
@@ -485,7 +555,19 @@ class _Layout:
             )
             if note not in self._plan.notes:
                 self._plan.notes.append(note)
-        return {"adapter": (folder, self._digests.folder(folder))}
+        self._note_name(folder)
+
+    def _note_name(self, folder: Path) -> None:
+        """PEFT keeps the name of the base; another name proves nothing, and is worth a word."""
+        named = read_adapter_config(folder).get("base_model_name_or_path")
+        if not isinstance(named, str) or read_provenance(folder).base is not None:
+            return
+        own = {self._plan.base_name, self._plan.recipe.recipe.model, self._plan.model.path.name}
+        short = named.rstrip("/").rpartition("/")[2].casefold()
+        if short and short not in {name.rstrip("/").rpartition("/")[2].casefold() for name in own}:
+            note = f"{folder.name} was trained on {named}; make sure that {self._plan.base_name} is that model"
+            if note not in self._plan.notes:
+                self._plan.notes.append(note)
 
     def _weights(self) -> tuple[dict[str, str], dict[str, tuple[Path, str]]]:
         """What a stage that reads the merged weights depends on: the merged checkpoint, or its ingredients."""

@@ -26,7 +26,7 @@ class Data(Section):
     test: str | None = Field(
         None, description="Held-out rows that gates and report are measured on."
     )
-    shape: Literal["auto", "messages", "prompt", "instruction", "text"] = Field(
+    shape: Literal["auto", "messages", "prompt", "instruction", "preference", "text"] = Field(
         "auto", description="How a row is laid out; auto looks at the columns of the first row."
     )
     columns: dict[str, str] = Field(
@@ -50,18 +50,46 @@ class Data(Section):
 class Method(Section):
     """The adapter to train."""
 
-    name: str = Field("qlora", description="A registered PEFT method: qlora, lora.")
-    rank: int = Field(16, ge=1, le=4096, description="Rank r of the low-rank update.")
-    alpha: float = Field(32.0, gt=0, description="Scaling numerator: the update counts alpha/rank.")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on the adapter's input.")
+    name: str = Field(
+        "qlora", description="A registered PEFT method; `edgepeft methods` lists them."
+    )
+    grid: Literal["auto", "none", "nf4", "fp4", "int8"] = Field(
+        "auto",
+        description="Grid of the frozen base while training; auto: the method's own (nf4 for qlora).",
+    )
+    rank: int | None = Field(
+        None, ge=1, le=4096, description="Rank r of the update; default: the method's (LoRA: 16)."
+    )
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        description="Scaling numerator: the update counts alpha/rank; default: the method's (LoRA: 32).",
+    )
+    dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="Dropout on the adapter's input; default: none."
+    )
     target_modules: str | list[str] = Field(
-        "all-linear", description="all-linear, or module names as in [q_proj, v_proj]."
+        "all-linear",
+        description="all-linear (for methods of norms or embeddings: those), or module names as in "
+        "[q_proj, v_proj].",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further hyperparameters under PEFT's names; `edgepeft methods NAME` lists a method's.",
     )
 
 
 class Training(Section):
     """How the adapter is trained."""
 
+    objective: Literal["supervised", "text", "preference"] = Field(
+        "supervised",
+        description="supervised: the answers' tokens; text: plain text, as in continued pretraining; "
+        "preference: DPO on rows with prompt, chosen and rejected.",
+    )
+    beta: float = Field(
+        0.1, gt=0, description="How close preference training stays to the base model."
+    )
     max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
     epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
     batch_size: int = Field(8, ge=1, description="Rows per optimizer step and device.")
@@ -85,6 +113,30 @@ class Training(Section):
     seed: int = Field(0, ge=0, description="Seed of weights, data order and dropout.")
 
 
+class AdapterPart(Section):
+    """One of several adapters that are combined."""
+
+    path: str = Field(description="A PEFT adapter folder.")
+    weight: float = Field(1.0, description="How much it counts; negative takes it away.")
+
+
+class Combine(Section):
+    """How the adapters of a list become one."""
+
+    method: str = Field(
+        "svd",
+        description="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four with _svd "
+        "too.",
+    )
+    density: float | None = Field(
+        None, gt=0, le=1, description="Share of values that ties, dare and prune keep."
+    )
+    rank: int | None = Field(
+        None, ge=1, le=4096, description="Rank of the result, for svd methods."
+    )
+    seed: int = Field(0, ge=0, description="Seed of what dare drops.")
+
+
 class Merge(Section):
     """What the adapter is merged into."""
 
@@ -94,10 +146,13 @@ class Merge(Section):
         "original: the checkpoint's own weights; requantized: dequantized, and rounded back onto the grid "
         "after the merge as PEFT's merge into a 4-bit model does, which loses the adapter: for comparison.",
     )
-    grid: Literal["auto", "nf4", "fp4", "none"] = Field(
+    grid: Literal["auto", "nf4", "fp4", "int8", "none"] = Field(
         "auto",
         description="The grid an adapter made elsewhere was trained on; auto reads the adapter's "
         "folder and falls back to nf4.",
+    )
+    allow_base_mismatch: bool = Field(
+        False, description="Take an adapter that was trained on another base of the same shape."
     )
     save: bool = Field(True, description="Keep the merged checkpoint as a folder of its own.")
 
@@ -225,9 +280,12 @@ class Recipe(Section):
         description="A folder, a .gguf file, a hub id, or a name that `edgepeft models` lists."
     )
     data: Data = Field(default_factory=lambda: Data.model_validate({}))
-    adapter: str | None = Field(
-        None, description="A PEFT adapter folder to use instead of training one."
+    adapter: str | list[AdapterPart] | None = Field(
+        None,
+        description="A PEFT adapter folder to use instead of training one, or a list of them (folders, or "
+        "mappings with path and weight) that are combined.",
     )
+    combine: Combine = Field(default_factory=lambda: Combine.model_validate({}))
     method: Method = Field(default_factory=lambda: Method.model_validate({}))
     training: Training = Field(default_factory=lambda: Training.model_validate({}))
     merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
@@ -238,6 +296,14 @@ class Recipe(Section):
         description="What to build for: names, or mappings with a name.",
     )
     gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
+
+    @field_validator("adapter", mode="before")
+    @classmethod
+    def _paths_are_parts(cls, value: Any) -> Any:
+        """``adapter: [a, b]`` is short for ``adapter: [{path: a}, {path: b}]``."""
+        if isinstance(value, list):
+            return [{"path": item} if isinstance(item, str) else item for item in value]
+        return value
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -258,6 +324,8 @@ class Recipe(Section):
                 raise ValueError(
                     f"adapter names an adapter that exists, so {' and '.join(given)} must go"
                 )
+        if not isinstance(self.adapter, list) and self.combine != Combine.model_validate({}):
+            raise ValueError("combine says how a list of adapters becomes one; adapter is no list")
         names = [target.name for target in self.targets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -11,6 +11,7 @@ _MODEL = ("torch", "transformers", "safetensors", "accelerate")
 _NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "base": {"export": (*_MODEL, "gguf")},
     "train": {"train": (*_MODEL, "peft", "trl", "bitsandbytes", "datasets")},
+    "combine": {"export": (*_MODEL, "peft", "bitsandbytes")},
     "merge": {"export": (*_MODEL, "peft", "bitsandbytes")},
     "quantize": {"export": _MODEL},
     "export": {"export": (*_MODEL, "onnx_ir"), "cpu": ("onnxruntime_genai",)},

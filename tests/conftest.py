@@ -21,7 +21,15 @@ settings.load_profile("same")
 
 if importlib.util.find_spec("torch") is None:
     # These need the libraries of the extras from their first import; the rest runs without.
-    collect_ignore = ["checkpoints", "exporters", "fidelity", "merging", "quantization", "training"]
+    collect_ignore = [
+        "checkpoints",
+        "exporters",
+        "fidelity",
+        "merging",
+        "methods",
+        "quantization",
+        "training",
+    ]
 
 
 @pytest.fixture(autouse=True)

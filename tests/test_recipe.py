@@ -226,6 +226,7 @@ def test_schema_covers_every_option_with_its_help() -> None:
             "",
             "data",
             "method",
+            "combine",
             "training",
             "merge",
             "quantize",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,14 @@ class SafetensorsSource:
         with _opened(self._files[name]) as handle:
             tensor: torch.Tensor = handle.get_tensor(name).clone()
         return tensor
+
+    def rows(self, name: str, indices: Sequence[int] | None) -> torch.Tensor:
+        """Some rows of a tensor, or all of it for None, without reading the others. Raises KeyError."""
+        if indices is None:
+            return self.load(name)
+        with _opened(self._files[name]) as handle:
+            part = handle.get_slice(name)
+            return torch.cat([part[index : index + 1].clone() for index in indices])
 
 
 @contextlib.contextmanager

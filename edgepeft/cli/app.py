@@ -13,9 +13,13 @@ from edgepeft import __version__
 from edgepeft.cli import (
     bench,
     build,
+    combine,
     compare,
+    compress,
     doctor,
+    extract,
     inspect,
+    methods,
     models,
     plan,
     run,
@@ -39,12 +43,16 @@ app.command("build")(build.command)
 for _name, _command in stages.COMMANDS.items():
     app.command(_name)(_command)
 app.command("compare")(compare.command)
+app.command("combine")(combine.command)
+app.command("compress")(compress.command)
+app.command("extract")(extract.command)
 app.command("run")(run.command)
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
+app.command("methods")(methods.command)
 app.command("targets")(targets.command)
 app.command("schema")(schema.command)
 app.command("runs")(runs.command)

@@ -13,6 +13,7 @@ from edgepeft.cli.options import (
     ForceOption,
     FreshOption,
     JsonOption,
+    MismatchOption,
     ModelOption,
     OutOption,
     ProgressMode,
@@ -21,6 +22,7 @@ from edgepeft.cli.options import (
     SetOption,
     recipe_from,
     run_folder,
+    with_mismatch,
 )
 
 
@@ -34,6 +36,7 @@ def command(
     dry_run: DryRunOption = False,
     fresh: FreshOption = False,
     force: ForceOption = False,
+    allow_base_mismatch: MismatchOption = False,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
     """Train, merge, quantize, export and verify, as the recipe says.
@@ -42,7 +45,17 @@ def command(
     fidelity gate not met, 130 interrupted. The same command goes on from what is finished.
     """
     carry_out(
-        "verify", recipe, overrides, model, adapter, out, as_json, dry_run, fresh, force, progress
+        "verify",
+        recipe,
+        with_mismatch(overrides, allow_base_mismatch),
+        model,
+        adapter,
+        out,
+        as_json,
+        dry_run,
+        fresh,
+        force,
+        progress,
     )
 
 

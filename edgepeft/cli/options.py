@@ -55,6 +55,13 @@ FreshOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Go on where a check of disk or folder would stop.")
 ]
+MismatchOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-base-mismatch",
+        help="Take an adapter that was trained on another base model of the same shape.",
+    ),
+]
 ProgressOption = Annotated[
     ProgressMode,
     typer.Option("--progress", help="Progress on stderr: for people, JSON lines, or none."),
@@ -73,6 +80,11 @@ def recipe_from(
     if adapter is not None:
         changes.append(f"adapter={json.dumps(_from_here(adapter))}")
     return load_recipe(recipe, changes)
+
+
+def with_mismatch(overrides: list[str] | None, allowed: bool) -> list[str]:
+    """The overrides, with --allow-base-mismatch among them as the recipe key it is short for."""
+    return [*(overrides or []), *(["merge.allow_base_mismatch=true"] if allowed else [])]
 
 
 def _from_here(value: str) -> str:

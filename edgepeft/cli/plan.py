@@ -47,6 +47,7 @@ def show_plan(
     from edgepeft.cli.tables import megabytes, print_table
     from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps
     from edgepeft.planning import make_plan
+    from edgepeft.training.methods import find_method
     from edgepeft.workspace import RunFolder, free_bytes
 
     plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
@@ -60,8 +61,8 @@ def show_plan(
         "model": plan.model.as_dict(),
         "train_rows": len(plan.train_rows),
         "test_rows": len(plan.test_rows),
-        "steps": steps(plan) if plan.adapter is None else None,
-        "trainable_parameters": adapter_parameters(plan) if plan.adapter is None else None,
+        "steps": steps(plan) if recipe.recipe.adapter is None else None,
+        "trainable_parameters": adapter_parameters(plan) if recipe.recipe.adapter is None else None,
         "stages": [cost.as_dict() for cost in costs],
         "seconds": round(seconds, 1),
         "peak_memory_bytes": int(memory),
@@ -83,14 +84,19 @@ def show_plan(
         f"{model.dtype}{', tied embeddings' if model.tied_embeddings else ''}"
     )
     typer.echo(f"data     {len(plan.train_rows)} training rows, {len(plan.test_rows)} test rows")
-    if plan.adapter is None:
+    parts = recipe.recipe.adapter
+    if parts is None:
         method = recipe.recipe.method
-        typer.echo(
-            f"method   {method.name}, rank {method.rank}, about "
-            f"{adapter_parameters(plan) / 1e6:.1f} M trainable parameters, {steps(plan)} steps"
-        )
-    else:
+        common = find_method(method.name).common(method.model_dump())
+        rank = f", rank {common['rank']}" if "rank" in common else ""
+        count = adapter_parameters(plan)
+        size = "" if count is None else f", about {count / 1e6:.1f} M trainable parameters"
+        typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps")
+    elif plan.adapter is not None:
         typer.echo(f"adapter  {plan.adapter}")
+    elif not isinstance(parts, str):
+        named = ", ".join(f"{part.path} x {part.weight:g}" for part in parts)
+        typer.echo(f"adapter  {named}, combined by {recipe.recipe.combine.method}")
     print_table(
         ["stage", "memory", "disk", "time"],
         [

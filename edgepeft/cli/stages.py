@@ -15,12 +15,14 @@ from edgepeft.cli.options import (
     ForceOption,
     FreshOption,
     JsonOption,
+    MismatchOption,
     ModelOption,
     OutOption,
     ProgressMode,
     ProgressOption,
     RecipeArgument,
     SetOption,
+    with_mismatch,
 )
 
 
@@ -35,10 +37,21 @@ def _stage_command(until: str, text: str) -> Callable[..., None]:
         dry_run: DryRunOption = False,
         fresh: FreshOption = False,
         force: ForceOption = False,
+        allow_base_mismatch: MismatchOption = False,
         progress: ProgressOption = ProgressMode.auto,
     ) -> None:
         carry_out(
-            until, recipe, overrides, model, adapter, out, as_json, dry_run, fresh, force, progress
+            until,
+            recipe,
+            with_mismatch(overrides, allow_base_mismatch),
+            model,
+            adapter,
+            out,
+            as_json,
+            dry_run,
+            fresh,
+            force,
+            progress,
         )
 
     command.__doc__ = text
@@ -55,6 +68,7 @@ def verify(
     dry_run: DryRunOption = False,
     fresh: FreshOption = False,
     force: ForceOption = False,
+    allow_base_mismatch: MismatchOption = False,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
     """Measure a recipe's bundles against the reference, or check that a bundle is whole and loads.
@@ -68,7 +82,17 @@ def verify(
         check_bundle(subject, as_json=as_json)
         return
     carry_out(
-        "verify", subject, overrides, None, None, out, as_json, dry_run, fresh, force, progress
+        "verify",
+        subject,
+        with_mismatch(overrides, allow_base_mismatch),
+        None,
+        None,
+        out,
+        as_json,
+        dry_run,
+        fresh,
+        force,
+        progress,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -20,12 +20,19 @@ class Message(TypedDict):
 class Row:
     """One example. Exactly one of ``messages`` (ends with an assistant turn) and ``text`` is set.
 
-    ``where`` is how the user finds it again, e.g. ``"train.jsonl line 12"``.
+    ``where`` is how the user finds it again, e.g. ``"train.jsonl line 12"``. ``rejected`` is the answer that a
+    preference row holds against its own.
     """
 
     messages: tuple[Message, ...] | None
     text: str | None
     where: str
+    rejected: str | None = None
+
+    def with_answer(self, answer: str) -> Row:
+        """The same conversation with another last answer."""
+        turn: Message = {"role": "assistant", "content": answer}
+        return replace(self, messages=(*self.prompt_messages, turn), rejected=None)
 
     @property
     def prompt_messages(self) -> tuple[Message, ...]:

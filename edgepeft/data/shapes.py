@@ -70,7 +70,8 @@ def to_rows(
             raise InputError(f"{where}: nothing for the assistant to answer; add a user turn")
         if system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
-        rows.append(Row(tuple(messages), None, where))
+        rejected = _rejected(record, where) if chosen == "preference" else None
+        rows.append(Row(tuple(messages), None, where, rejected))
     return rows
 
 
@@ -108,6 +109,20 @@ def _from_prompt(record: Mapping[str, Any], where: str) -> list[Message]:
         *_turns(record, "prompt", "user", where),
         *_turns(record, "completion", "assistant", where),
     ]
+
+
+def _from_preference(record: Mapping[str, Any], where: str) -> list[Message]:
+    return [
+        *_turns(record, "prompt", "user", where),
+        *_turns(record, "chosen", "assistant", where)[-1:],
+    ]
+
+
+def _rejected(record: Mapping[str, Any], where: str) -> str:
+    rejected = _turns(record, "rejected", "assistant", where)[-1]["content"]
+    if not rejected.strip():
+        raise InputError(f"{where}: the rejected answer is empty; fill it in or drop the row")
+    return rejected
 
 
 def _from_instruction(record: Mapping[str, Any], where: str) -> list[Message]:
@@ -190,12 +205,14 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations"),
     "prompt": ("prompt", "completion"),
     "instruction": ("instruction", "output"),
+    "preference": ("prompt", "chosen", "rejected"),
     "text": ("text",),
 }
 _OPTIONS: dict[str, list[set[str]]] = {
     "messages": [{"messages"}, {"conversations"}],
     "prompt": [{"prompt", "completion"}],
     "instruction": [{"instruction", "output"}],
+    "preference": [{"prompt", "chosen", "rejected"}],
     "text": [{"text"}],
 }
 """Shape to the sets of columns any of which makes it fit."""
@@ -204,4 +221,5 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], str], list[Message]]] = {
     "messages": _from_messages,
     "prompt": _from_prompt,
     "instruction": _from_instruction,
+    "preference": _from_preference,
 }

@@ -106,5 +106,7 @@ def check_software(bundle: Bundle, prompt: list[int], scratch: Path) -> Agreemen
         )
     answers = [session.greedy(ids, _STEPS, ()) for session in (device, cpu)]
     if answers[0] != answers[1]:
-        raise EdgepeftError(f"{bundle.model_file}: {bundle.provider} decodes other tokens than the CPU")
+        raise EdgepeftError(
+            f"{bundle.model_file}: {bundle.provider} decodes other tokens than the CPU"
+        )
     return Agreement(found.positions + _STEPS, found.max_difference)

@@ -16,7 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import head_and_embedding_names, linear_weight_names
+from edgepeft.checkpoints.source import TensorSource
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.fidelity.measures import token_loss
@@ -31,13 +33,16 @@ from edgepeft.fidelity.probes import (
 )
 from edgepeft.fidelity.torch_model import TorchModel
 from edgepeft.merging.adapter import attach, open_adapter
-from edgepeft.merging.grid import through_grid
+from edgepeft.merging.adapter_config import is_full
+from edgepeft.merging.grid import dequantized
 from edgepeft.merging.provenance import Provenance
-from edgepeft.merging.stage import adapter_folder, job_provenance
+from edgepeft.merging.stage import adapter_folder, check_base, frozen_base, job_provenance
 from edgepeft.stage import Job
 
 PROBES = "probes.json"
 HIDDEN = "hidden.safetensors"
+HEAD = "head"
+"""The head's weight among the hidden states, where the adapter changed it."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -67,9 +72,10 @@ def run(job: Job) -> dict[str, Any]:
     base_facts, _ = _measure(base, task, [], questions, prompter, progress)
 
     head, embedding = head_and_embedding_names(model)
-    _onto_training_grid(model, job_provenance(job))
-    reference = TorchModel(attach(model, open_adapter(adapter_folder(job))))
+    reference = _reference_model(job, model)
     facts, hidden = _measure(reference, task, generic, questions, prompter, progress)
+    if reference.changes_head:
+        hidden[HEAD] = reference.head_weight()
 
     save_file(hidden, job.out / HIDDEN)
     record = {
@@ -103,16 +109,31 @@ class _Counter:
         self._events.progress(self._done, self._total)
 
 
-def _onto_training_grid(model: Any, provenance: Provenance) -> None:
-    """Round, in place, the weights that were on a grid while the adapter was trained."""
+def _reference_model(job: Job, model: Any) -> TorchModel:
+    """The unmerged adapter on ``model``, once that is the base it was trained on; ``model`` is consumed."""
+    folder = adapter_folder(job)
+    if is_full(folder):
+        check_base(job)
+        tuned = type(model).from_pretrained(folder, dtype=torch.float32).eval()
+        return TorchModel(tuned, changes_head=True)
+    _onto_training_grid(model, frozen_base(job), job_provenance(job))
+    return TorchModel(attach(model, open_adapter(folder)))
+
+
+def _onto_training_grid(model: Any, frozen: TensorSource, provenance: Provenance) -> None:
+    """Give ``model``, in place, the weights that were frozen while the adapter was trained, on their grid."""
     names = provenance.quantized
     chosen = set(linear_weight_names(model) if names is None else names)
     parameters = dict(model.named_parameters())
     absent = sorted(chosen - set(parameters))
     if absent:
         raise InputError(f"the adapter was trained with {absent[0]} quantized; this model has none")
-    for name in chosen:
-        parameters[name].data = through_grid(parameters[name].data, provenance.grid)
+    source = dequantized(frozen, provenance.grid, chosen)
+    if isinstance(source, SafetensorsSource):
+        return
+    for name, parameter in parameters.items():
+        if name in source.specs:
+            parameter.data = source.load(name).to(torch.float32)
 
 
 def _measure(

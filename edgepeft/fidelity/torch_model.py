@@ -18,13 +18,18 @@ ANSWER_SLACK = 8
 class TorchModel:
     """A causal model whose head is applied only where it is needed."""
 
-    def __init__(self, model: Any) -> None:
-        """``model`` is a transformers model or a PeftModel around one, in eval mode."""
+    def __init__(self, model: Any, *, changes_head: bool | None = None) -> None:
+        """``model`` is a transformers model or a PeftModel around one, in eval mode.
+
+        ``changes_head`` says whether its head is another than the base's; None: see whether PEFT wraps it.
+        """
         self._model = model
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._body = base.get_decoder() if hasattr(base, "get_decoder") else base.model
         self._head = base.get_output_embeddings()
         self.outer = OuterHead.of(base.config)
+        wrapped = not isinstance(self._head, torch.nn.Linear)
+        self.changes_head = wrapped if changes_head is None else changes_head
 
     def hidden(self, ids: list[int]) -> torch.Tensor:
         """Final hidden states float32 [T, H]: what the head reads."""
@@ -37,6 +42,13 @@ class TorchModel:
         """Logits float32 [T, V] of hidden states."""
         with torch.no_grad():
             return self.outer(self._head(hidden))
+
+    def head_weight(self) -> torch.Tensor:
+        """The head as one matrix float32 [V, H], worked out by applying it to the unit vectors."""
+        width = self._model.config.hidden_size
+        with torch.no_grad():
+            columns: torch.Tensor = self._head(torch.eye(width))
+        return columns.T.contiguous()
 
     def check_head(self, ids: list[int]) -> None:
         """Make sure that head and hidden states alone give the model's own logits. Raises EdgepeftError."""

@@ -26,7 +26,7 @@ from edgepeft.fidelity.measures import (
     wilson_interval,
 )
 from edgepeft.fidelity.probes import Probe, Question
-from edgepeft.fidelity.reference import HIDDEN, PROBES
+from edgepeft.fidelity.reference import HEAD, HIDDEN, PROBES
 from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead
 from edgepeft.fidelity.variants import widened, without_accuracy_level
 from edgepeft.runtime.bundle import Bundle
@@ -51,10 +51,12 @@ class Reference:
 
     @classmethod
     def open(cls, folder: Path, base: Path) -> Reference:
-        """Open the stage's folder; the head comes from the base's checkpoint, unrounded."""
+        """Open the stage's folder; the head is the base's own, unless the adapter changed it."""
         record = json.loads((folder / PROBES).read_text(encoding="utf-8"))
-        head = open_base(base).load(record["head"]).to(torch.float32)
         hidden = SafetensorsSource.from_file(folder / HIDDEN)
+        changed = HEAD in hidden.specs
+        head = hidden.load(HEAD) if changed else open_base(base).load(record["head"])
+        head = head.to(torch.float32)
         return cls(record, hidden, head, OuterHead(**record["outer_head"]))
 
     def probes(self, kind: str) -> list[Probe]:

@@ -7,6 +7,7 @@ passes. Here every tensor must be one that the adapter's own configuration calls
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
 
 
@@ -37,7 +38,21 @@ def open_adapter(folder: Path) -> Adapter:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise InputError(f"{weights}: {name} holds NaN or infinite values")
+    _refuse_other_rank(folder, config, tensors)
     return Adapter(folder, config, tensors)
+
+
+def _refuse_other_rank(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """A rank far from that of the tensors would have PEFT make room for it before anything is compared."""
+    ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_A.weight")}
+    if config["peft_type"] != "LORA" or not ranks or config.get("rank_pattern"):
+        return
+    if config.get("r", 8) > max(ranks):
+        raise InputError(
+            f"{folder / CONFIG}: r: {config.get('r', 8)} contradicts the tensors, whose rank is {max(ranks)}"
+        )
 
 
 def attach(model: Any, adapter: Adapter) -> Any:
@@ -49,21 +64,30 @@ def attach(model: Any, adapter: Adapter) -> Any:
     from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-    config = PeftConfig.from_pretrained(str(adapter.folder))
-    config.inference_mode = True
+    where = adapter.folder / WEIGHTS
     try:
-        wrapped = PeftModel(model, config, low_cpu_mem_usage=True)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{adapter.folder / CONFIG}: does not fit this model: {error}") from None
-    if hasattr(wrapped.get_base_model().get_output_embeddings(), "get_base_layer"):
-        # The reference keeps hidden states and reads them with the base's own head.
+        config = PeftConfig.from_pretrained(str(adapter.folder))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{adapter.folder / CONFIG}: adapts the language model's head, which is not supported yet; train "
-            "without it among target_modules"
-        )
+            f"{adapter.folder / CONFIG}: PEFT can't read it: {one_line(error)}"
+        ) from None
+    config.inference_mode = True
+    if hasattr(config, "init_lora_weights"):
+        # The start that an adapter was given is over; PEFT would work it out of the base again and change that.
+        config.init_lora_weights = True
+    try:
+        # Parts that are not stored (projections drawn from a seed) must be made; LoRA has none, and DoRA's start
+        # is worked out of weights that a skeleton does not have.
+        stored = config.peft_type == "LORA"
+        with adapter_stays_put():
+            wrapped = PeftModel(model, config, low_cpu_mem_usage=stored)
+    except (ValueError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"{adapter.folder / CONFIG}: does not fit this model: {one_line(error)}"
+        ) from None
+    _refuse_adapted_head(wrapped, adapter.folder)
     # Left to itself PEFT would take whole embeddings out of an adapter's file.
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    where = adapter.folder / WEIGHTS
     missing = sorted(set(expected) - set(adapter.tensors))
     extra = sorted(set(adapter.tensors) - set(expected))
     if missing:
@@ -80,9 +104,15 @@ def attach(model: Any, adapter: Adapter) -> Any:
                 f"{where}: {name} is {tuple(tensor.shape)}, but this model and {CONFIG} call for "
                 f"{tuple(expected[name].shape)}"
             )
-    tensors = {name: tensor.to(torch.float32) for name, tensor in adapter.tensors.items()}
-    with _adapter_stays_put():
+    tensors = {
+        name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+        for name, tensor in adapter.tensors.items()
+    }
+    with adapter_stays_put(), warnings.catch_warnings():
+        # What PEFT warns of here, projections that follow from a seed, is part of the method.
+        warnings.simplefilter("ignore")
         set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
+    _tie_saved(wrapped)
     loaded = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     vacant = [name for name, value in loaded.items() if value.is_meta]
     if vacant:
@@ -92,14 +122,65 @@ def attach(model: Any, adapter: Adapter) -> Any:
     return wrapped.eval()
 
 
-@contextlib.contextmanager
-def _adapter_stays_put() -> Iterator[None]:
-    """Keep PEFT from moving a loaded adapter to its base layer's device, which for a skeleton is meta."""
+def _refuse_adapted_head(wrapped: Any, folder: Path) -> None:
+    """A low-rank update of head or embedding is refused; whole modules and single tokens are welcome."""
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    original = BaseTunerLayer._move_adapter_to_device_of_base_layer
+    inner = wrapped.get_base_model()
+    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
+    for module in (head, embedding):
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer):
+            raise InputError(
+                f"{folder / CONFIG}: adapts the language model's {'head' if module is head else 'embedding'}, "
+                "which is not supported yet; train without it among target_modules, or name it in modules_to_save"
+            )
+    saved = _saved_head_and_embedding(wrapped)
+    if inner.config.tie_word_embeddings and saved is not None:
+        tied = getattr(wrapped.peft_config["default"], "ensure_weight_tying", False)
+        if None in saved or not tied:
+            raise InputError(
+                f"{folder / CONFIG}: modules_to_save: gives head and embedding weights of their own, and this "
+                "model's are one tensor; train with ensure_weight_tying: true"
+            )
+
+
+def _saved_head_and_embedding(wrapped: Any) -> tuple[Any, Any] | None:
+    """The whole copies of head and embedding that ``modules_to_save`` made; None where it made none."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    inner = wrapped.get_base_model()
+    found = [
+        module.modules_to_save[module.active_adapters[0]]
+        if isinstance(module, ModulesToSaveWrapper)
+        else None
+        for module in (inner.get_output_embeddings(), inner.get_input_embeddings())
+    ]
+    return None if found == [None, None] else (found[0], found[1])
+
+
+def _tie_saved(wrapped: Any) -> None:
+    """Loading gives the embedding's copy a new tensor; the head's copy of a tied model follows it."""
+    saved = _saved_head_and_embedding(wrapped)
+    if saved is not None and wrapped.get_base_model().config.tie_word_embeddings:
+        saved[0].weight = saved[1].weight
+
+
+@contextlib.contextmanager
+def adapter_stays_put() -> Iterator[None]:
+    """Keep PEFT from moving an adapter to its base layer's device, which for a skeleton is meta."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    move, to = BaseTunerLayer._move_adapter_to_device_of_base_layer, torch.nn.Module.to
+
+    def to_any_but_meta(module: Any, *args: Any, **kwargs: Any) -> Any:
+        wanted = args[0] if args else kwargs.get("device")
+        return module if str(wanted) == "meta" else to(module, *args, **kwargs)
+
     BaseTunerLayer._move_adapter_to_device_of_base_layer = lambda *args, **kwargs: None
+    torch.nn.Module.to = to_any_but_meta
     try:
         yield
     finally:
-        BaseTunerLayer._move_adapter_to_device_of_base_layer = original
+        BaseTunerLayer._move_adapter_to_device_of_base_layer = move
+        torch.nn.Module.to = to

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepeft.errors import InputError
+from edgepeft.errors import InputError, unknown_name
+from edgepeft.merging.provenance import FILE, read_provenance
+from edgepeft.training.methods import NOT_MERGEABLE, all_methods
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+MAX_RANK = 4096
 
 
 def refuse_head(modules: object, where: str) -> None:
@@ -20,10 +24,18 @@ def refuse_head(modules: object, where: str) -> None:
             raise InputError(f"{where}: adapting {module} is not supported yet; leave it out")
 
 
+def is_full(folder: Path) -> bool:
+    """Whether a folder holds the whole model that a full fine-tuning left, and no adapter."""
+    return (folder / FILE).is_file() and read_provenance(folder).method == "full"
+
+
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """Read ``adapter_config.json`` and refuse what can be seen to be wrong there. Raises InputError."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such adapter folder")
+    if is_full(folder):
+        base = read_provenance(folder).base or {}
+        return {"peft_type": "FULL", "base_model_name_or_path": base.get("name")}
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -33,6 +45,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(config, dict) or "peft_type" not in config:
         raise InputError(f"{path}: has no peft_type")
+    _refuse_method(config["peft_type"], path)
     if not (folder / WEIGHTS).is_file():
         if (folder / "adapter_model.bin").exists():
             raise InputError(
@@ -40,20 +53,52 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
                 f"adapter as {WEIGHTS}"
             )
         raise InputError(f"{folder}: has no {WEIGHTS}")
-    if config.get("modules_to_save"):
-        raise InputError(
-            f"{path}: modules_to_save is not supported yet; merge such an adapter with PEFT first"
-        )
     if config.get("bias", "none") != "none":
         raise InputError(
             f"{path}: bias: {config['bias']} is not supported yet; train with bias: none"
         )
-    refuse_head(config.get("target_modules"), f"{path}: target_modules")
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if rank is not None and (not isinstance(rank, int) or rank < 1):
-        raise InputError(
-            f"{path}: r: {rank} is not a rank; it must be a whole number of at least 1"
-        )
-    if alpha is not None and not (isinstance(alpha, (int, float)) and 0 < abs(alpha) < 1e6):
-        raise InputError(f"{path}: lora_alpha: {alpha} is not a usable scale")
+    if config["peft_type"] != "TRAINABLE_TOKENS":
+        refuse_head(config.get("target_modules"), f"{path}: target_modules")
+    _refuse_scales(config, path)
     return config
+
+
+def _refuse_method(peft_type: object, path: Path) -> None:
+    known = {m.peft_type for m in all_methods().values() if m.peft_type is not None}
+    if peft_type in known:
+        return
+    if isinstance(peft_type, str) and peft_type in NOT_MERGEABLE:
+        raise InputError(f"{path}: {NOT_MERGEABLE[peft_type]}")
+    raise unknown_name(f"{path}: peft_type", "mergeable method", str(peft_type), sorted(known))
+
+
+def _refuse_scales(config: Mapping[str, Any], path: Path) -> None:
+    """Ranks and scales that are none: PEFT would make room for any rank and multiply with any number."""
+
+    def refuse_rank(key: str, rank: object) -> None:
+        if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MAX_RANK:
+            raise InputError(
+                f"{path}: {key}: {rank} is not a rank; it must be a whole number from 1 to {MAX_RANK}"
+            )
+
+    def refuse_alpha(key: str, alpha: object) -> None:
+        if not (isinstance(alpha, (int, float)) and 0 < abs(alpha) < 1e6):
+            raise InputError(f"{path}: {key}: {alpha} is not a usable scale")
+
+    # OFT counts blocks with r, and 0 leaves their number to their size.
+    keys = () if config["peft_type"] == "OFT" else ("r", "init_r", "target_r")
+    for key in keys:
+        if config.get(key) is not None:
+            refuse_rank(key, config[key])
+    for key in ("lora_alpha", "alpha"):
+        if config.get(key) is not None:
+            refuse_alpha(key, config[key])
+    for key, check in (("rank_pattern", refuse_rank), ("alpha_pattern", refuse_alpha)):
+        pattern = config.get(key) or {}
+        if not isinstance(pattern, dict):
+            raise InputError(f"{path}: {key}: must map module names to numbers")
+        for module, value in pattern.items():
+            # AdaLoRA lists, rank by rank, which ones it kept.
+            if config["peft_type"] == "ADALORA" and isinstance(value, list):
+                continue
+            check(f"{key}.{module}", value)

@@ -12,6 +12,7 @@ from collections.abc import Collection
 import torch
 
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
+from edgepeft.errors import InputError
 from edgepeft.merging.provenance import TrainingGrid
 
 
@@ -21,6 +22,10 @@ def through_grid(weight: torch.Tensor, grid: TrainingGrid) -> torch.Tensor:
         return weight
     from bitsandbytes import functional
 
+    if grid.kind == "int8":
+        # LLM.int8() reads weights in half precision and keeps one scale a row (https://arxiv.org/abs/2208.07339).
+        rows, scales, _ = functional.int8_vectorwise_quant(weight.to(torch.float16).contiguous())
+        return rows.to(torch.float32) * (scales.to(torch.float32)[:, None] / 127.0)
     codes, state = functional.quantize_4bit(
         weight.to(torch.float32).contiguous(),
         blocksize=grid.block_size,
@@ -35,10 +40,15 @@ def grid_codes(weight: torch.Tensor, grid: TrainingGrid) -> tuple[torch.Tensor, 
     """bitsandbytes' own codes of a float32 weight [N, K] and their scales.
 
     Codes uint8 [N, K/2], the earlier weight in the high bits; scales float32 [N, K / block_size], nested (double)
-    quantization undone by bitsandbytes' own formula. The width must be a multiple of the block size.
+    quantization undone by bitsandbytes' own formula. The width must be a multiple of the block
+    size. Raises InputError for grids that are not of 4 bits.
     """
     from bitsandbytes import functional
 
+    if grid.kind not in ("nf4", "fp4"):
+        raise InputError(
+            f"a lossless target carries 4-bit codes, and this adapter was trained on {grid.kind}; choose cpu-fp32"
+        )
     rows, width = weight.shape
     codes, state = functional.quantize_4bit(
         weight.to(torch.float32).contiguous(),

@@ -32,5 +32,5 @@ def low_rank_factors(skeleton: Any, adapter: Adapter) -> Mapping[str, Factors]:
                 "beside the base; only plain LoRA can, so choose a target that merges"
             )
         up = layer.lora_B[active].weight.data * layer.scaling[active]
-        found[name] = (layer.lora_A[active].weight.data.float(), up.float())
+        found[f"{name}.weight"] = (layer.lora_A[active].weight.data.float(), up.float())
     return found

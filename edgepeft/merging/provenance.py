@@ -23,13 +23,13 @@ FILE = "edgepeft_training.json"
 class TrainingGrid:
     """How the base was quantized while the adapter was trained; kind ``none`` means not at all."""
 
-    kind: Literal["nf4", "fp4", "none"] = "none"
+    kind: Literal["nf4", "fp4", "int8", "none"] = "none"
     block_size: int = 64
     double_quant: bool = True
 
     def __post_init__(self) -> None:
         """Raise ValueError for a grid that bitsandbytes does not have."""
-        if self.kind not in ("nf4", "fp4", "none") or self.block_size < 1:
+        if self.kind not in ("nf4", "fp4", "int8", "none") or self.block_size < 1:
             raise ValueError(f"unknown grid: {self.kind} in blocks of {self.block_size}")
 
     def as_dict(self) -> dict[str, Any]:
@@ -44,28 +44,46 @@ class TrainingGrid:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The grid, the names of the weights on it (None: every linear layer but the head), and how it is known."""
+    """The grid, the names of the weights on it (None: every linear layer but the head), and how it is known.
+
+    ``method`` is the registered method; ``base`` has the ``name`` and the ``fingerprint`` of the model.
+    """
 
     grid: TrainingGrid
     quantized: tuple[str, ...] | None
     source: str
+    method: str | None = None
+    base: Mapping[str, str] | None = None
 
     def write(self, folder: Path) -> None:
         """Leave the record in an adapter's folder."""
-        names = list(self.quantized) if self.quantized is not None else None
-        write_json(folder / FILE, {"grid": self.grid.as_dict(), "quantized": names})
+        record = self.as_dict()
+        del record["source"]
+        write_json(folder / FILE, record)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, for stage settings."""
         names = list(self.quantized) if self.quantized is not None else None
-        return {"grid": self.grid.as_dict(), "quantized": names, "source": self.source}
+        record = {"grid": self.grid.as_dict(), "quantized": names, "source": self.source}
+        if self.method is not None:
+            record["method"] = self.method
+        if self.base is not None:
+            record["base"] = dict(self.base)
+        return record
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Provenance:
         """Read back ``as_dict``."""
         names = value["quantized"]
         grid = TrainingGrid.from_dict(value["grid"])
-        return cls(grid, None if names is None else tuple(names), str(value.get("source", "")))
+        base = value.get("base")
+        return cls(
+            grid,
+            None if names is None else tuple(names),
+            str(value.get("source", "")),
+            value.get("method"),
+            None if base is None else {str(key): str(entry) for key, entry in base.items()},
+        )
 
 
 def read_provenance(folder: Path, declared: str = "auto") -> Provenance:
@@ -81,7 +99,7 @@ def read_provenance(folder: Path, declared: str = "auto") -> Provenance:
             return Provenance.from_dict(
                 {**json.loads(record.read_text(encoding="utf-8")), "source": FILE}
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{record}: damaged ({error}); set merge.grid in the recipe") from None
     card = folder / "README.md"
     if card.is_file():
@@ -94,6 +112,8 @@ def read_provenance(folder: Path, declared: str = "auto") -> Provenance:
 def _from_card(text: str) -> TrainingGrid | None:
     """The bitsandbytes settings that PEFT lists in a model card, as ``- load_in_4bit: True`` lines."""
     settings = dict(re.findall(r"^- (\w+): (\S+)\s*$", text, flags=re.MULTILINE))
+    if settings.get("load_in_8bit") == "True":
+        return TrainingGrid("int8")
     if settings.get("load_in_4bit") != "True":
         return None
     kind = settings.get("bnb_4bit_quant_type", "fp4")

@@ -10,10 +10,13 @@ from typing import Any
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
-from edgepeft.checkpoints.source import TensorSource
+from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import open_adapter
+from edgepeft.merging.adapter_config import is_full, read_adapter_config
+from edgepeft.merging.base_check import refuse_other_base
 from edgepeft.merging.grid import dequantized
+from edgepeft.merging.initial import without_initial
 from edgepeft.merging.merge import merged
 from edgepeft.merging.provenance import FILE, Provenance, read_provenance
 from edgepeft.stage import Job
@@ -52,23 +55,55 @@ def open_weights(job: Job) -> TensorSource:
 
 def merged_source(job: Job) -> TensorSource:
     """Base and adapter of a job, merged lazily as its ``merge`` settings say."""
-    base = open_base(job.inputs["base"])
     folder = adapter_folder(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    base = open_base(job.inputs["base"])
     absent = sorted(set(linear_weight_names(skeleton)) - set(base.specs))
     if absent:
         raise InputError(
             f"{checkpoint_folder(job.inputs['base'])}: lacks {absent[0]} ({len(absent)} weights missing)"
         )
-    if job.settings["merge"]["base"] != "original":
-        provenance = job_provenance(job)
-        names = provenance.quantized
-        chosen = linear_weight_names(skeleton) if names is None else names
-        adapted = merged(dequantized(base, provenance.grid, chosen), skeleton, open_adapter(folder))
-        if job.settings["merge"]["base"] == "requantized":
-            return dequantized(adapted, provenance.grid, chosen)
-        return adapted
-    return merged(base, skeleton, open_adapter(folder))
+    if is_full(folder):
+        check_base(job)
+        return _tuned(base, folder)
+    frozen = frozen_base(job)
+    rounding = job.settings["merge"]["base"]
+    if rounding == "original":
+        return merged(frozen, skeleton, open_adapter(folder))
+    provenance = job_provenance(job)
+    names = provenance.quantized
+    chosen = linear_weight_names(skeleton) if names is None else names
+    adapted = merged(dequantized(frozen, provenance.grid, chosen), skeleton, open_adapter(folder))
+    if rounding == "requantized":
+        return dequantized(adapted, provenance.grid, chosen)
+    return adapted
+
+
+def frozen_base(job: Job) -> TensorSource:
+    """The weights that stayed frozen in training, not yet on their grid: the base less any initial factors.
+
+    Raises InputError where the adapter was trained on another base.
+    """
+    check_base(job)
+    folder = adapter_folder(job)
+    return without_initial(open_base(job.inputs["base"]), folder, read_adapter_config(folder))
+
+
+def check_base(job: Job) -> None:
+    """Raise InputError where the job's adapter was trained on another base, unless the recipe allows it."""
+    if not job.settings["merge"].get("allow_base_mismatch"):
+        folder = adapter_folder(job)
+        config = read_adapter_config(folder)
+        refuse_other_base(open_base(job.inputs["base"]), folder, config, job_provenance(job))
+
+
+def _tuned(base: TensorSource, folder: Path) -> TensorSource:
+    """The weights of a full fine-tuning, in the base's order. Raises InputError where they don't fit the base."""
+    tuned = SafetensorsSource.from_folder(folder)
+    for name, spec in base.specs.items():
+        if name not in tuned.specs or tuned.specs[name].shape != spec.shape:
+            raise InputError(f"{folder}: its {name} is missing or of another shape than the base's")
+    return ComputedSource({name: tuned.specs[name] for name in base.specs}, tuned.load)
 
 
 def adapter_folder(job: Job) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
     head_and_embedding_names,
@@ -23,7 +23,7 @@ from edgepeft.errors import InputError
 from edgepeft.merging.adapter import open_adapter
 from edgepeft.merging.grid import grid_codes
 from edgepeft.merging.low_rank import low_rank_factors
-from edgepeft.merging.stage import adapter_folder, job_provenance
+from edgepeft.merging.stage import adapter_folder, frozen_base, job_provenance
 from edgepeft.quantization.codes import Parts, write_codes, write_plan
 from edgepeft.stage import Job
 
@@ -34,7 +34,7 @@ def run(job: Job) -> dict[str, Any]:
     Result: as the other quantize stage's. Raises InputError where the adapter was not trained on a 4-bit base,
     is no plain LoRA, or a weight's rows are no whole number of blocks.
     """
-    base = open_base(job.inputs["base"])
+    base = frozen_base(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
     head, embedding = head_and_embedding_names(skeleton)
     provenance = job_provenance(job)

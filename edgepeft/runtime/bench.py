@@ -43,7 +43,9 @@ def bench(
     only a tied one is read whole. Raises InputError, MissingError and EdgepeftError as the runtime does.
     """
     if new_tokens < 2 or min(prompt_tokens) < 1 or rounds < 1:
-        raise InputError("bench: needs 2 or more new tokens, and 1 or more prompt tokens and rounds")
+        raise InputError(
+            "bench: needs 2 or more new tokens, and 1 or more prompt tokens and rounds"
+        )
     bundles = [Bundle.open(case.folder) for case in cases]
     bandwidth = memory_bandwidth(threads)
     runs: list[list[dict[str, Any]]] = [[] for _ in cases]

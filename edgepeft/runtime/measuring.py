@@ -22,7 +22,12 @@ from edgepeft.runtime.engine import GREEDY, load_model
 
 
 def measure(
-    folder: Path, *, prompt_tokens: list[int], new_tokens: int, provider: str | None, threads: int | None
+    folder: Path,
+    *,
+    prompt_tokens: list[int],
+    new_tokens: int,
+    provider: str | None,
+    threads: int | None,
 ) -> dict[str, Any]:
     """Load a bundle and time it.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from trl import SFTTrainer
+from trl import DPOTrainer, SFTTrainer
 
 IGNORED = -100
 """The label of a token that is not learned, as in torch's cross-entropy."""
@@ -23,6 +23,14 @@ def label_columns(labels: torch.Tensor) -> torch.Tensor:
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     """SFTTrainer whose loss reads the logits of labelled positions alone."""
+
+    def __init__(self, model: Any, **parts: Any) -> None:
+        # TRL refuses adapted heads because its own loss multiplies with the head's bare weight; ours calls it.
+        model.get_output_embeddings = lambda: None
+        try:
+            super().__init__(model=model, **parts)
+        finally:
+            del model.get_output_embeddings
 
     def compute_loss(
         self,
@@ -48,7 +56,32 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         )
         count = (wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         loss = total / torch.as_tensor(count, device=total.device).clamp(min=1)
+        if model.training:
+            loss = loss + _orthogonality(self.accelerator.unwrap_model(model))
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             # The count is that of all processes, and their gradients are averaged.
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+
+class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl ships no types
+    """DPOTrainer (https://arxiv.org/abs/2305.18290) on pairs that are tokenized already."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+def _orthogonality(model: Any) -> Any:
+    """AdaLoRA's penalty for factors that are not orthogonal (https://arxiv.org/abs/2303.10512, eq. 4); else 0.
+
+    PEFT adds it to the loss a model computes itself, and ours is computed outside.
+    """
+    config = getattr(model, "peft_config", {}).get("default")
+    if config is None or config.peft_type != "ADALORA":
+        return 0.0
+    norms = []
+    for name, factor in model.named_parameters():
+        if "lora_A" in name or "lora_B" in name:
+            gram = factor @ factor.T if "lora_A" in name else factor.T @ factor
+            norms.append(torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device)))
+    return config.orth_reg_weight * torch.stack(norms).mean()

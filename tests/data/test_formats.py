@@ -176,7 +176,10 @@ def test_an_asked_for_shape_wins_over_the_first_that_fits(tmp_path: Path) -> Non
     ("options", "expected"),
     [
         ({"columns": {"prompt": "frage"}}, "'frage' for data.columns.prompt; it has q, a"),
-        ({"columns": {"promt": "q"}}, "no column 'promt'; ours are completion, conversations"),
+        (
+            {"columns": {"promt": "q"}},
+            "no column 'promt'; ours are chosen, completion, conversations",
+        ),
         ({"shape": "text"}, "columns q, a do not fit data.shape text (text)"),
         ({"shape": "alpaca"}, "data.shape: no 'alpaca'; use auto, messages, prompt"),
         ({}, "columns q, a fit no shape (messages + conversations; prompt + completion;"),

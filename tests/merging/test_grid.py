@@ -13,8 +13,7 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.merging.grid import dequantized, through_grid
 from edgepeft.merging.provenance import TrainingGrid
-from edgepeft.training.methods import find_method
-from edgepeft.training.supervised import load_base_for_training, quantized_weight_names
+from edgepeft.training.loading import load_base_for_training, quantized_weight_names
 from tests.conftest import ModelMaker
 from tests.tiny import load_in_4_bits
 
@@ -37,7 +36,7 @@ def assert_same_base(folder: Path, model: Any, grid: TrainingGrid) -> None:
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
 def test_equals_what_the_trainer_loads(tiny_model: ModelMaker, family: str, dtype: str) -> None:
     folder = tiny_model(family, dtype=dtype)
-    model = load_base_for_training(folder, find_method("qlora"))
+    model = load_base_for_training(folder, TrainingGrid("nf4"))
     assert_same_base(folder, model, TrainingGrid("nf4"))
 
 

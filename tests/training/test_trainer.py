@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
 from edgepeft.data.prompt import Encoded
-from edgepeft.training.supervised import as_dataset
+from edgepeft.training.objectives import as_dataset
 from edgepeft.training.trainer import CompletionTrainer, label_columns
 from tests.conftest import ModelMaker
 from tests.tiny import FAMILIES

@@ -1,0 +1,47 @@
+"""What the commands that make adapters share: where the base is, and how the outcome is printed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def base_folder(name: str | None) -> Path | None:
+    """The folder of a base model by path, known name or hub id; None for None. Raises InputError."""
+    from edgepeft.errors import InputError
+    from edgepeft.models import find_model
+
+    if name is None:
+        return None
+    path = find_model(name, Path.cwd())
+    if path.is_file():
+        raise InputError(
+            f"{name}: is a GGUF file; name the folder of a checkpoint, such as a run's stages/base-..."
+        )
+    return path
+
+
+def quiet_libraries() -> None:
+    """These commands work in the command's own process, where libraries would talk between our lines."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+def show(facts: Mapping[str, Any], as_json: bool) -> None:
+    """Print facts as JSON, or one a line for people."""
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    from edgepeft.merging.adapter_files import facts_table
+
+    rows = facts_table(facts)
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        typer.echo(f"{key.replace('_', ' '):<{width}}  {value}")

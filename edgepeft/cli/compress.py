@@ -1,0 +1,30 @@
+"""``edgepeft compress``: an adapter at a lower rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepeft.cli.adapter_facts import base_folder, quiet_libraries, show
+from edgepeft.cli.options import JsonOption
+
+
+def command(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="An adapter folder.")],
+    rank: Annotated[int, typer.Option("--rank", min=1, max=4096, help="Rank of the result.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new adapter.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="The base, which adapters other than LoRA need.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut an adapter down to a lower rank by singular values, and show what is lost.
+
+    The error is the share of the adapter's change of the weights, in the Frobenius norm, that the result misses.
+    """
+    quiet_libraries()
+    from edgepeft.merging.adapter_files import compress_folder
+
+    show(compress_folder(adapter, rank, out, model=base_folder(model)), as_json)

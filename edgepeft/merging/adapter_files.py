@@ -1,0 +1,258 @@
+"""Adapter folders in, an adapter folder out: combining, compressing, and extracting from a tuned model."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.fingerprint import fingerprint
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
+from edgepeft.errors import InputError
+from edgepeft.events import Events
+from edgepeft.merging.adapter import Adapter, open_adapter
+from edgepeft.merging.adapter_config import is_full
+from edgepeft.merging.base_check import refuse_other_base
+from edgepeft.merging.combinations import Combination, check_combination
+from edgepeft.merging.combine import combine, relative_error
+from edgepeft.merging.factors import (
+    LoraFactors,
+    converted,
+    decompose,
+    is_plain_lora,
+    lora_factors,
+    write_lora,
+)
+from edgepeft.merging.grid import dequantized
+from edgepeft.merging.initial import INITIAL, without_initial
+from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
+
+CONVERTED_RANK = 32
+"""Rank at which an adapter of another method becomes LoRA, where nothing else is said."""
+
+
+def combine_folders(
+    folders: Sequence[Path],
+    how: Combination,
+    out: Path,
+    *,
+    model: Path | None = None,
+    allow_base_mismatch: bool = False,
+) -> dict[str, Any]:
+    """Combine adapter folders into ``out``; what was done, with the rank and what conversion lost.
+
+    ``model`` is the base's folder, which only adapters of other methods than LoRA need. Raises InputError.
+    """
+    check_combination(how, len(folders))
+    _refuse_filled(out)
+    opened = [_open(folder) for folder in folders]
+    if not allow_base_mismatch:
+        _refuse_unlike(opened)
+    rank = how.rank or max([_rank(adapter) for adapter in opened], default=CONVERTED_RANK)
+    facts: list[dict[str, Any]] = []
+    factors: list[LoraFactors] = []
+    for adapter in opened:
+        found, lost = _as_lora(adapter, model, rank)
+        factors.append(found)
+        facts.append({"path": str(adapter.folder), "rank": found.rank, "lost_in_conversion": lost})
+    result = combine(factors, how)
+    write_lora(result, out, opened[0].config.get("base_model_name_or_path"))
+    _keep_provenance(opened[0].folder, out)
+    return {
+        "adapter": str(out.resolve()),
+        "method": how.method,
+        "weights": list(how.weights),
+        "density": how.density,
+        "rank": result.rank,
+        "of": facts,
+    }
+
+
+def compress_folder(
+    folder: Path, rank: int, out: Path, *, model: Path | None = None
+) -> dict[str, Any]:
+    """Write the adapter at ``rank`` into ``out``; the share of its change that is lost, over all and by module.
+
+    Raises InputError, also where the rank is not lower than the adapter's.
+    """
+    _refuse_filled(out)
+    adapter = _open(folder)
+    if is_plain_lora(adapter):
+        whole = lora_factors(adapter)
+        if rank >= whole.rank:
+            raise InputError(
+                f"--rank: {rank} is not below {whole.rank}, the rank of {folder}; there is nothing to compress"
+            )
+        parts = {name: decompose(whole.delta(name), rank) for name in whole.factors}
+        result = LoraFactors({name: (a, b) for name, (a, b, _) in parts.items()}, 1.0)
+        errors = {name: missed for name, (_, _, missed) in parts.items()}
+        error, was = relative_error(whole, result), whole.rank
+    else:
+        result, errors, error = _converted(adapter, model, rank)
+        was = None
+    write_lora(result, out, adapter.config.get("base_model_name_or_path"))
+    _keep_provenance(folder, out)
+    worst = max(errors, key=lambda name: errors[name])
+    return {
+        "adapter": str(out.resolve()),
+        "rank": result.rank,
+        "rank_before": was,
+        "error": error,
+        "worst_module": worst,
+        "worst_error": errors[worst],
+        "errors": errors,
+        "bytes": _bytes(out),
+        "bytes_before": _bytes(folder),
+    }
+
+
+def extract_folder(
+    base: Path, tuned: Path, rank: int, out: Path, events: Events | None = None
+) -> dict[str, Any]:
+    """Write the difference of two checkpoints of one architecture as a LoRA; what it misses of every part.
+
+    Only linear layers are taken; what else changed is listed with its share of the change. Raises InputError.
+    """
+    _refuse_filled(out)
+    before, after = SafetensorsSource.from_folder(base), SafetensorsSource.from_folder(tuned)
+    unlike = [
+        name
+        for name, spec in before.specs.items()
+        if name not in after.specs or after.specs[name].shape != spec.shape
+    ]
+    if unlike:
+        raise InputError(
+            f"{tuned}: {unlike[0]} is missing or of another shape than in {base}; not tuned from it"
+        )
+    linear = set(linear_weight_names(build_skeleton(base)))
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    taken = missed = beside = 0.0
+    left_out: list[str] = []
+    names = list(before.specs)
+    for step, name in enumerate(names, 1):
+        delta = after.load(name).float() - before.load(name).float()
+        size = float(delta.square().sum())
+        if not math.isfinite(size):
+            raise InputError(f"{tuned}: {name} is not finite")
+        if name in linear and size:
+            a, b, error = decompose(delta, rank)
+            factors[name.removesuffix(".weight")] = (a, b)
+            taken += size
+            missed += size * error**2
+        elif size:
+            left_out.append(name)
+            beside += size
+        if events is not None:
+            events.progress(step, len(names))
+    if not factors:
+        raise InputError(
+            f"{tuned}: no linear layer differs from {base}; there is nothing to extract"
+        )
+    write_lora(LoraFactors(factors, 1.0), out, str(base))
+    record = {"name": str(base), "fingerprint": fingerprint(before)}
+    Provenance(TrainingGrid("none"), (), "edgepeft", "extracted", record).write(out)
+    return {
+        "adapter": str(out.resolve()),
+        "rank": rank,
+        "modules": len(factors),
+        "error": math.sqrt(missed / taken),
+        "left_out": left_out,
+        "left_out_share": math.sqrt(beside / (beside + taken)),
+    }
+
+
+def _open(folder: Path) -> Adapter:
+    if is_full(folder):
+        raise InputError(f"{folder}: holds a whole model; edgepeft extract makes an adapter of it")
+    if (folder / INITIAL).is_file():
+        raise InputError(
+            f"{folder}: begins inside a quantized base (PiSSA, OLoRA or LoftQ), so it is right on no other; it "
+            "can't be combined or compressed"
+        )
+    return open_adapter(folder)
+
+
+def _as_lora(adapter: Adapter, model: Path | None, rank: int) -> tuple[LoraFactors, float | None]:
+    """An adapter's factors, and what converting it to ``rank`` lost; None for one that is LoRA already."""
+    if is_plain_lora(adapter):
+        return lora_factors(adapter), None
+    found, _, error = _converted(adapter, model, rank)
+    return found, error
+
+
+def _converted(
+    adapter: Adapter, model: Path | None, rank: int
+) -> tuple[LoraFactors, dict[str, float], float]:
+    """A non-LoRA adapter as LoRA, the share lost by module, and their root mean square."""
+    if model is None:
+        kind = "DoRA" if adapter.config.get("use_dora") else adapter.config["peft_type"]
+        raise InputError(
+            f"{adapter.folder}: is {kind}, and becoming LoRA takes the base's weights; name it with --model"
+        )
+    base = SafetensorsSource.from_folder(model)
+    provenance = read_provenance(adapter.folder)
+    refuse_other_base(base, adapter.folder, adapter.config, provenance)
+    skeleton = build_skeleton(model)
+    chosen = provenance.quantized
+    if chosen is None:
+        chosen = tuple(linear_weight_names(skeleton))
+    start = without_initial(base, adapter.folder, adapter.config)
+    frozen = dequantized(start, provenance.grid, chosen)
+    factors, errors = converted(adapter, skeleton, frozen, rank)
+    mean = math.sqrt(sum(error**2 for error in errors.values()) / len(errors))
+    return factors, errors, mean
+
+
+def _refuse_unlike(adapters: Sequence[Adapter]) -> None:
+    """Adapters of different bases, or trained on different grids, add up to nothing that was ever trained."""
+    first = read_provenance(adapters[0].folder)
+    for adapter in adapters[1:]:
+        other = read_provenance(adapter.folder)
+        prints = [(p.base or {}).get("fingerprint") for p in (first, other)]
+        names = [a.config.get("base_model_name_or_path") for a in (adapters[0], adapter)]
+        if None not in prints and prints[0] != prints[1]:
+            raise InputError(
+                f"{adapter.folder}: was trained on another base ({names[1]}) than {adapters[0].folder} "
+                f"({names[0]}); combine adapters of one base, or pass --allow-base-mismatch"
+            )
+        if first.grid != other.grid:
+            raise InputError(
+                f"{adapter.folder}: was trained on {other.grid.kind}, {adapters[0].folder} on {first.grid.kind}; "
+                "one base can't be both, so pass --allow-base-mismatch to take the first one's"
+            )
+
+
+def _rank(adapter: Adapter) -> int:
+    return int(adapter.config.get("r") or CONVERTED_RANK)
+
+
+def _keep_provenance(source: Path, out: Path) -> None:
+    """The result is to be merged into the base that its parts were trained on."""
+    if (source / FILE).is_file():
+        replace(read_provenance(source), method="lora").write(out)
+    elif (source / "README.md").is_file():
+        shutil.copyfile(source / "README.md", out / "README.md")
+
+
+def _refuse_filled(out: Path) -> None:
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise InputError(f"{out}: exists already; choose another --out")
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def facts_table(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Facts of one of these operations as rows for people, long lists left out."""
+    return [
+        (key, f"{value:.4g}" if isinstance(value, float) else str(value))
+        for key, value in facts.items()
+        if not isinstance(value, (dict, list)) and value is not None
+    ]

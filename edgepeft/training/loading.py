@@ -1,0 +1,195 @@
+"""The model that is trained: the base on its grid, and a fresh adapter of the chosen method on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.errors import InputError, one_line
+from edgepeft.merging.initial import Factors, changes_base, initial_factors, without
+from edgepeft.merging.provenance import TrainingGrid
+from edgepeft.training.methods import TrainingMethod
+
+
+@dataclass(frozen=True)
+class Start:
+    """The initial factors taken out of the base, by the name of the adapted weight."""
+
+    factors: Mapping[str, Factors]
+    scaling: float
+
+
+def load_base_for_training(folder: Path, grid: TrainingGrid) -> Any:
+    """The base model in float32, its linear layers on ``grid``, ready for an adapter."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+    if torch.cuda.is_available():
+        options["device_map"] = {"": torch.cuda.current_device()}
+    if grid.kind == "int8":
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    elif grid.kind != "none":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=grid.kind,
+            bnb_4bit_use_double_quant=grid.double_quant,
+            bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+        )
+    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    model.config.use_cache = False
+    for module in model.modules():
+        # In its first evaluation on a CPU with AVX512-BF16 a 4-bit layer would repack its weights and
+        # round their scales to bfloat16, and training would go on against another base.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def quantized_weight_names(model: Any) -> list[str]:
+    """Names of the weights that bitsandbytes holds on a grid; every other weight is as in the checkpoint."""
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    return [
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, (Linear4bit, Linear8bitLt))
+    ]
+
+
+def add_adapter(
+    model: Any, method: TrainingMethod, settings: Mapping[str, Any], grid: TrainingGrid, steps: int
+) -> Any:
+    """Wrap the base with a fresh adapter, or free all its weights. Raises InputError where the method won't fit.
+
+    ``settings`` are the recipe's ``method`` section.
+    """
+    from peft import get_peft_model, prepare_model_for_kbit_training
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    if method.peft_type is None:
+        return model.requires_grad_(True)
+    if grid.kind != "none":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    arguments = method.arguments(settings, steps)
+    if changes_base(arguments.get("init_lora_weights")):
+        # PEFT would round what is left of the weights in its own way; take_start does it in ours.
+        arguments["init_lora_weights"] = True
+    modules = _target_modules(model, method, settings["target_modules"])
+    if modules is not None:
+        arguments["target_modules"] = modules
+    if method.peft_type == "IA3" and "feedforward_modules" not in arguments:
+        arguments["feedforward_modules"] = [
+            name for name in modules or () if name.rpartition(".")[2] == "down_proj"
+        ]
+    if "modules_to_save" in arguments and model.config.tie_word_embeddings:
+        _keep_tied(arguments, method)
+    try:
+        config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type](task_type="CAUSAL_LM", **arguments)
+        return get_peft_model(model, config)
+    except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as error:
+        key = "target_modules" if "target modules" in str(error).lower() else "options"
+        raise InputError(f"method.{key}: {one_line(error)}") from None
+
+
+def _keep_tied(arguments: dict[str, Any], method: TrainingMethod) -> None:
+    named = {str(name).rpartition(".")[2] for name in arguments["modules_to_save"]}
+    if named & {"embed_tokens", "lm_head"}:
+        if "ensure_weight_tying" not in method.options:
+            raise InputError(
+                f"method.options.modules_to_save: this model's head is its embedding, and {method.name} can't "
+                "keep them one; use lora or dora"
+            )
+        arguments.setdefault("ensure_weight_tying", True)
+
+
+def _target_modules(
+    model: Any, method: TrainingMethod, named: str | list[str]
+) -> str | list[str] | None:
+    """What to adapt, as PEFT takes it; None leaves the choice to PEFT."""
+    if named != "all-linear" or method.modules == "all-linear":
+        return named
+    if method.modules == "embedding":
+        return None
+    if method.modules == "norms":
+        return [
+            name for name, module in model.named_modules() if type(module).__name__.endswith("Norm")
+        ]
+    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    found = [name for name in method.modules if name in there]
+    if not found:
+        raise InputError(
+            f"method.target_modules: this model has none of {', '.join(method.modules)}, which {method.name} "
+            "adapts; name the modules"
+        )
+    return found
+
+
+def take_start(
+    adapted: Any,
+    init: str,
+    base: SafetensorsSource,
+    grid: TrainingGrid,
+    kept: Mapping[str, Factors] | None,
+) -> Start:
+    """Begin a LoRA at a part of the base's weights, and take that part out of the base. Works in place.
+
+    ``kept`` are the factors of an earlier attempt at the same training, which goes on from them. Raises
+    InputError for a rank that a weight does not have.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    factors: dict[str, Factors] = {}
+    scaling = 1.0
+    for path, layer in adapted.named_modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        name = f"{path.removeprefix('base_model.model.')}.weight"
+        (active,) = layer.active_adapters
+        scaling = float(layer.scaling[active])
+        weight = base.load(name).to(torch.float32)
+        if kept is None:
+            found = initial_factors(init, weight, int(layer.r[active]), scaling, grid)
+        else:
+            found = kept[name]
+        a, b = factors[name] = found
+        device = layer.lora_A[active].weight.device
+        layer.lora_A[active].weight.data = a.clone().to(device)
+        layer.lora_B[active].weight.data = b.clone().to(device)
+        _replace_weight(layer.get_base_layer(), without(weight, a, scaling * b))
+    return Start(factors, scaling)
+
+
+def _replace_weight(module: Any, weight: torch.Tensor) -> None:
+    """Put a float32 weight into a linear layer, through bitsandbytes' rounding where it has such weights."""
+    from bitsandbytes.nn import Int8Params, Params4bit
+
+    old = module.weight
+    device = old.device
+    if isinstance(old, Params4bit):
+        new: Any = Params4bit(
+            weight.cpu(),
+            requires_grad=False,
+            quant_type=old.quant_type,
+            blocksize=old.blocksize,
+            compress_statistics=old.compress_statistics,
+            quant_storage=old.quant_storage,
+            module=module,
+        ).to(device)
+    elif isinstance(old, Int8Params):
+        new = Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False).to(device)
+        module.state.CB = module.state.SCB = None
+    else:
+        new = torch.nn.Parameter(weight.to(device), requires_grad=False)
+    module.weight = new
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a checkpoint folder."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config

@@ -1,0 +1,204 @@
+"""The train stage: an adapter (or the whole model) trained with TRL, on the base that later stages recompute.
+
+The base is loaded in float32 and, for a quantized one, rounded by bitsandbytes from there: what later stages
+recompute from the checkpoint is then exactly what the adapter was trained against.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.fingerprint import fingerprint
+from edgepeft.data.formats import read_data
+from edgepeft.data.prompt import Prompter
+from edgepeft.errors import EdgepeftError
+from edgepeft.merging.initial import changes_base
+from edgepeft.merging.provenance import Provenance, TrainingGrid
+from edgepeft.stage import Job
+from edgepeft.training.checkpoints import last_complete
+from edgepeft.training.loading import (
+    Start,
+    add_adapter,
+    load_base_for_training,
+    quantized_weight_names,
+    take_start,
+)
+from edgepeft.training.methods import TrainingMethod, find_method
+from edgepeft.training.objectives import (
+    encode_pairs,
+    encode_rows,
+    encode_texts,
+    make_trainer,
+    token_count,
+)
+from edgepeft.training.saving import load_start, save_start, save_trained
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs: ``base``, ``train`` and, for the evaluation loss, ``test``.
+
+    The adapter's folder also says what it was trained on. Result: counts and seconds of optimizer steps.
+    """
+    import torch
+    from transformers import AutoTokenizer, set_seed
+
+    from edgepeft.training.callbacks import RankAllocation, Reporter, StopRequest
+
+    stop = StopRequest()
+    stop.listen()
+    settings = job.settings
+    training = settings["training"]
+    method = find_method(settings["method"]["name"])
+    grid = TrainingGrid(method.chosen_grid(settings["method"]))
+    set_seed(training["seed"])
+
+    rows, held_out = _encoded(job)
+    steps = step_count(training, len(rows))
+    model = load_base_for_training(checkpoint_folder(job.inputs["base"]), grid)
+    quantized = quantized_weight_names(model)
+    adapted = add_adapter(model, method, settings["method"], grid, steps)
+    job.scratch.mkdir(parents=True, exist_ok=True)
+    start = _start(job, adapted, method, grid)
+    trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+    batch = training["batch_size"] * training["gradient_accumulation"]
+    mean_tokens = sum(token_count(row) for row in rows) / len(rows)
+    reporter = Reporter(job.events, stop, mean_tokens * batch)
+    callbacks: list[Any] = [reporter]
+    if method.peft_type == "ADALORA":
+        callbacks.append(RankAllocation(adapted))
+    trainer = make_trainer(
+        training["objective"],
+        adapted,
+        rows,
+        held_out,
+        _arguments(job, steps, evaluate=bool(held_out)),
+        training["beta"],
+        processing_class=AutoTokenizer.from_pretrained(job.inputs["base"]),
+        callbacks=callbacks,
+    )
+    # TRL rounds the adapter of a quantized base to bfloat16, in which small updates vanish.
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+
+    resume = last_complete(job.scratch / "checkpoints")
+    if resume is not None:
+        job.events.message(f"going on from training checkpoint {resume.name.rpartition('-')[2]}")
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    seconds = time.monotonic() - started
+    if stop.requested and trainer.state.global_step < steps:
+        raise KeyboardInterrupt
+
+    base_name = settings["base_name"]
+    record = {"name": base_name, "fingerprint": fingerprint(open_base(job.inputs["base"]))}
+    provenance = Provenance(grid, tuple(quantized), "edgepeft", method.name, record)
+    save_trained(adapted, job.out / "adapter", provenance, base_name, start)
+    (job.out / "history.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+    _refuse_divergence(trainer.state.log_history)
+    shutil.rmtree(job.scratch, ignore_errors=True)
+    return {
+        "method": method.name,
+        "grid": grid.kind,
+        "objective": training["objective"],
+        "steps": steps,
+        "rows": len(rows),
+        "trainable_parameters": trainable,
+        "train_seconds": round(seconds, 2),
+        "step_seconds": round(reporter.step_seconds, 2),
+        "tokens_per_second": round(
+            mean_tokens * batch * reporter.steps_run / max(reporter.step_seconds, 1e-9), 1
+        ),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def step_count(training: Mapping[str, Any], rows: int) -> int:
+    """Optimizer steps of a training: ``max_steps``, or what ``epochs`` come to."""
+    if training["max_steps"]:
+        return int(training["max_steps"])
+    per_step = int(training["batch_size"] * training["gradient_accumulation"])
+    return max(1, math.ceil(math.ceil(rows / per_step) * float(training["epochs"])))
+
+
+def _encoded(job: Job) -> tuple[list[Any], list[Any]]:
+    """Training rows and those of the evaluation loss, as the objective learns them."""
+    training, data = job.settings["training"], job.settings["data"]
+    encode: Any = {"text": encode_texts, "preference": encode_pairs}.get(
+        training["objective"], encode_rows
+    )
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    rows = encode(read_data(job.inputs["train"], data), prompter, data["max_length"])
+    held_out: list[Any] = []
+    if "test" in job.inputs and training["eval_rows"]:
+        test = read_data(job.inputs["test"], data)[: training["eval_rows"]]
+        # Test rows say what the answer is, and may lack the rejected one or be no plain text.
+        fits = {
+            "preference": all(row.rejected is not None for row in test),
+            "text": all(row.messages is None for row in test),
+        }
+        if fits.get(training["objective"], True):
+            held_out = encode(test, prompter, data["max_length"])
+    return rows, held_out
+
+
+def _start(job: Job, adapted: Any, method: TrainingMethod, grid: TrainingGrid) -> Start | None:
+    """The start taken out of the base, if the method has one; a resumed training takes the same again."""
+    init = method.arguments(job.settings["method"], 1).get("init_lora_weights")
+    if method.peft_type != "LORA" or not changes_base(init):
+        return None
+    path = job.scratch / "start.safetensors"
+    kept = load_start(path) if path.is_file() else None
+    start = take_start(adapted, str(init), open_base(job.inputs["base"]), grid, kept)
+    if kept is None:
+        save_start(start, path)
+    return start
+
+
+def _arguments(job: Job, steps: int, *, evaluate: bool) -> dict[str, Any]:
+    """Transformers' training arguments, those of the objective aside."""
+    import torch
+
+    training = job.settings["training"]
+    on_cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(job.scratch / "checkpoints"),
+        "max_steps": steps,
+        "per_device_train_batch_size": training["batch_size"],
+        "per_device_eval_batch_size": training["batch_size"],
+        "gradient_accumulation_steps": training["gradient_accumulation"],
+        "learning_rate": training["learning_rate"],
+        "lr_scheduler_type": training["schedule"],
+        "warmup_steps": min(training["warmup_steps"], max(0, steps - 1)),
+        "weight_decay": training["weight_decay"],
+        "max_grad_norm": training["max_grad_norm"],
+        "seed": training["seed"],
+        "data_seed": training["seed"],
+        "bf16": on_cuda and torch.cuda.is_bf16_supported(),
+        "use_cpu": not on_cuda,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "eval_strategy": "steps" if evaluate else "no",
+        "eval_steps": training["eval_steps"] or max(1, math.ceil(steps / 3)),
+        "save_strategy": "steps",
+        "save_steps": training["save_steps"] or max(1, math.ceil(steps / 6)),
+        "save_total_limit": 2,
+        "dataloader_pin_memory": on_cuda,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+
+
+def _refuse_divergence(history: Sequence[Mapping[str, Any]]) -> None:
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    if losses and not math.isfinite(losses[-1]):
+        raise EdgepeftError(
+            "training diverged (the loss is not finite); lower training.learning_rate"
+        )

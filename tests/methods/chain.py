@@ -1,0 +1,265 @@
+"""Every method trained on a tiny model and taken to a verified bundle: ``python -m tests.methods.chain FOLDER``.
+
+All in one process, because the graph builder must not be imported by the tests and starting one for each method
+would take minutes. What fails leaves its error beside the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.stages import run_stage
+from tests.tiny import write_tiny_data, write_tiny_model
+
+ERROR = "error.txt"
+DATA = {
+    "shape": "auto",
+    "columns": {},
+    "system": None,
+    "template": "auto",
+    "max_length": 256,
+    "max_test_rows": 4,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with its settings, the model it is trained on, and the grid of that model meanwhile."""
+
+    name: str
+    grid: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+    rank: int | None = 4
+    family: str = "llama"
+    target_modules: Any = "all-linear"
+    objective: str = "supervised"
+    tied: bool | None = None
+    targets: tuple[str, ...] = ("cpu-fp32",)
+    # A lossless target wants rows of whole blocks of 64.
+    intermediate: int = 160
+
+
+CASES: dict[str, Case] = {
+    "qlora": Case("qlora", targets=("cpu-fp32", "cpu-nf4"), intermediate=192),
+    "lora": Case("lora"),
+    "lora-qwen": Case("lora", family="qwen2"),
+    "lora-gemma": Case("lora", family="gemma3"),
+    "lora-phi": Case("lora", family="phi3"),
+    "lora-fp4": Case("lora", grid="fp4"),
+    "lora-int8": Case("lora", grid="int8"),
+    "rslora": Case("rslora"),
+    "rslora-nf4": Case("rslora", grid="nf4"),
+    "dora": Case("dora"),
+    "dora-nf4": Case("dora", grid="nf4"),
+    "dora-qwen": Case("dora", family="qwen2"),
+    "patterns": Case(
+        "lora", options={"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 8}}
+    ),
+    "pissa": Case("lora", options={"init_lora_weights": "pissa"}),
+    "pissa-rslora": Case("rslora", options={"init_lora_weights": "pissa_niter_4"}),
+    "pissa-nf4": Case(
+        "lora",
+        grid="nf4",
+        options={"init_lora_weights": "pissa"},
+        targets=("cpu-fp32", "cpu-nf4"),
+        intermediate=192,
+    ),
+    "pissa-int8": Case("lora", grid="int8", options={"init_lora_weights": "pissa"}),
+    "olora": Case("lora", options={"init_lora_weights": "olora"}),
+    "olora-nf4": Case("lora", grid="nf4", options={"init_lora_weights": "olora"}),
+    "loftq": Case("qlora", options={"init_lora_weights": "loftq"}),
+    "adalora": Case("adalora", family="qwen2"),
+    "adalora-nf4": Case("adalora", grid="nf4"),
+    "loha": Case("loha"),
+    "lokr": Case("lokr", family="qwen2"),
+    "vera": Case("vera", rank=16),
+    "vera-nf4": Case("vera", rank=16, grid="nf4", options={"save_projection": False}),
+    "ia3": Case("ia3", rank=None, family="qwen2"),
+    "ia3-nf4": Case("ia3", rank=None, grid="nf4"),
+    "ln_tuning": Case("ln_tuning", rank=None, family="qwen3"),
+    "ln_tuning-gemma": Case("ln_tuning", rank=None, family="gemma3"),
+    "ln_tuning-nf4": Case("ln_tuning", rank=None, grid="nf4"),
+    "tokens-tied": Case(
+        "trainable_tokens", rank=None, options={"token_indices": [2, 70, 71]}, tied=True
+    ),
+    "tokens-untied": Case(
+        "trainable_tokens", rank=None, options={"token_indices": [2, 70]}, family="qwen2"
+    ),
+    "lora-tokens": Case("lora", grid="nf4", options={"trainable_token_indices": [2, 70, 71]}),
+    "saved-untied": Case(
+        "lora", family="qwen2", options={"modules_to_save": ["lm_head", "embed_tokens"]}
+    ),
+    "saved-tied": Case("qlora", tied=True, options={"modules_to_save": ["embed_tokens"]}),
+    "saved-norm": Case("dora", options={"modules_to_save": ["norm"]}),
+    "full": Case("full", rank=None),
+    "full-untied": Case("full", rank=None, family="qwen2"),
+    "text": Case("qlora", objective="text"),
+    "preference": Case("qlora", objective="preference"),
+    "boft": Case("boft", rank=None, options={"boft_block_size": 4}),
+    "oft": Case("oft", rank=None, options={"oft_block_size": 4}, family="qwen2"),
+    "oft-nf4": Case("oft", rank=None, options={"oft_block_size": 4}, grid="nf4"),
+    "hra": Case("hra"),
+    "c3a": Case("c3a", rank=None, options={"block_size": 16}),
+    "deft": Case("deft"),
+    "delora": Case("delora"),
+    "fourierft": Case("fourierft", rank=None, options={"n_frequency": 100}),
+    "waveft": Case("waveft", rank=None, options={"n_frequency": 64}),
+    "glora": Case("glora", family="qwen2"),
+    "glora-llama": Case("glora"),
+    "gralora": Case("gralora", options={"gralora_k": 2}),
+    "hira": Case("hira"),
+    "miss": Case("miss"),
+    "pvera": Case("pvera", rank=16),
+    "randlora": Case("randlora"),
+    "road": Case("road", rank=None, options={"group_size": 16, "variant": "road_4"}),
+    "tinylora": Case("tinylora", rank=2),
+    "vblora": Case("vblora", options={"vector_length": 16, "num_vectors": 32}),
+    **{
+        f"{name}-{grid}": Case(name, grid=grid, rank=rank, options=options)
+        for name, rank, options in (
+            ("c3a", None, {"block_size": 16}),
+            ("fourierft", None, {"n_frequency": 100}),
+            ("waveft", None, {"n_frequency": 64}),
+            ("gralora", 4, {"gralora_k": 2}),
+            ("hira", 4, {}),
+            ("miss", 4, {}),
+            ("pvera", 16, {}),
+            ("randlora", 4, {}),
+            ("road", None, {"group_size": 16}),
+            ("vblora", 4, {"vector_length": 16, "num_vectors": 32}),
+            ("oft", None, {"oft_block_size": 4}),
+            ("vera", 16, {}),
+            ("ia3", None, {}),
+            ("ln_tuning", None, {}),
+            ("adalora", 4, {}),
+        )
+        for grid in ("nf4", "int8")
+    },
+}
+
+
+def method_settings(case: Case) -> dict[str, Any]:
+    """The recipe's ``method`` section of a case."""
+    return {
+        "name": case.name,
+        "grid": case.grid,
+        "rank": case.rank,
+        "alpha": None,
+        "dropout": None,
+        "target_modules": case.target_modules,
+        "options": case.options,
+    }
+
+
+def training_settings(case: Case) -> dict[str, Any]:
+    """A short training at a rate high enough to be seen."""
+    return {
+        "objective": case.objective,
+        "beta": 0.1,
+        "max_steps": 4,
+        "epochs": 1.0,
+        "batch_size": 4,
+        "gradient_accumulation": 1,
+        "learning_rate": 0.002 if case.name == "full" else 0.02,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "eval_steps": None,
+        # The rows that the reference is measured on, so that the two losses are of the same tokens.
+        "eval_rows": 4,
+        "save_steps": 100,
+        "seed": 0,
+    }
+
+
+def write_rows(folder: Path, objective: str) -> tuple[Path, Path]:
+    """Training and test rows that an objective can learn from."""
+    train, test = write_tiny_data(folder, rows=16)
+    if objective != "supervised":
+        rows = [json.loads(line) for line in train.read_text().splitlines()]
+        changed = [
+            {"text": f"{row['prompt']} {row['completion']}"}
+            if objective == "text"
+            else {"prompt": row["prompt"], "chosen": row["completion"], "rejected": "nothing"}
+            for row in rows
+        ]
+        train.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    return train, test
+
+
+def carry(case: Case, root: Path, model: Path) -> None:
+    """One case from a model to measured bundles; every stage's folder lies in ``root``."""
+    from edgepeft.checkpoints import base as base_stage
+    from edgepeft.fidelity import reference as reference_stage
+    from edgepeft.fidelity import verify as verify_stage
+    from edgepeft.quantization import lossless as lossless_stage
+    from edgepeft.targets import find_target
+    from edgepeft.training import stage as train_stage
+    from edgepeft_exporters.decoder import stage as export_stage
+
+    train, test = write_rows(root / "data", case.objective)
+    generic = root / "data" / "generic.txt"
+    generic.write_text("The quick brown fox jumps over the lazy dog. " * 6)
+    base = run_stage(base_stage.run, root / "base", {}, {"model": model})
+    settings = {
+        "method": method_settings(case),
+        "training": training_settings(case),
+        "data": DATA,
+        "base_name": case.family,
+    }
+    inputs = {"base": base, "train": train, "test": test}
+    trained = run_stage(train_stage.run, root / "train", settings, inputs)
+    merge = {"merge": {"base": "dequantized", "grid": "auto"}}
+    inputs = {"base": base, "train": trained, "test": test, "generic": generic}
+    reference = run_stage(reference_stage.run, root / "reference", {**merge, "data": DATA}, inputs)
+    for target in map(find_target, case.targets):
+        settings = {
+            **merge,
+            "target": target.as_dict(),
+            "accuracy_level": 0,
+            "template": "auto",
+            "base_name": case.family,
+        }
+        inputs = {"base": base, "train": trained}
+        if target.precision == "nf4":
+            inputs["quantize"] = run_stage(lossless_stage.run, root / "codes", merge, inputs)
+        bundle = run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
+        run_stage(
+            verify_stage.run,
+            root / f"verify-{target.name}",
+            {"verify_provider": "CPUExecutionProvider"},
+            {"bundle": bundle, "reference": reference, "base": base},
+        )
+
+
+def main(root: Path, names: list[str]) -> None:
+    """Carry the named cases, or all."""
+    models: dict[tuple[Any, ...], Path] = {}
+    for name in names or CASES:
+        case = CASES[name]
+        started = time.monotonic()
+        key = (case.family, case.tied, case.intermediate)
+        if key not in models:
+            models[key] = write_tiny_model(
+                root / "models" / "-".join(map(str, key)),
+                case.family,
+                tied=case.tied,
+                intermediate=case.intermediate,
+            )
+        try:
+            carry(case, root / name, models[key])
+        except Exception:  # the test of this case reports it; the other cases go on
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / ERROR).write_text(traceback.format_exc())
+        (root / name / "seconds.txt").write_text(f"{time.monotonic() - started:.2f}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
