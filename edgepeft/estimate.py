@@ -172,18 +172,29 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
     return 20e6
 
 
+def training_memory(plan: Plan) -> dict[str, float]:
+    """Bytes of memory at training's peak by what they are for: libraries, weights, optimizer, activations."""
+    model, recipe = plan.model, plan.recipe.recipe
+    tokens = _tokens_per_row(plan.train_rows, recipe.data.max_length) * recipe.training.batch_size
+    kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
+    logits = 3 * tokens * model.vocab_size * 4
+    return {
+        "libraries": _LIBRARIES_BYTES,
+        "weights": model.parameters * 4.0,
+        # The adapter itself, its gradient and AdamW's two moments, each in float32.
+        "optimizer": adapter_parameters(plan) * 16.0,
+        "activations": float(kept + logits),
+    }
+
+
 def _memory(plan: Plan, kind: str) -> float:
-    model, training = plan.model, plan.recipe.recipe.training
+    model = plan.model
     whole = model.parameters * 4.0
     largest = model.vocab_size * model.hidden_size * 4.0
     if kind == "base":
         return _LIBRARIES_BYTES + (2.2 * whole if model.kind == "gguf" else 0)
     if kind == "train":
-        rows = _tokens_per_row(plan.train_rows, plan.recipe.recipe.data.max_length)
-        tokens = rows * training.batch_size
-        kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
-        logits = 3 * tokens * model.vocab_size * 4
-        return _LIBRARIES_BYTES + whole + adapter_parameters(plan) * 16 + kept + logits
+        return sum(training_memory(plan).values())
     if kind == "quantize" and _calibrates(plan):
         tokens = plan.recipe.recipe.quantize.calibration.tokens
         body = model.parameters - model.embedding_parameters

@@ -82,7 +82,7 @@ def make_plan(
         find_method(settings.method.name)
         refuse_head(settings.method.target_modules, "method.target_modules")
     for target in targets:
-        _check_target(target, recipe)
+        check_target(target, recipe)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
     for name in {target.exporter for target in targets}:
@@ -107,7 +107,8 @@ def make_plan(
     return plan
 
 
-def _check_target(target: TargetProfile, recipe: RecipeFile) -> None:
+def check_target(target: TargetProfile, recipe: RecipeFile) -> None:
+    """Raise InputError if the recipe asks of a target what it has not."""
     quantize = recipe.recipe.quantize
     if target.bits and quantize.block_size not in target.block_sizes:
         sizes = ", ".join(map(str, target.block_sizes))

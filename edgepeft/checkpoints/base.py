@@ -27,7 +27,7 @@ def run(job: Job) -> dict[str, Any]:
     else:
         _copy_small_files(model, job.out)
         weights = str(model)
-    _stage_tokenizer(model, job.out)
+    save_tokenizer(model, job.out)
     config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
     return {"weights": weights, "architecture": config["architectures"][0]}
 
@@ -67,7 +67,8 @@ def _copy_small_files(model: Path, out: Path) -> None:
             shutil.copyfile(model / name, out / name)
 
 
-def _stage_tokenizer(model: Path, out: Path) -> None:
+def save_tokenizer(model: Path, out: Path) -> None:
+    """Write a model's tokenizer (folder or .gguf) into ``out`` in its fast form. Raises InputError."""
     from transformers import AutoTokenizer
 
     try:

@@ -13,6 +13,7 @@ from edgepeft import __version__
 from edgepeft.cli import (
     build,
     compare,
+    data,
     doctor,
     inspect,
     models,
@@ -22,6 +23,7 @@ from edgepeft.cli import (
     schema,
     stages,
     targets,
+    tui,
 )
 from edgepeft.errors import EXIT_INTERRUPTED, EXIT_USAGE, EdgepeftError
 
@@ -40,12 +42,14 @@ for _name, _command in stages.COMMANDS.items():
 app.command("compare")(compare.command)
 app.command("run")(run.command)
 app.command("plan")(plan.command)
+app.command("data")(data.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
 app.command("targets")(targets.command)
 app.command("schema")(schema.command)
 app.command("runs")(runs.command)
+app.command("tui")(tui.command)
 
 
 def _show_version(wanted: bool) -> None:
