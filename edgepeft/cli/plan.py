@@ -126,9 +126,9 @@ def show_plan(
 
 
 def _choices(plan: Plan) -> list[dict[str, Any]]:
-    """Every target there is: the size its bundle would have, and why this recipe can't have it."""
+    """Every target there is: size and memory its bundle would take, or why this recipe can't have it."""
     from edgepeft.errors import EdgepeftError
-    from edgepeft.estimate import bundle_bytes
+    from edgepeft.estimate import bundle_bytes, device_memory
     from edgepeft.planning import check_target
     from edgepeft.targets import all_targets, find_exporter
 
@@ -139,6 +139,9 @@ def _choices(plan: Plan) -> list[dict[str, Any]]:
             refusal = find_exporter(target.exporter).refuses(plan.model)
         except EdgepeftError as error:
             refusal = str(error)
-        size = None if refusal else int(bundle_bytes(plan, target))
-        found.append({"target": target.name, "bytes": size, "refused": refusal})
+        entry: dict[str, Any] = {"target": target.name, "refused": refusal}
+        if refusal is None:
+            entry["bytes"] = int(bundle_bytes(plan, target))
+            entry["memory_bytes"] = int(device_memory(plan, target))
+        found.append(entry)
     return found

@@ -72,7 +72,7 @@ class EdgepeftApp(App[None]):
             if not job.active:
                 self._tell_end(job)
         screen = self.screen
-        if isinstance(screen, Page) and screen.is_mounted:
+        if isinstance(screen, Page) and screen.composed:
             screen.show_busy()
             screen.watch()
 

@@ -22,7 +22,7 @@ import psutil
 from edgepeft.errors import EdgepeftError
 from edgepeft.history import read_run
 from edgepeft_tui.asking import EDGEPEFT, error_line
-from edgepeft_tui.progress import Progress
+from edgepeft_tui.progress import CURVES, Progress
 
 STARTING = "starting"
 
@@ -39,7 +39,6 @@ class Job:
     _place: int = 0
     _file: tuple[int, int] | None = None
     _rest: bytes = b""
-    _earlier: tuple[int, int] | None = None
 
     @property
     def state(self) -> str:
@@ -96,6 +95,15 @@ class Job:
             self.progress.settle(self.state)
         return changed or self.state != before
 
+    def _earlier_curves(self) -> None:
+        """Put what was trained before this build's events began in front of them."""
+        known = self.progress.curves
+        for key, points in trained_curves(self.run).items():
+            first = known[key][0][0] if known.get(key) else None
+            earlier = [point for point in points if first is None or point[0] < first]
+            if earlier:
+                known[key] = [*earlier, *known.get(key, [])]
+
     def _read_events(self) -> bool:
         path = self.run / "events.jsonl"
         try:
@@ -103,10 +111,10 @@ class Job:
         except OSError:
             return False
         identity = (status.st_dev, status.st_ino)
-        if identity != self._file or status.st_size < self._place:
-            # A build that goes on begins its events anew; the curve up to there stays.
-            curves = self.progress.curves
-            self.progress = Progress(curves=curves)
+        identity_is_new = identity != self._file or status.st_size < self._place
+        if identity_is_new:
+            # A build that goes on begins its events anew.
+            self.progress = Progress()
             self._file, self._place, self._rest = identity, 0, b""
         if status.st_size == self._place:
             return False
@@ -118,6 +126,8 @@ class Job:
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 self.progress.feed(json.loads(line))
+        if identity_is_new:
+            self._earlier_curves()
         return True
 
     def stop(self) -> None:
@@ -172,8 +182,6 @@ class Jobs:
         except OSError as error:
             raise EdgepeftError(f"{run}: the build can't be started ({error.strerror})") from None
         job = Job(run, process, talk)
-        if running is not None:
-            job.progress.curves = running.progress.curves
         self._jobs[run] = job
         return job
 
@@ -199,3 +207,20 @@ def _moved_on(job: Job) -> bool:
     """Whether another build has taken the folder since ours ended."""
     pid = read_run(job.run).get("pid")
     return job.process is not None and pid is not None and pid != job.process.pid
+
+
+def trained_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The losses that a run's finished training, or its latest checkpoint, has on record; by metric."""
+    finished = [*run.glob("stages/train-*/history.json")]
+    places = finished or [*run.glob("scratch/train-*/checkpoint-*/trainer_state.json")]
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if not places:
+        return curves
+    latest = max(places, key=lambda path: path.stat().st_mtime)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        read = json.loads(latest.read_text(encoding="utf-8"))
+        for entry in read["log_history"] if isinstance(read, dict) else read:
+            for key in CURVES:
+                if key in entry:
+                    curves.setdefault(key, []).append((int(entry["step"]), float(entry[key])))
+    return curves

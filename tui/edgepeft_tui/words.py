@@ -47,6 +47,11 @@ def plain(text: object) -> str:
     return str(text).replace("\\", "\\\\").replace("[", "\\[")
 
 
+def size(number: float) -> str:
+    """Bytes as people read them, small ones too."""
+    return megabytes(number) if number >= 1e5 else f"{number / 1e3:.1f} kB"
+
+
 def count(number: float) -> str:
     """A number of things as people read it: 134.5 M, 8.2 k."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):

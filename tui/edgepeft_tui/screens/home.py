@@ -45,13 +45,14 @@ class HomeScreen(Page):
 
     def on_mount(self) -> None:
         """Begin on the menu."""
+        self.refresh_runs()
         self.query_one("#menu").focus()
         self.look_at_machine()
 
     def on_screen_resume(self) -> None:
         """Show what has changed since one was here."""
-        super().on_screen_resume()
-        self.refresh_runs()
+        if self.composed:
+            self.refresh_runs()
 
     def refresh_runs(self) -> None:
         """List the runs, and first of all those that are at work."""

@@ -19,7 +19,7 @@ from edgepeft.fidelity.report import number, table_rows
 from edgepeft.comparison import RECORD as COMPARISON
 from edgepeft_tui.jobs import Job
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import cell, mark, plain
+from edgepeft_tui.words import cell, mark, plain, size
 
 
 class ResultScreen(Page):
@@ -52,7 +52,7 @@ class ResultScreen(Page):
         """Verdict, table, and the rest below."""
         with VerticalScroll(id="result"):
             yield Panel("Verdict", id="verdict")
-            yield DataTable(id="fidelity", cursor_type="row", zebra_stripes=True)
+            yield DataTable(id="fidelity", cursor_type="none", zebra_stripes=True)
             yield Panel("Layers", id="layers")
             yield Panel("Sizes against fidelity", id="comparison")
             yield Panel("Answers that differ", id="wrong-answers")
@@ -70,7 +70,7 @@ class ResultScreen(Page):
                 table.add_row(*map(Text, row[:-1]), self._gates(verdict))
         else:
             table.display = False
-        table.focus()
+        self.query_one("#result").focus()
         self._fill("layers", layer_strip(self.bundles))
         self._fill("comparison", self._comparison())
         self._fill("wrong-answers", _wrong(self.bundles))
@@ -182,5 +182,5 @@ def _files(bundles: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             yield f"  {mark('failed')} the folder is gone"
             continue
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            size = megabytes(path.stat().st_size)
-            yield f"  [$foreground 60%]{size:>10}[/]  {plain(path.relative_to(folder))}"
+            bytes_of = size(path.stat().st_size)
+            yield f"  [$foreground 60%]{bytes_of:>10}[/]  {plain(path.relative_to(folder))}"

@@ -20,7 +20,7 @@ from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, pairs, plain
 
-COLUMNS = ("", "run", "state", "started", "model", "targets", "exact match", "generic KL", "size")
+COLUMNS = ("", "run", "state", "started", "exact match", "generic KL", "size", "targets", "model")
 _SORTS = ("started", "run", "state", "exact match", "size")
 
 
@@ -69,8 +69,7 @@ class RunsScreen(Page):
 
     def on_screen_resume(self) -> None:
         """A run may have ended meanwhile."""
-        super().on_screen_resume()
-        if self.table.columns:
+        if self.composed:
             self.read()
 
     def read(self) -> None:
@@ -262,11 +261,11 @@ def _cells(run: dict[str, Any]) -> list[str]:
         str(run.get("name", "")),
         str(run.get("state", "")),
         str(run.get("started", ""))[:16].replace("T", " "),
-        str(run.get("model", "")),
-        " ".join(map(str, run.get("targets", []))),
         " ".join(number(facts["exact_match"], 3) for facts in measured) or "–",
         " ".join(number(facts["generic_kl"]) for facts in measured) or "–",
         " ".join(megabytes(bundle["bytes"]) for bundle in _bundles(run)) or "–",
+        " ".join(map(str, run.get("targets", []))),
+        str(run.get("model", "")),
     ]
 
 

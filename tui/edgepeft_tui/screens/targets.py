@@ -37,8 +37,7 @@ def _describe(target: TargetProfile) -> str:
         ("for", target.summary),
         ("provider", provider),
         ("weights", f"{target.precision}, computes in {target.io_dtype}"),
-        ("verified", proof),
     ]
     if target.bits:
         lines.append(("blocks", ", ".join(map(str, target.block_sizes))))
-    return f"{pairs(lines)} {mark('done' if executed else 'warning')}"
+    return f"{pairs(lines)}\n{mark('done' if executed else 'warning')} {proof}"

@@ -39,8 +39,8 @@ class WizardScreen(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Home", id="page.back"),
         Binding("ctrl+n", "walk(1)", "Next", id="wizard.next"),
-        Binding("ctrl+b", "walk(-1)", "Before", id="wizard.before"),
-        Binding("f4", "advanced", "Simple/all", id="wizard.advanced"),
+        Binding("ctrl+b", "walk(-1)", "Prev", id="wizard.before"),
+        Binding("f4", "advanced", "All keys", id="wizard.advanced"),
         Binding("ctrl+s", "save", "Save", id="wizard.save"),
         Binding("ctrl+r", "run", "Run", id="wizard.run"),
         Binding("f1", "help", "Help", id="wizard.help"),

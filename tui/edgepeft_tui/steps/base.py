@@ -50,8 +50,8 @@ class Step(VerticalScroll):
 
     def begin(self) -> None:
         """Put the focus on the step's first control."""
-        for widget in self.query("Input, Select, OptionList, SelectionList, Button"):
-            if widget.focusable and widget.display:
+        for widget in self.screen.focus_chain:
+            if self in widget.ancestors:
                 widget.focus()
                 return
 

@@ -12,8 +12,10 @@ from textual.widgets.selection_list import Selection
 
 from edgepeft.cli.tables import megabytes
 from edgepeft.targets import TargetProfile, all_targets
+from edgepeft_tui.draft import Draft
 from edgepeft_tui.steps.base import Step
-from edgepeft_tui.words import plain
+from edgepeft_tui.widgets.page import Panel
+from edgepeft_tui.words import pairs, plain
 
 
 class TargetsStep(Step):
@@ -24,18 +26,23 @@ class TargetsStep(Step):
         "A bundle that misses a gate is kept and marked, and the build exits with status 4."
     )
 
+    def __init__(self, draft: Draft, *, id: str) -> None:
+        super().__init__(draft, id=id)
+        self._choices: dict[str, Any] = {}
+
     def compose(self) -> ComposeResult:
         """The list and the gates."""
         chosen = self.draft.targets
         yield SelectionList[str](
             *[
-                Selection(_describe(target), target.name, target.name in chosen)
+                Selection(_line(target), target.name, target.name in chosen)
                 for target in all_targets().values()
             ],
             id="devices",
             compact=True,
         )
         yield Static("", id="targets-error", classes="error")
+        yield Panel("Device", id="about-target")
         yield Static("Gates", classes="caption")
         yield from self.rows("gates.", simple=["gates.max_exact_match_drop", "gates.max_task_kl"])
 
@@ -62,33 +69,57 @@ class TargetsStep(Step):
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Predicted sizes, and what this recipe can't have."""
-        known = {choice["target"]: choice for choice in facts["choices"]}
+        known = self._choices = {choice["target"]: choice for choice in facts["choices"]}
         devices = self.query_one("#devices", SelectionList)
         for index, target in enumerate(all_targets().values()):
             choice = known.get(target.name)
             if choice is None:
                 continue
-            devices.replace_option_prompt_at_index(index, _describe(target, choice))
+            devices.replace_option_prompt_at_index(index, _line(target, choice))
             refused = bool(choice["refused"]) and target.name not in self.draft.targets
             if refused:
                 devices.disable_option_at_index(index)
             else:
                 devices.enable_option_at_index(index)
+        self._show_details(devices.highlighted or 0)
+
+    @on(SelectionList.SelectionHighlighted, "#devices")
+    def _look(self, event: SelectionList.SelectionHighlighted[str]) -> None:
+        event.stop()
+        self._show_details(event.selection_index)
+
+    def _show_details(self, index: int) -> None:
+        target = list(all_targets().values())[index]
+        panel = self.query_one("#about-target", Panel)
+        panel.border_title = target.name
+        panel.say(_details(target, self._choices.get(target.name)))
 
 
-def _describe(target: TargetProfile, choice: Mapping[str, Any] | None = None) -> str:
-    """A device in two lines: what it is for, and what its bundle would be or why there is none."""
+def _line(target: TargetProfile, choice: Mapping[str, Any] | None = None) -> str:
+    """A device in one line: its name, the size its bundle would have, what it is for."""
+    if choice is None:
+        about = target.summary
+    elif choice["refused"]:
+        about = f"not with this recipe: {choice['refused']}"
+    else:
+        about = f"{megabytes(choice['bytes'])}; {target.summary}"
+    return f"{target.name:<14}[$foreground 60%]{plain(about)}[/]"
+
+
+def _details(target: TargetProfile, choice: Mapping[str, Any] | None) -> str:
+    """All about a device: what it needs, how a bundle is measured here, or why this recipe can't have it."""
     provider = target.provider.removesuffix("ExecutionProvider")
+    here = target.verify_provider.removesuffix("ExecutionProvider")
     executed = target.verify_provider == target.provider
-    proof = (
-        "measured on it here"
-        if executed
-        else f"graph measured on {target.verify_provider.removesuffix('ExecutionProvider')}"
-    )
-    second = f"{provider}, {target.precision} weights, {proof}"
-    if choice is not None:
-        if choice["refused"]:
-            second = f"not with this recipe: {choice['refused']}"
-        else:
-            second = f"bundle about {megabytes(choice['bytes'])}; {second}"
-    return f"[b]{target.name}[/b]  {plain(target.summary)}\n  [$foreground 60%]{plain(second)}[/]"
+    proof = f"executed on {here}" if executed else f"graph verified on {here}, {provider} not executed"
+    lines = [
+        ("for", target.summary),
+        ("runs on", f"{provider}, {target.precision} weights, computes in {target.io_dtype}"),
+        ("verified", proof),
+    ]
+    if choice is not None and choice["refused"]:
+        lines.append(("refused", choice["refused"]))
+    elif choice is not None:
+        lines.append(("bundle", f"about {megabytes(choice['bytes'])}, predicted"))
+        lines.append(("memory", f"about {megabytes(choice['memory_bytes'])} on the device, predicted"))
+    return pairs(lines)

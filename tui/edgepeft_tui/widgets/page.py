@@ -26,6 +26,8 @@ class Page(Screen[None]):
         Binding("escape", "leave", "Back", id="page.back"),
     ]
     heading = ""
+    composed = False
+    """Whether every widget is there; timers of the app may tick before."""
 
     @property
     def wizard_app(self) -> EdgepeftApp:
@@ -45,10 +47,17 @@ class Page(Screen[None]):
         """The screen's own widgets."""
         yield from ()
 
-    def on_screen_resume(self) -> None:
-        """Say anew what is running."""
+    def on_mount(self) -> None:
+        """From now on the widgets can be written to."""
+        self.composed = True
         self.show_where()
         self.show_busy()
+
+    def on_screen_resume(self) -> None:
+        """Say anew what is running; on the first time the widgets may not be there yet."""
+        if self.composed:
+            self.show_where()
+            self.show_busy()
 
     def show_where(self) -> None:
         """Write the heading."""
