@@ -212,7 +212,7 @@ def _moved_on(job: Job) -> bool:
 def trained_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """The losses that a run's finished training, or its latest checkpoint, has on record; by metric."""
     finished = [*run.glob("stages/train-*/history.json")]
-    places = finished or [*run.glob("scratch/train-*/checkpoint-*/trainer_state.json")]
+    places = finished or [*run.glob("scratch/train-*/checkpoints/checkpoint-*/trainer_state.json")]
     curves: dict[str, list[tuple[int, float]]] = {}
     if not places:
         return curves

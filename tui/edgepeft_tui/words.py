@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -45,6 +46,12 @@ def cell(state: str, words: str, colours: Mapping[str, str]) -> Text:
 def plain(text: object) -> str:
     """Text that is no markup: what a user typed, or a model wrote."""
     return str(text).replace("\\", "\\\\").replace("[", "\\[")
+
+
+def near(path: Path | str) -> str:
+    """A path as a user in the working folder would type it."""
+    path, here = Path(path), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def size(number: float) -> str:

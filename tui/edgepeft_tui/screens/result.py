@@ -19,7 +19,7 @@ from edgepeft.fidelity.report import number, table_rows
 from edgepeft.comparison import RECORD as COMPARISON
 from edgepeft_tui.jobs import Job
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import cell, mark, plain, size
+from edgepeft_tui.words import cell, mark, near, plain, size
 
 
 class ResultScreen(Page):
@@ -177,7 +177,7 @@ def _wrong(bundles: Sequence[Mapping[str, Any]]) -> str:
 def _files(bundles: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for bundle in bundles:
         folder = Path(bundle["path"])
-        yield f"[b]{plain(folder)}[/b]  {megabytes(bundle['bytes'])}"
+        yield f"[b]{plain(near(folder))}[/b]  {megabytes(bundle['bytes'])}"
         if not folder.is_dir():
             yield f"  {mark('failed')} the folder is gone"
             continue

@@ -18,7 +18,7 @@ from edgepeft_tui.jobs import Job
 from edgepeft_tui.progress import StageView
 from edgepeft_tui.widgets.curve import Curve
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import mark, plain
+from edgepeft_tui.words import mark, near, plain
 
 _LOG_COLOURS = {"warning": "$text-warning", "error": "$text-error", "stage": "$text-accent"}
 
@@ -111,7 +111,7 @@ class RunScreen(Page):
         lines = []
         if job.error():
             lines.append(f"[$text-error]✗ {plain(job.error())}[/]")
-            lines.append(f"[$foreground 60%]log[/] {plain(job.log)}")
+            lines.append(f"[$foreground 60%]log[/] {plain(near(job.log))}")
         elif stage is not None:
             step = f"{stage.step} of {stage.total}" if stage.total else "begins"
             left = stage.left()

@@ -18,7 +18,7 @@ from edgepeft.history import delete_run, differences
 from edgepeft_tui.fields import shown
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import cell, pairs, plain
+from edgepeft_tui.words import cell, near, pairs, plain
 
 COLUMNS = ("", "run", "state", "started", "exact match", "generic KL", "size", "targets", "model")
 _SORTS = ("started", "run", "state", "exact match", "size")
@@ -112,10 +112,11 @@ class RunsScreen(Page):
         run = self.chosen
         if run is None:
             return
-        lines = [("folder", str(run["path"])), ("recipe", str(run.get("recipe") or "none saved"))]
+        recipe = run.get("recipe")
+        lines = [("folder", near(run["path"])), ("recipe", near(recipe) if recipe else "no file")]
         if run.get("error"):
             lines.append(("error", str(run["error"])))
-            lines.append(("log", str(self.wizard_app.jobs.watch(Path(run["path"])).log)))
+            lines.append(("log", near(self.wizard_app.jobs.watch(Path(run["path"])).log)))
         for bundle in (run.get("result") or {}).get("bundles", []):
             gates = bundle["gates"]
             verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
@@ -221,7 +222,7 @@ class RunsScreen(Page):
                 self.remove_run(path)
 
         self.app.push_screen(
-            Question(f"Delete {path} with its bundles and checkpoints, for good?", "Delete"),
+            Question(f"Delete {near(path)} with its bundles and checkpoints, for good?", "Delete"),
             answered,
         )
 

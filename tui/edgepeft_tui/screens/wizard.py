@@ -27,7 +27,7 @@ from edgepeft_tui.steps.targets import TargetsStep
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import estimate_lines, mark, pairs, plain
+from edgepeft_tui.words import estimate_lines, mark, near, pairs, plain
 
 PAUSE = 0.5
 """Seconds without a key press after which the recipe is planned anew."""
@@ -209,14 +209,14 @@ class WizardScreen(Page):
         """Save the recipe."""
         if self.draft.replaces():
             self.app.push_screen(
-                Question(f"{self.draft.path} exists. Write over it?", "Write over"), self._save_if
+                Question(f"{near(self.draft.path)} exists. Write over it?", "Write over"), self._save_if
             )
         else:
             self._save_if(True)
 
     def _save_if(self, agreed: bool | None) -> None:
         if agreed and self._saved() is not None:
-            self.notify(f"saved as {self.draft.path}", markup=False)
+            self.notify(f"saved as {near(self.draft.path)}", markup=False)
 
     def _saved(self) -> Path | None:
         try:
@@ -235,7 +235,7 @@ class WizardScreen(Page):
             return
         if self.draft.replaces():
             self.app.push_screen(
-                Question(f"{self.draft.path} exists. Write over it and run?", "Write over"),
+                Question(f"{near(self.draft.path)} exists. Write over it and run?", "Write over"),
                 self._run_if,
             )
         else:

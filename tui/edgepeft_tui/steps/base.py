@@ -49,7 +49,10 @@ class Step(VerticalScroll):
             yield row
 
     def begin(self) -> None:
-        """Put the focus on the step's first control."""
+        """Put the focus on the step's first control, once it is laid out."""
+        self.call_after_refresh(self._focus_first)
+
+    def _focus_first(self) -> None:
         for widget in self.screen.focus_chain:
             if self in widget.ancestors:
                 widget.focus()

@@ -120,6 +120,6 @@ def _details(target: TargetProfile, choice: Mapping[str, Any] | None) -> str:
     if choice is not None and choice["refused"]:
         lines.append(("refused", choice["refused"]))
     elif choice is not None:
-        lines.append(("bundle", f"about {megabytes(choice['bytes'])}, predicted"))
-        lines.append(("memory", f"about {megabytes(choice['memory_bytes'])} on the device, predicted"))
-    return pairs(lines)
+        lines.append(("bundle", f"about {megabytes(choice['bytes'])}"))
+        lines.append(("memory", f"about {megabytes(choice['memory_bytes'])} on the device"))
+    return pairs(lines, 9)

@@ -23,11 +23,12 @@ class Curve(Container):
 
     def on_mount(self) -> None:
         """Begin empty."""
-        self.border_title = "Loss"
+        self.border_title = "Loss over steps (x: evaluation)"
         plot = self.query_one(PlotWidget)
         plot.can_focus = False
         plot.display = False
-        plot.set_xlabel("step")
+        plot.margin_top, plot.margin_bottom, plot.margin_left = 0, 2, 6
+        plot.set_xlabel("")
         plot.set_ylabel("")
 
     def draw(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
@@ -61,7 +62,7 @@ class Curve(Container):
                     label=CURVES.get(key, key),
                 )
         self._bound(plot, curves)
-        plot.show_legend(location=LegendLocation.TOPRIGHT)
+        plot.show_legend(location=LegendLocation.TOPRIGHT, is_visible=plot.size.height > 11)
 
     def _bound(self, plot: Any, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
         values = [value for points in curves.values() for _, value in points]
