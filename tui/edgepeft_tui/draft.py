@@ -267,7 +267,7 @@ class Draft:
     def as_dict(self) -> dict[str, Any]:
         """JSON form, kept so that a closed terminal loses nothing."""
         source = str(self.source) if self.source else None
-        return {"folder": str(self.folder), "name": self.name, "raw": self.raw, "source": source}
+        return {"folder": str(self.folder), "name": self.name, "raw": self.clean(), "source": source}
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> Draft:
