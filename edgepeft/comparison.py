@@ -66,7 +66,9 @@ def recipe_of(run: Path) -> RecipeFile:
     loaded = load_recipe(resolved)
     origin = Path(record["recipe"]) if record.get("recipe") else None
     folder = Path(record["folder"]) if record.get("folder") else loaded.folder
-    return RecipeFile(loaded.recipe, origin, loaded.verbatim, folder)
+    written = run / "recipe.yaml"
+    verbatim = written.read_text(encoding="utf-8") if written.is_file() else loaded.verbatim
+    return RecipeFile(loaded.recipe, origin, verbatim, folder)
 
 
 def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[str, Any]]:

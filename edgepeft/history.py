@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-from edgepeft.workspace import write_json
+from edgepeft.errors import InputError
+from edgepeft.workspace import RunFolder, write_json
+
+
+def state_folder() -> Path:
+    """Where edgepeft remembers things between commands (``EDGEPEFT_STATE`` or the XDG place)."""
+    own = os.environ.get("EDGEPEFT_STATE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edgepeft"
 
 
 def _index() -> Path:
-    own = os.environ.get("EDGEPEFT_STATE")
-    base = (
-        Path(own)
-        if own
-        else Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edgepeft"
-    )
-    return base / "runs.json"
+    return state_folder() / "runs.json"
 
 
 def _known() -> list[str]:
@@ -47,14 +51,70 @@ def all_runs(extra: Path | None = None) -> list[dict[str, Any]]:
         paths.update(record.parent for record in extra.resolve().glob("*/run.json"))
     found = []
     for path in paths:
-        with contextlib.suppress(OSError, ValueError):
-            record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            if isinstance(record, dict):
-                record["path"] = str(path)
-                if record.get("state") == "running" and not _alive(record.get("pid")):
-                    record["state"] = "killed"
-                found.append(record)
+        record = read_run(path)
+        if record:
+            found.append({**record, "path": str(path)})
     return sorted(found, key=lambda record: str(record.get("started", "")), reverse=True)
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """A run's record, empty where there is none that can be read; killed if its process is gone in mid-work."""
+    try:
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(record, dict):
+        return {}
+    if record.get("state") == "running" and not _alive(record.get("pid")):
+        record["state"] = "killed"
+    return record
+
+
+def differences(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
+    """The recipe keys in which two runs differ, with the value in each; None where a run has no such key.
+
+    Raises InputError for a folder without a resolved recipe.
+    """
+    left, right = _flat_recipe(one), _flat_recipe(other)
+    keys = [*left, *(key for key in right if key not in left)]
+    return [
+        (key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)
+    ]
+
+
+def _flat_recipe(run: Path) -> dict[str, Any]:
+    import yaml
+
+    path = run / "recipe.resolved.yaml"
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise InputError(f"{path}: cannot be read; the run has no recipe to compare") from None
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, key: str) -> None:
+        if isinstance(node, dict) and node:
+            for name, value in node.items():
+                walk(value, f"{key}.{name}" if key else str(name))
+        else:
+            flat[key] = node
+
+    walk(recipe, "")
+    return flat
+
+
+def delete_run(path: Path) -> None:
+    """Remove a run's folder for good. Raises InputError for what is no run, EdgepeftError while it is at work."""
+    record = read_run(path)
+    if not record:
+        raise InputError(f"{path}: is not the folder of a run")
+    with RunFolder(path).locked():
+        for entry in path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != ".lock":
+                entry.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _alive(pid: object) -> bool:

@@ -113,6 +113,7 @@ def build(
         record = _start_record(plan)
         sink = _recorded(run.events, sink)
         events = Events("build", sink)
+        events.emit("planned", stages=[stage.name for stage in plan.stages])
         for note in plan.notes:
             events.warning(note)
         result = BuildResult(run=run.path)

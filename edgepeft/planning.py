@@ -110,7 +110,7 @@ def make_plan(
     if settings.adapter is None:
         _check_training(recipe)
     for target in targets:
-        _check_target(target, grids[target.name], recipe)
+        check_target(target, grids[target.name], recipe)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
     for name in {target.exporter for target in targets}:
@@ -174,7 +174,8 @@ def _check_training(recipe: RecipeFile) -> None:
         )
 
 
-def _check_target(target: TargetProfile, quantize: Quantize, recipe: RecipeFile) -> None:
+def check_target(target: TargetProfile, quantize: Quantize, recipe: RecipeFile) -> None:
+    """Raise InputError if the recipe asks of a target, whose grid is ``quantize``, what it has not."""
     if target.precision == "nf4" and recipe.recipe.merge.base != "dequantized":
         raise InputError(
             f"merge.base: {target.name} carries the base the adapter was trained on; set it to dequantized"

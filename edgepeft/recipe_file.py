@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe
+
+
+STDIN = Path("-")
+"""Where a recipe's path would be: it comes on standard input."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,14 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
     """Read, override and validate a recipe.
 
     ``overrides`` are ``a.b=c`` strings whose values are read as YAML. Without a path the recipe consists of the
-    overrides alone and its paths are relative to the working folder. Raises InputError.
+    overrides alone and its paths are relative to the working folder; so are those of a recipe on standard
+    input, whose path is ``-``. Raises InputError.
     """
     raw: Any = {}
     verbatim = ""
     if path is not None:
         try:
-            verbatim = path.read_text(encoding="utf-8")
+            verbatim = sys.stdin.read() if path == STDIN else path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise InputError(f"{path}: no such recipe file") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +83,10 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
             raise InputError(
                 f"{path}: a recipe is a mapping with keys such as model, data, targets"
             )
-    origin = str(path) if path is not None else "the options"
+    if path == STDIN:
+        origin, path = "stdin", None
+    else:
+        origin = str(path) if path is not None else "the options"
     recipe = _overridden(raw, overrides, f"{origin}: ")
     folder = path.resolve().parent if path is not None else Path.cwd()
     return RecipeFile(recipe, path, verbatim, folder)
@@ -111,13 +120,18 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise InputError(f"--set {override}: {part} is not a mapping in this recipe")
         node = child
+    node[parts[-1]] = parse_value(value)
+
+
+def parse_value(text: str) -> Any:
+    """What a user means by text typed as a value: YAML, and plain text where it is none."""
     try:
-        parsed = yaml.safe_load(value)
-        # YAML 1.1 reads 1e-3 as a string; a user means the number, unless it is quoted.
-        plain = isinstance(parsed, str) and parsed == value.strip()
-        node[parts[-1]] = float(parsed) if plain and _is_number(parsed) else parsed
+        parsed = yaml.safe_load(text)
     except yaml.YAMLError:
-        node[parts[-1]] = value
+        return text
+    # YAML 1.1 reads 1e-3 as a string; a user means the number, unless it is quoted.
+    plain = isinstance(parsed, str) and parsed == text.strip()
+    return float(parsed) if plain and _is_number(parsed) else parsed
 
 
 def _is_number(text: str) -> bool:
@@ -126,6 +140,21 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return text.lower() not in {"nan", "inf", "-inf", "infinity", "-infinity"}
+
+
+def problems_of(raw: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with a recipe's values: the key of each problem, and the words ``load_recipe`` has for it.
+
+    Problems that belong to no key (an adapter beside training, say) have the key "".
+    """
+    try:
+        Recipe.model_validate(raw)
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for item in error.errors(include_url=False):
+            found.setdefault(".".join(map(str, item["loc"])), _explain_one(item))
+        return found
+    return {}
 
 
 def explain(error: ValidationError) -> str:

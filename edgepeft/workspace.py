@@ -196,6 +196,13 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def free_memory() -> int:
+    """Bytes of memory that a new process can have without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

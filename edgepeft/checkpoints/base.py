@@ -25,11 +25,11 @@ def run(job: Job) -> dict[str, Any]:
     if model.is_file():
         with each_file_read_once():
             _stage_gguf(model, job.out)
-            _stage_tokenizer(model, job.out)
+            save_tokenizer(model, job.out)
         weights = "."
     else:
         _copy_small_files(model, job.out)
-        _stage_tokenizer(model, job.out)
+        save_tokenizer(model, job.out)
         weights = str(model)
     config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
     return {"weights": weights, "architecture": config["architectures"][0]}
@@ -70,7 +70,8 @@ def _copy_small_files(model: Path, out: Path) -> None:
             shutil.copyfile(model / name, out / name)
 
 
-def _stage_tokenizer(model: Path, out: Path) -> None:
+def save_tokenizer(model: Path, out: Path) -> None:
+    """Write a model's tokenizer (folder or .gguf) into ``out`` in its fast form. Raises InputError."""
     from transformers import AutoTokenizer
 
     try:

@@ -16,6 +16,7 @@ from edgepeft.cli import (
     combine,
     compare,
     compress,
+    data,
     doctor,
     extract,
     inspect,
@@ -27,6 +28,7 @@ from edgepeft.cli import (
     schema,
     stages,
     targets,
+    tui,
 )
 from edgepeft.errors import EXIT_INTERRUPTED, EXIT_USAGE, EdgepeftError
 
@@ -49,6 +51,7 @@ app.command("extract")(extract.command)
 app.command("run")(run.command)
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)
+app.command("data")(data.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
@@ -56,6 +59,7 @@ app.command("methods")(methods.command)
 app.command("targets")(targets.command)
 app.command("schema")(schema.command)
 app.command("runs")(runs.command)
+app.command("tui")(tui.command)
 
 
 def _show_version(wanted: bool) -> None:

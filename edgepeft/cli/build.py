@@ -80,7 +80,7 @@ def carry_out(
     from edgepeft.pipeline import build
 
     loaded = recipe_from(recipe, overrides, model, adapter)
-    folder = run_folder(loaded, out)
+    folder = run_folder(loaded, out, recipe)
     if dry_run:
         from edgepeft.cli.plan import show_plan
 

@@ -24,7 +24,11 @@ class ProgressMode(StrEnum):
 
 RecipeArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="RECIPE", help="A recipe file (YAML); options alone will do as well."),
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file (YAML), - for standard input, or a run's folder to go on with it as it "
+        "was begun; options alone will do as well.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -72,13 +76,18 @@ def recipe_from(
     recipe: Path | None, overrides: list[str] | None, model: str | None, adapter: str | None
 ) -> RecipeFile:
     """The recipe of a command: its file, then --set, then the short options. Raises InputError."""
-    from edgepeft.recipe_file import load_recipe
+    from edgepeft.recipe_file import load_recipe, varied
 
     changes = list(overrides or [])
     if model is not None:
         changes.append(f"model={json.dumps(_from_here(model))}")
     if adapter is not None:
         changes.append(f"adapter={json.dumps(_from_here(adapter))}")
+    if recipe is not None and recipe.is_dir():
+        from edgepeft.comparison import recipe_of
+
+        begun = recipe_of(recipe)
+        return varied(begun, changes) if changes else begun
     return load_recipe(recipe, changes)
 
 
@@ -92,6 +101,8 @@ def _from_here(value: str) -> str:
     return str(Path(value).resolve()) if Path(value).exists() else value
 
 
-def run_folder(recipe: RecipeFile, out: Path | None) -> Path:
-    """Where the run goes."""
-    return out if out is not None else Path("runs") / recipe.name
+def run_folder(recipe: RecipeFile, out: Path | None, given: Path | None = None) -> Path:
+    """Where the run goes; ``given`` is the recipe's argument, which may be a run's folder itself."""
+    if out is not None:
+        return out
+    return given if given is not None and given.is_dir() else Path("runs") / recipe.name

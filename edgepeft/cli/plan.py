@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ from edgepeft.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from edgepeft.planning import Plan
     from edgepeft.recipe_file import RecipeFile
 
 
@@ -36,7 +38,7 @@ def command(
 ) -> None:
     """Say what a build would do: stages, memory, disk, time, sizes, and what is already there."""
     loaded = recipe_from(recipe, overrides, model, adapter)
-    show_plan(loaded, run_folder(loaded, out), until="verify", as_json=as_json, price=price)
+    show_plan(loaded, run_folder(loaded, out, recipe), until="verify", as_json=as_json, price=price)
 
 
 def show_plan(
@@ -45,10 +47,10 @@ def show_plan(
     """Print the plan of a recipe as a table or as JSON. Raises what planning raises."""
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
-    from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps
+    from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps, training_memory
     from edgepeft.planning import make_plan
     from edgepeft.training.methods import find_method
-    from edgepeft.workspace import RunFolder, free_bytes
+    from edgepeft.workspace import RunFolder, free_bytes, free_memory
 
     plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
     costs = estimate(plan)
@@ -66,12 +68,19 @@ def show_plan(
         "stages": [cost.as_dict() for cost in costs],
         "seconds": round(seconds, 1),
         "peak_memory_bytes": int(memory),
+        "free_memory_bytes": free_memory(),
+        "training_memory": (
+            None
+            if plan.adapter is not None
+            else {part: int(size) for part, size in training_memory(plan).items()}
+        ),
         "disk_bytes": int(disk),
         "free_disk_bytes": free_bytes(folder),
         "bundles": [
             {"target": target.name, "bytes": int(bundle_bytes(plan, target))}
             for target in plan.targets
         ],
+        "choices": _choices(plan),
         "price": None if price is None else round(seconds / 3600 * price, 4),
         "notes": plan.notes,
     }
@@ -121,3 +130,27 @@ def show_plan(
         typer.echo(f"price    {facts['price']:.2f} at {price:g} per hour")
     for note in plan.notes:
         typer.echo(f"note     {note}", err=True)
+
+
+def _choices(plan: Plan) -> list[dict[str, Any]]:
+    """Every target there is: size and memory its bundle would take, or why this recipe can't have it."""
+    from edgepeft.errors import EdgepeftError
+    from edgepeft.estimate import bundle_bytes, device_memory
+    from edgepeft.planning import check_target
+    from edgepeft.targets import all_targets, find_exporter
+
+    found = []
+    for target in all_targets().values():
+        try:
+            grid = plan.grids.get(target.name) or target.grid(plan.recipe.recipe.quantize, {})
+            check_target(target, grid, plan.recipe)
+            refusal = find_exporter(target.exporter).refuses(plan.model)
+        except EdgepeftError as error:
+            refusal = str(error)
+        entry: dict[str, Any] = {"target": target.name, "refused": refusal}
+        if refusal is None:
+            plan = replace(plan, grids={**plan.grids, target.name: grid})
+            entry["bytes"] = int(bundle_bytes(plan, target))
+            entry["memory_bytes"] = int(device_memory(plan, target))
+        found.append(entry)
+    return found

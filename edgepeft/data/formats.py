@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.data.rows import Row
-from edgepeft.data.shapes import Record, rename, to_rows
+from edgepeft.data.shapes import Record, find_shape, rename, to_rows
 from edgepeft.errors import InputError, MissingError, one_line
 
 _MAX_FIELD = 2**31 - 1  # Python's own limit for a CSV field, 128 KiB, is shorter than documents are
@@ -32,7 +32,29 @@ def read_rows(
     Raises InputError, naming file and line, for a file that is missing, not readable or empty and
     for a row that does not fit; MissingError if Parquet is read without pyarrow.
     """
-    path = Path(path)
+    records = _records(Path(path))
+    mapping = columns or {}
+    renamed = rename(records, mapping, path.name)
+    return to_rows(renamed, shape, system, path.name, preferred=mapping)
+
+
+def read_layout(path: Path, *, columns: Mapping[str, str], shape: str) -> dict[str, Any]:
+    """How a data file is laid out: its ``format``, ``columns``, the ``shape`` its rows are read in, and ``rows``.
+
+    Raises InputError and MissingError as ``read_rows`` does.
+    """
+    records = _records(path)
+    renamed = rename(records, columns, path.name)
+    return {
+        "format": path.suffix.lower().lstrip("."),
+        "columns": list(records[0][1]),
+        "shape": find_shape(shape, renamed[0][1], path.name, set(columns)),
+        "rows": len(records),
+    }
+
+
+def _records(path: Path) -> list[Record]:
+    """Every record of a file, at least one. Raises InputError, MissingError."""
     read = _READERS.get(path.suffix.lower())
     if not path.is_file():
         raise InputError(f"{path}: no such data file; check data.train and data.test")
@@ -46,9 +68,7 @@ def read_rows(
         raise InputError(f"{path}: cannot be read ({one_line(error)})") from error
     if not records:
         raise InputError(f"{path}: no rows in it; a data file needs at least one")
-    mapping = columns or {}
-    renamed = rename(records, mapping, path.name)
-    return to_rows(renamed, shape, system, path.name, preferred=mapping)
+    return records
 
 
 def _jsonl(path: Path) -> Iterator[Record]:

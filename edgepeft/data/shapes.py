@@ -55,7 +55,7 @@ def to_rows(
     Where several shapes fit, one that uses a ``preferred`` column wins. Raises InputError for
     columns that fit no shape and a record that does not fit its own.
     """
-    chosen = _shape(shape, records[0][1], file, set(preferred))
+    chosen = find_shape(shape, records[0][1], file, set(preferred))
     if chosen == "text":
         return [Row(None, _string(record, "text", where), where) for where, record in records]
     build = _BUILDERS[chosen]
@@ -75,7 +75,8 @@ def to_rows(
     return rows
 
 
-def _shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[str]) -> str:
+def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[str]) -> str:
+    """The shape a record is read in; "auto" goes by its columns. Raises InputError where none fits."""
     fitting = [
         name
         for name, options in _OPTIONS.items()

@@ -1,0 +1,53 @@
+"""``edgepeft data``: a recipe's data as the model will read it, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from edgepeft.cli.options import (
+    AdapterOption,
+    JsonOption,
+    ModelOption,
+    RecipeArgument,
+    SetOption,
+    recipe_from,
+)
+
+
+def command(
+    recipe: RecipeArgument = None,
+    overrides: SetOption = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how the data is laid out, a few rows as tokens see them, and what the checks say.
+
+    What is learned of a row stands in [[double brackets]]; the rest is the prompt.
+    """
+    from edgepeft.cli.progress import describe_data
+    from edgepeft.preview import preview_data
+
+    facts = preview_data(recipe_from(recipe, overrides, model, adapter), rows)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for split, layout in facts["files"].items():
+        typer.echo(
+            f"{split:<6} {layout['path']}: {layout['rows']} rows, {layout['format']}, shape "
+            f"{layout['shape']} from columns {', '.join(layout['columns'])}"
+        )
+    typer.echo(f"prompt {facts['mode']}")
+    if facts["report"]:
+        typer.echo(describe_data(facts["report"]))
+    for row in facts["rows"]:
+        typer.echo(f"\n{row['where']}, {row['tokens']} tokens")
+        for piece in row["pieces"]:
+            typer.echo(f"[[{piece['text']}]]" if piece["learned"] else piece["text"], nl=False)
+        typer.echo("")
+    for warning in facts["report"]["warnings"] if facts["report"] else []:
+        typer.echo(f"! {warning}", err=True)

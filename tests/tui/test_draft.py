@@ -1,0 +1,149 @@
+"""The recipe in the making: values, errors in the CLI's words, and the file it becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from edgepeft_tui.draft import Draft, step_of
+from edgepeft_tui.fields import all_fields
+
+from edgepeft.errors import InputError
+from edgepeft.recipe import Recipe, json_schema
+from edgepeft.recipe_file import load_recipe
+from tests.command import edgepeft
+
+
+def _set(draft: Draft, key: str, text: str) -> None:
+    draft.set_text(all_fields()[key], text)
+
+
+def test_every_recipe_key_is_a_field_with_help_and_a_step() -> None:
+    schema = json_schema()
+    fields = all_fields()
+    tops = {key.partition(".")[0] for key in fields}
+    assert tops == set(schema["properties"])
+    for field in fields.values():
+        assert field.help, field.key
+        assert step_of(field.key) != "Review", field.key
+    assert fields["method.rank"].range == "at least 1, at most 4096"
+    assert fields["quantize.head"].choices == ("int4", "int8", "float")
+    assert "gptq" in fields["quantize.algorithm"].choices
+    assert fields["training.learning_rate"].default == "0.0002"
+
+
+def test_defaults_of_the_fields_are_those_of_the_recipe() -> None:
+    """A recipe that spells every shown default out is the recipe that says nothing."""
+    draft = Draft(Path.cwd(), raw={"model": "m"})
+    for key, field in all_fields().items():
+        if field.default and key not in ("model", "targets"):
+            _set(draft, key, field.default)
+    assert Recipe.model_validate(draft.raw) == Recipe.model_validate({"model": "m"})
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("method.rank", "0"),
+        ("method.rank", "many"),
+        ("training.learning_rate", "-1"),
+        ("quantize.max_bytes", "a lot"),
+        ("data.columns", "prompt"),
+        ("gates.max_exact_match_drop", "2"),
+    ],
+)
+def test_an_error_stands_at_its_field_in_the_words_of_the_command(key: str, text: str) -> None:
+    draft = Draft(Path.cwd(), raw={"model": "m"})
+    _set(draft, key, text)
+    errors = draft.errors()
+    assert list(errors) == [key]
+    Path("r.yaml").write_text(draft.yaml())
+    with pytest.raises(InputError) as raised:
+        load_recipe(Path("r.yaml"))
+    assert str(raised.value) == f"r.yaml: {errors[key]}"
+    assert draft.marks()[step_of(key)] == "invalid"
+
+
+def test_empty_text_takes_a_key_away_and_its_empty_section_with_it() -> None:
+    draft = Draft(Path.cwd(), raw={"model": "m"})
+    _set(draft, "quantize.calibration.tokens", "2048")
+    assert draft.raw["quantize"] == {"calibration": {"tokens": 2048}}
+    _set(draft, "quantize.calibration.tokens", " ")
+    assert draft.raw == {"model": "m"}
+
+
+def test_text_fields_are_taken_as_typed_and_others_read_as_yaml() -> None:
+    draft = Draft(Path.cwd(), raw={"model": "m"})
+    _set(draft, "data.system", "yes")
+    _set(draft, "method.target_modules", "[q_proj, v_proj]")
+    _set(draft, "training.learning_rate", "1e-3")
+    assert draft.get("data.system") == "yes"
+    assert draft.get("method.target_modules") == ["q_proj", "v_proj"]
+    assert draft.get("training.learning_rate") == 0.001
+    assert not draft.errors()
+
+
+def test_an_adapter_takes_the_place_of_training() -> None:
+    draft = Draft(Path.cwd(), raw={"model": "m", "method": {"rank": 4}})
+    Path("mine").mkdir()
+    draft.use_adapter(Path("mine").resolve())
+    assert draft.raw == {"model": "m", "adapter": "mine"}
+    assert not draft.trains
+    _set(draft, "method.rank", "8")
+    assert "adapter names an adapter that exists" in draft.errors()[""]
+
+
+def test_a_failed_plan_is_shown_at_the_field_it_speaks_of(tmp_path: Path) -> None:
+    draft = Draft(tmp_path, raw={"model": "m", "data": {"train": "rows.jsonl"}})
+    for line, key in (
+        ("model: m: no such folder or file, and not a known name (x)", "model"),
+        (f"{tmp_path}/rows.jsonl: no such data file; check data.train and data.test", "data.train"),
+        ("stdin: quantize.block_size: 16 is not among those of x", "quantize.block_size"),
+        ("the disk is full", ""),
+    ):
+        draft.note_failure(line)
+        assert draft.trouble == (key, line.removeprefix("stdin: "))
+
+
+def test_the_demo_saved_elsewhere_plans_as_the_sample_does(tmp_path: Path) -> None:
+    draft = Draft.demo(tmp_path)
+    assert draft.name == "home-control"
+    saved = load_recipe(draft.save())
+    sample = load_recipe(Path(__file__).parents[2] / "samples/recipes/home-control.yaml")
+    assert saved.resolve(saved.recipe.data.train or "") == sample.resolve(
+        sample.recipe.data.train or ""
+    )
+    assert saved.recipe.training == sample.recipe.training
+    done = edgepeft("build", draft.path, "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_saving_an_unchanged_recipe_leaves_its_comments(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("# why\nmodel: m\ntargets: cpu-int8\n")
+    draft = Draft.open(path)
+    draft.save()
+    assert path.read_text().startswith("# why")
+    _set(draft, "method.rank", "4")
+    draft.save()
+    assert yaml.safe_load(path.read_text()) == {
+        "model": "m",
+        "method": {"rank": 4},
+        "targets": ["cpu-int8"],
+    }
+
+
+def test_a_file_of_another_recipe_is_not_written_over_unasked(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("model: other\n")
+    draft = Draft(tmp_path, name="run", raw={"model": "m"})
+    assert draft.replaces()
+    assert Draft.new(tmp_path).name == "run-2"
+    draft.name = "../out"
+    with pytest.raises(InputError, match="no file name"):
+        draft.save()
+
+
+def test_a_draft_survives_its_json_form(tmp_path: Path) -> None:
+    draft = Draft.demo(tmp_path)
+    assert Draft.from_dict(draft.as_dict()) == draft

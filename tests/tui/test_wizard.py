@@ -1,0 +1,297 @@
+"""Whole paths through the wizard, by key, against the real core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from edgepeft_tui.app import EdgepeftApp
+from edgepeft_tui.draft import STEPS, Draft
+from edgepeft_tui.screens.home import HomeScreen
+from edgepeft_tui.screens.run import RunScreen
+from edgepeft_tui.screens.wizard import WizardScreen
+from edgepeft_tui.state import State
+from edgepeft_tui.widgets.dialogs import HelpWindow, Picker, Question
+from edgepeft_tui.widgets.field_row import FieldRow
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList
+
+from edgepeft.errors import InputError
+from tests.conftest import ModelMaker
+from tests.tiny import write_tiny_data
+from tests.tui.drive import drive, text_of, until, write
+
+Keys = Pilot[None]
+
+
+def _wizard(app: EdgepeftApp) -> WizardScreen:
+    assert isinstance(app.screen, WizardScreen)
+    return app.screen
+
+
+def test_the_first_key_of_a_newcomer_leads_to_the_demo_and_the_second_runs_it() -> None:
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, WizardScreen))
+        wizard = _wizard(app)
+        await until(pilot, lambda: wizard.draft.planned)
+        assert set(wizard.draft.marks().values()) == {"done"}
+        await pilot.pause()
+        assert app.focused is not None
+        assert app.focused.id == "run"
+        # The build itself takes minutes and is started by the tests with a tiny model.
+        started = []
+        app.jobs.start = lambda *given: started.append(given)  # type: ignore[method-assign,assignment]
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(started))
+        assert started[0][0] == ["build", "home-control.yaml", "--out", "runs/home-control"]
+        assert Path("home-control.yaml").is_file()
+
+    drive(scenario)
+
+
+def test_a_recipe_is_typed_from_an_empty_one_to_yaml(tiny_model: ModelMaker) -> None:
+    model = tiny_model("llama")
+    write_tiny_data(Path("data"))
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, WizardScreen))
+        wizard = _wizard(app)
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        for _ in range(len("smollm2-135m-instruct")):
+            await pilot.press("backspace")
+        await write(pilot, str(model))
+        await until(pilot, lambda: "LlamaForCausalLM" in text_of(app))
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: wizard.step == "Data" and isinstance(app.focused, Input))
+        await write(pilot, "data/train.jsonl")
+        await pilot.press("tab", "tab")
+        await write(pilot, "data/test.jsonl")
+        await until(pilot, lambda: wizard.draft.planned)
+        await until(pilot, lambda: "»k<|im_end|>«" in text_of(app))
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: wizard.step == "Method")
+        row = wizard.query_one("#row-method--rank", FieldRow)
+        row.query_one(Input).focus()
+        await write(pilot, "4")
+        await until(pilot, lambda: wizard.draft.planned)
+        await pilot.press("ctrl+n", "ctrl+n", "ctrl+n", "ctrl+s")
+        await until(pilot, Path("run.yaml").is_file)
+        assert yaml.safe_load(Path("run.yaml").read_text()) == {
+            "model": str(model),
+            "data": {"train": "data/train.jsonl", "test": "data/test.jsonl"},
+            "method": {"rank": 4},
+            "targets": ["cpu-int4"],
+        }
+
+    drive(scenario, size=(120, 50))
+
+
+def test_what_is_wrong_stands_at_its_field_and_run_leads_there(tiny_model: ModelMaker) -> None:
+    model = tiny_model("llama")
+    write_tiny_data(Path("data"))
+    raw = {
+        "model": str(model),
+        "data": {"train": "data/train.jsonl", "test": "data/test.jsonl"},
+        "method": {"rank": 0},
+    }
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: wizard.step == "Method")
+        row = wizard.query_one("#row-method--rank", FieldRow)
+        assert row.has_class("-wrong")
+        await until(pilot, lambda: "! method.rank: input" in text_of(app))
+        assert "! 3 Method" in text_of(app)
+        row.query_one(Input).focus()
+        await pilot.press("backspace", "8")
+        await until(pilot, lambda: wizard.draft.planned)
+        assert not row.has_class("-wrong")
+        # An error that only planning can see: the rows are not there.
+        wizard.draft.put("data.test", "data/gone.jsonl")
+        wizard.changed()
+        await until(pilot, lambda: "data.test" in wizard.draft.errors())
+        assert "no such data file" in wizard.draft.errors()["data.test"]
+        assert wizard.draft.marks()["Data"] == "invalid"
+        wizard.draft.put("data.test", "data/test.jsonl")
+
+    drive(scenario, draft=Draft(Path.cwd(), "mine", raw), size=(120, 40))
+
+
+def test_the_rail_is_walked_freely_and_help_speaks_of_the_field() -> None:
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, WizardScreen))
+        wizard = _wizard(app)
+        wizard.query_one("#rail", OptionList).focus()
+        for step in STEPS[1:]:
+            await pilot.press("down")
+            await until(pilot, lambda step=step: wizard.step == step)  # type: ignore[misc]
+        await pilot.press("up", "up", "up", "enter")
+        await until(pilot, lambda: wizard.step == "Method")
+        row = wizard.query_one("#row-method--rank", FieldRow)
+        row.query_one(Input).focus()
+        await pilot.pause()
+        assert "Rank r of the low-rank update." in text_of(app)
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpWindow))
+        assert "--set method.rank=" in text_of(app)
+        assert "at most 4096" in text_of(app)
+        await pilot.press("escape")
+        advanced = wizard.query_one("#row-training--warmup_steps", FieldRow)
+        assert not advanced.display
+        await pilot.press("f4")
+        await pilot.pause()
+        assert advanced.display
+
+    drive(scenario)
+
+
+def test_a_file_is_picked_from_a_tree(tiny_model: ModelMaker) -> None:
+    write_tiny_data(Path("data"))
+    (Path("data") / "notes.txt").write_text("no rows")
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        wizard.show_step("Data")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Picker))
+        await until(pilot, lambda: "data" in text_of(app))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "train.jsonl" in text_of(app))
+        assert "notes.txt" not in text_of(app)
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: wizard.draft.get("data.train") is not None)
+        assert wizard.draft.get("data.train") == "data/train.jsonl"
+
+    drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": str(tiny_model("llama"))}))
+
+
+def test_a_closed_terminal_loses_nothing_of_the_draft() -> None:
+    async def first(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        await write(pilot, "-x")
+        await pilot.pause()
+
+    drive(first)
+
+    async def second(app: EdgepeftApp, pilot: Keys) -> None:
+        assert "Go on with the draft" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, WizardScreen))
+        assert _wizard(app).draft.get("model") == "smollm2-135m-instruct-x"
+
+    drive(second)
+
+
+def test_targets_that_a_recipe_cannot_have_are_greyed_with_the_reason() -> None:
+    draft = Draft.demo(Path.cwd())
+    draft.put("merge.base", "original")
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        wizard.show_step("Targets")
+        await until(pilot, lambda: wizard.draft.planned)
+        devices = wizard.query_one("#devices", OptionList)
+        names = [option.id or option.prompt for option in devices.options]
+        at = next(index for index, name in enumerate(names) if "cpu-nf4" in str(name))
+        assert devices.options[at].disabled
+        assert "not with this recipe: merge.base: cpu-nf4 carries" in text_of(app)
+        devices.focus()
+        devices.highlighted = 1
+        await pilot.press("space")
+        assert wizard.draft.targets == ["cpu-int4", "cpu-int8"]
+
+    drive(scenario, draft=draft, size=(160, 50))
+
+
+def test_writing_over_a_recipe_is_asked_first() -> None:
+    Path("mine.yaml").write_text("model: other\n")
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, Question))
+        await pilot.press("n")
+        assert Path("mine.yaml").read_text() == "model: other\n"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, Question))
+        await pilot.press("y")
+        await until(pilot, lambda: "rank" in Path("mine.yaml").read_text())
+
+    drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m", "method": {"rank": 4}}))
+
+
+def test_keys_are_the_users_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    keymap = Path("config/edgepeft/keymap.yaml")
+    keymap.parent.mkdir(parents=True)
+    keymap.write_text("home.new: f9\n")
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        app.use_keymap()
+        await pilot.press("n")
+        await pilot.pause()
+        assert isinstance(app.screen, HomeScreen)
+        await pilot.press("f9")
+        await until(pilot, lambda: isinstance(app.screen, WizardScreen))
+
+    drive(scenario)
+    keymap.write_text("home.nwe: f9\n")
+    with pytest.raises(InputError, match=r"keymap.yaml: home.nwe: no such action"):
+        EdgepeftApp().use_keymap()
+
+
+def test_a_letter_jumps_to_a_control_and_the_palette_knows_the_places() -> None:
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        await pilot.press("ctrl+o")
+        await pilot.pause()
+        await pilot.press("a")
+        await until(pilot, lambda: app.focused is not None and app.focused.id == "rail")
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        await write(pilot, "doctor")
+        await pilot.pause(0.5)
+        await pilot.press("enter")
+        await until(pilot, lambda: "Libraries" in text_of(app))
+
+    drive(scenario, size=(100, 40))
+
+
+def test_without_colour_every_state_still_has_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        assert app.no_color
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "! 3 Method" in text_of(app))
+        assert "· 2 Data" in text_of(app)
+        assert "✓ 1 Model" in text_of(app)
+
+    drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m", "method": {"rank": 0}}))
+
+
+def test_a_damaged_state_file_is_no_error() -> None:
+    Path("state").mkdir()
+    Path("state/tui.json").write_text("{ not json")
+    assert State().get("draft") is None
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        app.state.put("draft", {"raw": 3})
+        assert app.kept_draft() is None
+
+    drive(scenario)
+
+
+def test_a_run_that_cannot_be_read_says_so() -> None:
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        app.open("run:" + str(Path("nowhere").resolve()))
+        await until(pilot, lambda: "unknown" in text_of(app))
+        assert isinstance(app.screen, RunScreen)
+
+    drive(scenario)

@@ -1,0 +1,67 @@
+"""A bundle that answers, in a process of its own: JSON lines in, JSON lines out.
+
+In: ``{"messages": [...]}``. Out: ``{"ready": {...}}`` once loaded, then for each question ``{"piece": text}`` as it
+comes and ``{"done": {...}}``, or ``{"error": text}``. The process ends with its standard input, or is killed to stop
+an answer; memory comes back either way.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edgepeft.errors import EdgepeftError
+
+
+def say(**fields: Any) -> None:
+    """Write one line."""
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def main(bundle: str) -> int:
+    """Load the bundle and answer until standard input ends; 1 if it can't be loaded."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    began = time.perf_counter()
+    try:
+        from edgepeft.runtime import Runtime
+
+        runtime = Runtime(Path(bundle))
+    except EdgepeftError as error:
+        say(error=str(error))
+        return 1
+    opened = runtime.bundle
+    say(
+        ready={
+            "target": opened.target,
+            "base": opened.base,
+            "seconds": round(time.perf_counter() - began, 2),
+            "warning": opened.warning,
+        }
+    )
+    for line in sys.stdin:
+        try:
+            stream = runtime.stream(json.loads(line)["messages"])
+            for piece in stream:
+                say(piece=piece)
+            done = stream.completion()
+            say(
+                done={
+                    "tokens": len(done.ids),
+                    "tokens_per_second": round(done.tokens_per_second, 1),
+                    "prompt_tokens": len(done.prompt_ids),
+                    "first_seconds": round(done.prefill_seconds, 3),
+                    "finish_reason": done.finish_reason,
+                }
+            )
+        except EdgepeftError as error:
+            say(error=str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

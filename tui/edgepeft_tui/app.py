@@ -1,0 +1,261 @@
+"""The application: it owns the jobs, the draft and the user's state; screens only show them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from edgepeft.errors import EdgepeftError
+from edgepeft.history import all_runs
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.jobs import Job, Jobs
+from edgepeft_tui.screens.home import HomeScreen
+from edgepeft_tui.state import State, read_keymap
+from edgepeft_tui.themes import DARK, LIGHT, THEMES
+from edgepeft_tui.widgets.jump import JumpScreen
+from edgepeft_tui.widgets.page import Page
+
+WATCH_SECONDS = 0.5
+"""How often jobs are looked at. It bounds how often a curve is drawn."""
+
+
+class EdgepeftApp(App[None]):
+    """The wizard. ``draft`` is a recipe to open first."""
+
+    TITLE = "edgepeft"
+    CSS_PATH = "styles.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
+        Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Go to a control by a letter"),
+        Binding("ctrl+t", "light", "Light/dark", show=False, id="app.light"),
+        Binding("f2", "go('runs')", "Runs", show=False, id="app.runs"),
+    ]
+
+    def __init__(self, draft: Draft | None = None, state: State | None = None) -> None:
+        super().__init__()
+        self.state = state or State()
+        self.jobs = Jobs(self.state.folder)
+        self.draft = draft
+        self._opened = draft
+
+    def on_mount(self) -> None:
+        """The user's theme, the first screen, the watch over jobs."""
+        for theme in THEMES:
+            self.register_theme(theme)
+        wanted = self.state.get("theme", DARK)
+        self.theme = wanted if wanted in self.available_themes else DARK
+        self.theme_changed_signal.subscribe(self, lambda theme: self.state.put("theme", theme.name))
+        self.push_screen(HomeScreen())
+        if self._opened is not None:
+            self.open_draft(self._opened)
+        self.set_interval(WATCH_SECONDS, self.watch_jobs)
+
+    def use_keymap(self) -> None:
+        """Take the user's own keys. Raises InputError for a file that names an action there isn't."""
+        keymap = read_keymap(set(binding_ids()))
+        if keymap:
+            self.set_keymap(keymap)
+
+    # -- jobs ---------------------------------------------------------------------------------------------
+
+    def watch_jobs(self) -> None:
+        """Read what the jobs have said; tell the screen that is shown, and the user of what has ended."""
+        for job in self.jobs.active():
+            job.refresh()
+            if not job.active:
+                self._tell_end(job)
+        screen = self.screen
+        if isinstance(screen, Page) and screen.composed:
+            screen.show_busy()
+            screen.watch()
+
+    def _tell_end(self, job: Job) -> None:
+        name, state = job.run.name, job.state
+        if state == "done":
+            self.notify(f"{name} is done", markup=False)
+        elif state == "gate missed":
+            self.notify(f"{name}: a gate was missed", severity="warning", markup=False)
+        elif state == "interrupted":
+            self.notify(f"{name} stopped; it can go on from here", markup=False)
+        else:
+            self.notify(job.error(), title=f"{name} failed", severity="error", markup=False)
+
+    def start_run(self, draft: Draft) -> None:
+        """Build a saved draft and watch it."""
+        self._note_model(draft)
+        if self._start(draft.arguments(), draft.run, Path.cwd()):
+            self.draft = None
+            self.state.put("draft", None)
+            # The recipe is saved and the draft done with: back leads home, not to its form.
+            self.pop_screen()
+            self.open_run(draft.run)
+
+    def resume_run(self, run: Path) -> bool:
+        """Go on with a run as it was begun; whatever is finished is reused."""
+        return self._start(["build", str(run)], run, Path.cwd())
+
+    def _start(self, arguments: list[str], run: Path, folder: Path) -> bool:
+        try:
+            self.jobs.start(arguments, run, folder)
+        except EdgepeftError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return False
+        return True
+
+    def known_runs(self) -> list[dict[str, Any]]:
+        """The runs known on this machine and those below runs/, newest first; running ones are watched."""
+        found = all_runs(Path("runs"))
+        for record in found:
+            if record.get("state") == "running":
+                self.jobs.watch(Path(record["path"]))
+        return found
+
+    # -- the draft ----------------------------------------------------------------------------------------
+
+    def keep_draft(self, draft: Draft) -> None:
+        """Remember the draft as it is now, beyond the end of this process."""
+        self.draft = draft
+        self.state.put("draft", draft.as_dict())
+
+    def kept_draft(self) -> Draft | None:
+        """The draft of this session or the last."""
+        if self.draft is not None:
+            return self.draft
+        kept = self.state.get("draft")
+        if isinstance(kept, dict):
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                return Draft.from_dict(kept)
+        return None
+
+    def recent_models(self) -> list[str]:
+        """Models used lately, newest first."""
+        kept = self.state.get("models", [])
+        return [str(name) for name in kept][:6] if isinstance(kept, list) else []
+
+    def _note_model(self, draft: Draft) -> None:
+        name = str(draft.get("model"))
+        path = draft.resolve(name)
+        name = str(path) if path.exists() else name
+        self.state.put("models", [name, *(m for m in self.recent_models() if m != name)][:6])
+
+    # -- places -------------------------------------------------------------------------------------------
+
+    def open(self, place: str) -> None:
+        """Open a screen by name: new, demo, draft, runs, targets, doctor, or run: and a folder."""
+        try:
+            self._open(place)
+        except EdgepeftError as error:
+            self.notify(str(error), severity="error", markup=False)
+
+    def _open(self, place: str) -> None:
+        # Screens are imported when they are first opened, so that the first paint waits for none of them.
+        match place.partition(":"):
+            case ("new", _, _):
+                self.open_draft(Draft.new(Path.cwd()))
+            case ("demo", _, _):
+                self.open_draft(Draft.demo(Path.cwd()), step="Review")
+            case ("draft", _, _):
+                self.open_draft(self.kept_draft() or Draft.new(Path.cwd()))
+            case ("recipe", _, path):
+                self.open_draft(Draft.open(Path(path)), step="Review")
+            case ("runs", _, _):
+                from edgepeft_tui.screens.runs import RunsScreen
+
+                self.push_screen(RunsScreen())
+            case ("targets", _, _):
+                from edgepeft_tui.screens.targets import TargetsScreen
+
+                self.push_screen(TargetsScreen())
+            case ("doctor", _, _):
+                from edgepeft_tui.screens.doctor import DoctorScreen
+
+                self.push_screen(DoctorScreen())
+            case ("run", _, path):
+                self.open_run(Path(path))
+            case ("result", _, path):
+                from edgepeft_tui.screens.result import ResultScreen
+
+                self.push_screen(ResultScreen(self.jobs.watch(Path(path))))
+            case ("chat", _, path):
+                from edgepeft_tui.screens.chat import ChatScreen
+
+                self.push_screen(ChatScreen([Path(part) for part in path.split("|")]))
+
+    def open_draft(self, draft: Draft, step: str = "Model") -> None:
+        """Open the wizard on a draft."""
+        from edgepeft_tui.screens.wizard import WizardScreen
+
+        self.draft = draft
+        self.push_screen(WizardScreen(draft, step))
+
+    def open_run(self, run: Path) -> None:
+        """Watch a run, wherever it was started."""
+        from edgepeft_tui.screens.run import RunScreen
+
+        self.push_screen(RunScreen(self.jobs.watch(run)))
+
+    def action_go(self, place: str) -> None:
+        """Open a screen by name."""
+        self.open(place)
+
+    def action_light(self) -> None:
+        """Change between a light and a dark theme."""
+        self.theme = LIGHT if self.current_theme.dark else DARK
+
+    def action_jump(self) -> None:
+        """Show a letter at every control of the screen; pressing it goes there."""
+        if not isinstance(self.screen, JumpScreen):
+            self.push_screen(JumpScreen(self.screen))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every place and every action of the screen that is shown, besides Textual's own."""
+        for title, place, about in _PLACES:
+            yield SystemCommand(title, about, lambda place=place: self.open(place))
+        seen = set()
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.id and binding.description and binding.action not in seen:
+                seen.add(binding.action)
+                yield SystemCommand(
+                    binding.description,
+                    f"{binding.tooltip or 'on this screen'} ({self.get_key_display(binding)})",
+                    lambda active=active: self.call_later(
+                        self.run_action, active.binding.action, active.node
+                    ),
+                )
+        yield from super().get_system_commands(screen)
+
+
+_PLACES = (
+    ("New run", "new", "Model, data, method, device: step by step"),
+    ("Try the demo", "demo", "A small model learns to steer a smart home"),
+    ("Go on with the draft", "draft", "The recipe last worked on"),
+    ("Runs", "runs", "What was built on this machine"),
+    ("Targets", "targets", "The devices a bundle can be built for"),
+    ("Doctor", "doctor", "What is installed here, and what is missing"),
+)
+
+
+def binding_ids() -> Iterable[str]:
+    """The actions that a keymap may name."""
+    from edgepeft_tui.screens.chat import ChatScreen
+    from edgepeft_tui.screens.result import ResultScreen
+    from edgepeft_tui.screens.run import RunScreen
+    from edgepeft_tui.screens.runs import RunsScreen
+    from edgepeft_tui.screens.wizard import WizardScreen
+
+    kinds = (
+        *(EdgepeftApp, Page, HomeScreen, WizardScreen),
+        *(RunScreen, ResultScreen, ChatScreen, RunsScreen),
+    )
+    for kind in kinds:
+        for binding in kind.BINDINGS:
+            if isinstance(binding, Binding) and binding.id:
+                yield binding.id

@@ -1,0 +1,49 @@
+"""Asking the core in a process of its own, so that no question, however heavy, holds up a key press."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgepeft.errors import EdgepeftError
+
+EDGEPEFT = (sys.executable, "-m", "edgepeft.cli.app")
+
+
+async def ask(*arguments: str, folder: Path, text: str = "") -> Any:
+    """What ``edgepeft ARGUMENTS --json`` answers, run in ``folder`` with ``text`` on its standard input.
+
+    Raises EdgepeftError with the command's own line. A cancelled question ends its process.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *EDGEPEFT,
+        *arguments,
+        "--json",
+        cwd=folder,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        out, err = await process.communicate(text.encode())
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
+    with contextlib.suppress(ValueError):
+        return json.loads(out)
+    raise EdgepeftError(error_line(err.decode(errors="replace")) or "the command gave no answer")
+
+
+def error_line(talk: str) -> str:
+    """The error of a command in what it wrote on standard error: its last line of talk."""
+    lines = [line for line in talk.splitlines() if line.strip() and not line.startswith("{")]
+    said = [line for line in lines if line.startswith("edgepeft: ")]
+    line = (said or lines or [""])[-1]
+    return line.removeprefix("edgepeft: ").strip()

@@ -1,0 +1,155 @@
+"""The recipe's declaration as form fields: nothing about an option is said here that the recipe doesn't say."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from edgepeft.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Field:
+    """One recipe key as a form shows it.
+
+    ``key`` is the dotted recipe key, ``default`` what stands there when nothing is said, as YAML would write it.
+    ``choices`` are the values there are, or empty for free text; ``range`` says the bounds in words. ``literal``
+    text is taken as it is typed, where other fields read YAML.
+    """
+
+    key: str
+    help: str
+    default: str
+    required: bool
+    choices: tuple[str, ...]
+    range: str
+    literal: bool
+
+    @property
+    def label(self) -> str:
+        """The key's last part, as words."""
+        return self.key.rpartition(".")[2].replace("_", " ")
+
+    @property
+    def about(self) -> str:
+        """Default and range in one line."""
+        parts = [f"default {self.default}"] if self.default else []
+        if self.required:
+            parts.append("required")
+        if self.range:
+            parts.append(self.range)
+        elif self.choices:
+            parts.append("one of " + ", ".join(self.choices))
+        return "; ".join(parts)
+
+
+def all_fields() -> Mapping[str, Field]:
+    """Every key of the recipe in the order of its declaration, sections taken apart."""
+    return {field.key: field for field in _fields_of(Recipe, "")}
+
+
+def _fields_of(model: type[BaseModel], prefix: str) -> list[Field]:
+    found: list[Field] = []
+    for name, info in model.model_fields.items():
+        key = f"{prefix}{name}"
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += _fields_of(inner, f"{key}.")
+        else:
+            found.append(_field(key, info))
+    return found
+
+
+def _field(key: str, info: FieldInfo) -> Field:
+    options = _options(info.annotation)
+    return Field(
+        key=key,
+        help=info.description or "",
+        default=_shown(info.get_default(call_default_factory=True)),  # type: ignore[call-arg]
+        required=info.is_required(),
+        choices=_registered(key) or options,
+        range=_range(info),
+        literal=not options and str in _members(info.annotation) and not _is_mixed(info.annotation),
+    )
+
+
+def _registered(key: str) -> tuple[str, ...]:
+    """Names that a registry holds, for the keys that name one."""
+    if key == "method.name":
+        from edgepeft.training.methods import all_methods
+
+        return tuple(all_methods())
+    if key == "quantize.algorithm":
+        from edgepeft.quantization.algorithms import AUTO, algorithm_names
+
+        return (AUTO, *algorithm_names())
+    return ()
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union, None aside; of anything else, itself."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return tuple(arg for arg in typing.get_args(annotation) if arg is not type(None))
+    return (annotation,)
+
+
+def _is_mixed(annotation: Any) -> bool:
+    return len(_members(annotation)) > 1
+
+
+def _options(annotation: Any) -> tuple[str, ...]:
+    for member in _members(annotation):
+        if typing.get_origin(member) is Literal:
+            return tuple(_shown(value) for value in typing.get_args(member))
+        if member is bool:
+            return ("true", "false")
+    return ()
+
+
+def _range(info: FieldInfo) -> str:
+    metadata = list(info.metadata)
+    for member in _members(info.annotation):
+        metadata += getattr(member, "__metadata__", ())
+    words = []
+    for rule in metadata:
+        rules = getattr(rule, "metadata", [rule])
+        for bound in rules:
+            match bound:
+                case Ge(ge=value):
+                    words.append(f"at least {value:g}")  # type: ignore[str-format]
+                case Gt(gt=value):
+                    words.append(f"above {value:g}")  # type: ignore[str-format]
+                case Le(le=value):
+                    words.append(f"at most {value:g}")  # type: ignore[str-format]
+                case Lt(lt=value):
+                    words.append(f"below {value:g}")  # type: ignore[str-format]
+    return ", ".join(words)
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it, empty for none."""
+    if value is None or value is PydanticUndefined or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_shown(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_shown(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, BaseModel):
+        return _shown(value.model_dump(exclude_none=True))
+    return str(value)
+
+
+shown = _shown

@@ -1,0 +1,25 @@
+"""The entry point that ``edgepeft tui`` calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def launch(recipe: Path | None = None, *, serve: bool = False, port: int = 8000) -> None:
+    """Show the wizard in this terminal, or with ``serve`` in a browser on this machine.
+
+    ``recipe`` is opened in it. Raises InputError for a recipe or a keymap that can't be read.
+    """
+    if serve:
+        from edgepeft_tui.serve import serve_in_browser
+
+        serve_in_browser(recipe, port)
+        return
+    from edgepeft_tui.app import EdgepeftApp
+    from edgepeft_tui.draft import Draft
+
+    app = EdgepeftApp(draft=Draft.open(recipe) if recipe is not None else None)
+    app.use_keymap()
+    app.run()
+    if app.return_code:
+        raise SystemExit(app.return_code)

@@ -1,0 +1,179 @@
+"""Talking with a bundle, or with two side by side on the same prompts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Input, Static
+
+from edgepeft.cli.tables import megabytes
+from edgepeft_tui.widgets.page import Page
+from edgepeft_tui.words import mark, plain
+
+
+class Conversation(Vertical):
+    """One bundle and what was said with it."""
+
+    def __init__(self, bundle: Path) -> None:
+        super().__init__(classes="chat")
+        self.bundle = bundle
+        self.messages: list[dict[str, str]] = []
+        self.busy = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._answer: Static | None = None
+
+    def compose(self) -> ComposeResult:
+        """The transcript and a line of figures."""
+        with VerticalScroll(classes="transcript") as transcript:
+            transcript.border_title = self.bundle.name
+            transcript.can_focus = False
+        yield Static("loading …", classes="stats")
+
+    def on_mount(self) -> None:
+        """Load the bundle."""
+        self.load()
+
+    async def on_unmount(self) -> None:
+        """End the process; its memory comes back."""
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def say(self, markup: str) -> None:
+        """Show a line of figures."""
+        self.query_one(".stats", Static).update(markup)
+
+    @work(exclusive=True)
+    async def load(self) -> None:
+        """Start the process that answers and read what it says until it ends."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "edgepeft_tui.answering", str(self.bundle)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            with contextlib.suppress(ValueError):
+                await self._take(json.loads(line))
+        await self._process.wait()
+
+    async def _take(self, said: dict[str, Any]) -> None:
+        if "ready" in said:
+            ready = said["ready"]
+            title = f"{ready['base']} · {ready['target']}"
+            self.query_one(".transcript").border_title = title
+            warning = f"  {mark('warning')} {plain(ready['warning'])}" if ready["warning"] else ""
+            self.say(f"{mark('done')} loaded in {ready['seconds']} s, {self._memory()}{warning}")
+        elif "piece" in said and self._answer is not None:
+            self.messages[-1]["content"] += said["piece"]
+            self._answer.update(f"[$text-accent]bundle[/]  {plain(self.messages[-1]['content'])}")
+            self.query_one(".transcript", VerticalScroll).scroll_end(animate=False)
+        elif "done" in said:
+            done, self.busy = said["done"], False
+            cut = "" if done["finish_reason"] == "stop" else ", cut at the limit"
+            self.say(
+                f"{done['tokens']} tokens, {done['tokens_per_second']:.0f} tokens/s, first after "
+                f"{done['first_seconds']:.2f} s{cut}; {self._memory()}"
+            )
+        elif "error" in said:
+            self.busy = False
+            if self.messages and self.messages[-1]["role"] == "assistant":
+                # A question without an answer is no part of the conversation.
+                del self.messages[-2:]
+            self.say(f"{mark('failed')} {plain(said['error'])}")
+
+    def _memory(self) -> str:
+        with contextlib.suppress(psutil.Error):
+            if self._process is not None:
+                return megabytes(psutil.Process(self._process.pid).memory_info().rss)
+        return ""
+
+    async def ask(self, text: str) -> None:
+        """Put a question; the answer streams in."""
+        process = self._process
+        if process is None or process.stdin is None or process.returncode is not None:
+            return
+        self.busy = True
+        transcript = self.query_one(".transcript", VerticalScroll)
+        self._answer = Static("[$text-accent]bundle[/]  …", classes="turn")
+        await transcript.mount(Static(f"[b]you[/b]     {plain(text)}", classes="turn"), self._answer)
+        transcript.scroll_end(animate=False)
+        self.messages.append({"role": "user", "content": text})
+        line = json.dumps({"messages": self.messages}) + "\n"
+        self.messages.append({"role": "assistant", "content": ""})
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(line.encode())
+            await process.stdin.drain()
+
+    async def reset(self) -> None:
+        """Forget what was said."""
+        self.messages.clear()
+        await self.query(".turn").remove()
+
+
+class ChatScreen(Page):
+    """One prompt line, one or two conversations."""
+
+    heading = "try it"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", id="page.back"),
+        Binding("ctrl+l", "forget", "Forget", id="chat.forget", priority=True),
+        Binding("ctrl+g", "stop", "Stop answer", id="chat.stop", priority=True),
+    ]
+
+    def __init__(self, bundles: Sequence[Path]) -> None:
+        super().__init__()
+        self.bundles = bundles
+
+    def body(self) -> ComposeResult:
+        """The conversations side by side, the prompt below."""
+        with Horizontal(id="chats"):
+            for bundle in self.bundles:
+                yield Conversation(bundle)
+        yield Input(placeholder="ask something, Enter sends it", id="prompt")
+
+    def on_mount(self) -> None:
+        """Begin in the prompt."""
+        self.query_one("#prompt").focus()
+
+    @on(Input.Submitted, "#prompt")
+    async def _ask(self, event: Input.Submitted) -> None:
+        text = event.value.strip()
+        conversations = list(self.query(Conversation))
+        if not text or any(chat.busy for chat in conversations):
+            return
+        event.input.value = ""
+        for chat in conversations:
+            await chat.ask(text)
+
+    async def action_forget(self) -> None:
+        """Begin the conversation anew."""
+        for chat in self.query(Conversation):
+            if not chat.busy:
+                await chat.reset()
+
+    def action_stop(self) -> None:
+        """End answers that are being given; the bundle is loaded again."""
+        for chat in self.query(Conversation):
+            if chat.busy:
+                chat.kill()
+                chat.busy = False
+                chat.say("stopped; loading again …")
+                chat.load()

@@ -1,0 +1,67 @@
+"""What this machine has: hardware, libraries, what is wrong, what an extra would add."""
+
+from __future__ import annotations
+
+from textual import work
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+
+from edgepeft.cli.tables import megabytes
+from edgepeft_tui.widgets.page import Page, Panel
+from edgepeft_tui.words import mark, pairs, plain
+
+
+class DoctorScreen(Page):
+    """The report of ``edgepeft doctor``."""
+
+    heading = "doctor"
+
+    def body(self) -> ComposeResult:
+        """Four boxes."""
+        with VerticalScroll(classes="scroll"):
+            yield Panel("Problems", id="problems")
+            yield Panel("This machine", id="machine")
+            yield Panel("Extras", id="extras")
+            yield Panel("Libraries", id="libraries")
+
+    def on_mount(self) -> None:
+        """Look."""
+        self.query_one("#problems", Panel).say("[$foreground 60%]looking …[/]")
+        self.query_one(VerticalScroll).focus()
+        self.look()
+
+    @work(thread=True)
+    def look(self) -> None:
+        """Ask beside the key presses: a driver's tool may take its time."""
+        from edgepeft import doctor
+
+        installed = doctor.versions()
+        machine = doctor.hardware()
+        wrong = "\n".join(f"{mark('failed')} {plain(line)}" for line in doctor.problems(installed))
+        facts = [
+            ("system", machine["system"]),
+            ("processor", f"{machine['processor']}, {machine['cores']} cores"),
+            ("instructions", " ".join(machine["instructions"]) or "none that matter"),
+            (
+                "memory",
+                f"{megabytes(machine['free_memory_bytes'])} free of {megabytes(machine['memory_bytes'])}",
+            ),
+            ("disk", f"{megabytes(machine['free_disk_bytes'])} free"),
+            ("gpu", "; ".join(machine["gpus"]) or "none seen"),
+        ]
+        extras = []
+        for name, extra in doctor.extras(installed).items():
+            state = "done" if extra["complete"] else "open"
+            adds = f": would add {', '.join(extra['adds'])}" if extra["adds"] else ""
+            extras.append(f"{mark(state)} {name:<8} {plain(extra['for'] + adds)}")
+        libraries = [
+            f"{mark('done' if version else 'open')} {name:<22} {version or 'not installed'}"
+            for name, version in installed.items()
+        ]
+        for panel, markup in (
+            ("problems", wrong or f"{mark('done')} nothing is wrong with what is installed"),
+            ("machine", pairs(facts)),
+            ("extras", "\n".join(extras)),
+            ("libraries", "\n".join(libraries)),
+        ):
+            self.app.call_from_thread(self.query_one(f"#{panel}", Panel).say, markup)

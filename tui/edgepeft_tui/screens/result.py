@@ -1,0 +1,186 @@
+"""What a build made: is it the model that was trained, what is in the folder, and ways to try it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable
+
+from edgepeft.cli.progress import duration
+from edgepeft.cli.tables import megabytes
+from edgepeft.fidelity.report import number, table_rows
+from edgepeft.comparison import RECORD as COMPARISON
+from edgepeft_tui.jobs import Job
+from edgepeft_tui.widgets.page import Page, Panel
+from edgepeft_tui.words import cell, mark, near, plain, size
+
+
+class ResultScreen(Page):
+    """The fidelity table with its gates, the files, what went wrong, a comparison if there is one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", id="page.back"),
+        Binding("t", "try_it", "Try it", id="result.try"),
+        Binding("w", "watch_run", "Stages and log", id="result.log"),
+        Binding("c", "copy", "Copy path", id="result.copy"),
+    ]
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.job = job
+        self.result: dict[str, Any] = job.result or {}
+
+    @property
+    def heading(self) -> str:  # type: ignore[override]
+        """Which run."""
+        return f"{self.job.run.name}  ›  result"
+
+    @property
+    def bundles(self) -> list[dict[str, Any]]:
+        """The bundles of the run."""
+        found: list[dict[str, Any]] = self.result.get("bundles", [])
+        return found
+
+    def body(self) -> ComposeResult:
+        """Verdict, table, and the rest below."""
+        with VerticalScroll(id="result"):
+            yield Panel("Verdict", id="verdict")
+            yield DataTable(id="fidelity", cursor_type="none", zebra_stripes=True)
+            yield Panel("Layers", id="layers")
+            yield Panel("Sizes against fidelity", id="comparison")
+            yield Panel("Answers that differ", id="wrong-answers")
+            yield Panel("Files", id="files")
+
+    def on_mount(self) -> None:
+        """Fill the boxes; those with nothing to say stay away."""
+        self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
+        table: DataTable[str | Text] = self.query_one(DataTable)
+        if any(bundle["fidelity"] for bundle in self.bundles):
+            header, rows = table_rows(self.bundles)
+            table.add_columns(*header)
+            for row in rows:
+                verdict = row[-1]
+                table.add_row(*map(Text, row[:-1]), self._gates(verdict))
+        else:
+            table.display = False
+        self.query_one("#result").focus()
+        self._fill("layers", layer_strip(self.bundles))
+        self._fill("comparison", self._comparison())
+        self._fill("wrong-answers", _wrong(self.bundles))
+        self._fill("files", "\n".join(_files(self.bundles)))
+
+    def _gates(self, verdict: str) -> Text:
+        if verdict == "–":
+            return Text(verdict)
+        state = "passed" if verdict == "passed" else "missed"
+        return cell(state, verdict, self.app.theme_variables)
+
+    def _fill(self, panel: str, markup: str) -> None:
+        box = self.query_one(f"#{panel}", Panel)
+        box.display = bool(markup)
+        box.say(markup)
+
+    def _verdicts(self) -> Iterable[str]:
+        for bundle in self.bundles:
+            name, gates = bundle["target"], bundle["gates"]
+            if gates == "passed":
+                yield f"{mark('passed')} [b]{name}[/b] answers as the model that was trained"
+            elif gates is None:
+                yield f"{mark('open')} [b]{name}[/b] was not measured"
+            else:
+                yield f"{mark('missed')} [b]{name}[/b] does not hold what was asked:"
+                yield from (f"    {plain(gate)}" for gate in gates)
+        seconds = self.result.get("seconds")
+        if seconds is not None:
+            peak = megabytes(self.result.get("peak_memory_bytes", 0))
+            yield f"[$foreground 60%]built in {duration(seconds)}, at most {peak} of memory[/]"
+
+    def _comparison(self) -> str:
+        """Bytes against generic KL as a table with bars: a longer bar is a larger loss."""
+        try:
+            read = json.loads((self.job.run / COMPARISON).read_text(encoding="utf-8"))
+            entries = read["entries"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return comparison_bars(entries)
+
+    def action_try_it(self) -> None:
+        """Chat with the bundle under the cursor; with all of them where there are two."""
+        paths = [bundle["path"] for bundle in self.bundles][:2]
+        if paths:
+            self.wizard_app.open("chat:" + "|".join(paths))
+
+    def action_watch_run(self) -> None:
+        """Show how it was built."""
+        self.wizard_app.open(f"run:{self.job.run}")
+
+    def action_copy(self) -> None:
+        """Put the first bundle's folder into the clipboard."""
+        if self.bundles:
+            self.app.copy_to_clipboard(self.bundles[0]["path"])
+            self.notify(f"copied: {self.bundles[0]['path']}", markup=False)
+
+
+def layer_strip(bundles: Sequence[Mapping[str, Any]]) -> str:
+    """Error of each layer as a strip of blocks, where the bundle's report has it."""
+    lines = []
+    for bundle in bundles:
+        errors = (bundle["fidelity"] or {}).get("layer_errors")
+        if isinstance(errors, list) and errors:
+            most = max(errors) or 1.0
+            strip = "".join(" ▁▂▃▄▅▆▇█"[round(8 * error / most)] for error in errors)
+            worst = errors.index(max(errors))
+            lines.append(
+                f"{bundle['target']:<12} │{strip}│ worst: layer {worst} at {number(max(errors))}"
+            )
+    return "\n".join(lines)
+
+
+def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The variants of a comparison, smallest first, each with its generic KL as a bar."""
+    measured = [entry for entry in entries if "fidelity" in entry]
+    if not measured:
+        return ""
+    measured.sort(key=lambda entry: int(entry["bytes"]))
+    most = max(float(entry["fidelity"]["generic_kl"]) for entry in measured) or 1.0
+    names = [" ".join(str(value) for value in entry["values"].values()) for entry in measured]
+    width = min(28, max(map(len, names)))
+    lines = [f"[$foreground 60%]{'variant':<{width}}      size  generic KL (nats per token)[/]"]
+    for name, entry in zip(names, measured, strict=True):
+        loss = float(entry["fidelity"]["generic_kl"])
+        bar = "█" * max(1, round(24 * loss / most))
+        gate = "passed" if entry["gates"] == "passed" else "missed"
+        lines.append(
+            f"{plain(name[:width]):<{width}} {megabytes(entry['bytes']):>9}  [$primary]{bar}[/] "
+            f"{number(loss)} {mark(gate)}"
+        )
+    return "\n".join(lines)
+
+
+def _wrong(bundles: Sequence[Mapping[str, Any]]) -> str:
+    lines: list[str] = []
+    for bundle in bundles:
+        for answer in ((bundle["fidelity"] or {}).get("wrong") or [])[:3]:
+            lines.append(f"[$foreground 60%]{bundle['target']}, {plain(answer['where'])}[/]")
+            lines.append(f"  wanted {plain(answer['wanted'])}")
+            lines.append(f"  got    {plain(answer['got'])}")
+    return "\n".join(lines)
+
+
+def _files(bundles: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    for bundle in bundles:
+        folder = Path(bundle["path"])
+        yield f"[b]{plain(near(folder))}[/b]  {megabytes(bundle['bytes'])}"
+        if not folder.is_dir():
+            yield f"  {mark('failed')} the folder is gone"
+            continue
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            bytes_of = size(path.stat().st_size)
+            yield f"  [$foreground 60%]{bytes_of:>10}[/]  {plain(path.relative_to(folder))}"

@@ -1,0 +1,281 @@
+"""What was built on this machine: sorted, filtered, compared, opened, run again, deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import DataTable, Input
+
+from edgepeft.cli.tables import megabytes
+from edgepeft.errors import EdgepeftError
+from edgepeft.fidelity.report import number
+from edgepeft.history import delete_run, differences
+from edgepeft_tui.fields import shown
+from edgepeft_tui.widgets.dialogs import HelpWindow, Question
+from edgepeft_tui.widgets.page import Page, Panel
+from edgepeft_tui.words import cell, near, pairs, plain
+
+COLUMNS = ("", "run", "state", "started", "exact match", "generic KL", "size", "targets", "model")
+_SORTS = ("started", "run", "state", "exact match", "size")
+
+
+class RunsScreen(Page):
+    """The history. Space marks a run; with two marked, c shows what their recipes differ in."""
+
+    heading = "runs"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", id="page.back"),
+        Binding("enter", "look", "Open", id="runs.open", show=False),
+        Binding("space", "mark", "Mark", id="runs.mark"),
+        Binding("c", "compare", "Compare two", id="runs.compare"),
+        Binding("r", "again", "Run again", id="runs.again"),
+        Binding("e", "edit", "Edit recipe", id="runs.edit"),
+        Binding("t", "try_it", "Try", id="runs.try"),
+        Binding("o", "sort", "Sort", id="runs.sort"),
+        Binding("slash", "filter", "Filter", id="runs.filter"),
+        Binding("delete,x", "delete", "Delete", id="runs.delete"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: dict[str, dict[str, Any]] = {}
+        self.marked: list[str] = []
+        self._order = 0
+        self._wanted = ""
+
+    def body(self) -> ComposeResult:
+        """Filter, table, and what the run under the cursor is."""
+        yield Input(placeholder="filter by name, state, model or target", compact=True, id="runs-filter")
+        yield DataTable(id="runs", cursor_type="row", zebra_stripes=True)
+        yield Panel("This run", id="about-run")
+
+    def on_mount(self) -> None:
+        """Fill the table."""
+        table = self.table
+        for column in COLUMNS:
+            table.add_column(column, key=column)
+        table.focus()
+        self.read()
+
+    @property
+    def table(self) -> DataTable[str | Text]:
+        """The table of runs."""
+        return self.query_one("#runs", DataTable)
+
+    def on_screen_resume(self) -> None:
+        """A run may have ended meanwhile."""
+        if self.composed:
+            self.read()
+
+    def read(self) -> None:
+        """Read the history and show it in the chosen order."""
+        self.records = {str(run["path"]): run for run in self.wizard_app.known_runs()}
+        self.marked = [path for path in self.marked if path in self.records]
+        self._show()
+
+    def _show(self) -> None:
+        chosen = [
+            run for run in self.records.values() if self._wanted in " ".join(_cells(run)).lower()
+        ]
+        by = _SORTS[self._order]
+        chosen.sort(key=lambda run: _sort_key(run, by), reverse=by in ("started", "exact match"))
+        table, at = self.table, self.table.cursor_row
+        table.clear()
+        for run in chosen:
+            path = str(run["path"])
+            sign = "●" if path in self.marked else " "
+            cells = _cells(run)
+            state = cell(cells[1], cells[1], self.app.theme_variables)
+            table.add_row(sign, Text(cells[0]), state, *map(Text, cells[2:]), key=path)
+        table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
+        self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by}"
+        self.show_where()
+        if not chosen:
+            empty = "nothing matches the filter" if self.records else "No runs yet."
+            self.query_one("#about-run", Panel).say(f"[$foreground 60%]{empty}[/]")
+
+    @property
+    def chosen(self) -> dict[str, Any] | None:
+        """The run under the cursor."""
+        if not self.table.row_count:
+            return None
+        key = self.table.coordinate_to_cell_key(self.table.cursor_coordinate).row_key.value
+        return self.records.get(str(key))
+
+    @on(DataTable.RowHighlighted)
+    def _about(self) -> None:
+        run = self.chosen
+        if run is None:
+            return
+        recipe = run.get("recipe")
+        lines = [("folder", near(run["path"])), ("recipe", near(recipe) if recipe else "no file")]
+        if run.get("error"):
+            lines.append(("error", str(run["error"])))
+            lines.append(("log", near(self.wizard_app.jobs.watch(Path(run["path"])).log)))
+        for bundle in (run.get("result") or {}).get("bundles", []):
+            gates = bundle["gates"]
+            verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
+            lines.append((bundle["target"], verdict))
+        self.query_one("#about-run", Panel).say(pairs(lines))
+
+    @on(DataTable.RowSelected)
+    def _open(self) -> None:
+        self.action_look()
+
+    def action_look(self) -> None:
+        """Open the result of a run that has one, its stages and log otherwise."""
+        run = self.chosen
+        if run is not None:
+            kind = "result" if run.get("result") else "run"
+            self.wizard_app.open(f"{kind}:{run['path']}")
+
+    def action_try_it(self) -> None:
+        """Chat with the bundles of the marked runs, or of the one under the cursor."""
+        runs = [self.records[path] for path in self.marked] or [self.chosen or {}]
+        paths = [
+            bundle["path"]
+            for run in runs
+            for bundle in (run.get("result") or {}).get("bundles", [])[: 1 if len(runs) > 1 else 2]
+        ]
+        if paths:
+            self.wizard_app.open("chat:" + "|".join(paths[:2]))
+        else:
+            self.notify("this run has no bundle to try", severity="warning")
+
+    def action_mark(self) -> None:
+        """Mark the run under the cursor, or take the mark away; the last two count."""
+        run = self.chosen
+        if run is None:
+            return
+        path = str(run["path"])
+        if path in self.marked:
+            self.marked.remove(path)
+        else:
+            self.marked = [*self.marked, path][-2:]
+        self._show()
+
+    def action_compare(self) -> None:
+        """Show what the recipes of the two marked runs differ in."""
+        if len(self.marked) != 2:
+            self.notify("mark two runs with Space first", severity="warning")
+            return
+        one, other = (Path(path) for path in self.marked)
+        try:
+            found = differences(one, other)
+        except EdgepeftError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        self.app.push_screen(
+            HelpWindow(f"{one.name} and {other.name}", differences_markup(one, other, found))
+        )
+
+    def action_again(self) -> None:
+        """Go on with a run, or build what is missing of it."""
+        run = self.chosen
+        if run is not None and self.wizard_app.resume_run(Path(run["path"])):
+            self.wizard_app.open(f"run:{run['path']}")
+
+    def action_edit(self) -> None:
+        """Open the run's recipe in the wizard."""
+        run = self.chosen
+        recipe = str((run or {}).get("recipe") or "")
+        if recipe and Path(recipe).is_file():
+            self.wizard_app.open(f"recipe:{recipe}")
+        else:
+            self.notify("the recipe's file is not there any more", severity="warning")
+
+    def action_sort(self) -> None:
+        """Sort by the next of the columns that can be sorted by."""
+        self._order = (self._order + 1) % len(_SORTS)
+        self._show()
+
+    def action_filter(self) -> None:
+        """Go into the filter."""
+        self.query_one("#runs-filter").focus()
+
+    @on(Input.Changed, "#runs-filter")
+    def _filter(self, event: Input.Changed) -> None:
+        self._wanted = event.value.lower().strip()
+        self._show()
+
+    @on(Input.Submitted, "#runs-filter")
+    def _filtered(self) -> None:
+        self.table.focus()
+
+    def action_delete(self) -> None:
+        """Delete a run's folder, if the user really means it."""
+        run = self.chosen
+        if run is None:
+            return
+        if run.get("state") == "running":
+            self.notify("this run is at work; stop it first", severity="warning")
+            return
+        path = Path(run["path"])
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.remove_run(path)
+
+        self.app.push_screen(
+            Question(f"Delete {near(path)} with its bundles and checkpoints, for good?", "Delete"),
+            answered,
+        )
+
+    @work(thread=True)
+    def remove_run(self, path: Path) -> None:
+        """Delete beside the key presses: a checkpoint is large."""
+        try:
+            delete_run(path)
+        except EdgepeftError as error:
+            self.app.call_from_thread(self.notify, str(error), severity="error", markup=False)
+        else:
+            self.wizard_app.jobs.forget(path)
+        self.app.call_from_thread(self.read)
+
+
+def differences_markup(one: Path, other: Path, found: list[tuple[str, Any, Any]]) -> str:
+    """Two recipes side by side, differences only."""
+    if not found:
+        return "The two recipes say the same."
+    width = max(len(key) for key, _, _ in found)
+    lines = []
+    for key, left, right in found:
+        lines.append(f"[b]{plain(key):<{width}}[/b]")
+        lines.append(f"  [$foreground 60%]{plain(one.name)}[/]  {plain(shown(left) or 'not set')}")
+        lines.append(f"  [$foreground 60%]{plain(other.name)}[/]  {plain(shown(right) or 'not set')}")
+    return "\n".join(lines)
+
+
+def _bundles(run: dict[str, Any]) -> list[dict[str, Any]]:
+    result = run.get("result")
+    return list(result.get("bundles", [])) if isinstance(result, dict) else []
+
+
+def _cells(run: dict[str, Any]) -> list[str]:
+    measured = [bundle["fidelity"] for bundle in _bundles(run) if bundle.get("fidelity")]
+    return [
+        str(run.get("name", "")),
+        str(run.get("state", "")),
+        str(run.get("started", ""))[:16].replace("T", " "),
+        " ".join(number(facts["exact_match"], 3) for facts in measured) or "–",
+        " ".join(number(facts["generic_kl"]) for facts in measured) or "–",
+        " ".join(megabytes(bundle["bytes"]) for bundle in _bundles(run)) or "–",
+        " ".join(map(str, run.get("targets", []))),
+        str(run.get("model", "")),
+    ]
+
+
+def _sort_key(run: dict[str, Any], by: str) -> tuple[bool, Any]:
+    match by:
+        case "exact match":
+            found = [b["fidelity"]["exact_match"] for b in _bundles(run) if b.get("fidelity")]
+            return (bool(found), max(found, default=0.0) or 0.0)
+        case "size":
+            return (not _bundles(run), min((b["bytes"] for b in _bundles(run)), default=0))
+        case _:
+            return (True, str(run.get({"run": "name"}.get(by, by), "")))

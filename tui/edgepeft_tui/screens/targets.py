@@ -1,0 +1,43 @@
+"""The devices a bundle can be built for."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+
+from edgepeft.targets import TargetProfile, all_targets
+from edgepeft_tui.widgets.page import Page, Panel
+from edgepeft_tui.words import mark, pairs
+
+
+class TargetsScreen(Page):
+    """Every registered target with its limits."""
+
+    heading = "targets"
+
+    def body(self) -> ComposeResult:
+        """A box for each."""
+        with VerticalScroll(classes="scroll"):
+            for target in all_targets().values():
+                yield Panel(target.name, id=f"target-{target.name}")
+
+    def on_mount(self) -> None:
+        """Fill the boxes."""
+        for target in all_targets().values():
+            self.query_one(f"#target-{target.name}", Panel).say(_describe(target))
+        self.query_one(VerticalScroll).focus()
+
+
+def _describe(target: TargetProfile) -> str:
+    provider = target.provider.removesuffix("ExecutionProvider")
+    here = target.verify_provider.removesuffix("ExecutionProvider")
+    executed = target.verify_provider == target.provider
+    proof = f"executed on {here}" if executed else f"graph verified on {here}; {provider} not executed"
+    lines = [
+        ("for", target.summary),
+        ("provider", provider),
+        ("weights", f"{target.precision}, computes in {target.io_dtype}"),
+    ]
+    if target.bits:
+        lines.append(("blocks", ", ".join(map(str, target.block_sizes))))
+    return f"{pairs(lines)}\n{mark('done' if executed else 'warning')} {proof}"

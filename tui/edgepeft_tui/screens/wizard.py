@@ -1,0 +1,272 @@
+"""The wizard: six steps to a recipe, walked in any order, checked as one types by what a build would check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, OptionList, Static
+from textual.widgets.option_list import Option
+
+from edgepeft.errors import EdgepeftError
+from edgepeft_tui.asking import ask
+from edgepeft_tui.draft import STEPS, Draft, step_of
+from edgepeft_tui.steps.base import Step
+from edgepeft_tui.steps.data import DataStep
+from edgepeft_tui.steps.merge import MergeStep
+from edgepeft_tui.steps.method import MethodStep
+from edgepeft_tui.steps.model import ModelStep
+from edgepeft_tui.steps.review import ReviewStep
+from edgepeft_tui.steps.targets import TargetsStep
+from edgepeft_tui.widgets.dialogs import HelpWindow, Question
+from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.page import Page, Panel
+from edgepeft_tui.words import estimate_lines, mark, near, pairs, plain
+
+PAUSE = 0.5
+"""Seconds without a key press after which the recipe is planned anew."""
+
+
+class WizardScreen(Page):
+    """A recipe in the making. The draft lives in the app, so that it outlives this screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Home", id="page.back"),
+        Binding("ctrl+n", "walk(1)", "Next", id="wizard.next"),
+        Binding("ctrl+b", "walk(-1)", "Prev", id="wizard.before"),
+        Binding("f4", "advanced", "All keys", id="wizard.advanced"),
+        Binding("ctrl+s", "save", "Save", id="wizard.save"),
+        Binding("ctrl+r", "run", "Run", id="wizard.run"),
+        Binding("f1", "help", "Help", id="wizard.help"),
+    ]
+
+    def __init__(self, draft: Draft, step: str = STEPS[0]) -> None:
+        super().__init__()
+        self.draft = draft
+        self.step = step
+        self.facts: dict[str, Any] | None = None
+        self._pending: Timer | None = None
+
+    @property
+    def heading(self) -> str:  # type: ignore[override]
+        """Where one is."""
+        return f"{self.draft.name}  ›  {self.step}"
+
+    def body(self) -> ComposeResult:
+        """Rail, steps, the estimate where there is room, and a line of help."""
+        with Horizontal(id="wizard"):
+            yield OptionList(*[Option(step, step) for step in STEPS], id="rail", compact=True)
+            with ContentSwitcher(id="steps", initial=_id(self.step)):
+                for name, kind in _STEPS.items():
+                    yield kind(self.draft, id=_id(name))
+            with Vertical(id="aside"):
+                yield Panel("Estimate", id="estimate")
+        yield Static("", id="help")
+
+    def on_mount(self) -> None:
+        """Begin in the step."""
+        self.show_step(self.step)
+        self.changed(pause=0.05)
+
+    # -- walking ------------------------------------------------------------------------------------------
+
+    def show_step(self, name: str) -> None:
+        """Show a step and begin in it."""
+        self.step = name
+        self.query_one("#steps", ContentSwitcher).current = _id(name)
+        rail = self.query_one("#rail", OptionList)
+        rail.highlighted = STEPS.index(name)
+        self.show_where()
+        step = self.current
+        step.enter()
+        step.begin()
+
+    @property
+    def current(self) -> Step:
+        """The step that is shown."""
+        return self.query_one(f"#{_id(self.step)}", Step)
+
+    def action_walk(self, by: int) -> None:
+        """Go to the next step, or the one before."""
+        at = STEPS.index(self.step) + by
+        if 0 <= at < len(STEPS):
+            self.show_step(STEPS[at])
+
+    @on(OptionList.OptionHighlighted, "#rail")
+    def _walk_rail(self, event: OptionList.OptionHighlighted) -> None:
+        """The rail shows a step at once; Enter goes into it."""
+        name = str(event.option_id)
+        rail = self.query_one("#rail", OptionList)
+        if name != self.step and rail.has_focus:
+            self.step = name
+            self.query_one("#steps", ContentSwitcher).current = _id(name)
+            self.show_where()
+            self.current.enter()
+
+    @on(OptionList.OptionSelected, "#rail")
+    def _enter_step(self, event: OptionList.OptionSelected) -> None:
+        self.show_step(str(event.option_id))
+
+    # -- changes ------------------------------------------------------------------------------------------
+
+    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
+        """Put what was typed into the draft."""
+        self.draft.set_text(event.row.field, event.text)
+        self.changed()
+
+    def changed(self, pause: float = PAUSE) -> None:
+        """The draft is another: say what is wrong, keep it, and plan it once the keys rest."""
+        self.show_errors()
+        self.wizard_app.keep_draft(self.draft)
+        if self._pending is not None:
+            self._pending.stop()
+        self._pending = self.set_timer(pause, self.plan)
+
+    def show_errors(self) -> None:
+        """Marks on the rail, and each error at its field."""
+        errors, marks = self.draft.errors(), self.draft.marks()
+        rail = self.query_one("#rail", OptionList)
+        for index, step in enumerate(STEPS):
+            rail.replace_option_prompt_at_index(index, f"{mark(marks[step])} {index + 1} {step}")
+        for row in self.query(FieldRow):
+            row.complain(errors.get(row.field.key, ""))
+        for step in self.query(Step):
+            step.show_errors(errors)
+
+    @work(exclusive=True, group="plan")
+    async def plan(self) -> None:
+        """Ask what the recipe would do and cost; whatever a build would refuse is refused here."""
+        draft = self.draft
+        if draft.errors() and draft.trouble is None:
+            self.query_one("#estimate", Panel).say("[$foreground 60%]once the recipe is valid[/]")
+            return
+        before = draft.yaml()
+        if self.facts is None:
+            self.query_one("#estimate", Panel).say("[$foreground 60%]estimating …[/]")
+        try:
+            facts = await ask("plan", "-", "--out", str(draft.run), folder=draft.folder, text=before)
+        except EdgepeftError as error:
+            if draft.yaml() != before:
+                return
+            draft.note_failure(str(error))
+            self.query_one("#estimate", Panel).say("[$foreground 60%]once the recipe is valid[/]")
+        else:
+            if draft.yaml() != before:
+                return
+            draft.trouble, draft.planned = None, True
+            self.facts = facts
+            self.query_one("#estimate", Panel).say(pairs(estimate_lines(facts), 13))
+            for step in self.query(Step):
+                step.planned(facts)
+        self.show_errors()
+
+    # -- help ---------------------------------------------------------------------------------------------
+
+    def on_descendant_focus(self, event: Any) -> None:
+        """Say what the field in focus is for."""
+        row = _row_of(self.focused)
+        said = ""
+        if row is not None:
+            spec = row.field
+            about = f" [$foreground 60%]({plain(spec.about)})[/]" if spec.about else ""
+            said = f"[b]{spec.key}[/b]  {plain(spec.help)}{about}"
+        self.query_one("#help", Static).update(said)
+
+    def action_help(self) -> None:
+        """All about the field in focus, or about the step."""
+        row = _row_of(self.focused)
+        if row is None:
+            self.app.push_screen(HelpWindow(self.step, self.current.help))
+            return
+        spec = row.field
+        lines = [plain(spec.help), ""]
+        if spec.default:
+            lines.append(f"[$foreground 60%]default[/]   {plain(spec.default)}")
+        if spec.range:
+            lines.append(f"[$foreground 60%]range[/]     {plain(spec.range)}")
+        if spec.choices:
+            lines.append(f"[$foreground 60%]choices[/]   {plain(', '.join(spec.choices))}")
+        lines.append(f"[$foreground 60%]in YAML[/]   {spec.key}")
+        lines.append(f"[$foreground 60%]as flag[/]   {plain(f'--set {spec.key}=…')}")
+        error = self.draft.errors().get(spec.key)
+        if error:
+            lines += ["", f"[$text-error]! {plain(error)}[/]"]
+        self.app.push_screen(HelpWindow(spec.key, "\n".join(lines)))
+
+    def action_advanced(self) -> None:
+        """Show every key of the recipe, or only the few that matter to begin with."""
+        self.toggle_class("-advanced")
+
+    # -- ways on ------------------------------------------------------------------------------------------
+
+    def action_save(self) -> None:
+        """Save the recipe."""
+        if self.draft.replaces():
+            self.app.push_screen(
+                Question(f"{near(self.draft.path)} exists. Write over it?", "Write over"), self._save_if
+            )
+        else:
+            self._save_if(True)
+
+    def _save_if(self, agreed: bool | None) -> None:
+        if agreed and self._saved() is not None:
+            self.notify(f"saved as {near(self.draft.path)}", markup=False)
+
+    def _saved(self) -> Path | None:
+        try:
+            return self.draft.save()
+        except EdgepeftError as error:
+            self.notify(str(error), severity="error", title="not saved", markup=False)
+            return None
+
+    def action_run(self) -> None:
+        """Save the recipe and build it; what is wrong with it is shown instead if anything is."""
+        errors = self.draft.errors()
+        if errors:
+            key, text = next(iter(errors.items()))
+            self.show_step(step_of(key))
+            self.notify(text, severity="error", title="not yet", markup=False)
+            return
+        if self.draft.replaces():
+            self.app.push_screen(
+                Question(f"{near(self.draft.path)} exists. Write over it and run?", "Write over"),
+                self._run_if,
+            )
+        else:
+            self._run_if(True)
+
+    def _run_if(self, agreed: bool | None) -> None:
+        if not agreed or self._saved() is None:
+            return
+        self.wizard_app.start_run(self.draft)
+
+    def action_leave(self) -> None:
+        """Back home; the draft is kept."""
+        self.wizard_app.keep_draft(self.draft)
+        self.app.pop_screen()
+
+
+_STEPS: dict[str, type[Step]] = {
+    "Model": ModelStep,
+    "Data": DataStep,
+    "Method": MethodStep,
+    "Merge and quantize": MergeStep,
+    "Targets": TargetsStep,
+    "Review": ReviewStep,
+}
+
+
+def _id(step: str) -> str:
+    return "step-" + step.lower().replace(" ", "-")
+
+
+def _row_of(widget: Widget | None) -> FieldRow | None:
+    if widget is None:
+        return None
+    return next((node for node in widget.ancestors_with_self if isinstance(node, FieldRow)), None)

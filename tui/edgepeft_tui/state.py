@@ -1,0 +1,65 @@
+"""What the wizard remembers between sessions: the draft, the theme, models lately used; and the user's keys."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgepeft.errors import InputError
+from edgepeft.history import state_folder
+from edgepeft.workspace import write_json
+
+FILE = "tui.json"
+
+
+class State:
+    """A small JSON file in the user's state folder; one that is damaged or can't be written is no error."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or state_folder()
+        self._values: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            read = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
+            if isinstance(read, dict):
+                self._values = read
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A value, or ``default``."""
+        return self._values.get(name, default)
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a value at once: the terminal may be gone in a moment."""
+        if self._values.get(name) == value:
+            return
+        self._values[name] = value
+        with contextlib.suppress(Exception):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / FILE, self._values)
+
+
+def keymap_file() -> Path:
+    """Where a user may say which keys do what."""
+    own = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(own) if own else Path.home() / ".config") / "edgepeft" / "keymap.yaml"
+
+
+def read_keymap(known: set[str]) -> dict[str, str]:
+    """Action to key from the user's file, empty without one. Raises InputError naming the file and the action."""
+    path = keymap_file()
+    if not path.is_file():
+        return {}
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise InputError(f"{path}: cannot be read as YAML") from None
+    if not isinstance(read, dict):
+        raise InputError(f"{path}: should be a mapping such as {{run.start: f5}}")
+    for action in read:
+        if action not in known:
+            raise InputError(f"{path}: {action}: no such action; there are {', '.join(sorted(known))}")
+    return {str(action): str(key) for action, key in read.items()}

@@ -1,0 +1,39 @@
+"""Step 4: what the adapter is merged into, and how the result is rounded."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.widgets import Static
+
+from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.field_row import FieldRow
+
+
+class MergeStep(Step):
+    """Merge and quantize sections of the recipe."""
+
+    help = (
+        "The adapter is merged into the base it was trained on, dequantized, and the result is rounded for the\n"
+        "device: to one grid, or within a number of bytes, where each layer's grid is chosen by how much it matters."
+    )
+
+    def compose(self) -> ComposeResult:
+        """The fields of both sections."""
+        yield Static("Merge", classes="caption")
+        yield from self.rows("merge.", simple=["merge.base"])
+        yield Static("Quantize", classes="caption")
+        yield from self.rows(
+            "quantize.",
+            simple=[
+                "quantize.algorithm",
+                "quantize.block_size",
+                "quantize.head",
+                "quantize.max_bytes",
+            ],
+            browse=["quantize.calibration.text"],
+        )
+
+    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
+        """Pick a text file."""
+        event.stop()
+        self.pick_path(event.row, (".txt", ".md"), folders=False)

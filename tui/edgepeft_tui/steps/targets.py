@@ -1,0 +1,125 @@
+"""Step 5: which devices, and what their bundles must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.widgets import SelectionList, Static
+from textual.widgets.selection_list import Selection
+
+from edgepeft.cli.tables import megabytes
+from edgepeft.targets import TargetProfile, all_targets
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.page import Panel
+from edgepeft_tui.words import pairs, plain
+
+
+class TargetsStep(Step):
+    """Device profiles, those this recipe can't have with the reason; and the gates."""
+
+    help = (
+        "Space chooses a device; several make several bundles of one adapter. Sizes are predictions.\n\n"
+        "A bundle that misses a gate is kept and marked, and the build exits with status 4."
+    )
+
+    def __init__(self, draft: Draft, *, id: str) -> None:
+        super().__init__(draft, id=id)
+        self._choices: dict[str, Any] = {}
+
+    def compose(self) -> ComposeResult:
+        """The list and the gates."""
+        chosen = self.draft.targets
+        yield SelectionList[str](
+            *[
+                Selection(_line(target), target.name, target.name in chosen)
+                for target in all_targets().values()
+            ],
+            id="devices",
+            compact=True,
+        )
+        yield Static("", id="targets-error", classes="error")
+        yield Panel("Device", id="about-target")
+        yield Static("Gates", classes="caption")
+        yield from self.rows("gates.", simple=["gates.max_exact_match_drop", "gates.max_task_kl"])
+
+    @on(SelectionList.SelectionToggled, "#devices")
+    def _toggle(self, event: SelectionList.SelectionToggled[str]) -> None:
+        event.stop()
+        self.draft.toggle_target(event.selection.value)
+        self.changed()
+
+    def enter(self) -> None:
+        """Show the draft's targets."""
+        super().enter()
+        devices = self.query_one("#devices", SelectionList)
+        with devices.prevent(SelectionList.SelectionToggled, SelectionList.SelectedChanged):
+            devices.deselect_all()
+            for name in self.draft.targets:
+                if name in all_targets():
+                    devices.select(name)
+
+    def show_errors(self, errors: Mapping[str, str]) -> None:
+        """What is wrong with the choice stands below it."""
+        text = errors.get("targets", "")
+        self.query_one("#targets-error", Static).update(f"! {plain(text)}" if text else "")
+
+    def planned(self, facts: Mapping[str, Any]) -> None:
+        """Predicted sizes, and what this recipe can't have."""
+        known = self._choices = {choice["target"]: choice for choice in facts["choices"]}
+        devices = self.query_one("#devices", SelectionList)
+        for index, target in enumerate(all_targets().values()):
+            choice = known.get(target.name)
+            if choice is None:
+                continue
+            devices.replace_option_prompt_at_index(index, _line(target, choice))
+            refused = bool(choice["refused"]) and target.name not in self.draft.targets
+            if refused:
+                devices.disable_option_at_index(index)
+            else:
+                devices.enable_option_at_index(index)
+        self._show_details(devices.highlighted or 0)
+
+    @on(SelectionList.SelectionHighlighted, "#devices")
+    def _look(self, event: SelectionList.SelectionHighlighted[str]) -> None:
+        event.stop()
+        self._show_details(event.selection_index)
+
+    def _show_details(self, index: int) -> None:
+        target = list(all_targets().values())[index]
+        panel = self.query_one("#about-target", Panel)
+        panel.border_title = target.name
+        panel.say(_details(target, self._choices.get(target.name)))
+
+
+def _line(target: TargetProfile, choice: Mapping[str, Any] | None = None) -> str:
+    """A device in one line: its name, the size its bundle would have, what it is for."""
+    if choice is None:
+        about = target.summary
+    elif choice["refused"]:
+        about = f"not with this recipe: {choice['refused']}"
+    else:
+        about = f"{megabytes(choice['bytes'])}; {target.summary}"
+    return f"{target.name:<14}[$foreground 60%]{plain(about)}[/]"
+
+
+def _details(target: TargetProfile, choice: Mapping[str, Any] | None) -> str:
+    """All about a device: what it needs, how a bundle is measured here, or why this recipe can't have it."""
+    provider = target.provider.removesuffix("ExecutionProvider")
+    here = target.verify_provider.removesuffix("ExecutionProvider")
+    executed = target.verify_provider == target.provider
+    proof = f"executed on {here}" if executed else f"graph verified on {here}, {provider} not executed"
+    lines = [
+        ("for", target.summary),
+        ("runs on", f"{provider}, {target.precision} weights, computes in {target.io_dtype}"),
+        ("verified", proof),
+    ]
+    if choice is not None and choice["refused"]:
+        lines.append(("refused", choice["refused"]))
+    elif choice is not None:
+        lines.append(("bundle", f"about {megabytes(choice['bytes'])}"))
+        lines.append(("memory", f"about {megabytes(choice['memory_bytes'])} on the device"))
+    return pairs(lines, 9)

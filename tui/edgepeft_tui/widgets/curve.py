@@ -1,0 +1,72 @@
+"""Loss and evaluation loss over the steps, drawn by textual-plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.widgets import Static
+from textual_plot import HiResMode, LegendLocation, PlotWidget
+
+from edgepeft_tui.progress import CURVES
+
+
+class Curve(Container):
+    """The curves of a training, or a word about when there will be some."""
+
+    def compose(self) -> ComposeResult:
+        """The plot, and what stands in its place before the first two points."""
+        yield PlotWidget(allow_pan_and_zoom=False)
+        yield Static("The loss will be drawn here once training begins.", id="no-curve")
+
+    def on_mount(self) -> None:
+        """Begin empty."""
+        self.border_title = "Loss over steps (x: evaluation)"
+        plot = self.query_one(PlotWidget)
+        plot.can_focus = False
+        plot.display = False
+        plot.margin_top, plot.margin_bottom, plot.margin_left = 0, 2, 6
+        plot.set_xlabel("")
+        plot.set_ylabel("")
+
+    def draw(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+        """Draw the curves anew. The evaluation's points are crosses, so that no colour is needed to tell them."""
+        plot = self.query_one(PlotWidget)
+        enough = any(len(points) > 1 for points in curves.values())
+        plot.display = enough
+        self.query_one("#no-curve").display = not enough
+        if not enough:
+            return
+        colours = self.app.theme_variables
+        plot.clear()
+        for key, points in curves.items():
+            if not points:
+                continue
+            steps, values = zip(*points, strict=True)
+            if key == "loss":
+                plot.plot(
+                    steps,
+                    values,
+                    line_style=colours.get("primary", "cyan"),
+                    hires_mode=HiResMode.BRAILLE,
+                    label=CURVES[key],
+                )
+            else:
+                plot.scatter(
+                    steps,
+                    values,
+                    marker="x",
+                    marker_style=colours.get("accent", "yellow"),
+                    label=CURVES.get(key, key),
+                )
+        self._bound(plot, curves)
+        plot.show_legend(location=LegendLocation.TOPRIGHT, is_visible=plot.size.height > 11)
+
+    def _bound(self, plot: Any, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+        values = [value for points in curves.values() for _, value in points]
+        steps = [step for points in curves.values() for step, _ in points]
+        room = (max(values) - min(values)) * 0.05 or 0.1
+        plot.set_ylimits(max(0.0, min(values) - room), max(values) + room)
+        plot.set_xlimits(0, max(steps))

@@ -1,0 +1,111 @@
+"""One recipe key in a form: its label, a control, and below it what is wrong with it."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import Button, Input, Select, Static
+
+from edgepeft_tui.fields import Field
+from edgepeft_tui.words import plain
+
+NOT_SAID = "\0"
+"""The choice of a Select that stands for saying nothing."""
+
+
+class FieldRow(Vertical):
+    """A field of the form. It tells of changes as text, as a user would type it."""
+
+    class Changed(Message):
+        """Other text stands in a field."""
+
+        def __init__(self, row: FieldRow, text: str) -> None:
+            super().__init__()
+            self.row = row
+            self.text = text
+
+    class Browse(Message):
+        """The user wants to pick a path for a field."""
+
+        def __init__(self, row: FieldRow) -> None:
+            super().__init__()
+            self.row = row
+
+    def __init__(
+        self, field: Field, text: str, *, browse: bool = False, label: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(id=f"row-{field.key.replace('.', '--')}")
+        self.field = field
+        self._text = text
+        self._browse = browse
+        self._label = label or field.label
+        self._hint = hint
+
+    def compose(self) -> ComposeResult:
+        """Label, control, a button for paths, and the line for errors."""
+        with Horizontal(classes="field"):
+            yield Static(self._label, classes="label")
+            if self.field.choices:
+                yield self._select()
+            else:
+                yield Input(
+                    self._text,
+                    placeholder=self._hint or self.field.default,
+                    compact=True,
+                    select_on_focus=False,
+                )
+            if self._browse:
+                yield Button("Browse", compact=True, classes="browse")
+        yield Static("", classes="error")
+
+    def _select(self) -> Select[str]:
+        choices = list(self.field.choices)
+        if self._text and self._text not in choices:
+            choices.append(self._text)
+        options = [(choice, choice) for choice in choices]
+        if not self.field.required:
+            options.insert(0, (f"{self.field.default or 'not set'} (default)", NOT_SAID))
+        return Select(options, value=self._text or NOT_SAID, allow_blank=False, compact=True)
+
+    @property
+    def text(self) -> str:
+        """What stands in the field."""
+        return self._text
+
+    def show(self, text: str) -> None:
+        """Put other text into the field from outside; tells nobody."""
+        if text == self._text:
+            return
+        self._text = text
+        for control in self.query(Input):
+            with control.prevent(Input.Changed):
+                control.value = text
+        for select in self.query(Select):
+            with select.prevent(Select.Changed):
+                select.value = text or NOT_SAID
+
+    def complain(self, error: str) -> None:
+        """Show what is wrong, or that nothing is."""
+        self.set_class(bool(error), "-wrong")
+        self.query_one(".error", Static).update(f"! {plain(error)}" if error else "")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Tell of what was typed."""
+        event.stop()
+        if event.value != self._text:
+            self._text = event.value
+            self.post_message(self.Changed(self, event.value))
+
+    def on_select_changed(self, event: Select.Changed) -> None:
+        """Tell of what was chosen."""
+        event.stop()
+        text = "" if event.value == NOT_SAID else str(event.value)
+        if text != self._text:
+            self._text = text
+            self.post_message(self.Changed(self, text))
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Ask for a picker."""
+        event.stop()
+        self.post_message(self.Browse(self))

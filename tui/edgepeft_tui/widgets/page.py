@@ -1,0 +1,104 @@
+"""What every full screen has: a line on top that says where one is and what is running, and the footer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from edgepeft_tui.words import mark, plain
+
+if TYPE_CHECKING:
+    from edgepeft_tui.app import EdgepeftApp
+
+
+class Page(Screen[None]):
+    """A screen of the app. Subclasses name ``heading`` and compose their body in ``body``."""
+
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (120, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (36, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", id="page.back"),
+    ]
+    heading = ""
+    composed = False
+    """Whether every widget is there; timers of the app may tick before."""
+
+    @property
+    def wizard_app(self) -> EdgepeftApp:
+        """The app, with its jobs and its state."""
+        return cast("EdgepeftApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The line on top, the body, the footer."""
+        with Horizontal(id="topline"):
+            yield Static("", id="where")
+            yield Static("", id="busy")
+        with Container(id="body"):
+            yield from self.body()
+        yield Footer(compact=True)
+
+    def body(self) -> ComposeResult:
+        """The screen's own widgets."""
+        yield from ()
+
+    def on_mount(self) -> None:
+        """From now on the widgets can be written to."""
+        self.composed = True
+        self.show_where()
+        self.show_busy()
+
+    def on_screen_resume(self) -> None:
+        """Say anew what is running; on the first time the widgets may not be there yet."""
+        if self.composed:
+            self.show_where()
+            self.show_busy()
+
+    def show_where(self) -> None:
+        """Write the heading."""
+        self.query_one("#where", Static).update(f"[b]edgepeft[/b]  {plain(self.heading)}")
+
+    def show_busy(self) -> None:
+        """Say what is running, however far it is."""
+        parts = []
+        for job in self.wizard_app.jobs.active():
+            stage = job.progress.running()
+            name = plain(job.run.name)
+            if stage is None:
+                parts.append(f"{mark('running')} {name}: starting")
+            else:
+                done = f" {stage.step}/{stage.total}" if stage.total else ""
+                parts.append(f"{mark('running')} {name}: {plain(stage.name)}{done}")
+        self.query_one("#busy", Static).update("  ".join(parts))
+
+    def watch(self) -> None:
+        """Look at whatever this screen shows of a job; called twice a second."""
+
+    def action_leave(self) -> None:
+        """Go back to the screen before."""
+        self.app.pop_screen()
+
+
+class Panel(Static):
+    """A box with a title, filled with markup."""
+
+    def __init__(self, title: str, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__("", id=id, classes=classes)
+        self.border_title = title
+        self.said = ""
+
+    def say(self, markup: str) -> None:
+        """Show other text, unless it is the same."""
+        if markup != self.said:
+            self.said = markup
+            self.update(markup)
+
+
+def is_inside(widget: Widget | None, kind: type[Widget]) -> bool:
+    """Whether a widget lies in one of a kind."""
+    return widget is not None and any(isinstance(node, kind) for node in widget.ancestors_with_self)

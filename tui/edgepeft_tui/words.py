@@ -1,0 +1,109 @@
+"""Figures and states in words and marks, the same on every screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from edgepeft.cli.progress import duration
+from edgepeft.cli.tables import megabytes
+
+MARKS = {
+    "waiting": ("·", "$foreground 60%"),
+    "starting": ("▸", "$text-accent"),
+    "running": ("▸", "$text-accent"),
+    "done": ("✓", "$text-success"),
+    "passed": ("✓", "$text-success"),
+    "reused": ("=", "$text-success"),
+    "failed": ("✗", "$text-error"),
+    "gate missed": ("✗", "$text-error"),
+    "missed": ("✗", "$text-error"),
+    "stopped": ("■", "$text-warning"),
+    "interrupted": ("■", "$text-warning"),
+    "killed": ("■", "$text-warning"),
+    "invalid": ("!", "$text-error"),
+    "open": ("·", "$foreground 60%"),
+    "warning": ("!", "$text-warning"),
+}
+
+
+def mark(state: str) -> str:
+    """A state's mark as markup: a sign of its own, and a colour for those who see it."""
+    sign, colour = MARKS.get(state, ("?", "$foreground 60%"))
+    return f"[{colour}]{sign}[/]"
+
+
+def cell(state: str, words: str, colours: Mapping[str, str]) -> Text:
+    """A state's mark and some words for a table, whose cells know no markup of ours."""
+    sign, name = MARKS.get(state, ("?", ""))
+    colour = colours.get(name.removeprefix("$text-"), "")
+    return Text.assemble((sign, colour if colour.startswith("#") else ""), f" {words}")
+
+
+def plain(text: object) -> str:
+    """Text that is no markup: what a user typed, or a model wrote."""
+    return str(text).replace("\\", "\\\\").replace("[", "\\[")
+
+
+def near(path: Path | str) -> str:
+    """A path as a user in the working folder would type it."""
+    path, here = Path(path), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def size(number: float) -> str:
+    """Bytes as people read them, small ones too."""
+    return megabytes(number) if number >= 1e5 else f"{number / 1e3:.1f} kB"
+
+
+def count(number: float) -> str:
+    """A number of things as people read it: 134.5 M, 8.2 k."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:g}"
+
+
+def model_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known of a model from its headers, as pairs of name and words."""
+    lines = [
+        ("architecture", str(facts["architecture"])),
+        ("parameters", f"{count(facts['parameters'])} in {facts['layers']} layers"),
+        ("stored as", f"{facts['dtype']}, {megabytes(facts['file_bytes'])}"),
+        ("embeddings", "tied with the head" if facts["tied_embeddings"] else "apart from the head"),
+        ("context", f"{facts['context_length']} tokens"),
+        ("licence", str(facts["licence"] or "not stated")),
+    ]
+    return lines
+
+
+def estimate_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A plan's rough costs, as pairs of name and words."""
+    lines: list[tuple[str, str]] = []
+    if facts["trainable_parameters"] is not None:
+        share = facts["trainable_parameters"] / facts["model"]["parameters"]
+        trained = count(facts["trainable_parameters"])
+        lines.append(("trainable", f"{trained} parameters, {100 * share:.1f} %"))
+    need, free = facts["peak_memory_bytes"], facts["free_memory_bytes"]
+    fits = "fits" if need < free else "DOES NOT FIT"
+    lines.append(("memory", f"{megabytes(need)} of {megabytes(free)} free: {fits}"))
+    for part, size in (facts["training_memory"] or {}).items():
+        lines.append((f"  {part}", megabytes(size)))
+    lines.append(("time", f"about {duration(facts['seconds'])}"))
+    for stage in facts["stages"]:
+        if stage["stage"] == "train" and not stage["reused"]:
+            lines.append(("  training", f"{duration(stage['seconds'])}, {facts['steps']} steps"))
+    lines.append(
+        ("disk", f"{megabytes(facts['disk_bytes'])} of {megabytes(facts['free_disk_bytes'])}")
+    )
+    for bundle in facts["bundles"]:
+        lines.append((bundle["target"], f"bundle of {megabytes(bundle['bytes'])}"))
+    return lines
+
+
+def pairs(lines: list[tuple[str, str]], width: int = 13) -> str:
+    """Pairs as markup, names muted and aligned."""
+    return "\n".join(f"[$foreground 60%]{name:<{width}}[/] {plain(words)}" for name, words in lines)
