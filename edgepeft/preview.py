@@ -35,13 +35,13 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         if name is None:
             continue
         path = recipe.resolve(name)
-        splits[split] = read_rows(
-            path, columns=data.columns, shape=data.shape, system=data.system
-        )
+        splits[split] = read_rows(path, columns=data.columns, shape=data.shape, system=data.system)
         layout = read_layout(path, columns=data.columns, shape=data.shape)
         files[split] = {"path": str(path), **layout}
     if not files:
-        raise InputError("data.train: this key is required to train an adapter (or name an adapter)")
+        raise InputError(
+            "data.train: this key is required to train an adapter (or name an adapter)"
+        )
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.planning import ORDER
+from edgepeft.layout import ORDER
 from tests.conftest import ModelMaker
 from tests.project import Keys, Project, write_project
 

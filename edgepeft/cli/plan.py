@@ -136,7 +136,7 @@ def _choices(plan: Plan) -> list[dict[str, Any]]:
     """Every target there is: size and memory its bundle would take, or why this recipe can't have it."""
     from edgepeft.errors import EdgepeftError
     from edgepeft.estimate import bundle_bytes, device_memory
-    from edgepeft.planning import check_target
+    from edgepeft.preflight import check_target
     from edgepeft.targets import all_targets, find_exporter
 
     found = []

@@ -31,10 +31,10 @@ _BYTES_A_WEIGHT = 11_500
 
 
 @dataclass(frozen=True)
-class Layout:
+class Formats:
     """How each weight is kept: on a grid, in half precision, or (named in neither) as the target computes.
 
-    ``why`` says of a chosen layout what each unit takes and is expected to cost; None where the recipe said it.
+    ``why`` says of chosen formats what each unit takes and is expected to cost; None where the recipe said it.
     """
 
     grids: dict[str, IntGrid]
@@ -42,7 +42,7 @@ class Layout:
     why: list[dict[str, Any]] | None = None
 
 
-def as_told(skeleton: Any, settings: Mapping[str, Any], bits: int) -> Layout:
+def as_told(skeleton: Any, settings: Mapping[str, Any], bits: int) -> Formats:
     """Linear layers as the target says, the head as the recipe says."""
     block_size, symmetric = settings["block_size"], settings["symmetric"]
     body = IntGrid(bits, block_size, symmetric)
@@ -50,7 +50,7 @@ def as_told(skeleton: Any, settings: Mapping[str, Any], bits: int) -> Layout:
     if settings["head"] != "float":
         head_grid = IntGrid(int(settings["head"].removeprefix("int")), block_size, symmetric)
         chosen.update(dict.fromkeys(head_and_embedding_names(skeleton), head_grid))
-    return Layout(chosen)
+    return Formats(chosen)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Menu:
         """Predicted nats per token of a choice, the kinds of data mixed as in the calibration."""
         return sum(share * cost for share, cost in zip(self.shares, choice.costs, strict=True))
 
-    def layout(self, choices: Mapping[str, Choice]) -> Layout:
-        """Choices by unit as a layout by weight, in the order in which weights are written."""
+    def formats(self, choices: Mapping[str, Choice]) -> Formats:
+        """Choices by unit as formats by weight, in the order in which weights are written."""
         by_name = {
             name: choices[unit.names[0]].grid
             for unit in self.units
@@ -87,7 +87,7 @@ class Menu:
         grids = {name: grid for name in self.names if (grid := by_name.get(name)) is not None}
         half = tuple(name for name, grid in by_name.items() if grid is None)
         kept = [unit for unit in self.units if unit.names[0] in choices]
-        return Layout(grids, half, report(kept, choices, self.kinds))
+        return Formats(grids, half, report(kept, choices, self.kinds))
 
 
 def open_menu(job: Job, weights: TensorSource, skeleton: Any) -> Menu:
@@ -135,8 +135,8 @@ def by_kind(batches: Sequence[Batch]) -> dict[str, list[Batch]]:
     return parts
 
 
-def within_bytes(menu: Menu, max_bytes: int) -> Layout:
-    """The best layout for a bundle of so many bytes.
+def within_bytes(menu: Menu, max_bytes: int) -> Formats:
+    """The best formats for a bundle of so many bytes.
 
     Raises InputError naming the smallest reachable size where the budget is below it.
     """
@@ -146,7 +146,7 @@ def within_bytes(menu: Menu, max_bytes: int) -> Layout:
             f"quantize.max_bytes: {max_bytes} is out of reach; the smallest bundle of this model is "
             f"about {least}"
         )
-    return menu.layout(spend(menu.options, max_bytes - menu.outside, menu.price))
+    return menu.formats(spend(menu.options, max_bytes - menu.outside, menu.price))
 
 
 def _bytes_outside(job: Job, weights: TensorSource, quantized: Sequence[str]) -> int:

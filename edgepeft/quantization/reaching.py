@@ -12,7 +12,7 @@ from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import InputError
 from edgepeft.quantization.budget import Choice, reach, total, within
 from edgepeft.quantization.calibration import job_calibration
-from edgepeft.quantization.choosing import Layout, Menu, by_kind, open_menu
+from edgepeft.quantization.choosing import Formats, Menu, by_kind, open_menu
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.divergence import Judge
 from edgepeft.stage import Job
@@ -30,7 +30,7 @@ class Attempt:
     """One rounding: how, where its files are, the bytes of its bundle and its divergence by kind of data."""
 
     choices: dict[str, Choice]
-    layout: Layout
+    formats: Formats
     folder: Path
     nbytes: int
     divergence: dict[str, float]
@@ -40,11 +40,11 @@ def round_within(
     job: Job,
     weights: TensorSource,
     skeleton: Any,
-    round_into: Callable[[Path, Layout], None],
+    round_into: Callable[[Path, Formats], None],
 ) -> Attempt:
     """The smallest rounding found that keeps ``max_task_kl`` and ``max_generic_kl``.
 
-    ``round_into(folder, layout)`` does the rounding. Raises InputError naming the nearest divergence that can be
+    ``round_into(folder, formats)`` does the rounding. Raises InputError naming the nearest divergence that can be
     reached where a bound can't be kept.
     """
     menu = open_menu(job, weights, skeleton)
@@ -62,12 +62,12 @@ def round_within(
         folder = job.scratch / f"attempt-{len(attempts) + 1}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        layout = menu.layout(choices)
-        round_into(folder, layout)
+        formats = menu.formats(choices)
+        round_into(folder, formats)
         measured = judge.divergence(QuantizedWeights.open(folder))
         nbytes = sum(choice.nbytes for choice in choices.values()) + menu.outside
         made = Attempt(
-            choices, layout, folder, nbytes, dict(zip(menu.kinds, measured, strict=True))
+            choices, formats, folder, nbytes, dict(zip(menu.kinds, measured, strict=True))
         )
         attempts.append(made)
         found = ", ".join(f"{kind} KL {value:.4g}" for kind, value in made.divergence.items())

@@ -21,7 +21,7 @@ from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.calibration import job_calibration
-from edgepeft.quantization.choosing import Layout, as_told, open_menu, within_bytes
+from edgepeft.quantization.choosing import Formats, as_told, open_menu, within_bytes
 from edgepeft.quantization.codes import CODES, PLAN, Parts, write_codes, write_plan
 from edgepeft.quantization.grids import are_half
 from edgepeft.quantization.reaching import round_within
@@ -45,28 +45,28 @@ def run(job: Job) -> dict[str, Any]:
     settings = job.settings["quantize"]
     divergence: dict[str, float] | None = None
     if settings.get("max_bytes"):
-        layout = within_bytes(open_menu(job, weights, skeleton), int(settings["max_bytes"]))
-        _round_into(job.out, job, weights, skeleton, layout)
+        formats = within_bytes(open_menu(job, weights, skeleton), int(settings["max_bytes"]))
+        _round_into(job.out, job, weights, skeleton, formats)
     elif settings.get("max_task_kl") is not None or settings.get("max_generic_kl") is not None:
         best = round_within(
             job,
             weights,
             skeleton,
-            lambda folder, layout: _round_into(folder, job, weights, skeleton, layout),
+            lambda folder, formats: _round_into(folder, job, weights, skeleton, formats),
         )
-        layout, divergence = best.layout, best.divergence
+        formats, divergence = best.formats, best.divergence
         for name in (CODES, PLAN):
             shutil.move(best.folder / name, job.out / name)
     else:
-        layout = as_told(skeleton, settings, job.settings["bits"])
-        _round_into(job.out, job, weights, skeleton, layout)
+        formats = as_told(skeleton, settings, job.settings["bits"])
+        _round_into(job.out, job, weights, skeleton, formats)
     head, embedding = head_and_embedding_names(skeleton)
     sizes = {name: torch.Size(spec.shape).numel() for name, spec in weights.specs.items()}
     return {
         "algorithm": settings["algorithm"],
-        "linear": describe(layout, {name: sizes[name] for name in linear_weight_names(skeleton)}),
-        "head": describe(layout, {head: sizes[head]}),
-        "embedding": describe(layout, {embedding: sizes[embedding]}),
+        "linear": describe(formats, {name: sizes[name] for name in linear_weight_names(skeleton)}),
+        "head": describe(formats, {head: sizes[head]}),
+        "embedding": describe(formats, {embedding: sizes[embedding]}),
         "tied": head == embedding,
         "bytes": (job.out / CODES).stat().st_size,
         "divergence": divergence,
@@ -74,14 +74,14 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _round_into(
-    folder: Path, job: Job, weights: TensorSource, skeleton: Any, layout: Layout
+    folder: Path, job: Job, weights: TensorSource, skeleton: Any, formats: Formats
 ) -> None:
-    """Round the weights of a layout and leave codes and plan in a folder."""
+    """Round weights onto their formats and leave codes and plan in a folder."""
     settings = job.settings["quantize"]
     algorithm = find_algorithm(settings["algorithm"])
     entries: dict[str, Any] = {}
     specs: dict[str, TensorSpec] = {}
-    for name, grid in layout.grids.items():
+    for name, grid in formats.grids.items():
         rows, width = weights.specs[name].shape
         entries[name] = {"shape": [rows, width], "grid": grid.as_dict()}
         for part, shape in grid.shapes(rows, width).items():
@@ -89,9 +89,9 @@ def _round_into(
     if algorithm.calibrated:
         batches = job_calibration(job, settings["calibration"]["tokens"])
         stream = LayerStream(skeleton, weights)
-        units = round_in_sequence(stream, batches, weights, layout.grids, algorithm)
+        units = round_in_sequence(stream, batches, weights, formats.grids, algorithm)
     else:
-        units = round_each(weights, layout.grids, algorithm)
+        units = round_each(weights, formats.grids, algorithm)
 
     def noted() -> Iterator[Parts]:
         for unit in units:
@@ -104,24 +104,24 @@ def _round_into(
     plan = {
         "algorithm": settings["algorithm"],
         "weights": entries,
-        "half": list(layout.half),
+        "half": list(formats.half),
         "head": head,
         "embedding": embedding,
-        "budget": layout.why,
+        "budget": formats.why,
     }
     write_plan(folder, plan)
 
 
-def describe(layout: Layout, sizes: Mapping[str, int]) -> str:
+def describe(formats: Formats, sizes: Mapping[str, int]) -> str:
     """How weights of these sizes are kept, in a few words: ``int4 asymmetric, blocks of 32``.
 
     Where it differs, the share of the weights follows each way.
     """
     kinds: Counter[str] = Counter()
     for name, size in sizes.items():
-        grid = layout.grids.get(name)
+        grid = formats.grids.get(name)
         if grid is None:
-            kinds["half precision" if name in layout.half else "float"] += size
+            kinds["half precision" if name in formats.half else "float"] += size
         else:
             symmetry = "symmetric" if grid.symmetric else "asymmetric"
             kinds[f"int{grid.bits} {symmetry}, blocks of {grid.block_size}"] += size

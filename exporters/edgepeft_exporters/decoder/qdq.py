@@ -50,7 +50,9 @@ class _QdqBinder(Binder):
             raise EdgepeftError(f"{rows.names[0]}: only symmetric 4-bit weights can be dequantized")
         width, count = (int(size) for size in self._deferred[weight].shape)
         codes = ir.Value(
-            name=f"{weight}.codes", type=ir.TensorType(ir.DataType.INT4), shape=ir.Shape((width, count))
+            name=f"{weight}.codes",
+            type=ir.TensorType(ir.DataType.INT4),
+            shape=ir.Shape((width, count)),
         )
         codes.const_value = ir.LazyTensor(
             lambda: _packed(codes.name or "", self._columns(rows, grid, width), (width, count)),

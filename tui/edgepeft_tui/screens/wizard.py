@@ -150,7 +150,9 @@ class WizardScreen(Page):
         if self.facts is None:
             self.query_one("#estimate", Panel).say("[$foreground 60%]estimating …[/]")
         try:
-            facts = await ask("plan", "-", "--out", str(draft.run), folder=draft.folder, text=before)
+            facts = await ask(
+                "plan", "-", "--out", str(draft.run), folder=draft.folder, text=before
+            )
         except EdgepeftError as error:
             if draft.yaml() != before:
                 return
@@ -209,7 +211,8 @@ class WizardScreen(Page):
         """Save the recipe."""
         if self.draft.replaces():
             self.app.push_screen(
-                Question(f"{near(self.draft.path)} exists. Write over it?", "Write over"), self._save_if
+                Question(f"{near(self.draft.path)} exists. Write over it?", "Write over"),
+                self._save_if,
             )
         else:
             self._save_if(True)

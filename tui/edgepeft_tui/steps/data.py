@@ -114,7 +114,9 @@ def checks_markup(facts: Mapping[str, Any]) -> str:
         lengths["edges"], lengths["edges"][1:], lengths["counts"], strict=False
     ):
         bar = "█" * round(24 * number / most) or ("▏" if number else "")
-        lines.append(f"[$foreground 60%]{low + 1:>5}-{high:<5}[/] [$primary]{bar}[/] {number or ''}")
+        lines.append(
+            f"[$foreground 60%]{low + 1:>5}-{high:<5}[/] [$primary]{bar}[/] {number or ''}"
+        )
     lines.append(
         f"median {lengths['median']} tokens, longest {lengths['longest']}; "
         f"{100 * report['truncated_share']:.1f} % truncated, {report['duplicates']} duplicates, "

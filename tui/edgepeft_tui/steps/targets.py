@@ -111,7 +111,9 @@ def _details(target: TargetProfile, choice: Mapping[str, Any] | None) -> str:
     provider = target.provider.removesuffix("ExecutionProvider")
     here = target.verify_provider.removesuffix("ExecutionProvider")
     executed = target.verify_provider == target.provider
-    proof = f"executed on {here}" if executed else f"graph verified on {here}, {provider} not executed"
+    proof = (
+        f"executed on {here}" if executed else f"graph verified on {here}, {provider} not executed"
+    )
     lines = [
         ("for", target.summary),
         ("runs on", f"{provider}, {target.precision} weights, computes in {target.io_dtype}"),

@@ -1,0 +1,348 @@
+"""The stages of a plan: what each reads, and the key that identifies what it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepeft.digests import DigestCache
+from edgepeft.errors import InputError
+from edgepeft.fidelity.execution import choose_execution
+from edgepeft.merging.adapter_config import read_adapter_config
+from edgepeft.merging.provenance import read_provenance
+from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
+from edgepeft.recipe import Quantize
+from edgepeft.stage import Stage
+from edgepeft.targets import TargetProfile, find_exporter
+
+if TYPE_CHECKING:
+    from edgepeft.planning import Plan
+
+STAGE_VERSIONS = {
+    "base": 1,
+    "train": 3,
+    "combine": 1,
+    "merge": 2,
+    "quantize": 5,
+    "export": 5,
+    "reference": 4,
+    "verify": 2,
+}
+"""Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
+
+ORDER = tuple(STAGE_VERSIONS)
+
+
+class Layout:
+    """Adds the stages of a plan one by one, each with the digests of what it reads."""
+
+    def __init__(self, plan: Plan, until: str, bundles_apart: bool) -> None:
+        self._plan = plan
+        self._bundles_apart = bundles_apart
+        self._until = until
+        self._recipe = plan.recipe.recipe
+        self._digests = DigestCache()
+
+    def lay_out(self) -> None:
+        """Lay out every stage up to the last one wanted."""
+        steps = {
+            "base": self._base,
+            "train": self._train,
+            "combine": self._combine,
+            "merge": self._merge,
+            "quantize": self._quantize,
+            "export": self._export,
+            "reference": self._reference,
+            "verify": self._verify,
+        }
+        for kind in ORDER[: ORDER.index(self._until) + 1]:
+            steps[kind]()
+        self._digests.save()
+
+    def _base(self) -> None:
+        model = self._plan.model.path
+        names = None if model.is_dir() else [model.name]
+        digest = self._digests.folder(model if model.is_dir() else model.parent, names)
+        self._add(
+            "base",
+            "base",
+            "edgepeft.checkpoints.base:run",
+            {},
+            {},
+            {"model": (model, digest)},
+        )
+
+    def _combine(self) -> None:
+        parts = self._recipe.adapter
+        if not isinstance(parts, list):
+            return
+        folders = [self._plan.recipe.resolve(part.path) for part in parts]
+        for folder in folders:
+            self._note_provenance(folder)
+        self._add(
+            "combine",
+            "combine",
+            "edgepeft.merging.combine_stage:run",
+            {
+                "combine": {
+                    **self._recipe.combine.model_dump(mode="json"),
+                    "weights": [part.weight for part in parts],
+                },
+                "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
+            },
+            {"base": "base"},
+            {
+                f"adapter-{index}": (folder, self._digests.folder(folder))
+                for index, folder in enumerate(folders)
+            },
+        )
+
+    def _train(self) -> None:
+        if self._recipe.adapter is not None:
+            return
+        data = self._recipe.data
+        files = {"train": self._file(data.train)}
+        if data.test is not None and self._recipe.training.eval_rows:
+            files["test"] = self._file(data.test)
+        settings = {
+            "method": self._recipe.method.model_dump(mode="json"),
+            "training": self._recipe.training.model_dump(mode="json"),
+            "data": self._data_settings("max_test_rows"),
+            "base_name": self._plan.base_name,
+        }
+        self._add(
+            "train",
+            "train",
+            "edgepeft.training.stage:run",
+            settings,
+            {"base": "base"},
+            {**files, **self._template()},
+        )
+
+    def _merge(self) -> None:
+        if self._recipe.merge.save or self._until == "merge":
+            self._add(
+                "merge",
+                "merge",
+                "edgepeft.merging.stage:run",
+                {"merge": self._merge_settings()},
+                self._trained(),
+                self._adapter_files(),
+            )
+
+    def _quantize(self) -> None:
+        if any(target.precision == "nf4" for target in self._plan.targets):
+            self._add(
+                "quantize-nf4",
+                "quantize",
+                "edgepeft.quantization.lossless:run",
+                {"merge": self._merge_settings()},
+                self._trained(),
+                self._adapter_files(),
+            )
+        # Targets that round alike share one stage.
+        wanted = {
+            self._plan.quantize_stage(target): target
+            for target in self._plan.targets
+            if target.bits
+        }
+        for stage, target in sorted(wanted.items()):
+            self._round(stage, self._plan.grids[target.name], target.bits or 0)
+
+    def _round(self, stage: str, quantize: Quantize, bits: int) -> None:
+        name = resolve_algorithm(quantize.algorithm, bits)
+        settings: dict[str, Any] = {
+            "merge": self._merge_settings(),
+            "quantize": {
+                **quantize.model_dump(
+                    mode="json", exclude={"accuracy_level", "calibration"}, exclude_none=True
+                ),
+                "algorithm": name,
+            },
+            "bits": bits,
+        }
+        inputs, files = self._weights()
+        if quantize.budget is not None:
+            levels = [
+                self._accuracy_level(target)
+                for target in self._plan.targets
+                if target.bits and self._plan.quantize_stage(target) == stage
+            ]
+            settings["eight_bit_inputs"] = any(level == 4 for level in levels)
+        if is_calibrated(name) or quantize.budget is not None:
+            settings["data"] = self._data_settings("max_length", "max_test_rows")
+            settings["quantize"]["calibration"] = quantize.calibration.model_dump(
+                mode="json", exclude={"text"}
+            )
+            files = {**files, **self._template()}
+            if self._recipe.data.train is not None:
+                files["calibration_rows"] = self._file(self._recipe.data.train)
+            if quantize.calibration.text is not None:
+                files["calibration_text"] = self._file(quantize.calibration.text)
+        self._add(stage, "quantize", "edgepeft.quantization.stage:run", settings, inputs, files)
+
+    def _export(self) -> None:
+        for target in self._plan.targets:
+            settings = {
+                "merge": self._merge_settings(),
+                "target": target.as_dict(),
+                "accuracy_level": self._accuracy_level(target),
+                "template": self._recipe.data.template,
+                "base_name": self._plan.base_name,
+            }
+            inputs, files = self._weights()
+            if target.quantized:
+                inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
+            self._add(
+                f"export-{target.name}",
+                "export",
+                find_exporter(target.exporter).stage,
+                settings,
+                inputs,
+                {**files, **self._template()},
+                bundle=target.name,
+            )
+
+    def _accuracy_level(self, target: TargetProfile) -> int:
+        if not target.bits:
+            return target.accuracy_level
+        (asked,) = (one for one in self._recipe.targets if one.name == target.name)
+        said = (asked.accuracy_level, self._recipe.quantize.accuracy_level, target.accuracy_level)
+        return next(level for level in said if level is not None)
+
+    def _reference(self) -> None:
+        files = {"test": self._file(self._recipe.data.test)}
+        if self._recipe.data.generic is not None:
+            files["generic"] = self._file(self._recipe.data.generic)
+        self._add(
+            "reference",
+            "reference",
+            "edgepeft.fidelity.reference:run",
+            {
+                "merge": {
+                    "base": "dequantized",
+                    "grid": self._recipe.merge.grid,
+                    "allow_base_mismatch": self._recipe.merge.allow_base_mismatch,
+                },
+                "data": self._data_settings("max_length"),
+            },
+            self._trained(),
+            {**files, **self._adapter_files(), **self._template()},
+        )
+
+    def _verify(self) -> None:
+        for target in self._plan.targets:
+            execution = choose_execution(target.provider, target.io_dtype, target.verify_provider)
+            self._add(
+                f"verify-{target.name}",
+                "verify",
+                "edgepeft.fidelity.verify:run",
+                # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
+                {"execution": execution.as_dict()},
+                {"bundle": f"export-{target.name}", "reference": "reference", "base": "base"},
+                {},
+            )
+
+    def _add(
+        self,
+        name: str,
+        kind: str,
+        function: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        files: Mapping[str, tuple[Path, str]],
+        bundle: str | None = None,
+    ) -> None:
+        identity = {
+            "kind": kind,
+            "version": STAGE_VERSIONS[kind],
+            "function": function,
+            "settings": settings,
+            "inputs": {key: self._plan.stage(stage).key for key, stage in inputs.items()},
+            "files": {key: digest for key, (_, digest) in files.items()},
+        }
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        final = self._plan.run.stage(name, key)
+        if bundle is not None and not self._bundles_apart:
+            final = self._plan.run.bundle(bundle)
+        self._plan.stages.append(
+            Stage(
+                name=name,
+                kind=kind,
+                function=function,
+                settings=settings,
+                inputs=inputs,
+                files=files,
+                key=key,
+                final=final,
+                scratch=self._plan.run.scratch(name, key),
+            )
+        )
+
+    def _file(self, name: str | None) -> tuple[Path, str]:
+        assert name is not None
+        path = self._plan.recipe.resolve(name)
+        try:
+            return path, self._digests.file(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+    def _template(self) -> dict[str, tuple[Path, str]]:
+        """A template that is a file is an input like any other."""
+        template = self._recipe.data.template
+        return {} if template in ("auto", "chat", "plain") else {"template": self._file(template)}
+
+    def _data_settings(self, *unread: str) -> dict[str, Any]:
+        """How rows are read; files enter by content, and what the stage does not read is left out."""
+        files = {"train", "test", "generic"}
+        return self._recipe.data.model_dump(mode="json", exclude={*files, *unread})
+
+    def _merge_settings(self) -> dict[str, Any]:
+        return self._recipe.merge.model_dump(mode="json", exclude={"save"})
+
+    def _trained(self) -> dict[str, str]:
+        if self._plan.adapter is not None:
+            return {"base": "base"}
+        if self._recipe.adapter is not None:
+            return {"base": "base", "train": "combine"}
+        return {"base": "base", "train": "train"}
+
+    def _adapter_files(self) -> dict[str, tuple[Path, str]]:
+        folder = self._plan.adapter
+        if folder is None:
+            return {}
+        self._note_provenance(folder)
+        return {"adapter": (folder, self._digests.folder(folder))}
+
+    def _note_provenance(self, folder: Path) -> None:
+        """Say what is assumed of an adapter that does not say what it was trained on."""
+        provenance = read_provenance(folder, self._recipe.merge.grid)
+        if provenance.source == "assumed" and self._recipe.merge.base != "original":
+            note = (
+                f"{folder.name} does not say what it was trained on; taking NF4 (QLoRA). Set merge.grid: "
+                "none if it was trained at full precision"
+            )
+            if note not in self._plan.notes:
+                self._plan.notes.append(note)
+        self._note_name(folder)
+
+    def _note_name(self, folder: Path) -> None:
+        """PEFT keeps the name of the base; another name proves nothing, and is worth a word."""
+        named = read_adapter_config(folder).get("base_model_name_or_path")
+        if not isinstance(named, str) or read_provenance(folder).base is not None:
+            return
+        own = {self._plan.base_name, self._plan.recipe.recipe.model, self._plan.model.path.name}
+        short = named.rstrip("/").rpartition("/")[2].casefold()
+        if short and short not in {name.rstrip("/").rpartition("/")[2].casefold() for name in own}:
+            note = f"{folder.name} was trained on {named}; make sure that {self._plan.base_name} is that model"
+            if note not in self._plan.notes:
+                self._plan.notes.append(note)
+
+    def _weights(self) -> tuple[dict[str, str], dict[str, tuple[Path, str]]]:
+        """What a stage that reads the merged weights depends on: the merged checkpoint, or its ingredients."""
+        if any(stage.name == "merge" for stage in self._plan.stages):
+            return {"base": "base", "merge": "merge"}, {}
+        return self._trained(), self._adapter_files()

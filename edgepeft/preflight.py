@@ -1,0 +1,141 @@
+"""What can be said against a recipe before anything is loaded: one line each, naming the key and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgepeft.data.formats import read_rows
+from edgepeft.data.rows import Row
+from edgepeft.errors import InputError
+from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
+from edgepeft.merging.combinations import Combination, check_combination
+from edgepeft.models import ModelInfo
+from edgepeft.recipe import Quantize
+from edgepeft.recipe_file import RecipeFile
+from edgepeft.targets import TargetProfile, find_exporter
+from edgepeft.training.methods import check_method
+
+_PLAIN_STARTS = ("gaussian", "orthogonal")
+
+
+def check_training(recipe: RecipeFile) -> None:
+    """Hold method and objective against what they can do, before anything is loaded."""
+    settings = recipe.recipe
+    method = check_method(settings.method.model_dump(mode="json"))
+    refuse_head(settings.method.target_modules, "method.target_modules")
+    start = settings.method.options.get("init_lora_weights")
+    if settings.training.objective == "preference" and (
+        method.peft_type != "LORA" or (isinstance(start, str) and start not in _PLAIN_STARTS)
+    ):
+        raise InputError(
+            "training.objective: preference compares with the untouched base, which LoRA leaves as it is; choose "
+            "lora, qlora, rslora or dora without another start"
+        )
+
+
+def check_target(target: TargetProfile, quantize: Quantize, recipe: RecipeFile) -> None:
+    """Raise InputError if the recipe asks of a target, whose grid is ``quantize``, what it has not."""
+    if target.precision == "nf4" and recipe.recipe.merge.base != "dequantized":
+        raise InputError(
+            f"merge.base: {target.name} carries the base the adapter was trained on; set it to dequantized"
+        )
+    if target.bits and quantize.algorithm == "k_quant" and quantize.symmetric:
+        raise InputError("quantize.symmetric: k_quant has no symmetric form; set it to false")
+
+
+def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) -> None:
+    """Raise InputError if a target can't do a model; ``named`` is what the recipe calls it."""
+    for name in {target.exporter for target in targets}:
+        refusal = find_exporter(name).refuses(model)
+        if refusal:
+            raise InputError(f"model: {named}: {refusal}")
+    for target in targets:
+        for key in target.ignored:
+            if model.config.get(key):
+                raise InputError(
+                    f"targets: {target.name}: {target.provider} passes over {key}, which "
+                    f"{model.architecture} needs; build for another target"
+                )
+
+
+def check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: ModelInfo) -> None:
+    """Refuse what no choice of grids can reach, before anything is trained."""
+    quantize, data = recipe.recipe.quantize, recipe.recipe.data
+    if quantize.budget is None:
+        return
+    for target in targets:
+        if target.weight_layout != "nbits":
+            raise InputError(
+                f"quantize.{quantize.budget}: chooses among grids, of which {target.name} takes but one; "
+                "leave it out"
+            )
+        if target.precision != "int4":
+            raise InputError(
+                f"quantize.{quantize.budget}: chooses among 4 and 8 bits, and {target.name} has a precision of "
+                "its own; name int4 targets only"
+            )
+    if quantize.max_task_kl is not None and (
+        data.train is None or quantize.calibration.task_share == 0
+    ):
+        raise InputError(
+            "quantize.max_task_kl: is measured on rows of data.train, of which there are none; name data.train, "
+            "and leave quantize.calibration.task_share above 0"
+        )
+    if quantize.max_generic_kl is not None and quantize.calibration.task_share == 1:
+        raise InputError(
+            "quantize.max_generic_kl: is measured on generic text; set quantize.calibration.task_share below 1"
+        )
+    budget = quantize.max_bytes
+    if budget is None:
+        return
+    # Four bits, and half-precision scales with zero points over blocks of 128.
+    least = int(model.parameters * (0.5 + 2.5 / 128))
+    if budget < least:
+        raise InputError(
+            f"quantize.max_bytes: {budget} is out of reach; 4-bit weights alone take {least} bytes"
+        )
+
+
+def check_combination_of(recipe: RecipeFile) -> None:
+    """Hold a list of adapters and the combine section against each other."""
+    parts, combine = recipe.recipe.adapter, recipe.recipe.combine
+    if isinstance(parts, list):
+        how = Combination(
+            combine.method, tuple(part.weight for part in parts), combine.density, combine.rank
+        )
+        try:
+            check_combination(how, len(parts))
+        except InputError as error:
+            raise InputError(str(error).replace("--", "combine.")) from None
+        for part in parts:
+            read_adapter_config(recipe.resolve(part.path))
+
+
+def adapter_of(recipe: RecipeFile) -> Path | None:
+    """The adapter folder a recipe names, if it names one. Raises InputError."""
+    if not isinstance(recipe.recipe.adapter, str):
+        return None
+    folder = recipe.resolve(recipe.recipe.adapter)
+    read_adapter_config(folder)
+    return folder
+
+
+def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row]]:
+    """Training and test rows; ``test`` says whether test rows are needed. Raises InputError."""
+    data = recipe.recipe.data
+    needs_train = recipe.recipe.adapter is None
+    if needs_train and data.train is None:
+        raise InputError(
+            "data.train: this key is required to train an adapter (or name an adapter)"
+        )
+    if test and data.test is None:
+        raise InputError("data.test: this key is required to measure a bundle")
+
+    def read(name: str | None) -> list[Row]:
+        if name is None:
+            return []
+        path = recipe.resolve(name)
+        return read_rows(path, columns=data.columns, shape=data.shape, system=data.system)
+
+    return read(data.train), read(data.test)
