@@ -71,7 +71,7 @@ def show_plan(
         "free_memory_bytes": free_memory(),
         "training_memory": (
             None
-            if plan.adapter is not None
+            if recipe.recipe.adapter is not None
             else {part: int(size) for part, size in training_memory(plan).items()}
         ),
         "disk_bytes": int(disk),

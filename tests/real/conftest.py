@@ -12,6 +12,15 @@ from edgepeft.models import KNOWN_MODELS, packaged_file
 from tests.command import edgepeft
 
 RECIPE = Path(__file__).resolve().parents[2] / "samples" / "recipes" / "home-control.yaml"
+SHORTER = (
+    *("--set", "training.max_steps=14"),
+    *("--set", "training.eval_rows=8"),
+    *("--set", "data.max_test_rows=24"),
+    *("--set", "targets=[cpu-int4, cpu-int8]"),
+    # So short a training leaves answers on a knife's edge; the tests set bounds of their own.
+    *("--set", "gates.max_exact_match_drop=null"),
+    *("--set", "gates.max_task_kl=null"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +33,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         RECIPE,
         "--out",
         tmp_path_factory.mktemp("real") / "run",
-        *("--set", "training.max_steps=14"),
-        *("--set", "training.eval_rows=8"),
-        *("--set", "data.max_test_rows=24"),
-        *("--set", "targets=[cpu-int4, cpu-int8]"),
-        # So short a training leaves answers on a knife's edge; the tests set bounds of their own.
-        *("--set", "gates.max_exact_match_drop=null"),
-        *("--set", "gates.max_task_kl=null"),
+        *SHORTER,
         "--json",
     )
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.command import edgepeft
+from tests.real.conftest import RECIPE, SHORTER
+
 pytestmark = pytest.mark.real
 
 
@@ -31,6 +34,18 @@ def test_int4_bundle_holds_the_embedding_once(smollm2: dict[str, Any]) -> None:
     """135 M weights at 4 bits and a tied 8-bit head are about 107 MB; a second embedding would show."""
     assert smollm2["bundles"][0]["bytes"] < 110e6
     assert smollm2["bundles"][1]["bytes"] < 165e6
+
+
+def test_the_plan_foresaw_sizes_and_memory(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    """Bundles within a tenth; memory not below what was used, and not beyond twice that."""
+    done = edgepeft("plan", RECIPE, "--out", tmp_path / "run", *SHORTER, "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    for planned, built in zip(plan["bundles"], smollm2["bundles"], strict=True):
+        assert planned["target"] == built["target"]
+        assert planned["bytes"] == pytest.approx(built["bytes"], rel=0.1)
+    peak = smollm2["peak_memory_bytes"]
+    assert 0.9 * peak < plan["peak_memory_bytes"] < 2 * peak
 
 
 def test_merging_rounding_and_exporting_stay_small(smollm2: dict[str, Any]) -> None:
