@@ -135,7 +135,11 @@ def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
     def per_weight(bits: int) -> float:
         return bits / 8 + (scale + zero * bits / 8) / quantize.block_size
 
-    head = width[target.io_dtype] if quantize.head == "float" else per_weight(int(quantize.head.removeprefix("int")))
+    head = (
+        width[target.io_dtype]
+        if quantize.head == "float"
+        else per_weight(int(quantize.head.removeprefix("int")))
+    )
     return body * per_weight(target.bits) + model.embedding_parameters * head + 4e6
 
 

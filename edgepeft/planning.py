@@ -298,7 +298,9 @@ class _Layout:
             )
         # Targets that round alike share one stage.
         wanted = {
-            self._plan.quantize_stage(target): target for target in self._plan.targets if target.bits
+            self._plan.quantize_stage(target): target
+            for target in self._plan.targets
+            if target.bits
         }
         for stage, target in sorted(wanted.items()):
             self._round(stage, self._plan.grids[target.name], target.bits or 0)
@@ -372,9 +374,7 @@ class _Layout:
 
     def _verify(self) -> None:
         for target in self._plan.targets:
-            execution = choose_execution(
-                target.provider, target.io_dtype, target.verify_provider
-            )
+            execution = choose_execution(target.provider, target.io_dtype, target.verify_provider)
             self._add(
                 f"verify-{target.name}",
                 "verify",

@@ -159,7 +159,8 @@ class Target(Section):
         description="A name that `edgepeft targets` lists, as cpu-int4; or your own, with like.",
     )
     like: str | None = Field(
-        None, description="The target that a device of your own is like; then name is yours to choose."
+        None,
+        description="The target that a device of your own is like; then name is yours to choose.",
     )
     accuracy_level: Literal[0, 4] | None = Field(
         None, description="As quantize.accuracy_level, for this target alone."
@@ -167,7 +168,7 @@ class Target(Section):
     quantize: TargetGrid = Field(default_factory=lambda: TargetGrid.model_validate({}))
     graph_options: dict[str, str] = Field(
         default_factory=dict,
-        description="Options of onnxruntime-genai's graph builder, as {enable_cuda_graph: \"true\"}.",
+        description='Options of onnxruntime-genai\'s graph builder, as {enable_cuda_graph: "true"}.',
     )
     session_options: dict[str, str] = Field(
         default_factory=dict,

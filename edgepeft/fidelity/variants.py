@@ -17,7 +17,11 @@ _LEVEL = "accuracy_level"
 def without_accuracy_level(bundle: Bundle, scratch: Path) -> Bundle | None:
     """The bundle with float activations in integer products (accuracy level 0); None where it is so already."""
     model = ir.load(bundle.model_file)
-    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if _LEVEL in node.attributes]
+    nodes = [
+        node
+        for node in ir.traversal.RecursiveGraphIterator(model.graph)
+        if _LEVEL in node.attributes
+    ]
     if not nodes:
         return None
     for node in nodes:

@@ -43,7 +43,9 @@ def bench(
     only a tied one is read whole. Raises InputError, MissingError and EdgepeftError as the runtime does.
     """
     if new_tokens < 2 or min(prompt_tokens) < 1 or rounds < 1:
-        raise InputError("bench: needs 2 or more new tokens, and 1 or more prompt tokens and rounds")
+        raise InputError(
+            "bench: needs 2 or more new tokens, and 1 or more prompt tokens and rounds"
+        )
     bundles = [Bundle.open(case.folder) for case in cases]
     bandwidth = memory_bandwidth(threads)
     runs: list[list[dict[str, Any]]] = [[] for _ in cases]
@@ -114,6 +116,7 @@ def _summary(
         "device": runs[0]["device"],
         "bytes": sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
         "weight_bytes": weights,
+        "device_memory_bytes": runs[0]["device_memory_bytes"],
         "load_seconds": median(lambda run: run["load_seconds"]),
         "peak_memory_bytes": median(lambda run: run["peak_memory_bytes"]),
         "lengths": lengths,

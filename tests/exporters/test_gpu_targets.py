@@ -138,7 +138,11 @@ def test_a_kernel_that_passes_over_a_setting_is_noticed(
 
 @pytest.mark.parametrize(
     ("target", "mend"),
-    [("cuda-int4", r"edgepeft\[cuda\]"), ("trt-rtx-int4", "trt-rtx"), ("directml-int4", "directml")],
+    [
+        ("cuda-int4", r"edgepeft\[cuda\]"),
+        ("trt-rtx-int4", "trt-rtx"),
+        ("directml-int4", "directml"),
+    ],
 )
 def test_a_provider_that_is_not_here_is_named_with_the_mend(
     built: Find, target: str, mend: str
@@ -166,11 +170,18 @@ def test_a_graph_that_leaves_products_to_the_cpu_is_refused(
         nodes,
         "graph",
         [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch_size", "n"])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", "n", VOCAB_SIZE])],
-        [onnx.numpy_helper.from_array(table, "table"), onnx.numpy_helper.from_array(table.T, "head")],
+        [
+            helper.make_tensor_value_info(
+                "logits", TensorProto.FLOAT, ["batch_size", "n", VOCAB_SIZE]
+            )
+        ],
+        [
+            onnx.numpy_helper.from_array(table, "table"),
+            onnx.numpy_helper.from_array(table.T, "head"),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.save(model, tmp_path / "wide.onnx")
     assert GraphSession(tmp_path / "wide.onnx").logits([1, 2]).shape == (2, VOCAB_SIZE)
-    with pytest.raises(EdgepeftError, match="leaves MatMul to the CPU|asked for WebGpu"):
+    with pytest.raises(EdgepeftError, match=r"leaves MatMul to the CPU|asked for WebGpu"):
         GraphSession(tmp_path / "wide.onnx", providers=[WEBGPU])
