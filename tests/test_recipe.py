@@ -231,6 +231,7 @@ def test_schema_covers_every_option_with_its_help() -> None:
             "quantize",
             "quantize.calibration",
             "targets",
+            "targets.quantize",
             "gates",
         )
     }
