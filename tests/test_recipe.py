@@ -85,7 +85,7 @@ def test_paths_are_relative_to_the_recipe_file(tmp_path: Path, monkeypatch: Any)
         ),
         (
             "model: x\ntargets: [{name: a, presision: int4}]",
-            "targets.0.presision: no such key; known keys: name",
+            "targets.0.presision: no such key; did you mean ",
         ),
         ("model: x\nquantize: {bitz: 4}", "quantize.bitz: no such key; known keys: algorithm,"),
         ("data: {}", "model: this key is required"),
@@ -232,6 +232,7 @@ def test_schema_covers_every_option_with_its_help() -> None:
             "quantize",
             "quantize.calibration",
             "targets",
+            "targets.quantize",
             "gates",
         )
     }

@@ -34,8 +34,9 @@ def command(
 ) -> None:
     """Time bundles side by side: loading, first token, prefill, decoding, memory.
 
-    Each measurement is a fresh process and the bundles take turns. The last column says how near decoding comes to
-    reading every weight once a token at this machine's memory bandwidth. Run it on an otherwise idle machine.
+    Each measurement is a fresh process and the bundles take turns. The last column says how near decoding
+    comes to reading every weight once a token at this machine's memory bandwidth. Run it on an otherwise idle
+    machine.
     """
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import InputError

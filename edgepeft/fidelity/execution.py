@@ -1,8 +1,8 @@
 """Where a bundle is run when it is measured, and what can be said of it afterwards.
 
-The provider it was built for runs it where there is one with real hardware behind it. Elsewhere the CPU runs the
-same graph, which proves the graph and not the provider. A software adapter lies between: it executes the provider's
-own kernels, much too slowly for every measure, so it is held against the CPU on a few tokens.
+The provider it was built for runs it where there is one with real hardware behind it. Elsewhere the CPU runs
+the same graph, which proves the graph and not the provider. A software adapter lies between: it executes the
+provider's own kernels, much too slowly for every measure, so it is held against the CPU on a few tokens.
 """
 
 from __future__ import annotations

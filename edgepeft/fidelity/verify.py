@@ -28,7 +28,7 @@ from edgepeft.fidelity.measures import (
 from edgepeft.fidelity.probes import Probe, Question
 from edgepeft.fidelity.reference import HEAD, HIDDEN, PROBES
 from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead
-from edgepeft.fidelity.variants import widened, without_accuracy_level
+from edgepeft.fidelity.variants import widened, with_float_products, without_accuracy_level
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.generate import Runtime
@@ -85,6 +85,8 @@ def run(job: Job) -> dict[str, Any]:
     bundle = shipped
     if io_dtype == "bf16" and provider == CPU:
         bundle = widened(shipped, job.scratch)
+    if provider == CPU != shipped.provider:
+        bundle = with_float_products(bundle, job.scratch)
     agreement = None
     if execution.checked is not None:
         agreement = check_software(shipped, reference.probes("task")[0].ids, job.scratch)

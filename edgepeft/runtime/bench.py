@@ -116,6 +116,7 @@ def _summary(
         "device": runs[0]["device"],
         "bytes": sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
         "weight_bytes": weights,
+        "device_memory_bytes": runs[0]["device_memory_bytes"],
         "load_seconds": median(lambda run: run["load_seconds"]),
         "peak_memory_bytes": median(lambda run: run["peak_memory_bytes"]),
         "lengths": lengths,

@@ -7,7 +7,10 @@ twice in one. Prints one JSON object: the measures, or ``error`` and ``status``.
 from __future__ import annotations
 
 import json
+import os
 import resource
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,9 +34,11 @@ def measure(
 ) -> dict[str, Any]:
     """Load a bundle and time it.
 
-    Returns ``load_seconds``, ``peak_memory_bytes`` (largest resident set), and under ``lengths`` for each number of
+    Returns ``load_seconds``, ``peak_memory_bytes`` (largest resident set), ``device_memory_bytes`` (what an
+    NVIDIA driver says this process holds, None where there is none), and under ``lengths`` for each number of
     prompt tokens ``first_token_seconds`` (reading the prompt until the first token is there),
-    ``prefill_tokens_per_second`` and ``decode_tokens_per_second`` over ``new_tokens``. Raises as the runtime does.
+    ``prefill_tokens_per_second`` and ``decode_tokens_per_second`` over ``new_tokens``. Raises as the runtime
+    does.
     """
     bundle = Bundle.open(folder, check="sizes")
     longest = max(prompt_tokens)
@@ -59,6 +64,7 @@ def measure(
     return {
         "load_seconds": load_seconds,
         "peak_memory_bytes": _peak_memory(),
+        "device_memory_bytes": _device_memory(),
         "device": str(model.device_type),
         "lengths": lengths,
     }
@@ -85,6 +91,19 @@ def _peak_memory() -> int:
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # macOS counts in bytes.
     return int(kilobytes if sys.platform == "darwin" else kilobytes * 1024)
+
+
+def _device_memory() -> int | None:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=10)
+    for line in done.stdout.splitlines():
+        pid, _, mebibytes = line.partition(",")
+        if pid.strip() == str(os.getpid()) and mebibytes.strip().isdigit():
+            return int(mebibytes) * 2**20
+    return None
 
 
 def main() -> None:

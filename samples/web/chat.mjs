@@ -143,5 +143,7 @@ try {
   state('ready', `Ready on ${loaded.device}.`);
 } catch (error) {
   turn('error', String(error));
+  // The browser's CPU runtime has no quantized embedding lookup.
+  if (!navigator.gpu) turn('error', 'This browser has no WebGPU, which 4-bit bundles need.');
   state('failed', 'The model could not be loaded.');
 }

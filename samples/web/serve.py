@@ -1,7 +1,8 @@
 """Serve the chat page with a bundle: python serve.py BUNDLE [--port 8000] [--host 127.0.0.1].
 
-Needs `npm install --ignore-scripts` in samples/, and nothing of Python but its standard library. A phone reaches the
-page with --host 0.0.0.0; browsers give WebGPU only to https and to localhost, so elsewhere it runs on the CPU.
+Needs `npm install --ignore-scripts` in samples/, and nothing of Python but its standard library. A phone reaches
+the page with --host 0.0.0.0; browsers give WebGPU only to https and to localhost, so put a proxy with a
+certificate before it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 PAGE = Path(__file__).resolve().parent
 LIBRARIES = PAGE.parent / "node_modules"
@@ -18,7 +20,7 @@ LIBRARIES = PAGE.parent / "node_modules"
 class Handler(SimpleHTTPRequestHandler):
     """The page at /, the bundle under /model/, JavaScript libraries under /lib/."""
 
-    extensions_map = {
+    extensions_map: ClassVar[dict[str, str]] = {
         **SimpleHTTPRequestHandler.extensions_map,
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",

@@ -14,7 +14,7 @@ import pytest
 
 from edgepeft.errors import EdgepeftError, MissingError
 from edgepeft.fidelity.execution import check_software
-from edgepeft.fidelity.variants import widened
+from edgepeft.fidelity.variants import widened, with_float_products, without_accuracy_level
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.runtime.devices import CPU, WEBGPU
 from edgepeft.targets import find_target
@@ -70,6 +70,35 @@ def test_each_bundle_names_its_provider_to_genai(built: Find, target: str) -> No
     names = {"cuda": "cuda", "NvTensorRtRtx": "NvTensorRtRtx", "webgpu": "webgpu", "dml": "dml"}
     assert [*options["provider_options"][0]] == [names[profile.builder_provider]]
     assert ("ep.cuda.fpa_intb_gemm" in options) == (target == "cuda-int4")
+
+
+@pytest.mark.parametrize("target", ["webgpu-int4-fp32", "cuda-int4"])
+def test_float_products_of_8_bit_weights_are_the_same_numbers(
+    built: Find, target: str, tmp_path: Path
+) -> None:
+    bundle = Bundle.open(built("llama", target))
+    changed = with_float_products(bundle, tmp_path)
+    kinds = [node.op_type for node in onnx.load(changed.model_file).graph.node]
+    assert kinds.count("MatMul") == 1
+    assert kinds.count("MatMulNBits") == 10
+    wanted, logits = (
+        GraphSession(one, providers=[CPU], threads=1).logits(IDS) for one in (bundle, changed)
+    )
+    half = find_target(target).io_dtype == "fp16"
+    np.testing.assert_allclose(logits, wanted, atol=0.02 if half else 1e-5, rtol=0)
+
+
+def test_accuracy_level_is_taken_out_of_a_copy(built: Find, tmp_path: Path) -> None:
+    shipped = Bundle.open(built("level-4", "cpu-int4"))
+    exact = without_accuracy_level(shipped, tmp_path)
+    assert exact is not None
+    rounded, logits = (GraphSession(one, threads=1).logits(IDS) for one in (shipped, exact))
+    wanted = wanted_logits(
+        simulated(built("level-4", "merge"), built("level-4", "quantize-cpu-int4"))
+    )
+    np.testing.assert_allclose(logits, wanted, atol=1e-4, rtol=0)
+    assert np.abs(rounded - wanted).max() > 1e-3
+    assert without_accuracy_level(exact, tmp_path) is None
 
 
 def test_tensorrt_weights_are_symmetric_and_of_onnx_alone(built: Find) -> None:
@@ -183,5 +212,5 @@ def test_a_graph_that_leaves_products_to_the_cpu_is_refused(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.save(model, tmp_path / "wide.onnx")
     assert GraphSession(tmp_path / "wide.onnx").logits([1, 2]).shape == (2, VOCAB_SIZE)
-    with pytest.raises(EdgepeftError, match="leaves MatMul to the CPU|asked for WebGpu"):
+    with pytest.raises(EdgepeftError, match=r"leaves MatMul to the CPU|asked for WebGpu"):
         GraphSession(tmp_path / "wide.onnx", providers=[WEBGPU])

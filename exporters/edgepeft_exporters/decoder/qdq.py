@@ -1,8 +1,8 @@
 """Integer weights as DequantizeLinear before a MatMul, for runtimes that read only ONNX's own operators.
 
-The weight of ``MatMul(x, W)`` with W [K, N] becomes signed 4-bit codes [K, N] and scales [ceil(K/block), N], blocked
-along K (https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html, version 21). Only symmetric grids of 4 bits
-have this form here: TensorRT reads no zero points.
+The weight of ``MatMul(x, W)`` with W [K, N] becomes signed 4-bit codes [K, N] and scales [ceil(K/block), N],
+blocked along K (https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html, version 21). Only symmetric grids of
+4 bits have this form here: TensorRT reads no zero points.
 """
 
 from __future__ import annotations

@@ -1,0 +1,84 @@
+"""Every target for NVIDIA GPUs on this machine: fidelity, speed and memory, with the hardware named.
+
+    python benchmarks/cuda_targets.py runs/home-control [--targets cuda-int4,trt-rtx-int4] [--rounds 5] [--cpu]
+
+Builds the targets from a finished run, reusing all it has, so that each is measured by the verify stage, and
+times them with ``edgepeft bench``. A target counts only if its own provider executed it; with --cpu the graphs
+are run on the CPU instead, which tries this script out and says nothing about a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TARGETS = "cuda-fp16,cuda-bf16,cuda-int4,trt-rtx-fp16,trt-rtx-int4"
+NO_TIMING_ON_CPU = ("cuda-bf16",)
+"""The CPU has no bfloat16 kernels; verification widens the graph, timing it would say nothing."""
+
+
+def edgepeft(*arguments: object, may_miss_gates: bool = False) -> dict[str, Any]:
+    """What an edgepeft command prints with --json; exits where it fails."""
+    command = [sys.executable, "-m", "edgepeft.cli.app", *map(str, arguments), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in ((0, 4) if may_miss_gates else (0,)):
+        sys.exit(done.returncode)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Build, verify and time; print one JSON object and a line for each target."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--targets", default=TARGETS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompt-tokens", default="16,128")
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--cpu", action="store_true")
+    options = parser.parse_args()
+    recipe = json.loads((options.run / "run.json").read_text(encoding="utf-8"))["recipe"]
+    names = options.targets.split(",")
+    targets = f"targets=[{', '.join(names)}]"
+    built = edgepeft("build", recipe, "--out", options.run, "--set", targets, may_miss_gates=True)
+    rows = []
+    for bundle in built["bundles"]:
+        facts = bundle["fidelity"]
+        if not options.cpu and facts["executed_on"] != facts["provider"]:
+            sys.exit(f"{bundle['target']}: {facts['execution']} ({facts['not_executed_because']})")
+        row = {
+            "target": bundle["target"],
+            "execution": facts["execution"],
+            "bytes": bundle["bytes"],
+            "gates": bundle["gates"],
+            **{k: facts[k] for k in ("exact_match", "task_kl", "generic_kl", "top1_agreement")},
+        }
+        if not (options.cpu and bundle["target"] in NO_TIMING_ON_CPU):
+            row |= timed(bundle["path"], options)
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+    doctor = edgepeft("doctor")
+    print(
+        json.dumps(
+            {"hardware": doctor["hardware"], "versions": doctor["versions"], "targets": rows},
+            indent=2,
+        )
+    )
+
+
+def timed(bundle: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Speed and memory of one bundle, each measurement in a process of its own."""
+    where = ("--provider", "cpu") if options.cpu else ()
+    lengths = ("--prompt-tokens", options.prompt_tokens, "--new-tokens", options.new_tokens)
+    found = edgepeft("bench", bundle, "--rounds", options.rounds, *lengths, *where)
+    (case,) = found["cases"]
+    keys = ("device", "load_seconds", "peak_memory_bytes", "device_memory_bytes", "lengths")
+    return {key: case[key] for key in keys}
+
+
+if __name__ == "__main__":
+    main()

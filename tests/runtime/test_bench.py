@@ -1,0 +1,90 @@
+"""Bundles timed side by side: figures that hang together, and one line for what can't be timed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepeft.errors import InputError, MissingError
+from edgepeft.runtime import measuring
+from edgepeft.runtime.bench import Case, bench, memory_bandwidth
+from tests.command import edgepeft
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_bundle: Path) -> dict[str, Any]:
+    cases = [Case(tiny_bundle, None), Case(tiny_bundle, "cpu")]
+    return bench(cases, prompt_tokens=[8, 64], new_tokens=16, rounds=2, threads=1)
+
+
+def test_every_case_and_length_is_measured(measured: dict[str, Any], tiny_bundle: Path) -> None:
+    assert len(measured["cases"]) == 2
+    for case in measured["cases"]:
+        assert case["path"] == str(tiny_bundle)
+        assert case["device"].lower() == "cpu"
+        assert case["load_seconds"] > 0
+        assert 20e6 < case["peak_memory_bytes"] < 2e9
+        assert [length["prompt_tokens"] for length in case["lengths"]] == [8, 64]
+        for length in case["lengths"]:
+            assert length["prefill_tokens_per_second"] * length["first_token_seconds"] == (
+                pytest.approx(length["prompt_tokens"], rel=0.5)
+            )
+            share = length["decode_tokens_per_second"] * case["weight_bytes"]
+            assert length["bandwidth_share"] == share / measured["memory_bandwidth"]
+
+
+def test_weights_are_those_of_the_graphs_folder(
+    measured: dict[str, Any], tiny_bundle: Path
+) -> None:
+    wanted = sum(path.stat().st_size for path in (tiny_bundle / "onnx").iterdir())
+    assert measured["cases"][0]["weight_bytes"] == wanted
+
+
+def test_bandwidth_is_that_of_memory() -> None:
+    assert 1e9 < memory_bandwidth(1) < 2e12
+
+
+def test_a_stop_token_does_not_cut_the_timing_short(tiny_bundle: Path) -> None:
+    """Every step is timed, whatever the model would rather answer."""
+    found = measuring.measure(
+        tiny_bundle, prompt_tokens=[4], new_tokens=200, provider=None, threads=1
+    )
+    assert found["lengths"][4]["decode_tokens_per_second"] > 0
+
+
+def test_a_prompt_beyond_the_context_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="600 prompt and 4 new tokens do not fit into its context"):
+        bench([Case(tiny_bundle, None)], prompt_tokens=[600], new_tokens=4, rounds=1)
+
+
+def test_a_provider_that_is_not_here_is_named(tiny_bundle: Path) -> None:
+    with pytest.raises(MissingError, match=r"edgepeft\[cuda\]"):
+        bench([Case(tiny_bundle, "cuda")], prompt_tokens=[4], new_tokens=4, rounds=1)
+
+
+def test_the_command_prints_a_table_or_json(tiny_bundle: Path) -> None:
+    options = ("--prompt-tokens", "4", "--new-tokens", "4", "--rounds", "1", "--threads", "1")
+    shown = edgepeft("bench", tiny_bundle, *options)
+    assert shown.returncode == 0, shown.stderr
+    assert "decode tok/s" in shown.stdout
+    assert "memory bandwidth measured here" in shown.stdout
+    found = json.loads(edgepeft("bench", tiny_bundle, *options, "--json").stdout)
+    assert found["cases"][0]["target"] == "cpu-int4"
+    wrong = edgepeft("bench", tiny_bundle, "--prompt-tokens", "many")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "--prompt-tokens many: give whole numbers" in wrong.stderr
+
+
+def test_timing_needs_no_torch(tiny_bundle: Path) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from edgepeft.runtime.bench import bench, Case; from edgepeft.runtime import measuring; "
+        f"measuring.measure({str(tiny_bundle)!r}, prompt_tokens=[4], new_tokens=4, provider=None, threads=1); "
+        "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
