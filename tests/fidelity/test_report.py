@@ -47,6 +47,7 @@ QUANTIZED = {
     "head": "int8 asymmetric, blocks of 32",
     "embedding": "int8 asymmetric, blocks of 32",
     "tied": True,
+    "divergence": None,
 }
 
 

@@ -199,7 +199,10 @@ def carry(case: Case, root: Path, model: Path) -> None:
     from edgepeft.checkpoints import base as base_stage
     from edgepeft.fidelity import reference as reference_stage
     from edgepeft.fidelity import verify as verify_stage
+    from edgepeft.fidelity.execution import Execution
+    from edgepeft.runtime.devices import CPU
     from edgepeft.quantization import lossless as lossless_stage
+    from edgepeft.runtime.devices import CPU
     from edgepeft.targets import find_target
     from edgepeft.training import stage as train_stage
     from edgepeft_exporters.decoder import stage as export_stage
@@ -234,7 +237,7 @@ def carry(case: Case, root: Path, model: Path) -> None:
         run_stage(
             verify_stage.run,
             root / f"verify-{target.name}",
-            {"verify_provider": "CPUExecutionProvider"},
+            {"execution": Execution(CPU, CPU).as_dict()},
             {"bundle": bundle, "reference": reference, "base": base},
         )
 
