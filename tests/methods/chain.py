@@ -118,6 +118,7 @@ CASES: dict[str, Case] = {
     "pvera": Case("pvera", rank=16),
     "randlora": Case("randlora"),
     "road": Case("road", rank=None, options={"group_size": 16, "variant": "road_4"}),
+    "supertuning": Case("supertuning", rank=None, options={"sparsity": 0.9}),
     "tinylora": Case("tinylora", rank=2),
     "vblora": Case("vblora", options={"vector_length": 16, "num_vectors": 32}),
     **{
