@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgepeft.checkpoints.new_tokens import add_to_tokenizer, rows_for, write_with_rows
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError, one_line
 from edgepeft.stage import Job
@@ -19,7 +21,10 @@ from edgepeft.workspace import read_manifest
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``model`` (folder or .gguf). Result: ``weights``, the checkpoint's folder."""
+    """Stage function. Inputs: ``model`` (folder or .gguf). Settings: ``tokens`` to add, if any.
+
+    Result: ``weights``, the checkpoint's folder.
+    """
     model = job.inputs["model"]
     if model.is_file():
         _stage_gguf(model, job.out)
@@ -27,7 +32,11 @@ def run(job: Job) -> dict[str, Any]:
     else:
         _copy_small_files(model, job.out)
         weights = str(model)
-    _stage_tokenizer(model, job.out)
+    size = _stage_tokenizer(model, job.out, job.settings.get("tokens", []))
+    before = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
+    rows = rows_for(size, before) if job.settings.get("tokens") else before["vocab_size"]
+    if rows != before["vocab_size"]:
+        weights = _grow(job.out if weights == "." else model, rows, job.out)
     config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
     return {"weights": weights, "architecture": config["architectures"][0]}
 
@@ -67,7 +76,26 @@ def _copy_small_files(model: Path, out: Path) -> None:
             shutil.copyfile(model / name, out / name)
 
 
-def _stage_tokenizer(model: Path, out: Path) -> None:
+def _grow(source: Path, rows: int, out: Path) -> str:
+    """Rows for new tokens; the checkpoint then lies in the stage's own folder, whose name is returned."""
+    if source == out:
+        # What was just staged is read while the grown copy is written, so it goes through a folder beside.
+        beside = out / "grown"
+        beside.mkdir()
+        shutil.copyfile(out / "config.json", beside / "config.json")
+        write_with_rows(out, rows, beside)
+        for file in out.glob("model*.safetensors*"):
+            file.unlink()
+        for file in beside.iterdir():
+            file.replace(out / file.name)
+        beside.rmdir()
+    else:
+        write_with_rows(source, rows, out)
+    return "."
+
+
+def _stage_tokenizer(model: Path, out: Path, tokens: Sequence[str]) -> int:
+    """Save the tokenizer in its fast form, with the new tokens; how many ids it has."""
     from transformers import AutoTokenizer
 
     try:
@@ -81,4 +109,6 @@ def _stage_tokenizer(model: Path, out: Path) -> None:
         raise InputError(
             f"{model}: its tokenizer has no fast form (tokenizer.json), which devices need"
         )
+    size = add_to_tokenizer(tokenizer, tokens)
     tokenizer.save_pretrained(out)
+    return size

@@ -126,6 +126,16 @@ class TrainingMethod:
         return arguments
 
 
+def trains_rows(method: TrainingMethod, options: Mapping[str, Any]) -> bool:
+    """Whether a method can train the embedding's rows of new tokens."""
+    return (
+        method.peft_type is None
+        or method.modules == "embedding"
+        or "trainable_token_indices" in method.options
+        or "embed_tokens" in options.get("modules_to_save", [])
+    )
+
+
 def _check_start(options: Mapping[str, Any], grid: Grid) -> None:
     """Starts that decompose the base: what goes with them and what doesn't."""
     if grid == "int8" and options.get("use_dora"):
