@@ -1,7 +1,7 @@
 """New tokens: the tokenizer learns them, and embedding and head get rows for them.
 
-A new row begins as the mean of all rows, which is as likely as any other token and says nothing; training gives it
-a meaning. Many models keep spare rows, and then nothing is resized.
+A new row begins as the mean of all rows, which is as likely as any other token and says nothing; training gives
+it a meaning. Many models keep spare rows, and then nothing is resized.
 """
 
 from __future__ import annotations
