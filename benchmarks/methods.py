@@ -2,8 +2,9 @@
 
     python benchmarks/methods.py RUNS [--steps 24] [--rows 40] [METHOD ...]
 
-Every method is a build of its own below RUNS, at the learning rate given for it here; what is built already is only
-read, so the table can be filled in pieces. A short training says how fast a method learns, not how far it gets.
+Every method is a build of its own below RUNS, at the learning rate given for it here; what is built already is
+only read, so the table can be filled in pieces. A short training says how fast a method learns, not how far it
+gets.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Layout:
             "base",
             "base",
             "edgepeft.checkpoints.base:run",
-            {},
+            {"tokens": self._recipe.data.tokens} if self._recipe.data.tokens else {},
             {},
             {"model": (model, digest)},
         )

@@ -14,7 +14,7 @@ from edgepeft.models import ModelInfo
 from edgepeft.recipe import Quantize
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.targets import TargetProfile, find_exporter
-from edgepeft.training.methods import check_method
+from edgepeft.training.methods import check_method, trains_rows
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
 
@@ -24,6 +24,11 @@ def check_training(recipe: RecipeFile) -> None:
     settings = recipe.recipe
     method = check_method(settings.method.model_dump(mode="json"))
     refuse_head(settings.method.target_modules, "method.target_modules")
+    if settings.data.tokens and not trains_rows(method, settings.method.options):
+        raise InputError(
+            f"data.tokens: {method.name} would leave their embeddings as they begin; use lora, qlora, dora or "
+            "trainable_tokens, or name embed_tokens in method.options.modules_to_save"
+        )
     start = settings.method.options.get("init_lora_weights")
     if settings.training.objective == "preference" and (
         method.peft_type != "LORA" or (isinstance(start, str) and start not in _PLAIN_STARTS)

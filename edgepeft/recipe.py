@@ -34,6 +34,10 @@ class Data(Section):
         description="Our column name to theirs, as in {prompt: question, completion: answer}.",
     )
     system: str | None = Field(None, description="System message put before rows that have none.")
+    tokens: list[str] = Field(
+        default_factory=list,
+        description="New tokens: added to tokenizer and embedding, and trained where the method can.",
+    )
     template: str = Field(
         "auto",
         description="auto (the model's chat template, else plain), chat, plain, or a Jinja file.",

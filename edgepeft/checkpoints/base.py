@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgepeft.checkpoints.gguf_files import each_file_read_once
+from edgepeft.checkpoints.new_tokens import add_to_tokenizer, rows_for, write_with_rows
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError, one_line
 from edgepeft.stage import Job
@@ -20,17 +22,24 @@ from edgepeft.workspace import read_manifest
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``model`` (folder or .gguf). Result: ``weights``, the checkpoint's folder."""
-    model = job.inputs["model"]
+    """Stage function. Inputs: ``model`` (folder or .gguf). Settings: ``tokens`` to add, if any.
+
+    Result: ``weights``, the checkpoint's folder.
+    """
+    model, tokens = job.inputs["model"], job.settings.get("tokens", [])
     if model.is_file():
         with each_file_read_once():
             _stage_gguf(model, job.out)
-            save_tokenizer(model, job.out)
+            size = save_tokenizer(model, job.out, tokens)
         weights = "."
     else:
         _copy_small_files(model, job.out)
-        save_tokenizer(model, job.out)
+        size = save_tokenizer(model, job.out, tokens)
         weights = str(model)
+    before = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
+    rows = rows_for(size, before) if tokens else before["vocab_size"]
+    if rows != before["vocab_size"]:
+        weights = _grow(job.out if weights == "." else model, rows, job.out)
     config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
     return {"weights": weights, "architecture": config["architectures"][0]}
 
@@ -70,8 +79,29 @@ def _copy_small_files(model: Path, out: Path) -> None:
             shutil.copyfile(model / name, out / name)
 
 
-def save_tokenizer(model: Path, out: Path) -> None:
-    """Write a model's tokenizer (folder or .gguf) into ``out`` in its fast form. Raises InputError."""
+def _grow(source: Path, rows: int, out: Path) -> str:
+    """Rows for new tokens; the checkpoint then lies in the stage's own folder, whose name is returned."""
+    if source == out:
+        # What was just staged is read while the grown copy is written, so it goes through a folder beside.
+        beside = out / "grown"
+        beside.mkdir()
+        shutil.copyfile(out / "config.json", beside / "config.json")
+        write_with_rows(out, rows, beside)
+        for file in out.glob("model*.safetensors*"):
+            file.unlink()
+        for file in beside.iterdir():
+            file.replace(out / file.name)
+        beside.rmdir()
+    else:
+        write_with_rows(source, rows, out)
+    return "."
+
+
+def save_tokenizer(model: Path, out: Path, tokens: Sequence[str] = ()) -> int:
+    """Write a model's tokenizer (folder or .gguf) into ``out`` in its fast form; how many ids it has.
+
+    ``tokens`` are added to it. Raises InputError.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -85,4 +115,6 @@ def save_tokenizer(model: Path, out: Path) -> None:
         raise InputError(
             f"{model}: its tokenizer has no fast form (tokenizer.json), which devices need"
         )
+    size = add_to_tokenizer(tokenizer, tokens)
     tokenizer.save_pretrained(out)
+    return size

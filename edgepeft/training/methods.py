@@ -106,7 +106,7 @@ class TrainingMethod:
             if problem:
                 raise InputError(f"method.options.{key}: {problem} (got {value!r})")
         if self.options.get("init_lora_weights") and self.name != "adalora":
-            _check_start(settings, grid)
+            _check_start({**self.fixed, **settings.get("options", {})}, grid)
 
     def arguments(self, settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Keyword arguments of PEFT's configuration, target modules aside; ``steps`` the training takes."""
@@ -126,9 +126,18 @@ class TrainingMethod:
         return arguments
 
 
-def _check_start(settings: Mapping[str, Any], grid: Grid) -> None:
+def trains_rows(method: TrainingMethod, options: Mapping[str, Any]) -> bool:
+    """Whether a method can train the embedding's rows of new tokens."""
+    return (
+        method.peft_type is None
+        or method.modules == "embedding"
+        or "trainable_token_indices" in method.options
+        or "embed_tokens" in options.get("modules_to_save", [])
+    )
+
+
+def _check_start(options: Mapping[str, Any], grid: Grid) -> None:
     """Starts that decompose the base: what goes with them and what doesn't."""
-    options = settings.get("options", {})
     if grid == "int8" and options.get("use_dora"):
         raise InputError("method.grid: PEFT can't train DoRA on int8; choose nf4, fp4 or none")
     init = options.get("init_lora_weights", True)

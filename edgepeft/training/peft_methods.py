@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgepeft.training.methods import GRIDS, Grid, Option, TrainingMethod
 
 _FLOAT = (float, int)
@@ -11,11 +13,14 @@ _SAVED = {
         (list,), "modules trained and kept whole, as [embed_tokens, lm_head]"
     ),
 }
-_LAYERS = {
+_CHOSEN = {
     "layers_to_transform": Option((list, int), "indices of the layers that are adapted"),
     "layers_pattern": Option((str, list), "name of the list of layers, where PEFT can't tell"),
-    "exclude_modules": Option((list, str), "modules left out of target_modules"),
     **_SAVED,
+}
+_LAYERS = {
+    "exclude_modules": Option((list, str), "modules left out of target_modules"),
+    **_CHOSEN,
 }
 _TOKENS = {
     "trainable_token_indices": Option((list,), "ids of tokens whose embedding rows train as well"),
@@ -73,6 +78,7 @@ def _simple(
     alpha: str | None = None,
     dropout: str | None = None,
     grids: tuple[Grid, ...] = ("none",),
+    modules: Mapping[str, Option] = _LAYERS,
     **options: str,
 ) -> TrainingMethod:
     """A declaration in a few words: which of the common settings PEFT has, and a help text for each option."""
@@ -84,7 +90,7 @@ def _simple(
         grids=grids,
         names={key: value for key, value in given.items() if value},
         defaults={"rank": rank or 16, "alpha": 32.0, "dropout": 0.0},
-        options={**{key: Option(_ANY, text) for key, text in options.items()}, **_LAYERS},
+        options={**{key: Option(_ANY, text) for key, text in options.items()}, **modules},
     )
 
 
@@ -118,6 +124,7 @@ def _others() -> tuple[TrainingMethod, ...]:
         _simple(
             "c3a",
             "circular convolutions in blocks",
+            modules=_CHOSEN,
             grids=GRIDS,
             block_size="a divisor of both sides of every weight",
             block_size_pattern="block sizes of single modules",
@@ -147,10 +154,11 @@ def _others() -> tuple[TrainingMethod, ...]:
             wavelet_family="which wavelets",
             random_loc_seed="seed of their places",
         ),
-        _simple("glora", "scale and shift of weight and input, low-rank", rank=8),
+        _simple("glora", "scale and shift of weight and input, low-rank", modules=_SAVED, rank=8),
         _simple(
             "gralora",
             "LoRA in blocks of its own",
+            modules=_CHOSEN,
             grids=GRIDS,
             rank=16,
             alpha="alpha",
@@ -177,6 +185,7 @@ def _others() -> tuple[TrainingMethod, ...]:
         _simple(
             "pvera",
             "VeRA with a learned distribution instead of a vector",
+            modules=_CHOSEN,
             grids=GRIDS,
             rank=256,
             dropout="pvera_dropout",
@@ -187,6 +196,7 @@ def _others() -> tuple[TrainingMethod, ...]:
         _simple(
             "randlora",
             "full-rank updates from random bases with learned scales",
+            modules=_CHOSEN,
             grids=GRIDS,
             rank=32,
             alpha="randlora_alpha",
@@ -199,13 +209,23 @@ def _others() -> tuple[TrainingMethod, ...]:
         _simple(
             "road",
             "learned rotations of pairs of outputs",
+            modules=_SAVED,
             grids=GRIDS,
             variant="road_1, road_2 or road_4",
             group_size="outputs that are paired",
         ),
         _simple(
+            "supertuning",
+            "a sparse choice of each module's own weights",
+            modules=_SAVED,
+            sparsity="share of the weights that stay as they are",
+            select_top="train the largest rather than the smallest",
+            save_precomputed_indices="store which weights with the adapter",
+        ),
+        _simple(
             "tinylora",
             "a handful of numbers in the weight's own directions",
+            modules=_CHOSEN,
             rank=2,
             u="size of the learned vector",
             weight_tying="share of the modules that share one vector",
@@ -286,7 +306,7 @@ METHODS = (
             "d_initial": Option(_FLOAT, "first value of the inner vector"),
             "projection_prng_key": Option((int,), "seed of the projections"),
             "save_projection": Option((bool,), "store the projections with the adapter"),
-            **_LAYERS,
+            **_CHOSEN,
         },
     ),
     TrainingMethod(

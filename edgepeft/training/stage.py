@@ -62,7 +62,7 @@ def run(job: Job) -> dict[str, Any]:
     steps = step_count(training, len(rows))
     model = load_base_for_training(checkpoint_folder(job.inputs["base"]), grid)
     quantized = quantized_weight_names(model)
-    adapted = add_adapter(model, method, settings["method"], grid, steps)
+    adapted = add_adapter(model, method, _with_new_tokens(job, method), grid, steps)
     job.scratch.mkdir(parents=True, exist_ok=True)
     start = _start(job, adapted, method, grid)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
@@ -126,6 +126,24 @@ def step_count(training: Mapping[str, Any], rows: int) -> int:
         return int(training["max_steps"])
     per_step = int(training["batch_size"] * training["gradient_accumulation"])
     return max(1, math.ceil(math.ceil(rows / per_step) * float(training["epochs"])))
+
+
+def _with_new_tokens(job: Job, method: TrainingMethod) -> dict[str, Any]:
+    """The method's settings, with the rows of new tokens among what trains unless the recipe says which do."""
+    from tokenizers import Tokenizer
+
+    settings = dict(job.settings["method"])
+    tokens, options = job.settings["data"].get("tokens", []), dict(settings["options"])
+    key = "token_indices" if method.modules == "embedding" else "trainable_token_indices"
+    if (
+        tokens
+        and key in method.options
+        and "embed_tokens" not in options.get("modules_to_save", [])
+    ):
+        tokenizer = Tokenizer.from_file(str(job.inputs["base"] / "tokenizer.json"))
+        ids = {int(tokenizer.token_to_id(token)) for token in tokens}
+        options.setdefault(key, sorted(ids))
+    return {**settings, "options": options}
 
 
 def _encoded(job: Job) -> tuple[list[Any], list[Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.stages import run_stage
-from tests.tiny import write_tiny_data, write_tiny_model
+from tests.tiny import COLOURS, write_tiny_data, write_tiny_model
 
 ERROR = "error.txt"
 DATA = {
@@ -26,6 +26,12 @@ DATA = {
     "max_length": 256,
     "max_test_rows": 4,
 }
+
+
+USED = tuple(f"<answer {letter}>" for letter in sorted(COLOURS.values()))
+"""Tokens that no tokenizer here knows; the colours' letters are written with them."""
+NEW = (*USED, *(f"<spare {number}>" for number in range(8)))
+"""With these there are more than the model has rows for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Case:
     targets: tuple[str, ...] = ("cpu-fp32",)
     # A lossless target wants rows of whole blocks of 64.
     intermediate: int = 160
+    tokens: tuple[str, ...] = ()
 
 
 CASES: dict[str, Case] = {
@@ -92,6 +99,8 @@ CASES: dict[str, Case] = {
         "trainable_tokens", rank=None, options={"token_indices": [2, 70]}, family="qwen2"
     ),
     "lora-tokens": Case("lora", grid="nf4", options={"trainable_token_indices": [2, 70, 71]}),
+    "new-tokens-tied": Case("qlora", tied=True, tokens=NEW),
+    "new-tokens-untied": Case("trainable_tokens", rank=None, family="qwen2", tokens=NEW),
     "saved-untied": Case(
         "lora", family="qwen2", options={"modules_to_save": ["lm_head", "embed_tokens"]}
     ),
@@ -118,6 +127,7 @@ CASES: dict[str, Case] = {
     "pvera": Case("pvera", rank=16),
     "randlora": Case("randlora"),
     "road": Case("road", rank=None, options={"group_size": 16, "variant": "road_4"}),
+    "supertuning": Case("supertuning", rank=None, options={"sparsity": 0.9}),
     "tinylora": Case("tinylora", rank=2),
     "vblora": Case("vblora", options={"vector_length": 16, "num_vectors": 32}),
     **{
@@ -200,7 +210,6 @@ def carry(case: Case, root: Path, model: Path) -> None:
     from edgepeft.fidelity import reference as reference_stage
     from edgepeft.fidelity import verify as verify_stage
     from edgepeft.fidelity.execution import Execution
-    from edgepeft.runtime.devices import CPU
     from edgepeft.quantization import lossless as lossless_stage
     from edgepeft.runtime.devices import CPU
     from edgepeft.targets import find_target
@@ -210,11 +219,16 @@ def carry(case: Case, root: Path, model: Path) -> None:
     train, test = write_rows(root / "data", case.objective)
     generic = root / "data" / "generic.txt"
     generic.write_text("The quick brown fox jumps over the lazy dog. " * 6)
-    base = run_stage(base_stage.run, root / "base", {}, {"model": model})
+    tokens = list(case.tokens)
+    for path in (train, test) if tokens else ():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        changed = [{**row, "completion": f"<answer {row['completion']}>"} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    base = run_stage(base_stage.run, root / "base", {"tokens": tokens}, {"model": model})
     settings = {
         "method": method_settings(case),
         "training": training_settings(case),
-        "data": DATA,
+        "data": {**DATA, "tokens": tokens},
         "base_name": case.family,
     }
     inputs = {"base": base, "train": train, "test": test}

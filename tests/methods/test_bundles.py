@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from edgepeft.checkpoints.base import open_base
+from edgepeft.data.prompt import Prompter
 from edgepeft.fidelity.verify import Reference
 from edgepeft.merging.stage import merged_source
 from edgepeft.runtime import GraphSession
 from edgepeft.training.methods import all_methods
-from tests.methods.chain import CASES
+from tests.methods.chain import CASES, NEW, USED
 from tests.stages import make_job
 
 Carried = Callable[[str], Path]
@@ -83,3 +84,20 @@ def test_tokens_that_train_are_the_only_rows_that_change(carried: Carried) -> No
     assert changed == [2, 70, 71]
     others = [n for n in source.specs if n != name]
     assert all(torch.equal(source.load(n), base.load(n)) for n in others)
+
+
+@pytest.mark.parametrize("case", ["new-tokens-tied", "new-tokens-untied"])
+def test_new_tokens_are_learned_by_rows_of_their_own(carried: Carried, case: str) -> None:
+    folder = carried(case)
+    prompter = Prompter.from_folder(folder / "base")
+    new = [prompter.text(token)[-1] for token in NEW]
+    rows = json.loads((folder / "base" / "config.json").read_text())["vocab_size"]
+    base = open_base(folder / "base")
+    embedding = base.load("model.embed_tokens.weight")
+    assert 512 <= max(new) < len(embedding) == rows == 520
+    inputs = {"base": folder / "base", "train": folder / "train"}
+    merge = {"merge": {"base": "dequantized", "grid": "auto"}}
+    merged = merged_source(make_job(folder / "look", merge, inputs))
+    changed = (merged.load("model.embed_tokens.weight") != embedding).any(dim=1).nonzero()[:, 0]
+    assert set(new[: len(USED)]) <= set(changed.tolist()) <= set(new)
+    assert prompter.decode(new) == "".join(NEW)

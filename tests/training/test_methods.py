@@ -1,0 +1,103 @@
+"""What a recipe may say of a method, held against its declaration before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgepeft.errors import InputError
+from edgepeft.training.methods import NOT_MERGEABLE, all_methods, check_method, find_method
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "lora",
+        "grid": "auto",
+        "rank": None,
+        "alpha": None,
+        "dropout": None,
+        "target_modules": "all-linear",
+        "options": {},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"name": "lara"}, r"method\.name: lara: no such method; did you mean lora\?"),
+        ({"name": "prefix-tuning"}, r"method\.name: prefix tuning can't be merged .* ia3"),
+        ({"name": "bottleneck"}, r"a bottleneck adapter can't be merged"),
+        ({"name": "ia3", "rank": 8}, r"method\.rank: ia3 has no rank"),
+        ({"name": "vera", "alpha": 8}, r"method\.alpha: vera has no alpha; it has rank, dropout"),
+        ({"name": "loha", "grid": "nf4"}, r"method\.grid: loha can't be trained on nf4; .* none"),
+        ({"name": "dora", "grid": "int8"}, r"dora can't be trained on int8"),
+        ({"options": {"use_dora": True}, "grid": "int8"}, r"PEFT can't train DoRA on int8"),
+        (
+            {"options": {"use_rsloar": True}},
+            r"use_rsloar: no such lora option; did you mean use_rs",
+        ),
+        ({"options": {"use_rslora": "yes"}}, r"options\.use_rslora: must be true or false"),
+        ({"options": {"rank_pattern": [1]}}, r"options\.rank_pattern: must be a mapping"),
+        ({"options": {"init_lora_weights": "pisa"}}, r"must be one of gaussian, orthogonal"),
+        ({"options": {"init_lora_weights": "loftq"}}, r"loftq makes up for a grid"),
+        (
+            {"options": {"init_lora_weights": "pissa", "use_dora": True}},
+            r"init_lora_weights: pissa and use_dora exclude each other",
+        ),
+        ({"name": "dora", "options": {"init_lora_weights": "olora"}}, r"exclude each other"),
+        (
+            {"options": {"init_lora_weights": "olora", "rank_pattern": {"q_proj": 2}}},
+            r"olora needs one rank for all modules",
+        ),
+        (
+            {"name": "adalora", "options": {"tinit": True}},
+            r"options\.tinit: must be a whole number",
+        ),
+        ({"name": "adalora", "options": {"beta1": float("nan")}}, r"beta1: must be a finite"),
+    ],
+)
+def test_what_cannot_be_right_is_said_before_any_work(changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        check_method(settings(**changes))
+
+
+def test_common_settings_have_defaults_of_the_method() -> None:
+    assert find_method("lora").common(settings()) == {"rank": 16, "alpha": 32.0, "dropout": 0.0}
+    assert find_method("vera").common(settings()) == {"rank": 256, "dropout": 0.0}
+    assert find_method("vera").common(settings(rank=8))["rank"] == 8
+    assert find_method("ia3").common(settings()) == {}
+
+
+def test_arguments_are_pefts() -> None:
+    loha = find_method("loha").arguments(settings(rank=4, options={"rank_dropout": 0.1}), 10)
+    assert loha == {"r": 4, "alpha": 32.0, "rank_dropout": 0.1}
+    assert find_method("dora").arguments(settings(), 10)["use_dora"] is True
+    adalora = find_method("adalora").arguments(settings(rank=8, options={"tfinal": 2}), 30)
+    assert (adalora["target_r"], adalora["init_r"]) == (8, 12)
+    assert (adalora["tinit"], adalora["tfinal"], adalora["total_step"]) == (3, 2, 30)
+
+
+def test_every_option_is_one_that_peft_has() -> None:
+    pytest.importorskip("peft")
+    import dataclasses
+
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    for method in all_methods().values():
+        if method.peft_type is None:
+            continue
+        config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type]
+        known = {field.name for field in dataclasses.fields(config)}
+        wanted = {*method.names.values(), *method.options, *method.fixed}
+        assert wanted <= known, (method.name, wanted - known)
+
+
+def test_every_type_of_peft_is_a_method_or_has_a_reason() -> None:
+    pytest.importorskip("peft")
+    from peft import PeftType
+
+    merging = {method.peft_type for method in all_methods().values()}
+    assert {kind.value for kind in PeftType} <= merging | set(NOT_MERGEABLE)
+    assert not merging & set(NOT_MERGEABLE)
