@@ -77,9 +77,7 @@ def differences(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
     """
     left, right = _flat_recipe(one), _flat_recipe(other)
     keys = [*left, *(key for key in right if key not in left)]
-    return [
-        (key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)
-    ]
+    return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 
 
 def _flat_recipe(run: Path) -> dict[str, Any]:

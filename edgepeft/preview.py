@@ -22,9 +22,10 @@ from edgepeft.requirements import require_libraries
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
-    Returns ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with ``where``,
-    ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat or plain) and ``report`` (that of
-    ``check_data``; None without test rows). Raises InputError and MissingError as a build would.
+    Returns ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with
+    ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat or plain) and
+    ``report`` (that of ``check_data``; None without test rows). Raises InputError and MissingError as a build
+    would.
     """
     data = recipe.recipe.data
     model = find_model(recipe.recipe.model, recipe.folder)
@@ -35,13 +36,13 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         if name is None:
             continue
         path = recipe.resolve(name)
-        splits[split] = read_rows(
-            path, columns=data.columns, shape=data.shape, system=data.system
-        )
+        splits[split] = read_rows(path, columns=data.columns, shape=data.shape, system=data.system)
         layout = read_layout(path, columns=data.columns, shape=data.shape)
         files[split] = {"path": str(path), **layout}
     if not files:
-        raise InputError("data.train: this key is required to train an adapter (or name an adapter)")
+        raise InputError(
+            "data.train: this key is required to train an adapter (or name an adapter)"
+        )
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))

@@ -245,7 +245,9 @@ class Draft:
     def save(self) -> Path:
         """Write the recipe, unless the file says the same already. Raises InputError."""
         if not self.name or "/" in self.name or self.name.startswith("."):
-            raise InputError(f"{self.name or 'name'}: no file name; use letters, digits and hyphens")
+            raise InputError(
+                f"{self.name or 'name'}: no file name; use letters, digits and hyphens"
+            )
         try:
             if self.source == self.path and _same_recipe(self.path, self.raw):
                 return self.path
@@ -267,7 +269,12 @@ class Draft:
     def as_dict(self) -> dict[str, Any]:
         """JSON form, kept so that a closed terminal loses nothing."""
         source = str(self.source) if self.source else None
-        return {"folder": str(self.folder), "name": self.name, "raw": self.clean(), "source": source}
+        return {
+            "folder": str(self.folder),
+            "name": self.name,
+            "raw": self.clean(),
+            "source": source,
+        }
 
     @classmethod
     def from_dict(cls, kept: dict[str, Any]) -> Draft:
@@ -277,7 +284,14 @@ class Draft:
         return cls(Path(kept["folder"]), str(kept["name"]), dict(kept["raw"]), source)
 
 
-_PATHS = ("model", "data.train", "data.test", "data.generic", "adapter", "quantize.calibration.text")
+_PATHS = (
+    "model",
+    "data.train",
+    "data.test",
+    "data.generic",
+    "adapter",
+    "quantize.calibration.text",
+)
 
 
 def sample_recipe() -> Path:

@@ -61,5 +61,7 @@ def read_keymap(known: set[str]) -> dict[str, str]:
         raise InputError(f"{path}: should be a mapping such as {{run.start: f5}}")
     for action in read:
         if action not in known:
-            raise InputError(f"{path}: {action}: no such action; there are {', '.join(sorted(known))}")
+            raise InputError(
+                f"{path}: {action}: no such action; there are {', '.join(sorted(known))}"
+            )
     return {str(action): str(key) for action, key in read.items()}

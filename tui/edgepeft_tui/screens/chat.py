@@ -113,7 +113,9 @@ class Conversation(Vertical):
         self.busy = True
         transcript = self.query_one(".transcript", VerticalScroll)
         self._answer = Static("[$text-accent]bundle[/]  …", classes="turn")
-        await transcript.mount(Static(f"[b]you[/b]     {plain(text)}", classes="turn"), self._answer)
+        await transcript.mount(
+            Static(f"[b]you[/b]     {plain(text)}", classes="turn"), self._answer
+        )
         transcript.scroll_end(animate=False)
         self.messages.append({"role": "user", "content": text})
         line = json.dumps({"messages": self.messages}) + "\n"

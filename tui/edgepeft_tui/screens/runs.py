@@ -50,7 +50,9 @@ class RunsScreen(Page):
 
     def body(self) -> ComposeResult:
         """Filter, table, and what the run under the cursor is."""
-        yield Input(placeholder="filter by name, state, model or target", compact=True, id="runs-filter")
+        yield Input(
+            placeholder="filter by name, state, model or target", compact=True, id="runs-filter"
+        )
         yield DataTable(id="runs", cursor_type="row", zebra_stripes=True)
         yield Panel("This run", id="about-run")
 
@@ -247,7 +249,9 @@ def differences_markup(one: Path, other: Path, found: list[tuple[str, Any, Any]]
     for key, left, right in found:
         lines.append(f"[b]{plain(key):<{width}}[/b]")
         lines.append(f"  [$foreground 60%]{plain(one.name)}[/]  {plain(shown(left) or 'not set')}")
-        lines.append(f"  [$foreground 60%]{plain(other.name)}[/]  {plain(shown(right) or 'not set')}")
+        lines.append(
+            f"  [$foreground 60%]{plain(other.name)}[/]  {plain(shown(right) or 'not set')}"
+        )
     return "\n".join(lines)
 
 

@@ -32,7 +32,9 @@ def _describe(target: TargetProfile) -> str:
     provider = target.provider.removesuffix("ExecutionProvider")
     here = target.verify_provider.removesuffix("ExecutionProvider")
     executed = target.verify_provider == target.provider
-    proof = f"executed on {here}" if executed else f"graph verified on {here}; {provider} not executed"
+    proof = (
+        f"executed on {here}" if executed else f"graph verified on {here}; {provider} not executed"
+    )
     lines = [
         ("for", target.summary),
         ("provider", provider),

@@ -30,7 +30,7 @@ class TargetsStep(Step):
         super().__init__(draft, id=id)
         self._choices: dict[str, Any] = {}
 
-    def compose(self) -> ComposeResult:
+    def content(self) -> ComposeResult:
         """The list and the gates."""
         chosen = self.draft.targets
         yield SelectionList[str](
@@ -111,7 +111,9 @@ def _details(target: TargetProfile, choice: Mapping[str, Any] | None) -> str:
     provider = target.provider.removesuffix("ExecutionProvider")
     here = target.verify_provider.removesuffix("ExecutionProvider")
     executed = target.verify_provider == target.provider
-    proof = f"executed on {here}" if executed else f"graph verified on {here}, {provider} not executed"
+    proof = (
+        f"executed on {here}" if executed else f"graph verified on {here}, {provider} not executed"
+    )
     lines = [
         ("for", target.summary),
         ("runs on", f"{provider}, {target.precision} weights, computes in {target.io_dtype}"),

@@ -101,7 +101,9 @@ class Picker(ModalScreen[Path | None]):
         """Where, the tree, what is chosen."""
         with Vertical(classes="window picker") as window:
             window.border_title = self._title
-            window.border_subtitle = "Enter opens and takes · Ctrl+S takes a folder · Ctrl+U up · Esc"
+            window.border_subtitle = (
+                "Enter opens and takes · Ctrl+S takes a folder · Ctrl+U up · Esc"
+            )
             yield Input(str(self._start), compact=True, id="place")
             yield _Tree(self._start, self._suffixes)
             yield Static("", id="chosen")
