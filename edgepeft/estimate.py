@@ -160,9 +160,9 @@ def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
 
 
 def device_memory(plan: Plan, target: TargetProfile, tokens: int = 2048) -> float:
-    """Resident bytes of a process that answers with a target's bundle: weights, a cache of ``tokens``, the runtime.
+    """Resident bytes of a process that answers with a target's bundle, its cache holding ``tokens``.
 
-    Measured on SmolLM2 as int4 and int8: 162 MB besides the bundle's own bytes, with hardly anything in the cache.
+    Measured on SmolLM2 as int4 and int8: 162 MB besides the bundle's own bytes, the cache next to empty.
     """
     model = plan.model
     heads = int(model.config.get("num_attention_heads") or 0)

@@ -22,9 +22,10 @@ from edgepeft.requirements import require_libraries
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
-    Returns ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with ``where``,
-    ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat or plain) and ``report`` (that of
-    ``check_data``; None without test rows). Raises InputError and MissingError as a build would.
+    Returns ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with
+    ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat or plain) and
+    ``report`` (that of ``check_data``; None without test rows). Raises InputError and MissingError as a build
+    would.
     """
     data = recipe.recipe.data
     model = find_model(recipe.recipe.model, recipe.folder)

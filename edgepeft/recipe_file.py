@@ -17,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe
 
-
 STDIN = Path("-")
 """Where a recipe's path would be: it comes on standard input."""
 

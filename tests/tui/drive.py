@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from html import unescape
 from typing import Any
 
-from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.draft import Draft
 from textual.pilot import Pilot
 from textual.widgets import Input
+
+from edgepeft_tui.app import EdgepeftApp
+from edgepeft_tui.draft import Draft
 
 Scenario = Callable[[EdgepeftApp, Pilot[None]], Awaitable[None]]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from edgepeft_tui.draft import Draft, step_of
-from edgepeft_tui.fields import all_fields
 
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe, json_schema
 from edgepeft.recipe_file import load_recipe
+from edgepeft_tui.draft import Draft, step_of
+from edgepeft_tui.fields import all_fields
 from tests.command import edgepeft
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.screen import Screen
 
 from edgepeft.errors import EdgepeftError
@@ -30,7 +31,11 @@ class EdgepeftApp(App[None]):
 
     TITLE = "edgepeft"
     CSS_PATH = "styles.tcss"
-    ENABLE_COMMAND_PALETTE = True
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-narrow"),
+        (120, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (36, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
         Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Go to a control by a letter"),
@@ -73,8 +78,10 @@ class EdgepeftApp(App[None]):
                 self._tell_end(job)
         screen = self.screen
         if isinstance(screen, Page) and screen.composed:
-            screen.show_busy()
-            screen.watch()
+            # A tick may fall between the removal of a screen's widgets and of the screen.
+            with contextlib.suppress(NoMatches):
+                screen.show_busy()
+                screen.tick()
 
     def _tell_end(self, job: Job) -> None:
         name, state = job.run.name, job.state

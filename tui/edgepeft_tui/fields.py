@@ -73,7 +73,7 @@ def _field(key: str, info: FieldInfo) -> Field:
     return Field(
         key=key,
         help=info.description or "",
-        default=_shown(info.get_default(call_default_factory=True)),  # type: ignore[call-arg]
+        default=_shown(info.get_default(call_default_factory=True)),
         required=info.is_required(),
         choices=_registered(key) or options,
         range=_range(info),
@@ -125,13 +125,13 @@ def _range(info: FieldInfo) -> str:
         for bound in rules:
             match bound:
                 case Ge(ge=value):
-                    words.append(f"at least {value:g}")  # type: ignore[str-format]
+                    words.append(f"at least {value:g}")
                 case Gt(gt=value):
-                    words.append(f"above {value:g}")  # type: ignore[str-format]
+                    words.append(f"above {value:g}")
                 case Le(le=value):
-                    words.append(f"at most {value:g}")  # type: ignore[str-format]
+                    words.append(f"at most {value:g}")
                 case Lt(lt=value):
-                    words.append(f"below {value:g}")  # type: ignore[str-format]
+                    words.append(f"below {value:g}")
     return ", ".join(words)
 
 

@@ -1,8 +1,8 @@
 """Builds as processes of their own: started, watched, stopped and found again.
 
-A job is an ``edgepeft … --progress jsonl`` process in a session of its own, so neither a change of screens nor the
-end of the terminal reaches it. What it does is read from its run's folder (``run.json``, ``events.jsonl``), where
-every build writes; so a build that was started elsewhere is watched in the same way.
+A job is an ``edgepeft … --progress jsonl`` process in a session of its own, so neither a change of screens nor
+the end of the terminal reaches it. What it does is read from its run's folder (``run.json``, ``events.jsonl``),
+where every build writes; so a build that was started elsewhere is watched in the same way.
 """
 
 from __future__ import annotations

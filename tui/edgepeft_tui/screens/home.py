@@ -90,11 +90,11 @@ class HomeScreen(Page):
         menu.clear_options()
         menu.add_options(options)
         menu.highlighted = min(before or 0, len(options) - 1)
-        lines = [
-            f"{mark(str(run.get('state')))} {plain(run.get('name', ''))}  "
-            f"[$foreground 60%]{plain(run.get('state', ''))}, {str(run.get('started', ''))[:16].replace('T', ' ')}[/]"
-            for run in runs[:8]
-        ]
+        lines = []
+        for run in runs[:8]:
+            state, began = str(run.get("state", "")), str(run.get("started", ""))[:16]
+            about = plain(f"{state}, {began.replace('T', ' ')}")
+            lines.append(f"{mark(state)} {plain(run.get('name', ''))}  [$foreground 60%]{about}[/]")
         self.query_one("#latest", Panel).say(
             "\n".join(lines) or "[$foreground 60%]None yet. The demo is a good first one.[/]"
         )

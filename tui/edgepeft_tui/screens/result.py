@@ -15,8 +15,8 @@ from textual.widgets import DataTable
 
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
-from edgepeft.fidelity.report import number, table_rows
 from edgepeft.comparison import RECORD as COMPARISON
+from edgepeft.fidelity.report import number, table_rows
 from edgepeft_tui.jobs import Job
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, mark, near, plain, size

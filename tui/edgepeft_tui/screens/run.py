@@ -62,7 +62,7 @@ class RunScreen(Page):
         self.query_one("#talk").border_title = "Log"
         self.query_one("#log-filter").display = False
         self.query_one("#log").focus()
-        self.watch()
+        self.tick()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer only what can be done as things stand."""
@@ -75,7 +75,7 @@ class RunScreen(Page):
                 return self.job.result is not None
         return True
 
-    def watch(self) -> None:
+    def tick(self) -> None:
         """Show what is new."""
         job = self.job
         if not job.active:
@@ -185,7 +185,7 @@ class RunScreen(Page):
             self.job = self.wizard_app.jobs.watch(self.job.run)
             self._written, self._drawn = 0, ()
             self.query_one(RichLog).clear()
-            self.watch()
+            self.tick()
 
     def action_result(self) -> None:
         """Show what was built."""

@@ -51,6 +51,7 @@ class WizardScreen(Page):
         self.draft = draft
         self.step = step
         self.facts: dict[str, Any] | None = None
+        self.advanced = False
         self._pending: Timer | None = None
 
     @property
@@ -76,16 +77,23 @@ class WizardScreen(Page):
 
     # -- walking ------------------------------------------------------------------------------------------
 
-    def show_step(self, name: str) -> None:
-        """Show a step and begin in it."""
+    def show_step(self, name: str, *, begin: bool = True, anew: bool = False) -> None:
+        """Show a step, made ``anew`` if its fields are others now, and ``begin`` in it."""
         self.step = name
         self.query_one("#steps", ContentSwitcher).current = _id(name)
-        rail = self.query_one("#rail", OptionList)
-        rail.highlighted = STEPS.index(name)
+        self.query_one("#rail", OptionList).highlighted = STEPS.index(name)
         self.show_where()
-        step = self.current
+        self._open_step(self.current, begin, anew)
+
+    @work(exclusive=True, group="walk")
+    async def _open_step(self, step: Step, begin: bool, anew: bool) -> None:
+        await step.open(anew=anew)
         step.enter()
-        step.begin()
+        if self.facts is not None:
+            step.planned(self.facts)
+        self.show_errors()
+        if begin:
+            step.begin()
 
     @property
     def current(self) -> Step:
@@ -104,10 +112,7 @@ class WizardScreen(Page):
         name = str(event.option_id)
         rail = self.query_one("#rail", OptionList)
         if name != self.step and rail.has_focus:
-            self.step = name
-            self.query_one("#steps", ContentSwitcher).current = _id(name)
-            self.show_where()
-            self.current.enter()
+            self.show_step(name, begin=False)
 
     @on(OptionList.OptionSelected, "#rail")
     def _enter_step(self, event: OptionList.OptionSelected) -> None:
@@ -136,8 +141,9 @@ class WizardScreen(Page):
             rail.replace_option_prompt_at_index(index, f"{mark(marks[step])} {index + 1} {step}")
         for row in self.query(FieldRow):
             row.complain(errors.get(row.field.key, ""))
-        for step in self.query(Step):
-            step.show_errors(errors)
+        for pane in self.query(Step):
+            if pane.ready:
+                pane.show_errors(errors)
 
     @work(exclusive=True, group="plan")
     async def plan(self) -> None:
@@ -165,7 +171,8 @@ class WizardScreen(Page):
             self.facts = facts
             self.query_one("#estimate", Panel).say(pairs(estimate_lines(facts), 13))
             for step in self.query(Step):
-                step.planned(facts)
+                if step.ready:
+                    step.planned(facts)
         self.show_errors()
 
     # -- help ---------------------------------------------------------------------------------------------
@@ -203,7 +210,11 @@ class WizardScreen(Page):
 
     def action_advanced(self) -> None:
         """Show every key of the recipe, or only the few that matter to begin with."""
-        self.toggle_class("-advanced")
+        self.advanced = not self.advanced
+        for step in self.query(Step):
+            if step is not self.current:
+                step.opened = False
+        self.show_step(self.step, anew=True)
 
     # -- ways on ------------------------------------------------------------------------------------------
 
@@ -233,7 +244,7 @@ class WizardScreen(Page):
         errors = self.draft.errors()
         if errors:
             key, text = next(iter(errors.items()))
-            self.show_step(step_of(key))
+            self.show_step(step_of(key), anew=True)
             self.notify(text, severity="error", title="not yet", markup=False)
             return
         if self.draft.replaces():

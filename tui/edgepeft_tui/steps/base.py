@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Input, Select
 
@@ -27,26 +28,49 @@ class Step(VerticalScroll):
     def __init__(self, draft: Draft, *, id: str) -> None:
         super().__init__(id=id)
         self.draft = draft
+        self.opened = False
+        self.ready = False
 
     @property
     def wizard(self) -> WizardScreen:
         """The screen this step is on."""
         return cast("WizardScreen", self.screen)
 
+    def compose(self) -> ComposeResult:
+        """Nothing until the step is opened: a form of every key takes a second to lay out."""
+        if self.opened:
+            yield from self.content()
+
+    def content(self) -> ComposeResult:
+        """The step's own widgets."""
+        yield from ()
+
+    def filled(self) -> None:
+        """The widgets are there: put into them what does not come from the draft."""
+
+    async def open(self, *, anew: bool = False) -> None:
+        """Make the step's widgets if there are none yet, or ``anew``."""
+        if not self.opened or anew:
+            self.opened, self.ready = True, False
+            await self.recompose()
+            self.filled()
+            self.ready = True
+
     def rows(
         self, prefix: str, simple: Iterable[str] = (), browse: Iterable[str] = ()
     ) -> Iterable[FieldRow]:
-        """A row for every recipe key below ``prefix``; those not ``simple`` wait for "all"."""
+        """A row for each ``simple`` key below ``prefix``; for the others where all are wanted or they are wrong."""
         shown, paths = list(simple), set(browse)
         fields = {key: spec for key, spec in all_fields().items() if key.startswith(prefix)}
         ordered = [*(key for key in shown if key in fields), *(k for k in fields if k not in shown)]
+        wrong = self.draft.errors()
         for key in ordered:
+            if key not in shown and not self.wizard.advanced and key not in wrong:
+                continue
             label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
-            row = FieldRow(
+            yield FieldRow(
                 fields[key], self.draft.text(key), browse=key in paths, label=label or key
             )
-            row.set_class(key not in shown, "advanced")
-            yield row
 
     def begin(self) -> None:
         """Put the focus on the step's first control, once it is laid out."""

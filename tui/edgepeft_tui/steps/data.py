@@ -28,7 +28,7 @@ class DataStep(Step):
         "between » and «, in colour where there is colour; the rest is the prompt."
     )
 
-    def compose(self) -> ComposeResult:
+    def content(self) -> ComposeResult:
         """The fields, what the files hold, some rows, the checks."""
         yield from self.rows(
             "data.",
@@ -44,7 +44,7 @@ class DataStep(Step):
         suffixes = (".txt", ".md") if event.row.field.key == "data.generic" else SUFFIXES
         self.pick_path(event.row, suffixes, folders=False)
 
-    def on_mount(self) -> None:
+    def filled(self) -> None:
         """Say what will be here."""
         self.query_one("#rows", Panel).say("[$foreground 60%]Name a training file above.[/]")
         self.query_one("#checks", Panel).say("[$foreground 60%]They begin with the first file.[/]")

@@ -13,11 +13,12 @@ class MergeStep(Step):
     """Merge and quantize sections of the recipe."""
 
     help = (
-        "The adapter is merged into the base it was trained on, dequantized, and the result is rounded for the\n"
-        "device: to one grid, or within a number of bytes, where each layer's grid is chosen by how much it matters."
+        "The adapter is merged into the base it was trained on, dequantized, and the result is rounded for\n"
+        "the device: to one grid, or within a number of bytes, where each layer's grid is chosen by how\n"
+        "much it matters."
     )
 
-    def compose(self) -> ComposeResult:
+    def content(self) -> ComposeResult:
         """The fields of both sections."""
         yield Static("Merge", classes="caption")
         yield from self.rows("merge.", simple=["merge.base"])

@@ -24,7 +24,7 @@ class MethodStep(Step):
         "Method, rank and steps are what matters to begin with; F4 shows every key of the recipe."
     )
 
-    def compose(self) -> ComposeResult:
+    def content(self) -> ComposeResult:
         """The choice, then the fields of what was chosen."""
         with RadioSet(id="source", compact=True):
             yield RadioButton("train an adapter", value=self.draft.trains)
@@ -40,7 +40,7 @@ class MethodStep(Step):
             )
         yield Panel("Estimate", id="cost", classes="narrow-only")
 
-    def on_mount(self) -> None:
+    def filled(self) -> None:
         """Show the half that counts."""
         self._show_half(self.draft.trains)
 

@@ -28,14 +28,14 @@ class ModelStep(Step):
         "the names below. Nothing is loaded to look at it: only headers are read."
     )
 
-    def compose(self) -> ComposeResult:
+    def content(self) -> ComposeResult:
         """The field, known and recent models, the facts."""
         yield from self.rows("model", simple=["model"], browse=["model"])
         yield Static("Known and recent", classes="caption")
         yield OptionList(id="known", compact=True)
         yield Panel("The model", id="model-facts")
 
-    def on_mount(self) -> None:
+    def filled(self) -> None:
         """List the names."""
         self.query_one("#known", OptionList).add_options(list(self._choices()))
 

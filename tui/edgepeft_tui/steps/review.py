@@ -24,7 +24,7 @@ class ReviewStep(Step):
         "do the same into the clipboard. The recipe is an ordinary file: edgepeft build takes it as it is."
     )
 
-    def compose(self) -> ComposeResult:
+    def content(self) -> ComposeResult:
         """Buttons, name, errors, the recipe, the estimate."""
         with Horizontal(classes="buttons"):
             yield Button("Run", id="run", variant="success", compact=True)

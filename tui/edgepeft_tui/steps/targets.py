@@ -30,7 +30,7 @@ class TargetsStep(Step):
         super().__init__(draft, id=id)
         self._choices: dict[str, Any] = {}
 
-    def compose(self) -> ComposeResult:
+    def content(self) -> ComposeResult:
         """The list and the gates."""
         chosen = self.draft.targets
         yield SelectionList[str](

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 class Page(Screen[None]):
     """A screen of the app. Subclasses name ``heading`` and compose their body in ``body``."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-narrow"),
-        (120, "-wide"),
-    ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-low"), (36, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
     ]
@@ -79,7 +74,7 @@ class Page(Screen[None]):
                 parts.append(f"{mark('running')} {name}: {plain(stage.name)}{done}")
         self.query_one("#busy", Static).update("  ".join(parts))
 
-    def watch(self) -> None:
+    def tick(self) -> None:
         """Look at whatever this screen shows of a job; called twice a second."""
 
     def action_leave(self) -> None:
