@@ -1,9 +1,9 @@
 """What a stage says while it works.
 
 An event is one JSON object: ``event`` (``planned``, ``started``, ``progress``, ``message``, ``warning``,
-``finished``, ``reused``, ``failed``), ``stage``, and for progress ``step``, ``total``, ``seconds`` and ``metrics``;
-``planned`` opens a build and names its ``stages`` in order. Stages only emit; faces (terminal, JSON lines, wizard)
-subscribe. Times are seconds of wall clock.
+``finished``, ``reused``, ``failed``), ``stage``, and for progress ``step``, ``total``, ``seconds`` and
+``metrics``; ``planned`` opens a build and names its ``stages`` in order. Stages only emit; faces (terminal, JSON
+lines, wizard) subscribe. Times are seconds of wall clock.
 """
 
 from __future__ import annotations

@@ -295,7 +295,7 @@ class Recipe(Section):
     merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
     quantize: Quantize = Field(default_factory=lambda: Quantize.model_validate({}))
     targets: list[Target] = Field(
-        default_factory=lambda: [Target(name="cpu-int4")],
+        default_factory=lambda: [Target.model_validate({"name": "cpu-int4"})],
         min_length=1,
         description="What to build for: names, or mappings with a name.",
     )

@@ -73,7 +73,10 @@ class TargetProfile:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> TargetProfile:
         """Read back ``as_dict``."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+        fields: dict[str, Any] = {
+            key: tuple(one) if isinstance(one, list) else one for key, one in value.items()
+        }
+        return cls(**fields)
 
     def grid(self, asked: Quantize, own: Mapping[str, Any]) -> Quantize:
         """How this target's weights are rounded: the recipe's ``quantize`` under the target's ``own`` settings.

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from edgepeft.history import all_runs, remember_run
+from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.history import all_runs, delete_run, differences, remember_run
+from edgepeft.workspace import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +101,33 @@ def test_the_index_does_not_grow_for_ever(tmp_path: Path, state: Path) -> None:
     kept = json.loads(state.read_text())
     assert len(kept) == 500
     assert kept[-1] == str(tmp_path / "run")
+
+
+def test_two_runs_are_compared_by_what_their_recipes_differ_in(tmp_path: Path) -> None:
+    for name, rank in (("one", 4), ("other", 8)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.resolved.yaml").write_text(
+            f"model: m\nmethod: {{name: qlora, rank: {rank}}}\n"
+        )
+    with (tmp_path / "other" / "recipe.resolved.yaml").open("a") as stream:
+        stream.write("adapter: a\n")
+    assert differences(tmp_path / "one", tmp_path / "other") == [
+        ("method.rank", 4, 8),
+        ("adapter", None, "a"),
+    ]
+    with pytest.raises(InputError, match="no recipe to compare"):
+        differences(tmp_path / "one", tmp_path / "gone")
+
+
+def test_only_a_run_that_is_not_at_work_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "keep").mkdir()
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        delete_run(tmp_path / "keep")
+    run = tmp_path / "run"
+    (run / "bundles" / "x").mkdir(parents=True)
+    (run / "run.json").write_text('{"state": "done"}')
+    with RunFolder(run).locked(), pytest.raises(EdgepeftError, match="at work in this folder"):
+        delete_run(run)
+    assert (run / "bundles" / "x").is_dir()
+    delete_run(run)
+    assert not run.exists()

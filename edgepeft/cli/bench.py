@@ -48,7 +48,8 @@ def command(
         raise InputError(
             f"--prompt-tokens {prompt_tokens}: give whole numbers, as 16,128"
         ) from None
-    cases = [Case(folder, name) for folder in bundles for name in provider or [None]]
+    providers: Sequence[str | None] = provider or [None]
+    cases = [Case(folder, name) for folder in bundles for name in providers]
     found = bench(
         cases,
         prompt_tokens=lengths,

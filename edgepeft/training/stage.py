@@ -141,7 +141,7 @@ def _with_new_tokens(job: Job, method: TrainingMethod) -> dict[str, Any]:
         and "embed_tokens" not in options.get("modules_to_save", [])
     ):
         tokenizer = Tokenizer.from_file(str(job.inputs["base"] / "tokenizer.json"))
-        ids = {int(tokenizer.token_to_id(token)) for token in tokens}
+        ids = {tokenizer.token_to_id(token) for token in tokens} - {None}
         options.setdefault(key, sorted(ids))
     return {**settings, "options": options}
 

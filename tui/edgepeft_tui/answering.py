@@ -1,8 +1,8 @@
 """A bundle that answers, in a process of its own: JSON lines in, JSON lines out.
 
 In: ``{"messages": [...]}``. Out: ``{"ready": {...}}`` once loaded, then for each question ``{"piece": text}`` as
-it comes and ``{"done": {...}}``, or ``{"error": text}``. The process ends with its standard input, or is killed to
-stop an answer; memory comes back either way.
+it comes and ``{"done": {...}}``, or ``{"error": text}``. The process ends with its standard input, or is killed
+to stop an answer; memory comes back either way.
 """
 
 from __future__ import annotations

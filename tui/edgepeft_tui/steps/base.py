@@ -59,7 +59,7 @@ class Step(VerticalScroll):
     def rows(
         self, prefix: str, simple: Iterable[str] = (), browse: Iterable[str] = ()
     ) -> Iterable[FieldRow]:
-        """A row for each ``simple`` key below ``prefix``; for the others where all are wanted or they are wrong."""
+        """A row for each ``simple`` key below ``prefix``; for others where all are wanted, or wrong ones."""
         shown, paths = list(simple), set(browse)
         fields = {key: spec for key, spec in all_fields().items() if key.startswith(prefix)}
         ordered = [*(key for key in shown if key in fields), *(k for k in fields if k not in shown)]

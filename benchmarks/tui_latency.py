@@ -1,0 +1,120 @@
+"""From key press to paint in the wizard while a real training runs: ``python benchmarks/tui_latency.py``.
+
+Starts the demo's training from the app, waits for its first steps, then presses keys on the run screen, in the log's
+filter and through the wizard's steps, and measures each from the press until the app has painted. Prints JSON:
+seconds to the first screen, and median, 95th percentile and maximum of the keys, in milliseconds. The job is stopped
+at the end; nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from edgepeft_tui.app import EdgepeftApp
+from edgepeft_tui.draft import Draft
+
+KEYS_ON_THE_RUN = ("down", "up", "pagedown", "pageup", "slash", *"train", "escape")
+KEYS_IN_A_FORM = (*"12345", *["backspace"] * 5, "tab", "shift+tab")
+
+
+async def press(pilot: Pilot[Any], key: str) -> float:
+    """Milliseconds from a key press until every message it caused is dealt with and the screen is painted."""
+    painted = asyncio.Event()
+    began = time.perf_counter()
+    await pilot.press(key)
+    pilot.app.call_after_refresh(painted.set)
+    await painted.wait()
+    return 1000 * (time.perf_counter() - began)
+
+
+async def measure(rounds: int) -> dict[str, Any]:
+    """Press the keys ``rounds`` times over while the job trains."""
+    app = EdgepeftApp()
+    run: list[float] = []
+    form: list[float] = []
+    async with app.run_test(size=(160, 50)) as pilot:
+        draft = Draft.demo(Path.cwd())
+        app.open_draft(draft, "Review")
+        await pilot.pause(0.5)
+        app.start_run(draft)
+        job = app.jobs.watch(draft.run)
+        while not job.progress.curves.get("loss"):
+            await pilot.pause(0.5)
+            if not job.active:
+                raise SystemExit(job.error())
+        for _ in range(rounds):
+            for key in KEYS_ON_THE_RUN:
+                run.append(await press(pilot, key))
+                await asyncio.sleep(0.05)
+        app.open_draft(Draft.demo(Path.cwd()), "Method")
+        while not isinstance(app.focused, Input):
+            await pilot.press("tab")
+            await pilot.pause(0.3)
+        for _ in range(rounds):
+            for key in KEYS_IN_A_FORM:
+                form.append(await press(pilot, key))
+                await asyncio.sleep(0.05)
+        training = job.active and job.progress.running()
+        job.stop()
+        while job.active:
+            await pilot.pause(0.5)
+            job.refresh()
+    return {
+        "training_throughout": bool(training),
+        "run_screen": summary(run),
+        "form": summary(form),
+        "all": summary([*run, *form]),
+    }
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and maximum, milliseconds."""
+    return {
+        "keys": len(values),
+        "median_ms": round(statistics.median(values), 1),
+        "p95_ms": round(statistics.quantiles(values, n=20)[-1], 1),
+        "max_ms": round(max(values), 1),
+    }
+
+
+def first_screen() -> float:
+    """Seconds from the start of the process until the home screen is painted; median of five."""
+    code = (
+        "import time, asyncio; began = time.perf_counter()\n"
+        "from edgepeft_tui.app import EdgepeftApp\n"
+        "async def main():\n"
+        "    async with EdgepeftApp().run_test() as pilot:\n"
+        "        await pilot.pause()\n"
+        "        print(time.perf_counter() - began)\n"
+        "asyncio.run(main())"
+    )
+    times = [
+        float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(5)
+    ]
+    return round(statistics.median(times), 3)
+
+
+def main() -> None:
+    """Measure in a folder of its own and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["EDGEPEFT_STATE"] = str(Path(folder) / "state")
+        os.chdir(folder)
+        first = first_screen()
+        print(json.dumps({"first_screen_seconds": first, **asyncio.run(measure(rounds))}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

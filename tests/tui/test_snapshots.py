@@ -1,0 +1,243 @@
+"""Every screen at two sizes and in two themes, held against what it looked like when somebody last looked at it.
+
+A snapshot is the screen's text, each line with a digest of its colours in front, so that a change can be read in a
+diff. ``EDGEPEFT_SNAPSHOTS=write`` writes them anew. What depends on the machine (hardware, estimates, memory) is
+handed in; whole paths against the real core are tested beside this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgepeft.doctor
+import edgepeft_tui.screens.wizard
+import edgepeft_tui.steps.data
+import edgepeft_tui.steps.model
+from edgepeft_tui.app import EdgepeftApp
+from edgepeft_tui.draft import STEPS, Draft
+from edgepeft_tui.themes import DARK, LIGHT
+from tests.tui.drive import backgrounds, cells, lines_of, picture
+
+KEPT = Path(__file__).parent / "snapshots"
+SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
+PLACES = (
+    *("home", "runs", "targets", "doctor", "help", "run", "result", "compare"),
+    *(f"step-{step.split()[0].lower()}" for step in STEPS),
+)
+
+MODEL = {
+    "kind": "model",
+    "architecture": "LlamaForCausalLM",
+    "parameters": 134_515_008,
+    "layers": 30,
+    "dtype": "Q4_1",
+    "file_bytes": 98_000_000,
+    "tied_embeddings": True,
+    "context_length": 8192,
+    "licence": "apache-2.0",
+    "supported": True,
+}
+PLAN = {
+    "model": MODEL,
+    "steps": 80,
+    "trainable_parameters": 4_761_600,
+    "peak_memory_bytes": 2_662_000_000,
+    "free_memory_bytes": 16_000_000_000,
+    "training_memory": {
+        "libraries": 7e8,
+        "weights": 538e6,
+        "optimizer": 76e6,
+        "activations": 1.3e9,
+    },
+    "seconds": 640.0,
+    "stages": [{"stage": "train", "seconds": 300.0, "reused": False}],
+    "disk_bytes": 1_442_000_000,
+    "free_disk_bytes": 50_000_000_000,
+    "bundles": [{"target": "cpu-int4", "bytes": 96_364_633}],
+    "choices": [
+        {"target": "cpu-int4", "bytes": 96_364_633, "memory_bytes": 287_800_000, "refused": None},
+        {"target": "cpu-nf4", "refused": "merge.base: set it to dequantized"},
+    ],
+    "notes": ["a note of the plan"],
+}
+DATA = {
+    "files": {
+        "train": {
+            "rows": 960,
+            "format": "jsonl",
+            "shape": "prompt",
+            "columns": ["prompt", "completion"],
+        }
+    },
+    "rows": [
+        {
+            "where": "train.jsonl line 1",
+            "tokens": 65,
+            "pieces": [
+                {"text": "<|im_start|>user\nlamp on [now]\n", "learned": False},
+                {"text": '{"lamp": "on"}<|im_end|>', "learned": True},
+            ],
+        }
+    ],
+    "report": {
+        "train_lengths": {"edges": [0, 32, 64], "counts": [3, 957], "median": 60, "longest": 73},
+        "test_lengths": None,
+        "truncated_share": 0.0,
+        "duplicates": 2,
+        "overlap": 0,
+        "warnings": ["2 of 960 training rows repeat an earlier row"],
+    },
+}
+HARDWARE = {
+    "system": "Linux x86_64, Python 3.11",
+    "processor": "A processor",
+    "cores": 8,
+    "instructions": ["avx2"],
+    "memory_bytes": 32_000_000_000,
+    "free_memory_bytes": 16_000_000_000,
+    "free_disk_bytes": 50_000_000_000,
+    "gpus": [],
+}
+
+
+async def _answer(*arguments: str, folder: Path, text: str = "") -> Any:
+    return {"inspect": MODEL, "plan": PLAN, "data": DATA}[arguments[0]]
+
+
+@pytest.fixture(autouse=True)
+def _still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that never changes, and a run with a past."""
+    for module in (edgepeft_tui.screens.wizard, edgepeft_tui.steps.data, edgepeft_tui.steps.model):
+        monkeypatch.setattr(module, "ask", _answer)
+    monkeypatch.setattr(edgepeft.doctor, "hardware", lambda: HARDWARE)
+    monkeypatch.setattr(edgepeft.doctor, "versions", lambda: {"edgepeft": "1", "torch": None})
+    monkeypatch.setattr(edgepeft.doctor, "extras", lambda installed: {})
+    monkeypatch.setenv("TZ", "UTC")
+    for name, rank in (("first", 8), ("second", 16)):
+        _write_run(Path("runs") / name, rank)
+
+
+def _write_run(run: Path, rank: int) -> None:
+    fidelity = {
+        "exact_match": 0.98,
+        "reference_exact_match": 0.995,
+        "base_exact_match": 0.0,
+        "task_kl": 0.001,
+        "generic_kl": 0.086,
+        "top1_agreement": 0.999,
+        "recovery": 0.999,
+        "tokens_per_second": 97.0,
+        "wrong": [{"where": "test.jsonl line 3", "wanted": "[on]", "got": "off"}],
+    }
+    path = run.resolve() / "bundles" / "cpu-int4"
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    gates = "passed" if rank == 8 else ["exact match 0.98 is below 0.99"]
+    bundle = {"target": "cpu-int4", "path": str(path), "bytes": 98e6, "gates": gates}
+    result = {
+        "seconds": 640.0,
+        "peak_memory_bytes": 2.9e9,
+        "bundles": [{**bundle, "fidelity": fidelity}],
+    }
+    record = {
+        "name": run.name,
+        "state": "done" if rank == 8 else "gate missed",
+        "started": f"2026-01-01T10:{rank:02}:00+00:00",
+        "model": "tiny",
+        "targets": ["cpu-int4"],
+        "result": result,
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "recipe.resolved.yaml").write_text(f"model: tiny\nmethod: {{rank: {rank}}}\n")
+    events: list[dict[str, Any]] = [
+        {"event": "planned", "stages": ["base", "train", "merge"]},
+        {"event": "reused", "stage": "base"},
+        {"event": "started", "stage": "train"},
+        *(
+            {"event": "progress", "stage": "train", "step": step, "total": 20, "seconds": step}
+            | {"metrics": {"loss": 2.0 / step, "learning_rate": 1e-3}}
+            for step in range(1, 21)
+        ),
+        {
+            "event": "finished",
+            "stage": "train",
+            "seconds": 20.0,
+            "metrics": {"peak_memory_bytes": 3e9},
+        },
+        {"event": "warning", "stage": "merge", "text": "a warning [of a stage]"},
+    ]
+    lines = [
+        json.dumps({"time": 1767261600.0 + n, "stage": "build", **e}) for n, e in enumerate(events)
+    ]
+    (run / "events.jsonl").write_text("\n".join(lines) + "\n")
+
+
+async def _picture(place: str, size: tuple[int, int], theme: str) -> str:
+    app = EdgepeftApp()
+    async with app.run_test(size=size) as pilot:
+        app.theme = theme
+        await pilot.pause(0.1)
+        run = Path("runs/first").resolve()
+        match place:
+            case "help":
+                app.open_draft(_draft())
+                await pilot.pause(0.6)
+                await pilot.press("f1")
+            case "compare":
+                app.open("runs")
+                await pilot.pause(0.2)
+                await pilot.press("space", "down", "space", "c")
+            case "run" | "result":
+                app.open(f"{place}:{run}")
+            case "home":
+                pass
+            case _ if place.startswith("step-"):
+                name = place.removeprefix("step-")
+                step = next(step for step in STEPS if step.lower().startswith(name))
+                app.open_draft(_draft(), step)
+            case _:
+                app.open(place)
+        await pilot.pause(1.0)
+        return picture(app)
+
+
+def _draft() -> Draft:
+    data = {"train": "train.jsonl", "test": "test.jsonl"}
+    return Draft(Path.cwd(), "mine", {"model": "m", "data": data, "targets": ["cpu-int4"]})
+
+
+def snapshot(svg: str) -> str:
+    """A picture as text: each line with a digest of its colours in front."""
+    styles = dict(re.findall(r"\.terminal-\d+-(r\d+) \{ ([^}]*) \}", svg)) or dict(
+        re.findall(r"\.[\w-]+-(r\d+)\s*\{([^}]*)\}", svg)
+    )
+    colours: dict[int, list[str]] = {}
+    for row, column, style, _ in cells(svg):
+        colours.setdefault(row, []).append(f"{column}:{styles.get(style, '?')}")
+    for row, column, width, colour in backgrounds(svg):
+        colours.setdefault(row, []).append(f"{column}+{width}:{colour}")
+    lines = []
+    for row, text in enumerate(lines_of(svg).split("\n")):
+        digest = hashlib.sha256("|".join(colours.get(row, [])).encode()).hexdigest()[:6]
+        lines.append(f"{digest}│{text}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("theme", [DARK, LIGHT])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_screen_looks_as_it_did(place: str, size: str, theme: str) -> None:
+    shown = snapshot(asyncio.run(_picture(place, SIZES[size], theme)))
+    kept = KEPT / f"{place}.{size}.{theme.removeprefix('edgepeft-')}.txt"
+    if os.environ.get("EDGEPEFT_SNAPSHOTS") == "write":
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(shown, encoding="utf-8")
+    assert shown == kept.read_text(encoding="utf-8")
