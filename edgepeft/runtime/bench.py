@@ -103,10 +103,8 @@ def _summary(
 
     lengths = []
     for length in prompt_tokens:
-        figures = {
-            name: median(lambda run, length=length, name=name: run["lengths"][str(length)][name])
-            for name in runs[0]["lengths"][str(length)]
-        }
+        measured = [run["lengths"][str(length)] for run in runs]
+        figures = {name: statistics.median(one[name] for one in measured) for name in measured[0]}
         share = figures["decode_tokens_per_second"] * weights / bandwidth
         lengths.append({"prompt_tokens": length, **figures, "bandwidth_share": share})
     return {

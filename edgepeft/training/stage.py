@@ -141,8 +141,8 @@ def _with_new_tokens(job: Job, method: TrainingMethod) -> dict[str, Any]:
         and "embed_tokens" not in options.get("modules_to_save", [])
     ):
         tokenizer = Tokenizer.from_file(str(job.inputs["base"] / "tokenizer.json"))
-        ids = {tokenizer.token_to_id(token) for token in tokens} - {None}
-        options.setdefault(key, sorted(ids))
+        found = map(tokenizer.token_to_id, tokens)
+        options.setdefault(key, sorted({token for token in found if token is not None}))
     return {**settings, "options": options}
 
 
