@@ -36,7 +36,7 @@ from edgepeft.runtime.logits import GraphSession
 from edgepeft.stage import Job
 
 MEASURES = "measures.json"
-LEVEL_0_PROBES = 8
+LEVEL_0_PROBES = 4
 """Probes of each kind compared once more at accuracy level 0, where 8-bit weights have slow kernels."""
 
 
@@ -102,8 +102,8 @@ def run(job: Job) -> dict[str, Any]:
     session = GraphSession(bundle, providers=[provider])
     job.events.progress(0, sum(counts))
     compared = {kind: _compare(session, reference, kind, step) for kind in ("task", "generic")}
+    level_0 = _at_level_0(bundle, session, reference, job.scratch)
     del session
-    level_0 = _at_level_0(bundle, provider, reference, job.scratch)
     runtime = Runtime(bundle, provider=provider)
     started = time.monotonic()
     correct, wrong, speed = _exact_match(runtime, questions, step)
@@ -148,15 +148,17 @@ def _exp(value: float) -> float:
 
 
 def _at_level_0(
-    bundle: Bundle, provider: str, reference: Reference, scratch: Path
+    bundle: Bundle, shipped: GraphSession, reference: Reference, scratch: Path
 ) -> dict[str, float] | None:
     """The first probes with float activations, beside the same probes as shipped; None where that is the same."""
     exact = without_accuracy_level(bundle, scratch)
     if exact is None:
         return None
     found: dict[str, float] = {}
-    for name, subject in (("", exact), ("_as_shipped", bundle)):
-        session = GraphSession(subject, providers=[provider])
+    for name, session in (
+        ("", GraphSession(exact, providers=[shipped.provider])),
+        ("_as_shipped", shipped),
+    ):
         for kind in ("task", "generic"):
             found[f"{kind}_kl{name}"] = _compare(
                 session, reference, kind, lambda: None, LEVEL_0_PROBES
