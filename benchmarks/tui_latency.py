@@ -1,9 +1,9 @@
 """From key press to paint in the wizard while a real training runs: ``python benchmarks/tui_latency.py``.
 
-Starts the demo's training from the app, waits for its first steps, then presses keys on the run screen, in the log's
-filter and through the wizard's steps, and measures each from the press until the app has painted. Prints JSON:
-seconds to the first screen, and median, 95th percentile and maximum of the keys, in milliseconds. The job is stopped
-at the end; nothing is left behind.
+Starts the demo's training from the app, waits for its first steps, then presses keys on the run screen, in the
+log's filter and in a form of the wizard, and measures each from the press until the app has painted. Prints JSON:
+seconds to the first screen, and median, 95th percentile and maximum of the keys, in milliseconds. The job is
+stopped at the end; nothing is left behind.
 """
 
 from __future__ import annotations

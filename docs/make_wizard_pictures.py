@@ -1,7 +1,7 @@
 """Pictures of the wizard for the README, made by the app itself: ``python docs/make_wizard_pictures.py [RUN]``.
 
-Writes docs/wizard-*.svg. RUN is the folder of a finished build, for the pictures of a run and of its result; without
-it those two are left as they are.
+Writes docs/wizard-*.svg. RUN is the folder of a finished build, for the pictures of a run and of its result;
+without it those two are left as they are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every screen at two sizes and in two themes, held against what it looked like when somebody last looked at it.
 
-A snapshot is the screen's text, each line with a digest of its colours in front, so that a change can be read in a
-diff. ``EDGEPEFT_SNAPSHOTS=write`` writes them anew. What depends on the machine (hardware, estimates, memory) is
-handed in; whole paths against the real core are tested beside this file.
+A snapshot is the screen's text, each line with a digest of its colours in front, so that a change can be read in
+a diff. ``EDGEPEFT_SNAPSHOTS=write`` writes them anew. What depends on the machine (hardware, estimates, memory)
+is handed in; whole paths against the real core are tested beside this file.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ async def _picture(place: str, size: tuple[int, int], theme: str) -> str:
                 app.open_draft(_draft(), step)
             case _:
                 app.open(place)
-        await pilot.pause(1.0)
+        await pilot.pause(0.7)
         return picture(app)
 
 

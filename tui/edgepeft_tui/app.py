@@ -31,7 +31,6 @@ class EdgepeftApp(App[None]):
 
     TITLE = "edgepeft"
     CSS_PATH = "styles.tcss"
-    # Textual declares these two without ClassVar.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [

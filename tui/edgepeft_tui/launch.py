@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import textual  # noqa: F401  (absent without the extra, which the command then names)
+
 
 def launch(recipe: Path | None = None, *, serve: bool = False, port: int = 8000) -> None:
     """Show the wizard in this terminal, or with ``serve`` in a browser on this machine.

@@ -46,6 +46,8 @@ class WizardScreen(Page):
         Binding("f1", "help", "Help", id="wizard.help"),
     ]
 
+    AUTO_FOCUS = ""
+
     def __init__(self, draft: Draft, step: str = STEPS[0]) -> None:
         super().__init__()
         self.draft = draft
@@ -111,7 +113,8 @@ class WizardScreen(Page):
         """The rail shows a step at once; Enter goes into it."""
         name = str(event.option_id)
         rail = self.query_one("#rail", OptionList)
-        if name != self.step and rail.has_focus:
+        current = rail.highlighted is not None and STEPS[rail.highlighted] == name
+        if name != self.step and current and rail.has_focus:
             self.show_step(name, begin=False)
 
     @on(OptionList.OptionSelected, "#rail")
