@@ -59,13 +59,13 @@ def test_a_recipe_is_typed_from_an_empty_one_to_yaml(tiny_model: ModelMaker) -> 
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, WizardScreen))
         wizard = _wizard(app)
-        await until(pilot, lambda: isinstance(app.focused, Input))
+        await until(pilot, lambda: _focused(app) == "model")
         for _ in range(len("smollm2-135m-instruct")):
             await pilot.press("backspace")
         await write(pilot, str(model))
         await until(pilot, lambda: "LlamaForCausalLM" in text_of(app))
         await pilot.press("ctrl+n")
-        await until(pilot, lambda: wizard.step == "Data" and isinstance(app.focused, Input))
+        await until(pilot, lambda: _focused(app) == "data.train")
         await write(pilot, "data/train.jsonl")
         await pilot.press("tab", "tab")
         await write(pilot, "data/test.jsonl")
@@ -123,11 +123,18 @@ def test_what_is_wrong_stands_at_its_field_and_run_leads_there(tiny_model: Model
     drive(scenario, draft=Draft(Path.cwd(), "mine", raw), size=(120, 40))
 
 
+def _focused(app: EdgepeftApp) -> str:
+    """The recipe key of the field in focus; a step takes the focus once it is laid out."""
+    nodes = app.focused.ancestors_with_self if app.focused is not None else ()
+    return next((node.field.key for node in nodes if isinstance(node, FieldRow)), "")
+
+
 def test_the_rail_is_walked_freely_and_help_speaks_of_the_field() -> None:
     async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, WizardScreen))
         wizard = _wizard(app)
+        await until(pilot, lambda: _focused(app) == "model")
         wizard.query_one("#rail", OptionList).focus()
         for step in STEPS[1:]:
             await pilot.press("down")
@@ -137,7 +144,7 @@ def test_the_rail_is_walked_freely_and_help_speaks_of_the_field() -> None:
         row = wizard.query_one("#row-method--rank", FieldRow)
         row.query_one(Input).focus()
         await pilot.pause()
-        assert "Rank r of the low-rank update." in text_of(app)
+        assert "Rank r" in text_of(app)
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpWindow))
         assert "--set method.rank=" in text_of(app)
@@ -157,7 +164,7 @@ def test_a_file_is_picked_from_a_tree(tiny_model: ModelMaker) -> None:
     async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
         wizard = _wizard(app)
         wizard.show_step("Data")
-        await until(pilot, lambda: isinstance(app.focused, Input))
+        await until(pilot, lambda: _focused(app) == "data.train")
         await pilot.press("tab", "enter")
         await until(pilot, lambda: isinstance(app.screen, Picker))
         await until(pilot, lambda: "data" in text_of(app))

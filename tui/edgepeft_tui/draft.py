@@ -21,6 +21,7 @@ _SECTIONS = {
     "model": "Model",
     "data": "Data",
     "adapter": "Method",
+    "combine": "Method",
     "method": "Method",
     "training": "Method",
     "merge": "Merge and quantize",
