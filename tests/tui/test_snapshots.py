@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.pilot import Pilot
 
 import edgepeft.doctor
 import edgepeft_tui.screens.wizard
@@ -205,8 +206,20 @@ async def _picture(place: str, size: tuple[int, int], theme: str) -> str:
                 app.open_draft(_draft(), step)
             case _:
                 app.open(place)
-        await pilot.pause(0.7)
-        return picture(app)
+        return await _settled(app, pilot)
+
+
+async def _settled(app: EdgepeftApp, pilot: Pilot[None]) -> str:
+    """The picture once it has stayed the same for a second, however busy the machine is."""
+    shown, same = "", 0
+    for _ in range(150):
+        await pilot.pause(0.2)
+        now = picture(app)
+        same = same + 1 if snapshot(now) == shown else 0
+        shown = snapshot(now)
+        if same >= 5:
+            break
+    return now
 
 
 def _draft() -> Draft:
