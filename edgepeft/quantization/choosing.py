@@ -94,17 +94,24 @@ def open_menu(job: Job, weights: TensorSource, skeleton: Any) -> Menu:
     """Measure what each unit's rounding would cost. Raises InputError where there is nothing to measure on."""
     job.events.message("measuring how much each layer's rounding would cost")
     settings = job.settings["quantize"]
-    batches = by_kind(job_calibration(job, SENSITIVITY_TOKENS))
+    calibration = job_calibration(job, SENSITIVITY_TOKENS)
+    spending = settings.get("max_bytes") is not None
+    # Measured: bytes are spent better where every token is judged, prompts included, and all in one figure.
+    batches = (
+        {"all": [replace(batch, scored=batch.mask) for batch in calibration]}
+        if spending
+        else by_kind(calibration)
+    )
     stream, seed = LayerStream(skeleton, weights), settings["calibration"]["seed"]
     found = [measure_sensitivities(stream, part, weights, seed) for part in batches.values()]
     candidates = candidate_grids(settings["symmetric"])
-    eight_bit = bool(job.settings["eight_bit_inputs"])
+    eight_bit = bool(job.settings["eight_bit_inputs"]) and not spending
     options: dict[str, list[Choice]] = {}
     head, embedding = head_and_embedding_names(skeleton)
     for unit in zip(*found, strict=True):
         name = unit[0].names[0]
         options[name] = predicted(unit, weights, candidates, eight_bit_inputs=eight_bit)
-        if name != head and settings.get("max_bytes") is None:
+        if name != head and not spending:
             options[name].append(in_half_precision(unit, weights))
     linear = linear_weight_names(skeleton)
     if settings["head"] == "float":
