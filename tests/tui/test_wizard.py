@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -300,5 +302,26 @@ def test_a_run_that_cannot_be_read_says_so() -> None:
         app.open("run:" + str(Path("nowhere").resolve()))
         await until(pilot, lambda: "unknown" in text_of(app))
         assert isinstance(app.screen, RunScreen)
+
+    drive(scenario)
+
+
+def test_a_build_at_work_is_offered_first_and_watched() -> None:
+    run = Path("runs/long")
+    run.mkdir(parents=True)
+    record = {"name": "long", "state": "running", "pid": os.getpid(), "started": "2026-01-01"}
+    (run / "run.json").write_text(json.dumps(record))
+    events = [
+        {"event": "planned", "stages": ["base", "train"]},
+        {"event": "started", "stage": "train"},
+        {"event": "progress", "stage": "train", "step": 7, "total": 80, "seconds": 9.0},
+    ]
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await until(pilot, lambda: "Watch long" in text_of(app))
+        assert "running: train 7/80" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen))
 
     drive(scenario)

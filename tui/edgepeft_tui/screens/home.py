@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual import work
@@ -63,7 +64,7 @@ class HomeScreen(Page):
         options = []
         for record in runs:
             if record.get("state") == "running":
-                job = app.jobs.watch(record["path"])
+                job = app.jobs.watch(Path(record["path"]))
                 stage = job.progress.running()
                 doing = f"{stage.name} {stage.step}/{stage.total or '?'}" if stage else "starting"
                 title = f"{mark('running')} [b]Watch {plain(record['name'])}[/b]"
