@@ -21,6 +21,9 @@ from edgepeft.workspace import is_finished
 _LIBRARIES_BYTES = 700e6
 """Resident size of torch, transformers and bitsandbytes once imported."""
 
+_TRAINING_LIBRARIES_BYTES = 1.2e9
+"""The same with TRL, datasets and what a trainer keeps."""
+
 _RUNTIME_BYTES = 160e6
 """Resident size of Python with onnxruntime-genai and a tokenizer, before any weight."""
 
@@ -212,7 +215,7 @@ def training_memory(plan: Plan) -> dict[str, float]:
     kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
     logits = 3 * tokens * model.vocab_size * 4
     return {
-        "libraries": _LIBRARIES_BYTES,
+        "libraries": _TRAINING_LIBRARIES_BYTES,
         "weights": model.parameters * 4.0,
         # The adapter itself, its gradient and AdamW's two moments, each in float32.
         "optimizer": _adapter_size(plan) * 16.0,

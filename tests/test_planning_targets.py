@@ -69,7 +69,7 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
         ),
         (
             ["targets=[trt-rtx-int4]", "quantize.max_bytes=10MB"],
-            r"quantize.max_bytes: chooses among grids of which trt-rtx-int4 takes but one",
+            r"quantize.max_bytes: chooses among grids, of which trt-rtx-int4 takes but one",
         ),
         (
             ["targets=[{name: mine, like: cuda-int44}]"],

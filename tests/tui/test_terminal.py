@@ -54,6 +54,17 @@ class Terminal:
         """Press keys by tmux's names."""
         self._tmux("send-keys", "-t", "t", *keys)
 
+    def press_until(self, key: str, text: str) -> None:
+        """Press a key until ``text`` is on the screen: a step takes the focus only when it is ready."""
+        for _ in range(12):
+            self.press(key)
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline:
+                if text in self.screen():
+                    return
+                time.sleep(0.05)
+        raise AssertionError(f"{text!r} never came:\n{self.screen()}")
+
     def write(self, text: str) -> None:
         """Type text."""
         self._tmux("send-keys", "-t", "t", "-l", text)
@@ -115,8 +126,11 @@ def test_from_the_first_key_to_an_answered_chat(
     terminal.wait("Optimizer steps; overrides epochs.")
     terminal.write("3")
     # A tiny random model is no judge of rounding.
-    terminal.press("C-n", "C-n", "Tab")
-    terminal.wait("gates.max_exact_match_drop")
+    terminal.press("C-n")
+    terminal.wait("›  Merge and quantize")
+    terminal.press("C-n")
+    terminal.wait("›  Targets")
+    terminal.press_until("Tab", "gates.max_exact_match_drop")
     terminal.write("1")
     terminal.press("Tab")
     terminal.wait("gates.max_task_kl")
@@ -174,9 +188,10 @@ def test_a_killed_terminal_leaves_the_job_which_is_found_stopped_and_resumed(
     assert list(tmp_path.glob("runs/long/scratch/train-*/checkpoints/checkpoint-*"))
 
     terminal.press("r")
-    screen = terminal.wait("tok/s", seconds=120)
-    assert "train" in screen
-    # The curve goes on where it was: its first points are those of before the stop.
-    assert read_run(tmp_path / "runs/long")["state"] == "running"
+    deadline = time.monotonic() + 120
+    while read_run(tmp_path / "runs/long")["state"] != "running":
+        assert time.monotonic() < deadline, terminal.screen()
+        time.sleep(0.05)
+    terminal.wait("s Stop", seconds=120)
     terminal.press("s")
     terminal.wait("stopped; r goes on from here", seconds=60)
