@@ -99,20 +99,11 @@ def bind_codes(
     """
     counts = {"MatMulNBits": 0, "GatherBlockQuantized": 0, "MatMul": 0}
     binder = Binder(graph, quantized, io_dtype, accuracy_level)
-    for node in list(graph.model.graph):
-        weight = deferred_input(node, 1 if node.op_type == "MatMul" else 0, graph)
-        if weight is not None and node.op_type == "MatMul":
-            counts[binder.matmul(node, weight)] += 1
+    binder.rewrite_products(counts)
     for node in list(graph.model.graph):
         if node.op_type == "Gather" and deferred_input(node, 0, graph) is not None:
             counts["GatherBlockQuantized"] += binder.gather(node)
-    binder.drop_unused()
-    wanted = len(quantized.plan["weights"]) - len(binder.bound)
-    if wanted:
-        missing = sorted(set(quantized.plan["weights"]) - binder.bound)
-        raise EdgepeftError(
-            f"{missing[0]}: was quantized, but the graph does not use it as a product"
-        )
+    binder.finish()
     return counts
 
 
@@ -134,6 +125,7 @@ class Binder:
         io_dtype: ir.DataType,
         accuracy_level: int,
     ) -> None:
+        self._source = graph
         self._graph = graph.model.graph
         self._deferred = graph.deferred
         self._quantized = quantized
@@ -142,6 +134,22 @@ class Binder:
         self._halves = set(quantized.plan["half"])
         self._values: dict[tuple[str, str], ir.Value] = {}
         self.bound: set[str] = set()
+
+    def rewrite_products(self, counts: dict[str, int]) -> None:
+        """Turn every product with a weight into what ``matmul`` makes of it, and count that by operator."""
+        for node in list(self._graph):
+            weight = deferred_input(node, 1, self._source) if node.op_type == "MatMul" else None
+            if weight is not None:
+                counts[self.matmul(node, weight)] += 1
+
+    def finish(self) -> None:
+        """Drop what is no longer read. Raises EdgepeftError where a quantized weight has found no place."""
+        self.drop_unused()
+        missing = sorted(set(self._quantized.plan["weights"]) - self.bound)
+        if missing:
+            raise EdgepeftError(
+                f"{missing[0]}: was quantized, but the graph does not use it as a product"
+            )
 
     def matmul(self, node: ir.Node, weight: str) -> str:
         """Turn one MatMul into a MatMulNBits if its weight was quantized; the operator it is afterwards."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 import onnx_ir as ir
 import torch
 
-from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.codes import QuantizedWeights
-from edgepeft_exporters.decoder.bind import Binder, Rows, deferred_input, rows_of
+from edgepeft_exporters.decoder.bind import Binder, Rows, rows_of
 from edgepeft_exporters.decoder.graph import DecoderGraph
 
 _TYPES = {"fp4": 0, "nf4": 1}
@@ -27,16 +26,8 @@ def bind_lossless(
     """
     binder = _LosslessBinder(graph, quantized, io_dtype, 0)
     counts = {"MatMulBnb4": 0, "MatMul": 0}
-    for node in list(graph.model.graph):
-        weight = deferred_input(node, 1, graph) if node.op_type == "MatMul" else None
-        if weight is not None:
-            counts[binder.matmul(node, weight)] += 1
-    binder.drop_unused()
-    missing = sorted(set(quantized.plan["weights"]) - binder.bound)
-    if missing:
-        raise EdgepeftError(
-            f"{missing[0]}: was quantized, but the graph does not use it as a product"
-        )
+    binder.rewrite_products(counts)
+    binder.finish()
     return counts
 
 

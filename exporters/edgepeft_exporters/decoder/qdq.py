@@ -13,7 +13,7 @@ import torch
 from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid, unpack
-from edgepeft_exporters.decoder.bind import Binder, Rows, deferred_input, rows_of
+from edgepeft_exporters.decoder.bind import Binder, Rows, rows_of
 from edgepeft_exporters.decoder.graph import DecoderGraph
 
 
@@ -26,16 +26,8 @@ def bind_dequantized(
     """
     binder = _QdqBinder(graph, quantized, io_dtype, 0)
     counts = {"DequantizeLinear": 0, "MatMul": 0}
-    for node in list(graph.model.graph):
-        weight = deferred_input(node, 1, graph) if node.op_type == "MatMul" else None
-        if weight is not None:
-            counts[binder.matmul(node, weight)] += 1
-    binder.drop_unused()
-    missing = sorted(set(quantized.plan["weights"]) - binder.bound)
-    if missing:
-        raise EdgepeftError(
-            f"{missing[0]}: was quantized, but the graph does not use it as a product"
-        )
+    binder.rewrite_products(counts)
+    binder.finish()
     return counts
 
 
