@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,19 @@ def run_stage(
     manifest = {"kind": kind, "key": final.name, "settings": dict(settings), "result": result}
     publish(staged, final, manifest)
     return final
+
+
+def carry_chain(module: str, root: Path) -> None:
+    """Run a chain of stages, ``python -m module root``, in a process of its own, which must end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(root)],
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([".", "exporters"])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def write_adapter(model: Path, folder: Path, *, seed: int = 0, **lora: Any) -> Path:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.methods.chain import ERROR
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.stages import carry_chain
 
 
 @pytest.fixture(scope="session")
 def carried(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """``carried(case)``: the folder of a case; fails with what its stage raised."""
     root = tmp_path_factory.mktemp("methods")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.methods.chain", str(root)],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([".", "exporters"])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    carry_chain("tests.methods.chain", root)
 
     def find(case: str) -> Path:
         if (root / case / ERROR).is_file():
