@@ -7,7 +7,7 @@ in float64. Recovery is (L_base - L_other) / (L_base - L_reference) on the task'
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -21,6 +21,11 @@ class Comparison:
     agree: int = 0
     loss_sum: float = 0.0
     reference_loss_sum: float = 0.0
+
+    def __add__(self, other: Comparison) -> Comparison:
+        """Both together."""
+        sums = (getattr(self, field.name) + getattr(other, field.name) for field in fields(self))
+        return Comparison(*sums)
 
     def add(self, reference: torch.Tensor, other: torch.Tensor, targets: torch.Tensor) -> None:
         """Add T tokens: logits float32 [T, V] of both, the tokens int64 [T] they should predict."""

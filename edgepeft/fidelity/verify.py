@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ from edgepeft.runtime.logits import GraphSession
 from edgepeft.stage import Job
 
 MEASURES = "measures.json"
-LEVEL_0_PROBES = 4
-"""Probes of each kind compared once more at accuracy level 0, where 8-bit weights have slow kernels."""
+FIRST, REST = slice(0, 4), slice(4, None)
+"""Probes of each kind: those compared once more at accuracy level 0, and the others."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,20 @@ def run(job: Job) -> dict[str, Any]:
 
     session = GraphSession(bundle, providers=[provider])
     job.events.progress(0, sum(counts))
-    compared = {kind: _compare(session, reference, kind, step) for kind in ("task", "generic")}
-    level_0 = _at_level_0(bundle, session, reference, job.scratch)
+    kinds = ("task", "generic")
+    first = {kind: _compare(session, reference, kind, FIRST, step) for kind in kinds}
+    rest = {kind: _compare(session, reference, kind, REST, step) for kind in kinds}
     del session
+    level_0 = _at_level_0(bundle, provider, reference, job.scratch)
+    if level_0 is not None:
+        level_0 |= {f"{kind}_kl_as_shipped": first[kind].kl for kind in kinds}
     runtime = Runtime(bundle, provider=provider)
     started = time.monotonic()
     correct, wrong, speed = _exact_match(runtime, questions, step)
     decoding = time.monotonic() - started
     base, trained = reference.record["base"], reference.record["reference"]
     low, high = wilson_interval(correct, len(questions))
-    task, generic = compared["task"], compared["generic"]
+    task, generic = (first[kind] + rest[kind] for kind in kinds)
     measures = {
         "exact_match": correct / len(questions) if questions else None,
         "exact_match_interval": [low, high] if questions else None,
@@ -148,29 +152,31 @@ def _exp(value: float) -> float:
 
 
 def _at_level_0(
-    bundle: Bundle, shipped: GraphSession, reference: Reference, scratch: Path
+    bundle: Bundle, provider: str, reference: Reference, scratch: Path
 ) -> dict[str, float] | None:
-    """The first probes with float activations, beside the same probes as shipped; None where that is the same."""
+    """KL of the first probes with float activations; None where the bundle has them as it is."""
     exact = without_accuracy_level(bundle, scratch)
     if exact is None:
         return None
-    found: dict[str, float] = {}
-    for name, session in (
-        ("", GraphSession(exact, providers=[shipped.provider])),
-        ("_as_shipped", shipped),
-    ):
-        for kind in ("task", "generic"):
-            found[f"{kind}_kl{name}"] = _compare(
-                session, reference, kind, lambda: None, LEVEL_0_PROBES
-            ).kl
-    return found
+    if provider == CPU:
+        exact = with_float_products(exact, scratch)
+    session = GraphSession(exact, providers=[provider])
+    return {
+        f"{kind}_kl": _compare(session, reference, kind, FIRST, lambda: None).kl
+        for kind in ("task", "generic")
+    }
 
 
 def _compare(
-    session: GraphSession, reference: Reference, kind: str, step: Any, most: int | None = None
+    session: GraphSession,
+    reference: Reference,
+    kind: str,
+    chosen: slice,
+    step: Callable[[], None],
 ) -> Comparison:
+    """The graph against the reference over the chosen probes of a kind."""
     comparison = Comparison()
-    for index, probe in enumerate(reference.probes(kind)[:most]):
+    for index, probe in list(enumerate(reference.probes(kind)))[chosen]:
         logits = torch.from_numpy(session.logits(probe.ids)[probe.positions])
         if not torch.isfinite(logits).all():
             raise EdgepeftError("the exported graph's logits are not finite")
