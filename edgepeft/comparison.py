@@ -12,6 +12,7 @@ from typing import Any
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.events import Sink, discard
 from edgepeft.pipeline import measure
+from edgepeft.process import Workers
 from edgepeft.recipe_file import RecipeFile, load_recipe, varied
 from edgepeft.workspace import RunFolder, write_json
 
@@ -82,7 +83,7 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
     recipe = recipe_of(folder.path)
     chosen = [(variant, varied(recipe, variant.overrides)) for variant in variants(axes)]
     entries: list[dict[str, Any]] = []
-    with folder.locked():
+    with folder.locked(), Workers() as workers:
         for number, (variant, changed) in enumerate(chosen, 1):
             sink(
                 {
@@ -93,7 +94,7 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
             )
             entry: dict[str, Any] = {"values": dict(variant.values)}
             try:
-                for bundle in measure(changed, folder, sink):
+                for bundle in measure(changed, folder, workers, sink):
                     entries.append({**entry, **_facts(bundle)})
             except InterruptedRun:
                 raise

@@ -23,7 +23,7 @@ from edgepeft.events import Event, Events, Sink, discard
 from edgepeft.fidelity.report import seal
 from edgepeft.history import remember_run
 from edgepeft.planning import Plan, make_plan
-from edgepeft.process import run_in_process
+from edgepeft.process import Workers
 from edgepeft.recipe import promised
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.stage import Stage
@@ -118,7 +118,8 @@ def build(
             events.warning(note)
         result = BuildResult(run=run.path)
         try:
-            _run_stages(plan, result, sink)
+            with Workers() as workers:
+                _run_stages(plan, result, sink, workers)
             _collect(plan, result)
             result.seconds = time.monotonic() - started
         except BaseException as error:
@@ -134,7 +135,9 @@ def build(
     return result
 
 
-def measure(recipe: RecipeFile, run: RunFolder, sink: Sink = discard) -> list[dict[str, Any]]:
+def measure(
+    recipe: RecipeFile, run: RunFolder, workers: Workers, sink: Sink = discard
+) -> list[dict[str, Any]]:
     """Build and measure a variant of a run's recipe inside its folder, beside the run's own bundles.
 
     Whatever the run has finished is reused. The caller holds the folder's lock. Returns the bundles' entries as
@@ -143,7 +146,7 @@ def measure(recipe: RecipeFile, run: RunFolder, sink: Sink = discard) -> list[di
     plan = make_plan(recipe, run, bundles_apart=True)
     _check_place(run, plan, force=False)
     result = BuildResult(run=run.path)
-    _run_stages(plan, result, sink)
+    _run_stages(plan, result, sink, workers)
     _collect(plan, result)
     return result.bundles
 
@@ -178,7 +181,7 @@ def _check_place(run: RunFolder, plan: Plan, *, force: bool) -> None:
         )
 
 
-def _run_stages(plan: Plan, result: BuildResult, sink: Sink) -> None:
+def _run_stages(plan: Plan, result: BuildResult, sink: Sink, workers: Workers) -> None:
     outputs: dict[str, Path] = {}
     checked = False
     for stage in plan.stages:
@@ -189,7 +192,7 @@ def _run_stages(plan: Plan, result: BuildResult, sink: Sink) -> None:
             sink({"event": "reused", "stage": stage.name, "path": str(stage.final)})
             result.reused.append(stage.name)
         else:
-            _run_stage(plan, stage, outputs, sink)
+            _run_stage(plan, stage, outputs, sink, workers)
         outputs[stage.name] = stage.final
         manifest = read_manifest(stage.final) or {}
         peak = int(manifest.get("peak_memory_bytes", 0))
@@ -204,13 +207,15 @@ def _still_points_somewhere(stage: Stage) -> bool:
     return not weights.is_absolute() or weights.is_dir()
 
 
-def _run_stage(plan: Plan, stage: Stage, outputs: Mapping[str, Path], sink: Sink) -> None:
+def _run_stage(
+    plan: Plan, stage: Stage, outputs: Mapping[str, Path], sink: Sink, workers: Workers
+) -> None:
     sink({"event": "started", "stage": stage.name})
     staged = staging_folder(stage.final)
     inputs = {name: outputs[source] for name, source in stage.inputs.items()}
     inputs.update({name: path for name, (path, _) in stage.files.items()})
     try:
-        ended = run_in_process(stage, inputs, staged, plan.run.logs / f"{stage.name}.log", sink)
+        ended = workers.run(stage, inputs, staged, plan.run.logs / f"{stage.name}.log", sink)
         manifest = {
             "kind": "bundle" if stage.kind == "export" else "stage",
             "stage": stage.name,

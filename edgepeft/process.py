@@ -1,4 +1,4 @@
-"""Running one stage in a child process: events in, cancellation out, nothing orphaned."""
+"""Running stages in child processes: events in, cancellation out, nothing orphaned."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
 from edgepeft.events import Event, Sink
@@ -19,79 +22,171 @@ _GRACE_SECONDS = 180
 """How long a cancelled stage may take to save its state; a training step on a slow machine sets the scale."""
 
 
-def run_in_process(
-    stage: Stage, inputs: dict[str, Path], out: Path, log: Path, sink: Sink
-) -> Event:
-    """Run a stage in a child and return its ``ended`` event.
+class Workers:
+    """Carries out stages one after another, each in a process of its own; a context manager.
 
-    Raises the EdgepeftError class that matches how the stage failed, InterruptedRun on Ctrl-C or SIGTERM.
+    They are forks of one process that has the libraries loaded (``worker``), started with the first stage.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    read_end, write_end = os.pipe()
-    request = {
-        "stage": stage.name,
-        "function": stage.function,
-        "settings": dict(stage.settings),
-        "inputs": {name: str(path) for name, path in inputs.items()},
-        "out": str(out),
-        "scratch": str(stage.scratch),
-        "events_fd": write_end,
-    }
-    with log.open("ab") as stream:
-        # A session of its own keeps the terminal's Ctrl-C from reaching the child before we have decided.
-        child = subprocess.Popen(
-            # -P: a folder where somebody happens to stand must not shadow a library.
-            [sys.executable, "-P", "-m", "edgepeft.worker"],
-            stdin=subprocess.PIPE,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            pass_fds=(write_end,),
-            start_new_session=True,
-            env=_environment(),
-        )
-    os.close(write_end)
-    assert child.stdin is not None
-    ended: Event | None = None
-    interrupted = False
-    try:
-        child.stdin.write(json.dumps(request).encode() + b"\n")
-        child.stdin.flush()
-        with os.fdopen(read_end, encoding="utf-8") as channel:
-            while True:
-                try:
-                    for line in channel:
-                        event: dict[str, Any] = json.loads(line)
-                        if event["event"] == "ended":
-                            ended = event
-                        else:
-                            sink(event)
-                    break
-                except KeyboardInterrupt:
-                    if interrupted:
-                        child.kill()
-                    else:
+
+    def __init__(self) -> None:
+        self._source: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._answers: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def run(self, stage: Stage, inputs: dict[str, Path], out: Path, log: Path, sink: Sink) -> Event:
+        """Run a stage in a child and return its ``ended`` event.
+
+        Raises the EdgepeftError class that matches how the stage failed, InterruptedRun on Ctrl-C or SIGTERM.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        request = {
+            "stage": stage.name,
+            "function": stage.function,
+            "settings": dict(stage.settings),
+            "inputs": {name: str(path) for name, path in inputs.items()},
+            "out": str(out),
+            "scratch": str(stage.scratch),
+        }
+        ended: Event | None = None
+        interrupted = False
+        pid: int | None = None
+        job, events = os.pipe(), os.pipe()
+        with (
+            _job_pipe(job[1]) as asking,
+            os.fdopen(events[0], encoding="utf-8") as channel,
+        ):
+            try:
+                pid = self._child(job[0], log, events[1])
+                # A child that is gone already tells by closing its events.
+                with contextlib.suppress(BrokenPipeError):
+                    asking.write(json.dumps(request) + "\n")
+                    asking.flush()
+                while True:
+                    try:
+                        for line in channel:
+                            event: dict[str, Any] = json.loads(line)
+                            if event["event"] == "ended":
+                                ended = event
+                            else:
+                                sink(event)
+                        break
+                    except KeyboardInterrupt:
+                        if not interrupted:
+                            sink({"event": "message", "stage": stage.name, "text": "stopping"})
+                        _send(signal.SIGKILL if interrupted else signal.SIGINT, pid)
                         interrupted = True
-                        sink({"event": "message", "stage": stage.name, "text": "stopping"})
-                        child.send_signal(signal.SIGINT)
-        child.wait(timeout=_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
+                code = self._exit_code()
+            except BaseException as error:
+                _send(signal.SIGKILL, pid)
+                self._stop(at_once=True)
+                if isinstance(error, KeyboardInterrupt):
+                    interrupted = True
+                else:
+                    raise
+        if interrupted:
+            raise InterruptedRun(f"{stage.name}: interrupted; the same command goes on from here")
+        if ended is None:
+            raise EdgepeftError(f"{stage.name}: {_how_it_died(code)}; see {log}")
+        if ended["status"] != 0:
+            message = str(ended["error"])
+            if ended.get("unexpected"):
+                message = f"{message}; see {log}"
+            raise ERROR_CLASSES.get(ended["status"], EdgepeftError)(f"{stage.name}: {message}")
+        return ended
+
+    def _child(self, job: int, log: Path, events: int) -> int | None:
+        """Hand a new child its ends of the pipes, which are closed here; its pid, None if it could not start."""
+        with log.open("ab") as stream:
+            try:
+                control = self._control or self._start(stream)
+                with contextlib.suppress(BrokenPipeError):
+                    socket.send_fds(control, [b"."], [job, stream.fileno(), events])
+            finally:
+                os.close(job)
+                os.close(events)
+        return self._answer("pid")
+
+    def _start(self, log: IO[bytes]) -> socket.socket:
+        """Start the process that children are forked from; what it prints while loading goes to ``log``."""
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own keeps the terminal's Ctrl-C from a child before we have decided.
+            # -P: a folder where somebody happens to stand must not shadow a library.
+            self._source = subprocess.Popen(
+                [sys.executable, "-P", "-m", "edgepeft.worker"],
+                stdin=theirs.fileno(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=_environment(),
+            )
+        self._answers = self._control.makefile(encoding="utf-8")
+        return self._control
+
+    def _answer(self, key: str) -> int | None:
+        """The number that the process answers next, None once it is gone."""
+        assert self._answers is not None
+        with contextlib.suppress(ConnectionResetError):
+            if line := self._answers.readline():
+                return int(json.loads(line)[key])
+        return None
+
+    def _exit_code(self) -> int | None:
+        """How the child ended that closed its events: its exit status, or minus the signal's number."""
+        assert self._control is not None
+        assert self._source is not None
+        self._control.settimeout(_GRACE_SECONDS)
+        code = self._answer("status")
+        if code is None:
+            # The process was the child itself, or has died with it.
+            code = self._source.wait(_GRACE_SECONDS)
+            self._stop()
+        else:
+            self._control.settimeout(None)
+        return code
+
+    def _stop(self, *, at_once: bool = False) -> None:
+        if self._source is None:
+            return
+        if at_once:
+            self._source.kill()
+        for end in (self._answers, self._control):
+            if end is not None:
+                end.close()
+        try:
+            self._source.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._source.kill()
+            self._source.wait()
+        self._source = self._control = self._answers = None
+
+
+@contextlib.contextmanager
+def _job_pipe(end: int) -> Iterator[IO[str]]:
+    """A pipe to write to, which its reader may have closed by the time it is closed here."""
+    stream = os.fdopen(end, "w", encoding="utf-8")
+    try:
+        yield stream
     finally:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
-        with contextlib.suppress(OSError):
-            child.stdin.close()
-    if interrupted:
-        raise InterruptedRun(f"{stage.name}: interrupted; the same command goes on from here")
-    if ended is None:
-        raise EdgepeftError(f"{stage.name}: {_how_it_died(child.returncode)}; see {log}")
-    if ended["status"] != 0:
-        message = str(ended["error"])
-        if ended.get("unexpected"):
-            message = f"{message}; see {log}"
-        raise ERROR_CLASSES.get(ended["status"], EdgepeftError)(f"{stage.name}: {message}")
-    return ended
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
+
+
+def _send(number: signal.Signals, pid: int | None) -> None:
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _environment() -> dict[str, str]:

@@ -1,27 +1,36 @@
-"""One stage in a process of its own: ``python -m edgepeft.worker``, started by the pipeline.
+"""Stages in processes of their own: ``python -m edgepeft.worker``, started by ``process.Workers``.
 
-Memory comes back when the process ends, and what libraries do to the interpreter stays here. The job arrives as
-one line of JSON on standard input; the pipe stays open, and its end means that the parent is gone. Events leave
-as JSON lines on the file descriptor named in the job; standard output and error belong to the stage's log.
+This process loads the heavy libraries once and forks for every stage, so that a stage starts with them in place.
+Memory comes back when the fork ends, and what libraries do to the interpreter stays there. Where a fork would be
+unsafe, on a machine with a GPU in use or on another system than Linux, the process carries out one stage itself.
+
+Standard input is a socket to the parent. Each message on it brings three file descriptors: the job, a pipe with
+one line of JSON that stays open, its end meaning that the parent is gone; the stage's log, for standard output
+and error; and a pipe for events, as JSON lines. Answers are JSON lines: the fork's pid, then its exit status.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edgepeft.errors import EXIT_FAILED, EXIT_INTERRUPTED, EdgepeftError, one_line
 from edgepeft.events import Event, Events
 from edgepeft.stage import Job, StageFunction
 from edgepeft.workspace import writing_failed
+
+FILES = 3
+"""File descriptors that come with a message: job, log, events."""
 
 
 def load_function(reference: str) -> StageFunction:
@@ -45,11 +54,56 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
-def main() -> int:
-    """Run the job, tell how it ended, return the exit status."""
-    request = json.loads(sys.stdin.readline())
+def main() -> None:
+    """Serve the socket on standard input until the parent closes it."""
+    control = socket.socket(fileno=os.dup(0))
+    forks = _load_libraries() and sys.platform == "linux"
+    while True:
+        _, files, _, _ = socket.recv_fds(control, 1, FILES)
+        if len(files) < FILES:
+            return
+        pid = os.fork() if forks else 0
+        if pid == 0:
+            if not forks:
+                _answer(control, {"pid": os.getpid()})
+            control.close()
+            for place, file in ((0, files[0]), (1, files[1]), (2, files[1])):
+                os.dup2(file, place)
+            work(files[2])
+        for file in files:
+            os.close(file)
+        _answer(control, {"pid": pid})
+        _, status = os.waitpid(pid, 0)
+        _answer(control, {"status": os.waitstatus_to_exitcode(status)})
+
+
+def _load_libraries() -> bool:
+    """Import what nearly every stage uses; whether this process may be forked afterwards.
+
+    CUDA does not survive a fork, and importing bitsandbytes, as PEFT does, may have begun with it. A library that
+    is not there is missed by the stage that needs it.
+    """
+    with contextlib.suppress(ImportError):
+        import peft  # noqa: F401
+        import torch
+
+        return not torch.cuda.is_available()
+    return True
+
+
+def _answer(control: socket.socket, message: dict[str, int]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        control.sendall(json.dumps(message).encode() + b"\n")
+
+
+def work(events_fd: int) -> NoReturn:
+    """Run the job on standard input, tell how it ended, and leave the process."""
+    line = sys.stdin.readline()
+    if not line:
+        os._exit(EXIT_INTERRUPTED)
+    request = json.loads(line)
     lock = threading.Lock()
-    channel = os.fdopen(request["events_fd"], "w", buffering=1)
+    channel = os.fdopen(events_fd, "w", buffering=1)
 
     def send(event: Event) -> None:
         with lock:
@@ -95,8 +149,6 @@ def main() -> int:
         }
     )
     channel.close()
-    sys.stdout.flush()
-    sys.stderr.flush()
     # A library's worker threads must not keep a finished stage alive.
     os._exit(status)
 

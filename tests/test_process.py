@@ -1,0 +1,106 @@
+"""Stages in child processes: apart from each other, and gone when they should be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from edgepeft.errors import EdgepeftError, GateError, InterruptedRun
+from edgepeft.events import Event, discard
+from edgepeft.process import Workers
+from edgepeft.stage import Stage
+
+
+@pytest.fixture(autouse=True)
+def _jobs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+
+
+def _stage(function: str, folder: Path) -> Stage:
+    return Stage(
+        name=function,
+        kind="base",
+        function=f"tests.worker_jobs:{function}",
+        settings={},
+        inputs={},
+        files={},
+        key="key",
+        final=folder / "final",
+        scratch=folder / "scratch",
+    )
+
+
+def _run(workers: Workers, function: str, folder: Path, sink: object = discard) -> Event:
+    return workers.run(_stage(function, folder), {}, folder, folder / "log", sink)  # type: ignore[arg-type]
+
+
+def test_stages_share_what_is_loaded_and_nothing_else(tmp_path: Path) -> None:
+    """Each is a process of its own; what one does to its environment, the next does not see."""
+    with Workers() as workers:
+        first = _run(workers, "tell", tmp_path)["result"]
+        second = _run(workers, "tell", tmp_path)["result"]
+    assert first["seen"] == second["seen"] == "1"
+    assert first["pid"] != second["pid"]
+    assert first["parent"] == second["parent"] != os.getpid()
+    assert not psutil.pid_exists(first["parent"])
+
+
+def test_a_failed_or_killed_stage_says_so_and_the_next_one_runs(tmp_path: Path) -> None:
+    """The class of the error comes through; a killed process is told from one that failed."""
+    with Workers() as workers:
+        with pytest.raises(GateError, match="gate: missed by much"):
+            _run(workers, "gate", tmp_path)
+        with pytest.raises(
+            EdgepeftError, match=r"killed: its process was killed \(out of memory\?\)"
+        ):
+            _run(workers, "killed", tmp_path)
+        assert _run(workers, "tell", tmp_path)["status"] == 0
+
+
+def test_losing_the_process_that_forks_is_no_end(tmp_path: Path) -> None:
+    """The kernel may choose it to free memory; the stage fails in words and another process takes over."""
+
+    def kill_parent(event: Event) -> None:
+        if event["event"] == "ready":
+            child = psutil.Process(event["pid"])
+            parent = child.parent()
+            assert parent is not None
+            parent.kill()
+            child.kill()
+
+    with Workers() as workers:
+        with pytest.raises(EdgepeftError, match="patient: its process was killed"):
+            _run(workers, "patient", tmp_path, kill_parent)
+        assert _run(workers, "tell", tmp_path)["status"] == 0
+
+
+@pytest.mark.parametrize("function", ["patient", "stubborn"])
+def test_interrupts_reach_the_stage_and_a_second_one_ends_it(tmp_path: Path, function: str) -> None:
+    """Ctrl-C once asks, twice insists; either way nothing is left running."""
+    pids = []
+
+    def interrupt(event: Event) -> None:
+        if event["event"] == "ready":
+            pids.append(event["pid"])
+            if function == "stubborn":
+                threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with Workers() as workers, pytest.raises(InterruptedRun, match="interrupted"):
+        _run(workers, function, tmp_path, interrupt)
+    assert pids
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_interrupt_while_libraries_load_leaves_nothing(tmp_path: Path) -> None:
+    """Before the stage has a process of its own, there is one to end all the same."""
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with Workers() as workers, pytest.raises(InterruptedRun):
+        _run(workers, "patient", tmp_path)
+    running = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+    assert not any("edgepeft.worker" in command for command in running)

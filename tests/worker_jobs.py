@@ -1,0 +1,41 @@
+"""Stage functions for tests of the processes that carry stages out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from edgepeft.errors import GateError
+from edgepeft.stage import Job
+
+
+def tell(job: Job) -> dict[str, Any]:
+    """Its own process and its parent's, and how many jobs this process has seen."""
+    os.environ["SEEN"] = str(int(os.environ.get("SEEN", "0")) + 1)
+    return {"pid": os.getpid(), "parent": os.getppid(), "seen": os.environ["SEEN"]}
+
+
+def killed(job: Job) -> dict[str, Any]:
+    """Die as the kernel kills a process that takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("alive")
+
+
+def gate(job: Job) -> dict[str, Any]:
+    """Fail as a stage does."""
+    raise GateError("missed by much")
+
+
+def patient(job: Job) -> dict[str, Any]:
+    """Wait to be interrupted."""
+    job.events.emit("ready", pid=os.getpid())
+    time.sleep(60)
+    raise AssertionError("nobody interrupted")
+
+
+def stubborn(job: Job) -> dict[str, Any]:
+    """Wait, and not let itself be interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return patient(job)
