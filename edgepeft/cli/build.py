@@ -1,9 +1,11 @@
-"""``edgepeft build``: from a recipe to measured bundles."""
+"""``edgepeft build``, and what it shares with the commands that run fewer stages."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,69 +27,71 @@ from edgepeft.cli.options import (
     with_mismatch,
 )
 
+if TYPE_CHECKING:
+    # Reading recipes loads pydantic, which --help has no use for.
+    from edgepeft.recipe_file import RecipeFile
 
-def command(
-    recipe: RecipeArgument = None,
-    overrides: SetOption = None,
-    model: ModelOption = None,
-    adapter: AdapterOption = None,
-    out: OutOption = None,
-    as_json: JsonOption = False,
-    dry_run: DryRunOption = False,
-    fresh: FreshOption = False,
-    force: ForceOption = False,
-    allow_base_mismatch: MismatchOption = False,
-    progress: ProgressOption = ProgressMode.auto,
-) -> None:
+
+def command_until(until: str, text: str) -> Callable[..., None]:
+    """The command that runs a recipe's stages up to those of kind ``until``; ``text`` is its help."""
+
+    def command(
+        recipe: RecipeArgument = None,
+        overrides: SetOption = None,
+        model: ModelOption = None,
+        adapter: AdapterOption = None,
+        out: OutOption = None,
+        as_json: JsonOption = False,
+        dry_run: DryRunOption = False,
+        fresh: FreshOption = False,
+        force: ForceOption = False,
+        allow_base_mismatch: MismatchOption = False,
+        progress: ProgressOption = ProgressMode.auto,
+    ) -> None:
+        loaded = recipe_from(recipe, with_mismatch(overrides, allow_base_mismatch), model, adapter)
+        folder = run_folder(loaded, out, recipe)
+        if dry_run:
+            from edgepeft.cli.plan import show_plan
+
+            show_plan(loaded, folder, until=until, as_json=as_json)
+        else:
+            carry_out(
+                until, loaded, folder, as_json=as_json, fresh=fresh, force=force, progress=progress
+            )
+
+    command.__doc__ = text
+    return command
+
+
+command = command_until(
+    "verify",
     """Train, merge, quantize, export and verify, as the recipe says.
 
     Exit status: 0 done, 1 failed, 2 usage or recipe or input data, 3 missing dependency or hardware, 4 a
     fidelity gate not met, 130 interrupted. The same command goes on from what is finished.
-    """
-    carry_out(
-        "verify",
-        recipe,
-        with_mismatch(overrides, allow_base_mismatch),
-        model,
-        adapter,
-        out,
-        as_json,
-        dry_run,
-        fresh,
-        force,
-        progress,
-    )
+    """,
+)
 
 
 def carry_out(
     until: str,
-    recipe: Path | None,
-    overrides: list[str] | None,
-    model: str | None,
-    adapter: str | None,
-    out: Path | None,
+    recipe: RecipeFile,
+    folder: Path,
+    *,
     as_json: bool,
-    dry_run: bool,
     fresh: bool,
     force: bool,
     progress: ProgressMode,
 ) -> None:
-    """What ``build`` and the stage commands share: run the stages up to ``until`` and print the outcome."""
+    """Run the stages up to ``until`` and print the outcome."""
     from edgepeft.cli.progress import duration, show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import GateError
     from edgepeft.fidelity.report import table_rows
     from edgepeft.pipeline import build
 
-    loaded = recipe_from(recipe, overrides, model, adapter)
-    folder = run_folder(loaded, out, recipe)
-    if dry_run:
-        from edgepeft.cli.plan import show_plan
-
-        show_plan(loaded, folder, until=until, as_json=as_json)
-        return
     with show_events(progress) as sink:
-        result = build(loaded, folder, until=until, fresh=fresh, force=force, sink=sink)
+        result = build(recipe, folder, until=until, fresh=fresh, force=force, sink=sink)
     if as_json:
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:

@@ -8,54 +8,19 @@ from typing import Annotated
 
 import typer
 
-from edgepeft.cli.build import carry_out
+from edgepeft.cli.build import command as build
+from edgepeft.cli.build import command_until
 from edgepeft.cli.options import (
-    AdapterOption,
     DryRunOption,
     ForceOption,
     FreshOption,
     JsonOption,
     MismatchOption,
-    ModelOption,
     OutOption,
     ProgressMode,
     ProgressOption,
-    RecipeArgument,
     SetOption,
-    with_mismatch,
 )
-
-
-def _stage_command(until: str, text: str) -> Callable[..., None]:
-    def command(
-        recipe: RecipeArgument = None,
-        overrides: SetOption = None,
-        model: ModelOption = None,
-        adapter: AdapterOption = None,
-        out: OutOption = None,
-        as_json: JsonOption = False,
-        dry_run: DryRunOption = False,
-        fresh: FreshOption = False,
-        force: ForceOption = False,
-        allow_base_mismatch: MismatchOption = False,
-        progress: ProgressOption = ProgressMode.auto,
-    ) -> None:
-        carry_out(
-            until,
-            recipe,
-            with_mismatch(overrides, allow_base_mismatch),
-            model,
-            adapter,
-            out,
-            as_json,
-            dry_run,
-            fresh,
-            force,
-            progress,
-        )
-
-    command.__doc__ = text
-    return command
 
 
 def verify(
@@ -81,29 +46,27 @@ def verify(
 
         check_bundle(subject, as_json=as_json)
         return
-    carry_out(
-        "verify",
-        subject,
-        with_mismatch(overrides, allow_base_mismatch),
-        None,
-        None,
-        out,
-        as_json,
-        dry_run,
-        fresh,
-        force,
-        progress,
+    build(
+        recipe=subject,
+        overrides=overrides,
+        out=out,
+        as_json=as_json,
+        dry_run=dry_run,
+        fresh=fresh,
+        force=force,
+        allow_base_mismatch=allow_base_mismatch,
+        progress=progress,
     )
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "train": _stage_command("train", "Train the recipe's adapter, and stop there."),
-    "merge": _stage_command(
+    "train": command_until("train", "Train the recipe's adapter, and stop there."),
+    "merge": command_until(
         "merge",
         "Merge the adapter into the base it was trained on, and stop there.\n\n"
         "With --model and --adapter no recipe is needed.",
     ),
-    "quantize": _stage_command("quantize", "Round the merged weights to the targets' grids."),
-    "export": _stage_command("export", "Write the targets' bundles, without measuring them."),
+    "quantize": command_until("quantize", "Round the merged weights to the targets' grids."),
+    "export": command_until("export", "Write the targets' bundles, without measuring them."),
     "verify": verify,
 }
