@@ -111,16 +111,23 @@ def watched(command: list[str]) -> list[int]:
     import psutil
 
     peaks: dict[int, int] = {}
+    forked: set[int] = set()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        parent = psutil.Process(process.pid)
+        build = psutil.Process(process.pid)
         while process.poll() is None:
             with contextlib.suppress(psutil.Error):
-                for child in parent.children():
-                    peaks[child.pid] = max(peaks.get(child.pid, 0), anonymous_bytes(child.pid))
+                for source in build.children():
+                    children = source.children()
+                    if children:
+                        forked.add(source.pid)
+                    for child in [source, *children]:
+                        peak = max(peaks.get(child.pid, 0), anonymous_bytes(child.pid))
+                        peaks[child.pid] = peak
             time.sleep(0.02)
     if process.returncode:
         raise SystemExit(process.returncode)
-    return list(peaks.values())
+    # The process that stages are forked from is none itself.
+    return [peak for pid, peak in peaks.items() if pid not in forked]
 
 
 def measured(

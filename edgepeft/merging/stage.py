@@ -12,6 +12,7 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpo
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
+from edgepeft.memory import return_large_blocks
 from edgepeft.merging.adapter import open_adapter
 from edgepeft.merging.adapter_config import is_full, read_adapter_config
 from edgepeft.merging.base_check import refuse_other_base
@@ -32,6 +33,7 @@ TOKENIZER_FILES = (
 
 def run(job: Job) -> dict[str, Any]:
     """Stage function: write the merged checkpoint. Inputs: ``base``, ``adapter`` or ``train``."""
+    return_large_blocks()
     source = merged_source(job)
     write_checkpoint(source, job.out, events=job.events)
     config = json.loads((checkpoint_folder(job.inputs["base"]) / "config.json").read_text())

@@ -18,6 +18,7 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
+from edgepeft.memory import return_large_blocks
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.calibration import job_calibration
@@ -40,6 +41,7 @@ def run(job: Job) -> dict[str, Any]:
     Result: how linear layers, head and embedding are kept, the bytes of codes, and for bounds on divergence what
     was measured. Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
     """
+    return_large_blocks()
     weights = open_weights(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
     settings = job.settings["quantize"]

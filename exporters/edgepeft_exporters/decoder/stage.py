@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.data.prompt import Prompter
+from edgepeft.memory import return_large_blocks
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
@@ -37,6 +38,7 @@ def run(job: Job) -> dict[str, Any]:
 
     Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
     """
+    return_large_blocks()
     target = TargetProfile.from_dict(job.settings["target"])
     quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.quantized else None
     weights = open_weights(job)
