@@ -89,6 +89,12 @@ class SafetensorsSource:
             tensor: torch.Tensor = handle.get_tensor(name).clone()
         return tensor
 
+    def mapped(self, name: str) -> torch.Tensor:
+        """One tensor over the file's own pages, which the system may drop and read again. Raises KeyError."""
+        with _opened(self._files[name]) as handle:
+            tensor: torch.Tensor = handle.get_tensor(name)
+        return tensor
+
     def rows(self, name: str, indices: Sequence[int] | None) -> torch.Tensor:
         """Some rows of a tensor, or all of it for None, without reading the others. Raises KeyError."""
         if indices is None:

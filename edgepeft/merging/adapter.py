@@ -22,7 +22,7 @@ from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT adapter on disk: its folder, its configuration and its tensors (all of them; adapters are small)."""
+    """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -34,7 +34,7 @@ def open_adapter(folder: Path) -> Adapter:
     config = read_adapter_config(folder)
     weights = folder / WEIGHTS
     source = SafetensorsSource.from_file(weights)
-    tensors = {name: source.load(name) for name in source.specs}
+    tensors = {name: source.mapped(name) for name in source.specs}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise InputError(f"{weights}: {name} holds NaN or infinite values")
