@@ -3,10 +3,10 @@
     python benchmarks/large_model.py runs/home-control [--layers 32] [--width 4096] [--grid nf4]
 
 A random Llama (bfloat16, sharded safetensors) with a random rank-16 adapter becomes a cpu-int4 bundle by rounding
-to nearest; no merged checkpoint is kept (``merge.save: false``). Printed are the peak of anonymous memory (RssAnon,
-sampled) and the seconds of each stage, and the ratio of their sum to the least that must be done, measured in the
-same run: every tensor read, put through the training grid by bitsandbytes (``--grid none`` leaves that out),
-rounded to int4, and its codes written twice, once for each stage, and flushed.
+to nearest; no merged checkpoint is kept (``merge.save: false``). Printed are the peak of anonymous memory
+(RssAnon, sampled) and the seconds of each stage, and the ratio of their sum to the least that must be done,
+measured in the same run: every tensor read, put through the training grid by bitsandbytes (``--grid none`` leaves
+that out), rounded to int4, and its codes written twice, once for each stage, and flushed.
 """
 
 from __future__ import annotations
