@@ -43,9 +43,7 @@ def run(job: Job) -> dict[str, Any]:
     for name in TOKENIZER_FILES:
         if (job.inputs["base"] / name).is_file():
             shutil.copyfile(job.inputs["base"] / name, job.out / name)
-    base = open_base(job.inputs["base"])
-    changed = [name for name, spec in source.specs.items() if spec.dtype != base.specs[name].dtype]
-    return {"tensors": len(source.specs), "recast": len(changed)}
+    return {"tensors": len(source.specs)}
 
 
 def open_weights(job: Job) -> TensorSource:
