@@ -11,6 +11,7 @@ import typer
 
 from edgepeft import __version__
 from edgepeft.cli import (
+    adapters,
     bench,
     build,
     combine,
@@ -49,6 +50,7 @@ app.command("combine")(combine.command)
 app.command("compress")(compress.command)
 app.command("extract")(extract.command)
 app.command("run")(run.command)
+app.add_typer(adapters.app, name="adapters")
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)
 app.command("data")(data.command)

@@ -29,6 +29,7 @@ from edgepeft.fidelity.probes import Probe, Question
 from edgepeft.fidelity.reference import HEAD, HIDDEN, PROBES
 from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead
 from edgepeft.fidelity.variants import widened, with_float_products, without_accuracy_level
+from edgepeft.runtime.adapters import FACTORS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.generate import Runtime
@@ -73,7 +74,8 @@ class Reference:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``bundle``, ``reference``, ``base``; setting: ``execution``.
+    """Stage function. Inputs: ``bundle``, ``reference``, ``base``, and ``adapter`` for one of a hot-swap bundle;
+    setting: ``execution``.
 
     Result: the measures, also as a file.
     """
@@ -99,12 +101,16 @@ def run(job: Job) -> dict[str, Any]:
         done += 1
         job.events.progress(done, sum(counts))
 
-    session = GraphSession(bundle, providers=[provider])
+    adapter = job.inputs.get("adapter")
+    factors = adapter / FACTORS if adapter else None
+    session = GraphSession(bundle, providers=[provider], adapter=factors)
     job.events.progress(0, sum(counts))
     compared = {kind: _compare(session, reference, kind, step) for kind in ("task", "generic")}
-    level_0 = _at_level_0(bundle, session, reference, job.scratch)
+    level_0 = _at_level_0(bundle, session, reference, job.scratch, factors)
     del session
     runtime = Runtime(bundle, provider=provider)
+    if adapter is not None:
+        runtime.swap_adapter(adapter.name)
     started = time.monotonic()
     correct, wrong, speed = _exact_match(runtime, questions, step)
     decoding = time.monotonic() - started
@@ -148,7 +154,11 @@ def _exp(value: float) -> float:
 
 
 def _at_level_0(
-    bundle: Bundle, shipped: GraphSession, reference: Reference, scratch: Path
+    bundle: Bundle,
+    shipped: GraphSession,
+    reference: Reference,
+    scratch: Path,
+    adapter: Path | None,
 ) -> dict[str, float] | None:
     """The first probes with float activations, beside the same probes as shipped; None where that is the same."""
     exact = without_accuracy_level(bundle, scratch)
@@ -156,7 +166,7 @@ def _at_level_0(
         return None
     found: dict[str, float] = {}
     for name, session in (
-        ("", GraphSession(exact, providers=[shipped.provider])),
+        ("", GraphSession(exact, providers=[shipped.provider], adapter=adapter)),
         ("_as_shipped", shipped),
     ):
         for kind in ("task", "generic"):

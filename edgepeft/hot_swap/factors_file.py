@@ -51,7 +51,9 @@ def write_factors(lora: LoraFolder, slots: Slots, bound_to: str, folder: Path) -
     made = AdapterFormat()
     made.set_adapter_version(_VERSION)
     made.set_model_version(short_binding(bound_to))
-    made.set_parameters({name: OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()})
+    made.set_parameters(
+        {name: OrtValue.ortvalue_from_numpy(value) for name, value in inputs.items()}
+    )
     made.export_adapter(str((folder / FACTORS).absolute()))
     grid = lora.provenance.grid
     return {
@@ -63,6 +65,5 @@ def write_factors(lora: LoraFolder, slots: Slots, bound_to: str, folder: Path) -
         "trained_on": grid.kind,
         "known_from": lora.provenance.source,
         "served_on": slots.served,
-        # Not merely the same kind of grid: the very codes that were frozen under the adapter.
-        "same_base": grid.as_dict() == dict(slots.grid) and slots.served == f"{grid.kind} as trained on",
+        "same_base": slots.exact and grid.as_dict() == dict(slots.grid),
     }

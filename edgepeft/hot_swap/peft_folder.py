@@ -50,7 +50,7 @@ class LoraFolder:
     @property
     def rank(self) -> int:
         """The largest rank of any module."""
-        return max(a.shape[0] for a, _ in self.factors.values())
+        return max(int(a.shape[0]) for a, _ in self.factors.values())
 
 
 def read_lora(
@@ -80,9 +80,7 @@ def _refuse_method(folder: Path, config: Mapping[str, Any]) -> None:
         if config.get(key):
             raise InputError(f"{where}: {key} can't stay beside the base; {mend}")
     start = config.get("init_lora_weights", True)
-    changed = (
-        isinstance(start, str) and start not in KEEPS_BASE and not (folder / FILE).is_file()
-    )
+    changed = isinstance(start, str) and start not in KEEPS_BASE and not (folder / FILE).is_file()
     if changed or (folder / INITIAL).is_file():
         raise InputError(
             f"{where}: init_lora_weights: {start} changed the base under this adapter, and a bundle has one base "
@@ -95,8 +93,8 @@ def _refuse_base(folder: Path, provenance: Provenance, slots: Slots) -> None:
     if recorded is not None and recorded != slots.base.get("fingerprint"):
         name = (provenance.base or {}).get("name", "?")
         raise InputError(
-            f"{folder}: was trained on {name}, whose weights are not those of {slots.base.get('name', 'this base')}; "
-            f"{ALLOW}"
+            f"{folder}: was trained on {name}, whose weights are not those of "
+            f"{slots.base.get('name', 'this base')}; {ALLOW}"
         )
 
 
@@ -105,7 +103,7 @@ def _tensors(path: Path) -> dict[str, Array]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        entries = deserialize(path.read_bytes())
+        entries: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({one_line(error)})") from None
     found: dict[str, Array] = {}

@@ -30,8 +30,8 @@ from edgepeft.stage import Job
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``base`` and ``adapter`` or ``train``; with ``hot_swap`` among the settings the codes
-    stand alone.
+    """Stage function. Inputs: ``base`` and ``adapter`` or ``train``; with ``hot_swap`` among the settings the
+    codes stand alone.
 
     Result: as the other quantize stage's. Raises InputError where the adapter was not trained on a 4-bit base,
     is no plain LoRA, or a weight's rows are no whole number of blocks.

@@ -54,7 +54,7 @@ def check_name(name: str) -> None:
     """Raise InputError where ``name`` can't be an adapter's: it is a folder's name, and a model's when served."""
     if not NAME.fullmatch(name) or name.casefold() == BASE:
         raise InputError(
-            f"{name!r}: not a name for an adapter; letters, digits, '.', '_' and '-' make one, and {BASE} is taken"
+            f"{name!r}: not a name for an adapter; letters, digits, '.', '_' and '-' make one ({BASE} is taken)"
         )
 
 
@@ -131,7 +131,9 @@ def unused(folder: Path) -> Iterator[None]:
     """Keep an adapter's folder from coming into use meanwhile. Raises InputError where it is in use."""
     with (folder / MANIFEST).open("rb") as handle:
         if not _locked(handle, shared=False):
-            raise InputError(f"{folder}: is in use; unload it, or stop what serves it, and try again")
+            raise InputError(
+                f"{folder}: is in use; unload it, or stop what serves it, and try again"
+            )
         yield
 
 

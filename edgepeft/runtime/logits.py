@@ -44,8 +44,9 @@ class GraphSession:
         *,
         threads: int | None = None,
         providers: Sequence[Provider] | None = None,
+        adapter: Path | None = None,
     ) -> None:
-        """Load ``source``, a bundle or an ONNX file of one.
+        """Load ``source``, a bundle or an ONNX file of one; ``adapter`` is an adapter file made for it.
 
         ``providers`` is tried in order as onnxruntime does, by default the bundle's own (for a
         file: the CPU). Raises MissingError when onnxruntime or the first provider is not there,
@@ -66,6 +67,7 @@ class GraphSession:
         self._present = [name.replace("past_key_values", "present", 1) for name in self._past]
         self._refuse_unknown(outputs)
         self._empty = self._empty_cache()
+        self._adapter = None if adapter is None else _load_adapter(adapter)
 
     def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Logits after each of ``ids`` (T of them), float32 of shape [T, vocabulary].
@@ -125,8 +127,12 @@ class GraphSession:
             if name in values
         }
         feed.update(zip(self._past, cache, strict=True))
+        run_options = None
+        if self._adapter is not None:
+            run_options = ort.RunOptions()
+            run_options.add_active_adapter(self._adapter)
         try:
-            return list(self._session.run_with_ort_values(wanted, feed))
+            return list(self._session.run_with_ort_values(wanted, feed, run_options))
         except Exception as error:  # onnxruntime's own exceptions share no base but this
             raise EdgepeftError(
                 f"{self.model_file}: onnxruntime failed on {len(ids)} tokens ({one_line(error)})"
@@ -157,6 +163,17 @@ class GraphSession:
             )
             for name in self._past
         ]
+
+
+def _load_adapter(path: Path) -> Any:
+    import onnxruntime as ort
+
+    adapter = ort.LoraAdapter()
+    try:
+        adapter.Load(str(path))
+    except Exception as error:  # onnxruntime's own exceptions share no base but this
+        raise EdgepeftError(f"{path}: onnxruntime cannot load it ({one_line(error)})") from error
+    return adapter
 
 
 def _session_entries(bundle: Bundle) -> dict[str, str]:

@@ -59,7 +59,7 @@ class Slot:
 class Slots:
     """What adapters a bundle takes: ``rank`` is the largest, ``base`` the model they were trained on (``name``,
     ``fingerprint``), ``grid`` and ``quantized`` how that lay while they were trained, ``served`` how it is kept
-    here, in words.
+    here, in words, and ``exact`` whether that is the same to the last bit.
     """
 
     rank: int
@@ -67,6 +67,7 @@ class Slots:
     grid: Mapping[str, Any]
     quantized: Sequence[str] | None
     served: str
+    exact: bool
     slots: tuple[Slot, ...]
 
     @property
@@ -107,6 +108,7 @@ class Slots:
                 grid=dict(value["grid"]),
                 quantized=value["quantized"],
                 served=str(value["served"]),
+                exact=bool(value["exact"]),
                 slots=slots,
             )
         except (KeyError, TypeError, ValueError, AttributeError):

@@ -71,7 +71,10 @@ def quantized_shapes(quantized: QuantizedWeights) -> dict[str, tuple[int, int]]:
 
 
 def rows_of(tensor: Deferred, shapes: Mapping[str, tuple[int, int]]) -> Rows | None:
-    """Whose rows the columns of a MatMul weight [K, N] are; None where it isn't made of ``shapes``' rows alone."""
+    """Whose rows the columns of a MatMul weight [K, N] are; None where it isn't made of rows of ``shapes`` alone.
+
+    ``shapes`` are rows and width of the weights to look for.
+    """
     names: list[str] = []
     unknown = False
 

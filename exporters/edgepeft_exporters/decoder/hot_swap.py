@@ -30,8 +30,8 @@ def add_slots(
 ) -> tuple[Slot, ...]:
     """Add a branch to every product of the named modules; what was added.
 
-    ``shapes`` are rows and width of the linear weights that may be adapted, ``modules`` is ``all-linear`` or names
-    as in ``[q_proj, v_proj]``. Raises InputError where nothing bears such a name.
+    ``shapes`` are rows and width of the linear weights that may be adapted, ``modules`` is ``all-linear`` or
+    names as in ``[q_proj, v_proj]``. Raises InputError where nothing bears such a name.
     """
     unknown = [] if isinstance(modules, str) else [m for m in modules if not _bear(shapes, m)]
     if unknown:
@@ -54,7 +54,12 @@ def add_slots(
 
 
 def describe_slots(
-    slots: tuple[Slot, ...], settings: Mapping[str, Any], base: Mapping[str, str], served: str
+    slots: tuple[Slot, ...],
+    settings: Mapping[str, Any],
+    base: Mapping[str, str],
+    served: str,
+    *,
+    exact: bool,
 ) -> Slots:
     """The list a bundle keeps of its slots, from the stage's ``hot_swap`` settings."""
     frozen = settings["frozen"]
@@ -64,6 +69,7 @@ def describe_slots(
         grid=frozen["grid"],
         quantized=frozen["quantized"],
         served=served,
+        exact=exact,
         slots=slots,
     )
 

@@ -49,7 +49,8 @@ def _keep_slots(
     if "quantize" in job.inputs:
         kept = (read_manifest(job.inputs["quantize"]) or {})["result"]["linear"]
     made_from = {"name": job.settings["base_name"], "fingerprint": fingerprint(base)}
-    describe_slots(slots, settings, made_from, kept).write(job.out)
+    exact = target.precision in ("nf4", "fp32")
+    describe_slots(slots, settings, made_from, kept, exact=exact).write(job.out)
 
 
 def run(job: Job) -> dict[str, Any]:
