@@ -27,6 +27,7 @@ from edgepeft.cli import (
     run,
     runs,
     schema,
+    serve,
     stages,
     targets,
     tui,
@@ -50,6 +51,7 @@ app.command("combine")(combine.command)
 app.command("compress")(compress.command)
 app.command("extract")(extract.command)
 app.command("run")(run.command)
+app.command("serve")(serve.command)
 app.add_typer(adapters.app, name="adapters")
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)

@@ -1,0 +1,7 @@
+"""The hot-swap bundles of every case, exported once a session."""
+
+from __future__ import annotations
+
+from tests.hot_swap.fixtures import Find, built, filled, own
+
+__all__ = ["Find", "built", "filled", "own"]
