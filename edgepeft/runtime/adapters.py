@@ -119,7 +119,10 @@ def hold(adapter: BundleAdapter) -> IO[bytes]:
 
     Raises InputError where it is being removed at this moment.
     """
-    handle = (adapter.path / MANIFEST).open("rb")
+    try:
+        handle = (adapter.path / MANIFEST).open("rb")
+    except OSError:
+        raise InputError(f"{adapter.path}: has been removed") from None
     if not _locked(handle, shared=True):
         handle.close()
         raise InputError(f"{adapter.path}: is being removed")

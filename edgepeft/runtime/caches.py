@@ -55,6 +55,8 @@ class Caches:
         self._pool = pool
         self._context_length = context_length
         self._kept: Cached | None = None
+        if pool is not None:
+            pool.reclaim = self.forget
 
     def take(
         self,
@@ -79,6 +81,8 @@ class Caches:
             same = _common_prefix(old, ids)
             if same >= kept.prompt_length:
                 if need <= kept.capacity and _rewind(kept, min(same, len(old) - 1), ids):
+                    if kept.lease is not None:
+                        kept.lease.wake()
                     return kept
                 # A chat that outgrew its cache will go on growing.
                 capacity = min(self._context_length, 2 * need)
@@ -87,6 +91,8 @@ class Caches:
 
     def give_back(self, cached: Cached) -> None:
         """Keep ``cached`` for the next ``take``, in place of what was kept before."""
+        if cached.lease is not None:
+            cached.lease.rest()
         self._kept = cached
 
     def forget(self, adapter: str) -> None:

@@ -88,12 +88,11 @@ class Runtime:
         self._pool.load(name)
 
     def prefetch_adapter(self, name: str) -> None:
-        """The same in the background; what goes wrong shows when the adapter is asked for."""
+        """The same in the background; what goes wrong then shows when the adapter is asked for."""
         self._pool.prefetch(name)
 
     def unload_adapter(self, name: str) -> None:
         """Let go of an adapter. Raises InputError where it is not loaded, or an answer still uses it."""
-        self._caches.forget(name)
         self._pool.unload(name)
         if self._adapter == name:
             self._adapter = None

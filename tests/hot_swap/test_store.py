@@ -207,7 +207,6 @@ def test_an_adapter_in_use_is_not_removed(built: Find, own: Path) -> None:
     with pytest.raises(InputError, match="is in use"):
         add_adapter(bundle, "one", built("llama", "adapters") / "two", replace=True)
     stream.close()
-    runtime.unload_adapter("one")
     remove_adapter(bundle, "one")
     assert adapter_names(bundle) == []
 
