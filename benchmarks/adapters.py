@@ -4,9 +4,10 @@
 
 BUNDLE takes adapters (``adapters: hot-swap``). A copy of it is filled with random adapters of one rank on every
 module it keeps open, through the same code as ``edgepeft adapters add``; the last addition is timed. Loading is
-timed once with the adapters' files in the page cache and once after they were dropped from it. Decoding takes turns
-between no adapter, one adapter and, with ``--merged``, a bundle without slots. Eight requests for eight adapters
-are decoded one after another and as one batch. Printed is one JSON object; bytes, seconds, tokens per second.
+timed once with the adapters' files in the page cache and once after they were dropped from it. Decoding takes
+turns between no adapter, one adapter and, with ``--merged``, a bundle without slots. Eight requests for eight
+adapters are decoded one after another and as one batch. Printed is one JSON object; bytes, seconds, tokens per
+second.
 """
 
 from __future__ import annotations
