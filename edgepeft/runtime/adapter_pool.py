@@ -6,6 +6,7 @@ onnxruntime maps an adapter's file, so a loaded adapter takes the file's bytes a
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from edgepeft.runtime.adapters import (
     ADAPTERS,
     MANIFEST,
     BundleAdapter,
-    adapter_names,
     hold,
     open_adapter,
 )
@@ -127,6 +127,7 @@ class AdapterPool:
             adapter = open_adapter(self._bundle, name)
             stamp = _stamp(adapter.path)
             self._make_room(adapter)
+            _read_ahead(adapter.factors)
             try:
                 self.native.load(str(adapter.factors), name)
             except RuntimeError as error:
@@ -137,8 +138,7 @@ class AdapterPool:
 
     def prefetch(self, name: str) -> None:
         """Load an adapter in the background, its pages included. Raises InputError for one that is unknown."""
-        if name not in adapter_names(self._bundle):
-            open_adapter(self._bundle, name)
+        open_adapter(self._bundle, name)
 
         def fetch() -> None:
             try:
@@ -205,6 +205,13 @@ class AdapterPool:
         except RuntimeError as error:  # an answer has ended and its generator is not gone yet
             raise InputError(f"{entry.adapter.path}: is in use ({one_line(error)})") from None
         del self._loaded[name]
+
+
+def _read_ahead(path: Path) -> None:
+    """Have the system read a whole file at once: by itself it would read what the mapping is touched at."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError), path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def _stamp(folder: Path) -> _Stamp | None:

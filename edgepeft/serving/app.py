@@ -218,6 +218,8 @@ def serve(runtime: Runtime, limits: Limits, *, host: str, port: int, ready: Read
         lifespan="off",
         timeout_graceful_shutdown=30,
     )
+    # Whoever is told the address may connect at once.
+    listener.listen(config.backlog)
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{listener.getsockname()[1]}/v1")
     uvicorn.Server(config).run(sockets=[listener])

@@ -81,7 +81,7 @@ def test_the_least_recently_used_makes_way(filled: Path) -> None:
     assert answers(runtime) == wanted
     # What an answer is using does not make way.
     small = Runtime(bundle, threads=1, adapter_bytes=sizes["two"])
-    stream = small.stream(PROMPT, adapter="two", max_new_tokens=24)
+    stream = small.stream(PROMPT, adapter="two", max_new_tokens=24, stop=["@@@@@@"])
     first = next(stream)
     with pytest.raises(EdgepeftError, match="adapters in use fill"):
         small.load_adapter("one")

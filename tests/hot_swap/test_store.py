@@ -19,6 +19,7 @@ from edgepeft.runtime import Bundle, Runtime
 from edgepeft.runtime.adapters import adapter_names, open_adapter
 from tests.command import edgepeft
 from tests.hot_swap.fixtures import Find
+from tests.runtime.test_light import imported_by
 
 Change = Callable[[Path], None]
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -200,7 +201,8 @@ def test_an_adapter_in_use_is_not_removed(built: Find, own: Path) -> None:
     bundle = Bundle.open(own)
     add_adapter(bundle, "one", built("llama", "adapters") / "one")
     runtime = Runtime(bundle, threads=1)
-    stream = runtime.stream("hi", adapter="one", max_new_tokens=64)
+    # A stop string that never comes makes every token a piece of its own.
+    stream = runtime.stream("hi", adapter="one", max_new_tokens=64, stop=["@@@@@@"])
     next(stream)
     with pytest.raises(InputError, match="is in use"):
         remove_adapter(bundle, "one")
@@ -209,6 +211,18 @@ def test_an_adapter_in_use_is_not_removed(built: Find, own: Path) -> None:
     stream.close()
     remove_adapter(bundle, "one")
     assert adapter_names(bundle) == []
+
+
+def test_a_device_can_add_an_adapter(built: Find, own: Path) -> None:
+    """Nothing heavier than numpy, safetensors and onnxruntime is imported on the way."""
+    code = (
+        "from edgepeft.hot_swap.store import add_adapter; from edgepeft.runtime import Bundle; "
+        f"add_adapter(Bundle.open({str(own)!r}), 'one', "
+        f"__import__('pathlib').Path({str(built('llama', 'adapters') / 'one')!r}))"
+    )
+    modules = imported_by(code)
+    assert {"onnxruntime", "safetensors"} <= modules
+    assert not modules & {"torch", "transformers", "peft", "onnx", "onnx_ir"}
 
 
 def test_the_command(built: Find, own: Path, tmp_path: Path) -> None:
