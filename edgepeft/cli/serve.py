@@ -59,7 +59,9 @@ def command(
     if opened.warning:
         print(f"warning: {opened.warning}", file=sys.stderr)
     runtime = Runtime(opened, threads=threads, provider=provider, adapter_bytes=adapter_bytes)
-    limits = Limits(max_body_bytes, max_tokens, concurrent, waiting)
+    limits = Limits(
+        body_bytes=max_body_bytes, tokens=max_tokens, concurrent=concurrent, waiting=waiting
+    )
 
     def ready(address: str) -> None:
         typer.echo(address)

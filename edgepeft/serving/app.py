@@ -6,6 +6,7 @@ that nothing another request does can change it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -64,7 +65,7 @@ class Endpoint:
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
-        asked = ChatRequest.read(await read_body(request, self._limits.body_bytes))
+        asked = ChatRequest.read(await read_body(request, self._limits))
         name = self._known(asked.model)
         settings = asked.settings(self._limits.tokens)
         if takes_adapters(self._runtime.bundle):
@@ -134,9 +135,10 @@ class _Streamed(StreamingResponse):
         self._turn = turn
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send it, as far as the client stays."""
         try:
-            await super().__call__(scope, receive, send)
+            with contextlib.suppress(ClientDisconnect):
+                await super().__call__(scope, receive, send)
         finally:
             await self._turn.__aexit__(None, None, None)
 
@@ -217,6 +219,8 @@ def serve(runtime: Runtime, limits: Limits, *, host: str, port: int, ready: Read
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=30,
+        # Idle connections are few beside those that ask for something.
+        limit_concurrency=limits.concurrent + limits.waiting + 32,
     )
     # Whoever is told the address may connect at once.
     listener.listen(config.backlog)

@@ -14,11 +14,12 @@ from edgepeft.serving.protocol import RequestError
 
 @dataclass(frozen=True)
 class Limits:
-    """``body_bytes`` and ``tokens`` bound one request, ``concurrent`` the answers under way, ``waiting`` the
-    requests that wait for their turn; more are refused.
+    """``body_bytes``, ``body_seconds`` (until it is here) and ``tokens`` bound one request, ``concurrent`` the
+    answers under way, ``waiting`` the requests that wait for their turn; more are refused.
     """
 
     body_bytes: int = 1 << 20
+    body_seconds: float = 30.0
     tokens: int = 1024
     concurrent: int = 4
     waiting: int = 64
@@ -48,15 +49,20 @@ class Turnstile:
             self._slots.release()
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request. Raises RequestError (413) as soon as it is longer than ``most`` bytes."""
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The body of a request. Raises RequestError as soon as it is too long (413) or takes too long (408)."""
+    most = limits.body_bytes
     too_long = RequestError(413, f"the body is longer than {most} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
         raise too_long
     parts = bytearray()
-    async for part in request.stream():
-        parts += part
-        if len(parts) > most:
-            raise too_long
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for part in request.stream():
+                parts += part
+                if len(parts) > most:
+                    raise too_long
+    except TimeoutError:
+        raise RequestError(408, "the body did not come in time") from None
     return bytes(parts)

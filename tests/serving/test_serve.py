@@ -162,14 +162,25 @@ def test_bad_requests_are_turned_away(server: Server) -> None:
     assert server.answer("one", "hi") == server.answer("one", "hi")
 
 
-def test_clients_who_leave_give_their_turn_back(server: Server) -> None:
-    for _ in range(8):
-        connection = http.client.HTTPConnection(server.host, timeout=60)
-        body = {"model": "one", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-        connection.request("POST", "/v1/chat/completions", json.dumps(body))
-        connection.sock.close()
-        connection.close()
-    assert server.answer("two", "hi")
+def test_clients_who_leave_give_their_turn_back(filled: Path) -> None:
+    """At once, or in the middle of a stream; more of them than answers may be under way."""
+    running = serving(filled, "--concurrent", 2, "--max-tokens", 200)
+    try:
+        for turn in range(8):
+            connection = http.client.HTTPConnection(running.host, timeout=60)
+            body = {"model": "one", "messages": [{"role": "user", "content": "hi"}]}
+            stream = json.dumps({**body, "stream": turn % 4 != 3})
+            connection.request("POST", "/v1/chat/completions", stream)
+            if turn % 2:
+                connection.sock.settimeout(10)
+                connection.sock.recv(64)
+            connection.sock.close()
+            connection.close()
+        assert running.answer("two", "hi")
+    finally:
+        running.process.terminate()
+        _, errors = running.process.communicate(timeout=30)
+    assert "Traceback" not in errors, errors
 
 
 def test_too_many_waiting_are_refused(filled: Path) -> None:
