@@ -80,6 +80,7 @@ def extras(installed: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
         "cuda": "run bundles on an NVIDIA GPU",
         "train": "train adapters",
         "export": "merge, quantize and export",
+        "serve": "serve bundles to OpenAI's clients",
     }
     report: dict[str, dict[str, Any]] = {}
     try:

@@ -205,6 +205,8 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
     if kind == "export":
         target = next(t for t in plan.targets if name == f"export-{t.name}")
         return bundle_bytes(plan, target)
+    if kind == "adapt":
+        return _adapter_size(plan) * 6
     return 20e6
 
 
@@ -239,7 +241,7 @@ def _memory(plan: Plan, kind: str) -> float:
         return (
             _LIBRARIES_BYTES * 0.7 + layer + 12.0 * tokens * model.intermediate_size + 2 * largest
         )
-    if kind in ("combine", "merge", "quantize", "export"):
+    if kind in ("combine", "merge", "quantize", "export", "adapt"):
         return _LIBRARIES_BYTES * 0.7 + 3 * largest
     if kind == "reference":
         return _LIBRARIES_BYTES + 1.1 * whole + 256 * model.vocab_size * 12

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from edgepeft.digests import DigestCache
 from edgepeft.errors import InputError
 from edgepeft.fidelity.execution import choose_execution
+from edgepeft.hot_swap.frozen import frozen_base
 from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.merging.provenance import read_provenance
 from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
-from edgepeft.recipe import Quantize
+from edgepeft.recipe import FurtherAdapter, Quantize
+from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, find_exporter
 
@@ -28,12 +30,14 @@ STAGE_VERSIONS = {
     "merge": 2,
     "quantize": 6,
     "export": 5,
+    "adapt": 1,
     "reference": 4,
     "verify": 2,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
 
-ORDER = tuple(STAGE_VERSIONS)
+ORDER = tuple(kind for kind in STAGE_VERSIONS if kind != "adapt")
+"""Kinds of stages in the order of a build; putting adapters into a hot-swap bundle goes with its export."""
 
 
 class Layout:
@@ -123,7 +127,8 @@ class Layout:
         )
 
     def _merge(self) -> None:
-        if self._recipe.merge.save or self._until == "merge":
+        needed = any(not self._plan.swaps(target) for target in self._plan.targets)
+        if (self._recipe.merge.save and needed) or self._until == "merge":
             self._add(
                 "merge",
                 "merge",
@@ -134,14 +139,19 @@ class Layout:
             )
 
     def _quantize(self) -> None:
-        if any(target.precision == "nf4" for target in self._plan.targets):
+        lossless = {
+            self._plan.quantize_stage(target): self._plan.swaps(target)
+            for target in self._plan.targets
+            if target.precision == "nf4"
+        }
+        for stage, swapped in sorted(lossless.items()):
             self._add(
-                "quantize-nf4",
+                stage,
                 "quantize",
                 "edgepeft.quantization.lossless:run",
-                {"merge": self._merge_settings()},
-                self._trained(),
-                self._adapter_files(),
+                self._base_settings() if swapped else {"merge": self._merge_settings()},
+                {"base": "base"} if swapped else self._trained(),
+                {} if swapped else self._adapter_files(),
             )
         # Targets that round alike share one stage.
         wanted = {
@@ -150,12 +160,14 @@ class Layout:
             if target.bits
         }
         for stage, target in sorted(wanted.items()):
-            self._round(stage, self._plan.grids[target.name], target.bits or 0)
+            self._round(stage, target, self._plan.grids[target.name])
 
-    def _round(self, stage: str, quantize: Quantize, bits: int) -> None:
+    def _round(self, stage: str, target: TargetProfile, quantize: Quantize) -> None:
+        bits = target.bits or 0
         name = resolve_algorithm(quantize.algorithm, bits)
+        swapped = self._plan.swaps(target)
         settings: dict[str, Any] = {
-            "merge": self._merge_settings(),
+            **(self._base_settings() if swapped else {"merge": self._merge_settings()}),
             "quantize": {
                 **quantize.model_dump(
                     mode="json", exclude={"accuracy_level", "calibration"}, exclude_none=True
@@ -164,12 +176,12 @@ class Layout:
             },
             "bits": bits,
         }
-        inputs, files = self._weights()
+        inputs, files = ({"base": "base"}, {}) if swapped else self._weights()
         if quantize.budget is not None:
             levels = [
-                self._accuracy_level(target)
-                for target in self._plan.targets
-                if target.bits and self._plan.quantize_stage(target) == stage
+                self._accuracy_level(one)
+                for one in self._plan.targets
+                if one.bits and self._plan.quantize_stage(one) == stage
             ]
             settings["eight_bit_inputs"] = any(level == 4 for level in levels)
         if is_calibrated(name) or quantize.budget is not None:
@@ -184,16 +196,53 @@ class Layout:
                 files["calibration_text"] = self._file(quantize.calibration.text)
         self._add(stage, "quantize", "edgepeft.quantization.stage:run", settings, inputs, files)
 
+    def _base_settings(self) -> dict[str, Any]:
+        """What a stage needs to know of a base without adapters: how it lay while they were trained."""
+        return {"hot_swap": {"frozen": frozen_base(self._plan.recipe)}}
+
+    def _adapt(self, target: TargetProfile) -> None:
+        """Put the recipe's own adapter and the further ones into a hot-swap bundle."""
+        bundle = self._plan.stage(f"export-{target.name}")
+        own = (self._plan.recipe.adapter_name, self._trained(), self._adapter_files())
+        further = [
+            (adapter.name, {"base": "base"}, self._further_files(adapter))
+            for adapter in self._recipe.adapters
+        ]
+        for name, inputs, files in (own, *further):
+            self._add(
+                f"adapt-{target.name}-{name}",
+                "adapt",
+                "edgepeft.hot_swap.stage:run",
+                {"merge": self._merge_settings(), "name": name},
+                {**inputs, "bundle": bundle.name},
+                files,
+                final=bundle.final / ADAPTERS / name,
+            )
+
+    def _further_files(self, adapter: FurtherAdapter) -> dict[str, tuple[Path, str]]:
+        folder = self._plan.recipe.resolve(adapter.path)
+        self._note_provenance(folder)
+        return {"adapter": (folder, self._digests.folder(folder))}
+
     def _export(self) -> None:
         for target in self._plan.targets:
-            settings = {
+            (asked,) = (one for one in self._recipe.targets if one.name == target.name)
+            swapped = self._plan.swaps(target)
+            settings: dict[str, Any] = {
                 "merge": self._merge_settings(),
                 "target": target.as_dict(),
                 "accuracy_level": self._accuracy_level(target),
                 "template": self._recipe.data.template,
                 "base_name": self._plan.base_name,
             }
-            inputs, files = self._weights()
+            inputs, files = self._weights() if not swapped else ({"base": "base"}, {})
+            if swapped:
+                del settings["merge"]
+                settings["hot_swap"] = {
+                    "frozen": frozen_base(self._plan.recipe),
+                    "rank": asked.adapter_rank,
+                    "modules": asked.adapter_modules,
+                }
             if target.quantized:
                 inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
             self._add(
@@ -203,8 +252,10 @@ class Layout:
                 settings,
                 inputs,
                 {**files, **self._template()},
-                bundle=target.name,
+                final=None if self._bundles_apart else self._plan.run.bundle(target.name),
             )
+            if swapped:
+                self._adapt(target)
 
     def _accuracy_level(self, target: TargetProfile) -> int:
         if not target.bits:
@@ -214,11 +265,24 @@ class Layout:
         return next(level for level in said if level is not None)
 
     def _reference(self) -> None:
-        files = {"test": self._file(self._recipe.data.test)}
+        self._refer("reference", self._recipe.data.test, self._trained(), self._adapter_files())
+        for adapter in self._recipe.adapters:
+            test = adapter.test or self._recipe.data.test
+            files = self._further_files(adapter)
+            self._refer(f"reference-{adapter.name}", test, {"base": "base"}, files)
+
+    def _refer(
+        self,
+        name: str,
+        test: str | None,
+        inputs: Mapping[str, str],
+        adapter: Mapping[str, tuple[Path, str]],
+    ) -> None:
+        files = {"test": self._file(test)}
         if self._recipe.data.generic is not None:
             files["generic"] = self._file(self._recipe.data.generic)
         self._add(
-            "reference",
+            name,
             "reference",
             "edgepeft.fidelity.reference:run",
             {
@@ -229,22 +293,38 @@ class Layout:
                 },
                 "data": self._data_settings("max_length"),
             },
-            self._trained(),
-            {**files, **self._adapter_files(), **self._template()},
+            inputs,
+            {**files, **adapter, **self._template()},
         )
 
     def _verify(self) -> None:
         for target in self._plan.targets:
-            execution = choose_execution(target.provider, target.io_dtype, target.verify_provider)
-            self._add(
-                f"verify-{target.name}",
-                "verify",
-                "edgepeft.fidelity.verify:run",
-                # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
-                {"execution": execution.as_dict()},
-                {"bundle": f"export-{target.name}", "reference": "reference", "base": "base"},
-                {},
-            )
+            stem = f"verify-{target.name}"
+            if not self._plan.swaps(target):
+                self._measure(target, stem, "reference", None)
+                continue
+            adapt = f"adapt-{target.name}"
+            self._measure(target, stem, "reference", f"{adapt}-{self._plan.recipe.adapter_name}")
+            for adapter in self._recipe.adapters:
+                reference = f"reference-{adapter.name}"
+                self._measure(
+                    target, f"{stem}-{adapter.name}", reference, f"{adapt}-{adapter.name}"
+                )
+
+    def _measure(
+        self, target: TargetProfile, name: str, reference: str, adapter: str | None
+    ) -> None:
+        execution = choose_execution(target.provider, target.io_dtype, target.verify_provider)
+        inputs = {"bundle": f"export-{target.name}", "reference": reference, "base": "base"}
+        self._add(
+            name,
+            "verify",
+            "edgepeft.fidelity.verify:run",
+            # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
+            {"execution": execution.as_dict()},
+            inputs if adapter is None else {**inputs, "adapter": adapter},
+            {},
+        )
 
     def _add(
         self,
@@ -254,7 +334,7 @@ class Layout:
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
         files: Mapping[str, tuple[Path, str]],
-        bundle: str | None = None,
+        final: Path | None = None,
     ) -> None:
         identity = {
             "kind": kind,
@@ -265,9 +345,6 @@ class Layout:
             "files": {key: digest for key, (_, digest) in files.items()},
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        final = self._plan.run.stage(name, key)
-        if bundle is not None and not self._bundles_apart:
-            final = self._plan.run.bundle(bundle)
         self._plan.stages.append(
             Stage(
                 name=name,
@@ -277,7 +354,7 @@ class Layout:
                 inputs=inputs,
                 files=files,
                 key=key,
-                final=final,
+                final=final or self._plan.run.stage(name, key),
                 scratch=self._plan.run.scratch(name, key),
             )
         )

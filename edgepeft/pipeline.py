@@ -20,12 +20,13 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.estimate import disk_needed
 from edgepeft.events import Event, Events, Sink, discard
-from edgepeft.fidelity.report import seal
+from edgepeft.fidelity.report import seal, seal_adapter
 from edgepeft.history import remember_run
 from edgepeft.planning import Plan, make_plan
 from edgepeft.process import Workers
 from edgepeft.recipe import promised
 from edgepeft.recipe_file import RecipeFile
+from edgepeft.runtime.adapters import ADAPTERS, NAME
 from edgepeft.stage import Stage
 from edgepeft.workspace import (
     RunFolder,
@@ -50,6 +51,9 @@ _LIBRARIES = (
     "safetensors",
     "tokenizers",
 )
+
+
+_MANIFEST_KINDS = {"export": "bundle", "adapt": "adapter"}
 
 
 @dataclass
@@ -173,12 +177,33 @@ def _check_place(run: RunFolder, plan: Plan, *, force: bool) -> None:
             raise InputError(
                 f"{path}: holds files that are no edgepeft run; choose another --out, or --force"
             )
+    if not force:
+        _keep_added_adapters(plan)
     needed, free = disk_needed(plan), free_bytes(path)
     if needed > free and not force:
         raise EdgepeftError(
             f"{path}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some "
             "space, choose another --out, set merge.save: false, or --force"
         )
+
+
+def _keep_added_adapters(plan: Plan) -> None:
+    """Raise InputError where a bundle that is to be made anew holds adapters that this recipe does not know."""
+    planned = {stage.final for stage in plan.kind("adapt")}
+    for stage in plan.kind("export"):
+        folder = stage.final / ADAPTERS
+        if is_finished(stage.final, stage.key) or not folder.is_dir():
+            continue
+        added = sorted(
+            entry.name
+            for entry in folder.iterdir()
+            if NAME.fullmatch(entry.name) and entry not in planned
+        )
+        if added:
+            raise InputError(
+                f"{stage.final}: its base would be another, and {len(added)} adapters were added to it "
+                f"({', '.join(added[:3])}); choose another --out, or --force and add them again"
+            )
 
 
 def _run_stages(plan: Plan, result: BuildResult, sink: Sink, workers: Workers) -> None:
@@ -217,7 +242,7 @@ def _run_stage(
     try:
         ended = workers.run(stage, inputs, staged, plan.run.logs / f"{stage.name}.log", sink)
         manifest = {
-            "kind": "bundle" if stage.kind == "export" else "stage",
+            "kind": _MANIFEST_KINDS.get(stage.kind, "stage"),
             "stage": stage.name,
             "key": stage.key,
             "edgepeft": __version__,
@@ -282,12 +307,20 @@ def _collect(plan: Plan, result: BuildResult) -> None:
         target = stage.name.removeprefix("export-")
         verify = names.get(f"verify-{target}")
         quantized = names.get(stage.inputs.get("quantize", ""))
+        measured = {one.inputs.get("adapter"): one.final for one in plan.kind("verify")}
+        gates = promised(plan.recipe.recipe)
+        adapters = [
+            seal_adapter(one.final, measured.get(one.name), gates)
+            for one in plan.kind("adapt")
+            if one.inputs["bundle"] == stage.name
+        ]
         result.bundles.append(
             seal(
                 stage.final,
                 measures=verify.final if verify else None,
                 quantized=quantized.final if quantized else None,
-                gates=promised(plan.recipe.recipe),
+                gates=gates,
+                adapters=adapters,
             )
         )
 

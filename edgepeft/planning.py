@@ -15,6 +15,7 @@ from edgepeft.preflight import (
     adapter_of,
     check_budget,
     check_combination_of,
+    check_hot_swap,
     check_model,
     check_target,
     check_training,
@@ -56,6 +57,8 @@ class Plan:
         """The name of the stage that rounds a target's weights; what sets it apart from the recipe's is in it."""
         asked, taken = self.recipe.recipe.quantize, self.grids[target.name]
         name = f"quantize-{target.precision}"
+        if self.swaps(target):
+            name += "-base"
         if not target.bits:
             return name
         for key in ("algorithm", "block_size", "symmetric", "head"):
@@ -63,6 +66,11 @@ class Plan:
             if value != getattr(asked, key):
                 name += f"-{key.replace('_size', '')}-{str(value).lower()}"
         return name
+
+    def swaps(self, target: TargetProfile) -> bool:
+        """Whether a target's bundle takes adapters instead of having one merged."""
+        (asked,) = (one for one in self.recipe.recipe.targets if one.name == target.name)
+        return asked.adapters == "hot-swap"
 
     def kind(self, kind: str) -> list[Stage]:
         """The stages of one kind."""
@@ -94,6 +102,7 @@ def make_plan(
         check_training(recipe)
     for target in targets:
         check_target(target, grids[target.name], recipe)
+    check_hot_swap(recipe, targets, recipe.adapter_name)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
     check_model(model, targets, settings.model)

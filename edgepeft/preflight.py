@@ -13,8 +13,10 @@ from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.models import ModelInfo
 from edgepeft.recipe import Quantize
 from edgepeft.recipe_file import RecipeFile
+from edgepeft.runtime.adapters import check_name
+from edgepeft.runtime.devices import CPU
 from edgepeft.targets import TargetProfile, find_exporter
-from edgepeft.training.methods import check_method, trains_rows
+from edgepeft.training.methods import check_method, find_method, trains_rows
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
 
@@ -47,6 +49,51 @@ def check_target(target: TargetProfile, quantize: Quantize, recipe: RecipeFile) 
         )
     if target.bits and quantize.algorithm == "k_quant" and quantize.symmetric:
         raise InputError("quantize.symmetric: k_quant has no symmetric form; set it to false")
+
+
+def check_hot_swap(recipe: RecipeFile, targets: Sequence[TargetProfile], own: str) -> None:
+    """Raise InputError where a target can't swap adapters, or an adapter can't be swapped; ``own`` is the name of
+    the recipe's own adapter.
+    """
+    settings = recipe.recipe
+    swapped = [
+        target
+        for target, asked in zip(targets, settings.targets, strict=True)
+        if asked.adapters == "hot-swap"
+    ]
+    for target in swapped:
+        if target.provider != CPU:
+            raise InputError(
+                f"targets: {target.name}: adapters: hot-swap is for CPU targets; leave it out, or name one of "
+                "those"
+            )
+    if not swapped:
+        return
+    if settings.merge.base == "requantized":
+        raise InputError("merge.base: requantized merges, and a hot-swap target does not")
+    if settings.adapter is None:
+        method = find_method(settings.method.name)
+        if method.peft_type != "LORA" or {**method.fixed, **settings.method.options}.get(
+            "use_dora"
+        ):
+            raise InputError(
+                f"method.name: {method.name} can't stay beside the base, as hot-swap targets need it; choose "
+                "lora, qlora or rslora"
+            )
+        rank = int(method.common(settings.method.model_dump())["rank"])
+        for asked in settings.targets:
+            if asked.adapters == "hot-swap" and rank > asked.adapter_rank:
+                raise InputError(
+                    f"targets: {asked.name}: adapter_rank: {asked.adapter_rank} is less than method.rank, "
+                    f"{rank}; raise it"
+                )
+    for adapter in settings.adapters:
+        check_name(adapter.name)
+        if adapter.name == own:
+            raise InputError(
+                f"adapters: {own}: is what the recipe's own adapter is called; rename it"
+            )
+        read_adapter_config(recipe.resolve(adapter.path))
 
 
 def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) -> None:

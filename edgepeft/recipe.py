@@ -124,6 +124,18 @@ class AdapterPart(Section):
     weight: float = Field(1.0, description="How much it counts; negative takes it away.")
 
 
+class FurtherAdapter(Section):
+    """An adapter that goes into hot-swap bundles beside the recipe's own."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", description="What it is called there."
+    )
+    path: str = Field(description="A PEFT adapter folder (plain LoRA).")
+    test: str | None = Field(
+        None, description="Held-out rows that it is measured on; default: data.test."
+    )
+
+
 class Combine(Section):
     """How the adapters of a list become one."""
 
@@ -250,6 +262,19 @@ class Target(Section):
         None, description="As quantize.accuracy_level, for this target alone."
     )
     quantize: TargetGrid = Field(default_factory=lambda: TargetGrid.model_validate({}))
+    adapters: Literal["merged", "hot-swap"] = Field(
+        "merged",
+        description="merged: the adapter becomes part of the weights; hot-swap: the base is exported once, "
+        "and each adapter is a file of its own that is chosen while it runs (CPU targets).",
+    )
+    adapter_rank: int = Field(
+        64, ge=1, le=4096, description="Largest rank of an adapter that a hot-swap target takes."
+    )
+    adapter_modules: str | list[str] = Field(
+        "all-linear",
+        description="Modules that a hot-swap target keeps open for adapters: all-linear, or names as in "
+        "[q_proj, v_proj]; fewer are faster.",
+    )
     graph_options: dict[str, str] = Field(
         default_factory=dict,
         description='Options of onnxruntime-genai\'s graph builder, as {enable_cuda_graph: "true"}.',
@@ -288,6 +313,11 @@ class Recipe(Section):
         None,
         description="A PEFT adapter folder to use instead of training one, or a list of them (folders, or "
         "mappings with path and weight) that are combined.",
+    )
+    adapters: list[FurtherAdapter] = Field(
+        default_factory=list,
+        description="Adapters beside the recipe's own for hot-swap targets, each measured against its own "
+        "unmerged reference.",
     )
     combine: Combine = Field(default_factory=lambda: Combine.model_validate({}))
     method: Method = Field(default_factory=lambda: Method.model_validate({}))
@@ -330,10 +360,17 @@ class Recipe(Section):
                 )
         if not isinstance(self.adapter, list) and self.combine != Combine.model_validate({}):
             raise ValueError("combine says how a list of adapters becomes one; adapter is no list")
-        names = [target.name for target in self.targets]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"targets names {twice[0]} twice")
+        for key, names in (
+            ("targets", [target.name for target in self.targets]),
+            ("adapters", [adapter.name for adapter in self.adapters]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{key} names {twice[0]} twice")
+        if self.adapters and all(target.adapters == "merged" for target in self.targets):
+            raise ValueError(
+                "adapters lists adapters for hot-swap targets, and no target has adapters: hot-swap"
+            )
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,12 @@ class RecipeFile:
     def name(self) -> str:
         """A name for the run: the file's stem."""
         return self.path.stem if self.path else "run"
+
+    @property
+    def adapter_name(self) -> str:
+        """What the recipe's own adapter is called in hot-swap bundles: after the recipe."""
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.name).lstrip("._-")
+        return name if name and name.casefold() != "base" else "trained"
 
     def resolve(self, value: str) -> Path:
         """Turn a path of the recipe into an absolute one."""

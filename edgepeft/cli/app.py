@@ -11,6 +11,7 @@ import typer
 
 from edgepeft import __version__
 from edgepeft.cli import (
+    adapters,
     bench,
     build,
     combine,
@@ -26,6 +27,7 @@ from edgepeft.cli import (
     run,
     runs,
     schema,
+    serve,
     stages,
     targets,
     tui,
@@ -49,6 +51,8 @@ app.command("combine")(combine.command)
 app.command("compress")(compress.command)
 app.command("extract")(extract.command)
 app.command("run")(run.command)
+app.command("serve")(serve.command)
+app.add_typer(adapters.app, name="adapters")
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)
 app.command("data")(data.command)

@@ -12,10 +12,12 @@ from edgepeft.errors import GateError
 
 def check_bundle(folder: Path, *, as_json: bool) -> None:
     """Compare a bundle with its manifest, load its graph, print its measures. Raises InputError, GateError."""
+    from edgepeft.runtime.adapters import adapter_names, open_adapter
     from edgepeft.runtime.bundle import Bundle
     from edgepeft.runtime.logits import GraphSession
 
     bundle = Bundle.open(folder, check="hashes")
+    adapters = [open_adapter(bundle, name, check="hashes") for name in adapter_names(bundle)]
     GraphSession(
         bundle, providers=[bundle.manifest["result"].get("verify_provider", bundle.provider)]
     )
@@ -26,11 +28,14 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
         "files": len(bundle.manifest["outputs"]),
         "whole": True,
         "fidelity": recorded,
+        **({"adapters": [adapter.name for adapter in adapters]} if adapters else {}),
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
         typer.echo(f"{bundle.path}: {facts['files']} files match the manifest, the graph loads")
+        if adapters:
+            typer.echo(f"{len(adapters)} adapters are whole and made for it")
         typer.echo(json.dumps(recorded, indent=2) if recorded else "never measured")
     if bundle.gates:
         raise GateError("gate missed when built: " + "; ".join(bundle.gates))

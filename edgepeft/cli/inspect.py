@@ -88,7 +88,9 @@ def _adapter(folder: Path) -> dict[str, Any]:
 
 
 def _bundle(folder: Path) -> dict[str, Any]:
+    from edgepeft.runtime.adapters import adapter_names
     from edgepeft.runtime.bundle import Bundle
+    from edgepeft.runtime.slots import takes_adapters
 
     bundle = Bundle.open(folder, check="sizes")
     return {
@@ -101,6 +103,7 @@ def _bundle(folder: Path) -> dict[str, Any]:
         "context_length": bundle.context_length,
         "model_file": str(bundle.model_file),
         "bytes": sum(entry["bytes"] for entry in bundle.manifest["outputs"].values()),
+        "adapters": adapter_names(bundle) if takes_adapters(bundle) else "merged",
         "fidelity": bundle.manifest.get("fidelity"),
         "made_by": f"edgepeft {bundle.manifest.get('edgepeft')}",
     }

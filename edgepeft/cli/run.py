@@ -52,6 +52,13 @@ def command(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer with this adapter of a hot-swap bundle; base: with none, as by default.",
+            show_default=False,
+        ),
+    ] = None,
     provider: Annotated[
         str | None,
         typer.Option(help="Run elsewhere than the bundle was built for, e.g. cpu."),
@@ -78,6 +85,7 @@ def command(
     """
     from edgepeft.errors import InputError, InterruptedRun
     from edgepeft.runtime import Bundle, Runtime
+    from edgepeft.runtime.adapters import BASE, open_adapter
 
     if prompts is not None and prompt is not None:
         raise InputError("run: give either a prompt or --prompts, not both")
@@ -89,6 +97,11 @@ def command(
     if opened.warning:
         print(f"warning: {opened.warning}", file=sys.stderr)
     runtime = Runtime(opened, threads=threads, provider=provider)
+    if adapter is not None and adapter != BASE:
+        chosen = open_adapter(opened, adapter, check="hashes" if check else "sizes")
+        if chosen.warning:
+            print(f"warning: {chosen.warning}", file=sys.stderr)
+        runtime.swap_adapter(adapter)
     settings: dict[str, Any] = {
         "system": system,
         "max_new_tokens": max_new_tokens,

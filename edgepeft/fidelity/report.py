@@ -26,12 +26,47 @@ _CONTRACT = (
 )
 
 
+def seal_adapter(folder: Path, measures: Path | None, gates: Gates) -> dict[str, Any]:
+    """Put an adapter's measures and verdict beside it in a hot-swap bundle; its entry for ``build --json``."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise EdgepeftError(f"{folder}: has no readable {MANIFEST}; run the same command again")
+    facts = manifest["result"]
+    entry = {
+        "name": facts["adapter"],
+        "path": str(folder),
+        **{key: facts[key] for key in ("rank", "trained_on", "served_on", "same_base")},
+    }
+    if measures is None:
+        return {**entry, "gates": None, "fidelity": None}
+    measured = _result(measures)
+    verdict: str | list[str] = missed_gates(measured, gates) or "passed"
+    report = {
+        "adapter": entry["name"],
+        "gates": verdict,
+        "bounds": gates.model_dump(mode="json"),
+        "fidelity": measured,
+    }
+    if not _is_sealed(folder, manifest, report, (FIDELITY,)):
+        write_json(folder / FIDELITY, report)
+        _list_outputs(folder, manifest, (FIDELITY,))
+        fidelity = {key: measured[key] for key in _CONTRACT}
+        write_json(folder / MANIFEST, {**manifest, "fidelity": {"gates": verdict, **fidelity}})
+    return {**entry, "gates": verdict, "fidelity": measured}
+
+
 def seal(
-    bundle: Path, *, measures: Path | None, quantized: Path | None, gates: Gates
+    bundle: Path,
+    *,
+    measures: Path | None,
+    quantized: Path | None,
+    gates: Gates,
+    adapters: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Put report, card and verdict into a bundle and return its entry for ``build --json``.
 
     ``measures`` and ``quantized`` are finished stage folders; without measures the bundle stays unverified.
+    ``adapters`` are entries of ``seal_adapter``: a hot-swap bundle passes when all of them do.
     """
     manifest = read_manifest(bundle)
     if manifest is None:
@@ -40,12 +75,19 @@ def seal(
         "target": manifest["result"]["target"],
         "path": str(bundle),
         "model_file": str(bundle / manifest["result"]["model_file"]),
+        **({"adapters": list(adapters)} if adapters else {}),
     }
     if measures is None:
         return {**entry, "bytes": folder_bytes(bundle), "gates": None, "fidelity": None}
     facts = _result(measures)
     kept = _result(quantized) if quantized else {}
     missed = missed_gates(facts, gates)
+    if adapters:
+        missed = [
+            f"{one['name']}: {gate}"
+            for one in adapters
+            for gate in (one["gates"] if isinstance(one["gates"], list) else [])
+        ]
     verdict: str | list[str] = missed or "passed"
     report = {
         "target": entry["target"],
@@ -62,34 +104,52 @@ def seal(
             "accuracy_level": manifest["result"].get("accuracy_level"),
             "divergence": kept.get("divergence"),
         },
+        "adapters": [_cost(one) for one in adapters],
     }
     _write_if_changed(bundle, manifest, report, verdict)
     size = folder_bytes(bundle)
     return {**entry, "bytes": size, "gates": verdict, "fidelity": report["fidelity"]}
 
 
+def _cost(adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """What being served on this base costs an adapter: nothing in it is rounded, so all of it is the base's."""
+    facts = adapter["fidelity"] or {}
+    keys = ("exact_match", "reference_exact_match", "task_kl", "generic_kl", "top1_agreement")
+    return {
+        **{key: adapter[key] for key in ("name", "rank", "trained_on", "served_on", "same_base")},
+        **{key: facts.get(key) for key in keys},
+        "gates": adapter["gates"],
+    }
+
+
+def _list_outputs(folder: Path, manifest: dict[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        path = folder / name
+        manifest["outputs"][name] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
+
+
 def _write_if_changed(
     bundle: Path, manifest: dict[str, Any], report: dict[str, Any], verdict: str | list[str]
 ) -> None:
     """Add report and card to the bundle; its manifest, written last, lists them."""
-    if _is_sealed(bundle, manifest, report):
+    if _is_sealed(bundle, manifest, report, (FIDELITY, CARD)):
         return
     write_json(bundle / FIDELITY, report)
     # The card states the folder's size, which the card itself is part of; a rounded figure settles that.
     size = folder_bytes(bundle)
     (bundle / CARD).write_text(card(report, size), encoding="utf-8")
-    for name in (FIDELITY, CARD):
-        path = bundle / name
-        manifest["outputs"][name] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
+    _list_outputs(bundle, manifest, (FIDELITY, CARD))
     fidelity = {key: report["fidelity"][key] for key in _CONTRACT}
     write_json(bundle / MANIFEST, {**manifest, "fidelity": {"gates": verdict, **fidelity}})
 
 
-def _is_sealed(bundle: Path, manifest: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
-    """Whether the bundle holds this very report and the manifest vouches for it: a killed seal is begun anew."""
+def _is_sealed(
+    bundle: Path, manifest: Mapping[str, Any], report: Mapping[str, Any], names: Sequence[str]
+) -> bool:
+    """Whether the folder holds this very report and the manifest vouches for it: a killed seal is begun anew."""
     try:
         written = json.loads((bundle / FIDELITY).read_text(encoding="utf-8"))
-        hashes = {name: hash_file(bundle / name) for name in (FIDELITY, CARD)}
+        hashes = {name: hash_file(bundle / name) for name in names}
     except (OSError, ValueError):
         return False
     outputs = manifest["outputs"]
@@ -154,7 +214,26 @@ def table_rows(bundles: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
                 "passed" if passed else "MISSED",
             ]
         )
+        for adapter in bundle.get("adapters", ()):
+            rows.append(_adapter_row(adapter))
     return header, rows
+
+
+def _adapter_row(adapter: Mapping[str, Any]) -> list[str]:
+    facts = adapter.get("fidelity") or adapter
+    wanted = facts.get("reference_exact_match")
+    return [
+        f"  + {adapter['name']}",
+        number(facts.get("exact_match"), 3) + (f" of {wanted:.3f}" if wanted is not None else ""),
+        number(facts.get("task_kl")),
+        number(facts.get("generic_kl")),
+        number(facts.get("top1_agreement"), 3),
+        number(facts.get("recovery"), 3),
+        *("–", "–"),
+        {"passed": "passed", None: "–"}.get(
+            adapter["gates"] if not isinstance(adapter["gates"], list) else "", "MISSED"
+        ),
+    ]
 
 
 def card(report: Mapping[str, Any], size: int) -> str:
@@ -186,12 +265,27 @@ def card(report: Mapping[str, Any], size: int) -> str:
         f"{number(facts['reference_generic_perplexity'], 2)})",
         f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
         + ("; head and embedding stored once" if weights["tied"] else ""),
+        *map(_adapter_line, report["adapters"]),
         f"- Built for {facts['provider']}; {executed(facts)}",
         "",
         'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.',
         "",
     ]
     return "\n".join(lines)
+
+
+def _adapter_line(adapter: Mapping[str, Any]) -> str:
+    base = (
+        f"served on the base it was trained on ({adapter['trained_on']})"
+        if adapter["same_base"]
+        else f"trained on {adapter['trained_on']}, served on {adapter['served_on']}, which costs it"
+    )
+    wanted = adapter["reference_exact_match"]
+    return (
+        f"- Adapter {adapter['name']} (rank {adapter['rank']}), {base}: exact match "
+        f"{number(adapter['exact_match'], 3)} of {number(wanted, 3)}, KL {number(adapter['task_kl'])} on the "
+        f"task and {number(adapter['generic_kl'])} on generic text"
+    )
 
 
 def executed(facts: Mapping[str, Any]) -> str:

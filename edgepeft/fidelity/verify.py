@@ -29,6 +29,7 @@ from edgepeft.fidelity.probes import Probe, Question
 from edgepeft.fidelity.reference import HEAD, HIDDEN, PROBES
 from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead
 from edgepeft.fidelity.variants import widened, with_float_products, without_accuracy_level
+from edgepeft.runtime.adapters import FACTORS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.generate import Runtime
@@ -73,7 +74,8 @@ class Reference:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``bundle``, ``reference``, ``base``; setting: ``execution``.
+    """Stage function. Inputs: ``bundle``, ``reference``, ``base``, and ``adapter`` for one of a hot-swap bundle;
+    setting: ``execution``.
 
     Result: the measures, also as a file.
     """
@@ -99,16 +101,20 @@ def run(job: Job) -> dict[str, Any]:
         done += 1
         job.events.progress(done, sum(counts))
 
-    session = GraphSession(bundle, providers=[provider])
+    adapter = job.inputs.get("adapter")
+    factors = adapter / FACTORS if adapter else None
+    session = GraphSession(bundle, providers=[provider], adapter=factors)
     job.events.progress(0, sum(counts))
     kinds = ("task", "generic")
     first = {kind: _compare(session, reference, kind, FIRST, step) for kind in kinds}
     rest = {kind: _compare(session, reference, kind, REST, step) for kind in kinds}
     del session
-    level_0 = _at_level_0(bundle, provider, reference, job.scratch)
+    level_0 = _at_level_0(bundle, provider, reference, job.scratch, factors)
     if level_0 is not None:
         level_0 |= {f"{kind}_kl_as_shipped": first[kind].kl for kind in kinds}
     runtime = Runtime(bundle, provider=provider)
+    if adapter is not None:
+        runtime.swap_adapter(adapter.name)
     started = time.monotonic()
     correct, wrong, speed = _exact_match(runtime, questions, step)
     decoding = time.monotonic() - started
@@ -152,7 +158,7 @@ def _exp(value: float) -> float:
 
 
 def _at_level_0(
-    bundle: Bundle, provider: str, reference: Reference, scratch: Path
+    bundle: Bundle, provider: str, reference: Reference, scratch: Path, adapter: Path | None
 ) -> dict[str, float] | None:
     """KL of the first probes with float activations; None where the bundle has them as it is."""
     exact = without_accuracy_level(bundle, scratch)
@@ -160,7 +166,7 @@ def _at_level_0(
         return None
     if provider == CPU:
         exact = with_float_products(exact, scratch)
-    session = GraphSession(exact, providers=[provider])
+    session = GraphSession(exact, providers=[provider], adapter=adapter)
     return {
         f"{kind}_kl": _compare(session, reference, kind, FIRST, lambda: None).kl
         for kind in ("task", "generic")

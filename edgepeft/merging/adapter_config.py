@@ -13,6 +13,12 @@ from edgepeft.training.methods import NOT_MERGEABLE, all_methods
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+INITIAL = "edgepeft_initial.safetensors"
+"""Factors that an adapter's start took out of the base, beside the adapter."""
+KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
+"""Starts of PEFT that leave the base's weights as they are."""
+ALLOW = "name the right model, or go on at your own risk with --allow-base-mismatch"
+"""The mend for an adapter of another base."""
 MAX_RANK = 4096
 
 

@@ -17,7 +17,7 @@ from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.errors import InputError
 from edgepeft.events import Events
 from edgepeft.merging.adapter import Adapter, open_adapter
-from edgepeft.merging.adapter_config import is_full
+from edgepeft.merging.adapter_config import INITIAL, is_full
 from edgepeft.merging.base_check import refuse_other_base
 from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.merging.combine import combine, relative_error
@@ -30,7 +30,7 @@ from edgepeft.merging.factors import (
     write_lora,
 )
 from edgepeft.merging.grid import dequantized
-from edgepeft.merging.initial import INITIAL, without_initial
+from edgepeft.merging.initial import without_initial
 from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
 
 CONVERTED_RANK = 32

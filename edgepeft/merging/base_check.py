@@ -9,10 +9,8 @@ from typing import Any
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import CONFIG
+from edgepeft.merging.adapter_config import ALLOW, CONFIG
 from edgepeft.merging.provenance import Provenance
-
-ALLOW = "name the right model, or go on at your own risk with --allow-base-mismatch"
 
 
 def refuse_other_base(

@@ -20,13 +20,10 @@ import torch
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import CONFIG, WEIGHTS
+from edgepeft.merging.adapter_config import CONFIG, INITIAL, KEEPS_BASE, WEIGHTS
 from edgepeft.merging.grid import through_grid
 from edgepeft.merging.provenance import FILE, TrainingGrid
 
-KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
-"""Starts of PEFT that leave the base's weights as they are."""
-INITIAL = "edgepeft_initial.safetensors"
 LOFTQ_ROUNDS = 5
 """Alternations between rounding and decomposing; LoftQ's paper finds no gain beyond five."""
 _PISSA = re.compile(r"pissa(_niter_([1-9]\d?))?")

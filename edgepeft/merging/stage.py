@@ -19,7 +19,7 @@ from edgepeft.merging.base_check import refuse_other_base
 from edgepeft.merging.grid import dequantized
 from edgepeft.merging.initial import without_initial
 from edgepeft.merging.merge import merged
-from edgepeft.merging.provenance import FILE, Provenance, read_provenance
+from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
 from edgepeft.stage import Job
 
 TOKENIZER_FILES = (
@@ -47,7 +47,12 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def open_weights(job: Job) -> TensorSource:
-    """The weights to quantize or export: the merged checkpoint if it was kept, else the merge done lazily."""
+    """The weights to quantize or export: the merged checkpoint if it was kept, else the merge done lazily.
+
+    Where adapters are swapped, the base alone.
+    """
+    if "hot_swap" in job.settings:
+        return unadapted(job)
     if "merge" in job.inputs:
         return SafetensorsSource.from_folder(job.inputs["merge"])
     return merged_source(job)
@@ -77,6 +82,16 @@ def merged_source(job: Job) -> TensorSource:
     if rounding == "requantized":
         return dequantized(adapted, provenance.grid, chosen)
     return adapted
+
+
+def unadapted(job: Job) -> TensorSource:
+    """The base as it lay under the adapters of a hot-swap bundle, without any: settings ``hot_swap.frozen``."""
+    base = open_base(job.inputs["base"])
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    frozen = job.settings["hot_swap"]["frozen"]
+    names = frozen["quantized"]
+    chosen = linear_weight_names(skeleton) if names is None else names
+    return dequantized(base, TrainingGrid.from_dict(frozen["grid"]), chosen)
 
 
 def frozen_base(job: Job) -> TensorSource:

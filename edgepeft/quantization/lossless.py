@@ -12,32 +12,37 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
     head_and_embedding_names,
     linear_weight_names,
 )
-from edgepeft.checkpoints.source import TensorSpec
+from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import open_adapter
 from edgepeft.merging.grid import grid_codes
 from edgepeft.merging.low_rank import low_rank_factors
+from edgepeft.merging.provenance import Provenance
 from edgepeft.merging.stage import adapter_folder, frozen_base, job_provenance
 from edgepeft.quantization.codes import Parts, write_codes, write_plan
 from edgepeft.stage import Job
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``base`` and ``adapter`` or ``train``.
+    """Stage function. Inputs: ``base`` and ``adapter`` or ``train``; with ``hot_swap`` among the settings the
+    codes stand alone.
 
     Result: as the other quantize stage's. Raises InputError where the adapter was not trained on a 4-bit base,
     is no plain LoRA, or a weight's rows are no whole number of blocks.
     """
-    base = frozen_base(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
     head, embedding = head_and_embedding_names(skeleton)
-    provenance = job_provenance(job)
+    swapped = "hot_swap" in job.settings
+    base: TensorSource = open_base(job.inputs["base"]) if swapped else frozen_base(job)
+    provenance = (
+        Provenance.from_dict(job.settings["hot_swap"]["frozen"]) if swapped else job_provenance(job)
+    )
     grid = provenance.grid
     if grid.kind == "none":
         raise InputError(
@@ -46,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
         )
     linear = linear_weight_names(skeleton)
     chosen = linear if provenance.quantized is None else list(provenance.quantized)
-    factors = low_rank_factors(skeleton, open_adapter(adapter_folder(job)))
+    factors = {} if swapped else low_rank_factors(skeleton, open_adapter(adapter_folder(job)))
     entries: dict[str, Any] = {}
     specs: dict[str, TensorSpec] = {}
     for name in chosen:
@@ -84,8 +89,8 @@ def run(job: Job) -> dict[str, Any]:
     ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
     return {
         "algorithm": None,
-        "linear": f"{grid.kind} as trained on, with unmerged LoRA of rank "
-        + "/".join(map(str, ranks)),
+        "linear": f"{grid.kind} as trained on"
+        + (f", with unmerged LoRA of rank {'/'.join(map(str, ranks))}" if ranks else ""),
         "head": "float",
         "embedding": "float",
         "tied": head == embedding,

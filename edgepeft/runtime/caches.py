@@ -18,15 +18,26 @@ from edgepeft.runtime.engine import SearchOptions
 if TYPE_CHECKING:
     import onnxruntime_genai as og
 
+    from edgepeft.runtime.adapter_pool import AdapterPool, Lease
+
 
 @dataclass
 class Cached:
-    """A generator, how many tokens its cache holds, and how long the prompt was it read last."""
+    """A generator, how many tokens its cache holds, and how long the prompt was it read last.
+
+    ``lease`` keeps its adapter loaded; None where it has none.
+    """
 
     generator: og.Generator
     capacity: int
     options: SearchOptions
     prompt_length: int
+    lease: Lease | None = None
+
+    @property
+    def adapter(self) -> str | None:
+        """The name of the adapter it answers with."""
+        return None if self.lease is None else self.lease.name
 
 
 class Caches:
@@ -36,46 +47,79 @@ class Caches:
     methods raise RuntimeError when onnxruntime-genai fails.
     """
 
-    def __init__(self, model: og.Model, context_length: int) -> None:
+    def __init__(
+        self, model: og.Model, context_length: int, pool: AdapterPool | None = None
+    ) -> None:
+        """``pool`` has the adapters, where the bundle takes any."""
         self._model = model
+        self._pool = pool
         self._context_length = context_length
         self._kept: Cached | None = None
+        if pool is not None:
+            pool.reclaim = self.forget
 
     def take(
-        self, ids: Sequence[int], room: int, options: SearchOptions, *, resume: bool
+        self,
+        ids: Sequence[int],
+        room: int,
+        options: SearchOptions,
+        *,
+        resume: bool,
+        adapter: str | None = None,
     ) -> Cached:
         """A generator that has read ``ids`` and has room for ``room`` tokens more.
 
         With ``resume`` it goes on from the cache given back last, where ``ids`` begin with the
-        prompt that one read and ``options`` are the same and hold no seed, which is used up there.
+        prompt that one read, ``adapter`` is the same, and ``options`` are and hold no seed, which is used up
+        there.
         """
         kept, self._kept = self._kept, None
         capacity = need = len(ids) + room
         may_resume = resume and "random_seed" not in options
-        if kept is not None and may_resume and kept.options == options:
+        if kept is not None and may_resume and (kept.options, kept.adapter) == (options, adapter):
             old = kept.generator.get_sequence(0)
             same = _common_prefix(old, ids)
             if same >= kept.prompt_length:
                 if need <= kept.capacity and _rewind(kept, min(same, len(old) - 1), ids):
+                    if kept.lease is not None:
+                        kept.lease.wake()
                     return kept
                 # A chat that outgrew its cache will go on growing.
                 capacity = min(self._context_length, 2 * need)
         kept = None  # frees its cache before another is allocated
-        return Cached(self.fresh(ids, capacity, options), capacity, options, len(ids))
+        return self.fresh(ids, capacity, options, adapter)
 
     def give_back(self, cached: Cached) -> None:
         """Keep ``cached`` for the next ``take``, in place of what was kept before."""
+        if cached.lease is not None:
+            cached.lease.rest()
         self._kept = cached
 
-    def fresh(self, ids: Sequence[int], capacity: int, options: SearchOptions) -> og.Generator:
-        """A generator with ``ids`` read into an empty cache of ``capacity`` tokens."""
+    def forget(self, adapter: str) -> None:
+        """Drop the kept cache if it is of that adapter, which it holds in use."""
+        if self._kept is not None and self._kept.adapter == adapter:
+            self._kept = None
+
+    def fresh(
+        self,
+        ids: Sequence[int],
+        capacity: int,
+        options: SearchOptions,
+        adapter: str | None = None,
+    ) -> Cached:
+        """A generator with ``ids`` read into an empty cache of ``capacity`` tokens, with an adapter or none."""
         import onnxruntime_genai as og
 
         params = og.GeneratorParams(self._model)
         params.set_search_options(max_length=capacity, **options)
         generator = og.Generator(self._model, params)
+        lease = None
+        if adapter is not None:
+            assert self._pool is not None
+            lease = self._pool.lease(adapter)
+            lease.activate(generator)
         generator.append_tokens(np.array(ids, np.int32))
-        return generator
+        return Cached(generator, capacity, options, len(ids), lease)
 
 
 def _rewind(kept: Cached, same: int, ids: Sequence[int]) -> bool:

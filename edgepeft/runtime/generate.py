@@ -13,6 +13,8 @@ from pathlib import Path
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.runtime.adapter_pool import AdapterPool
+from edgepeft.runtime.adapters import BASE, adapter_names
 from edgepeft.runtime.answer import Completion, FinishReason, Progress, Stream
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
@@ -39,8 +41,11 @@ class Runtime:
         *,
         threads: int | None = None,
         provider: str | None = None,
+        adapter_bytes: int | None = None,
     ) -> None:
         """Load ``bundle``; a path is opened with all its checks.
+
+        ``adapter_bytes`` bounds what adapters may hold in memory: those used longest ago make way.
 
         ``threads`` is onnxruntime's own choice by default. ``provider`` overrides the execution
         provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
@@ -54,8 +59,52 @@ class Runtime:
         self.prompter = Prompter.from_folder(self.bundle.path, template)
         self._stop_ids = self.prompter.stop_ids
         model = load_model(self.bundle, self._stop_ids, threads=threads, provider=provider)
-        self._caches = Caches(model, self.bundle.context_length)
+        self._pool = AdapterPool(self.bundle, model, budget=adapter_bytes)
+        self._caches = Caches(model, self.bundle.context_length, self._pool)
         self._vocab_size = self.bundle.vocab_size
+        self._adapter: str | None = None
+
+    @property
+    def adapters(self) -> list[str]:
+        """The adapters that lie in the bundle now, loaded or not."""
+        return adapter_names(self.bundle)
+
+    @property
+    def loaded_adapters(self) -> list[str]:
+        """The adapters in memory, the one used longest ago first."""
+        return self._pool.loaded
+
+    @property
+    def adapter(self) -> str | None:
+        """The adapter that answers where a call names none; None is the base."""
+        return self._adapter
+
+    def load_adapter(self, name: str) -> None:
+        """Bring an adapter into memory before it is asked for.
+
+        Raises InputError for one that is unknown, damaged or of another base, EdgepeftError where the memory
+        budget is full of adapters in use.
+        """
+        self._pool.load(name)
+
+    def prefetch_adapter(self, name: str) -> None:
+        """The same in the background; what goes wrong then shows when the adapter is asked for."""
+        self._pool.prefetch(name)
+
+    def unload_adapter(self, name: str) -> None:
+        """Let go of an adapter. Raises InputError where it is not loaded, or an answer still uses it."""
+        self._pool.unload(name)
+        if self._adapter == name:
+            self._adapter = None
+
+    def swap_adapter(self, name: str | None) -> None:
+        """Answer with another adapter from the next call on, or with the base for None.
+
+        Raises as ``load_adapter``. Answers under way go on with the adapter they began with.
+        """
+        if name is not None:
+            self._pool.load(name)
+        self._adapter = name
 
     def stream(
         self,
@@ -69,12 +118,14 @@ class Runtime:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        adapter: str | None = None,
     ) -> Stream:
         """Answer a prompt or a conversation, piece by piece of text.
 
         ``temperature`` 0 takes the likeliest token; ``top_k`` 0 and ``top_p`` 1 do not restrict
         sampling, which repeats itself with the same ``seed`` only. The answer ends at a stop
         token, before any of the strings ``stop``, after ``max_new_tokens`` or with the context.
+        ``adapter`` names the adapter to answer with, "base" none; by default it is the one last swapped to.
 
         Raises InputError for a prompt longer than the context, values out of range and messages
         the template refuses; while streaming, EdgepeftError when the runtime fails.
@@ -87,12 +138,13 @@ class Runtime:
         )
         if isinstance(stop, str) or not all(stop):
             raise InputError("stop: must be a list of strings, none of them empty")
+        chosen = self._chosen(adapter)
         progress = Progress(ids)
         # A cache holds not quite what reading the whole prompt afresh would give (kernels for one
         # token round unlike those for many), so a prompt that continues nothing never goes on
         # from one: its answer must not depend on what was asked before.
         resume = any(turn["role"] == "assistant" for turn in turns)
-        pieces = self._pieces(progress, room, options, StopStrings(stop), resume)
+        pieces = self._pieces(progress, room, options, StopStrings(stop), resume, chosen)
         return Stream(pieces, progress)
 
     def complete(
@@ -107,6 +159,7 @@ class Runtime:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        adapter: str | None = None,
     ) -> Completion:
         """The whole answer at once; arguments and errors are those of ``stream``."""
         stream = self.stream(
@@ -119,6 +172,7 @@ class Runtime:
             repetition_penalty=repetition_penalty,
             seed=seed,
             stop=stop,
+            adapter=adapter,
         )
         for _ in stream:
             pass
@@ -130,6 +184,7 @@ class Runtime:
         *,
         max_new_tokens: int,
         stop_when: Callable[[list[int]], bool] | None = None,
+        adapter: str | None = None,
     ) -> list[int]:
         """The likeliest continuation of ``prompt_ids``, without the stop id that ended it.
 
@@ -139,9 +194,11 @@ class Runtime:
         EdgepeftError when the runtime fails.
         """
         room = self._room(prompt_ids, max_new_tokens)
+        chosen = self._chosen(adapter)
         answer: list[int] = []
         try:
-            generator = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY)
+            cached = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY, chosen)
+            generator = cached.generator
             for _ in range(room):
                 generator.generate_next_token()
                 token = int(generator.get_next_tokens()[0])
@@ -161,6 +218,7 @@ class Runtime:
         options: SearchOptions,
         stopper: StopStrings,
         resume: bool,
+        adapter: str | None,
     ) -> Generator[str, None, None]:
         stop_ids, clock, push = self._stop_ids, time.perf_counter, self.prompter.stream()
         pause = 0.0 if stopper.active else _PIECE_SECONDS
@@ -176,7 +234,9 @@ class Runtime:
 
         progress.started = clock()
         try:
-            cached = self._caches.take(progress.prompt_ids, room, options, resume=resume)
+            cached = self._caches.take(
+                progress.prompt_ids, room, options, resume=resume, adapter=adapter
+            )
             step, newest = cached.generator.generate_next_token, cached.generator.get_next_tokens
             due = 0.0
             try:
@@ -217,6 +277,13 @@ class Runtime:
         tail = stopper.push(held + rest) + stopper.flush()
         progress.parts.append(tail)
         return tail
+
+    def _chosen(self, adapter: str | None) -> str | None:
+        """The adapter of a call, loaded; None for the base."""
+        name = self._adapter if adapter is None else None if adapter == BASE else adapter
+        if name is not None:
+            self._pool.load(name)
+        return name
 
     def _room(self, ids: Sequence[int], max_new_tokens: int) -> int:
         """How many tokens may be generated after ``ids``; InputError for ids that cannot be fed."""

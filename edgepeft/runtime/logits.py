@@ -7,7 +7,7 @@ is always 1.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,15 @@ Provider = str | tuple[str, dict[str, Any]]
 # onnxruntime's name of a tensor type to ONNX's number for it; numpy has no bfloat16.
 _FLOAT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
 _INT_TYPES: dict[str, npt.DTypeLike] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_NUMPY_TYPES: dict[str, npt.DTypeLike] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
 _BFLOAT16 = 16
+Cache = dict[str, tuple[npt.NDArray[Any], Any]]
+"""A key-value cache by the names of its inputs: [rows, kv heads, capacity, head size], as numpy and as
+onnxruntime see the same memory.
+"""
 _HEAVY = frozenset({"MatMul", "MatMulNBits", "MatMulBnb4", "GroupQueryAttention", "Attention"})
 """Operators that a device must run itself: onnxruntime leaves to the CPU whatever the device declines."""
 
@@ -44,8 +52,9 @@ class GraphSession:
         *,
         threads: int | None = None,
         providers: Sequence[Provider] | None = None,
+        adapter: Path | None = None,
     ) -> None:
-        """Load ``source``, a bundle or an ONNX file of one.
+        """Load ``source``, a bundle or an ONNX file of one; ``adapter`` is an adapter file made for it.
 
         ``providers`` is tried in order as onnxruntime does, by default the bundle's own (for a
         file: the CPU). Raises MissingError when onnxruntime or the first provider is not there,
@@ -66,6 +75,7 @@ class GraphSession:
         self._present = [name.replace("past_key_values", "present", 1) for name in self._past]
         self._refuse_unknown(outputs)
         self._empty = self._empty_cache()
+        self._adapter = None if adapter is None else _load_adapter(adapter)
 
     def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Logits after each of ``ids`` (T of them), float32 of shape [T, vocabulary].
@@ -103,8 +113,76 @@ class GraphSession:
             step = [token]
         return answer
 
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """An empty cache for ``rows`` sequences of up to ``capacity`` tokens each."""
+        import onnxruntime as ort
+
+        made: Cache = {}
+        for name, empty in zip(self._past, self._empty, strict=True):
+            _, heads, _, size = empty.shape()
+            # onnxruntime works in numpy's own memory, so a row can be written from outside.
+            values = np.zeros((rows, heads, capacity, size), _NUMPY_TYPES[empty.data_type()])
+            made[name] = (values, ort.OrtValue.ortvalue_from_numpy(values))
+        return made
+
+    def prefill(
+        self, ids: Sequence[int], cache: Cache, row: int, factors: Mapping[str, ort.OrtValue]
+    ) -> int:
+        """Read ``ids`` into one row of an empty cache and return the likeliest next token.
+
+        ``factors`` are an adapter's inputs. Raises as ``logits`` does.
+        """
+        wanted = ["logits", *self._present]
+        logits, *present = self._run(ids, self._empty, 0, wanted, factors)
+        for name, value in zip(self._past, present, strict=True):
+            cache[name][0][row, :, : len(ids)] = value.numpy()[0]
+        return int(_as_float32(logits)[0, -1].argmax())
+
+    def stepper(
+        self, cache: Cache, factors: Mapping[str, ort.OrtValue]
+    ) -> Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.int64]]:
+        """A function from each row's newest token and its length so far to each row's next token.
+
+        The cache is written in place. ``factors`` have a row for each of the cache's, or one for all.
+        """
+        import onnxruntime as ort
+
+        binding = self._session.io_binding()
+        for name, value in factors.items():
+            binding.bind_ortvalue_input(name, value)
+        for past, present in zip(self._past, self._present, strict=True):
+            binding.bind_ortvalue_input(past, cache[past][1])
+            binding.bind_ortvalue_output(present, cache[past][1])
+        binding.bind_output("logits")
+
+        def step(
+            newest: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+        ) -> npt.NDArray[np.int64]:
+            mask = np.arange(int(lengths.max()) + 1)[None] <= lengths[:, None]
+            values = {
+                "input_ids": newest[:, None],
+                "attention_mask": mask,
+                "position_ids": lengths[:, None],
+            }
+            for name, value in values.items():
+                if name in self._inputs:
+                    typed = np.ascontiguousarray(value, _INT_TYPES[self._inputs[name].type])
+                    binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(typed))
+            self._session.run_with_iobinding(binding)
+            # The logits were bound last.
+            logits = binding.get_outputs()[-1]
+            found: npt.NDArray[np.int64] = _as_float32(logits)[:, -1].argmax(-1)
+            return found
+
+        return step
+
     def _run(
-        self, ids: Sequence[int], cache: Sequence[ort.OrtValue], past: int, wanted: list[str]
+        self,
+        ids: Sequence[int],
+        cache: Sequence[ort.OrtValue],
+        past: int,
+        wanted: list[str],
+        factors: Mapping[str, ort.OrtValue] | None = None,
     ) -> list[ort.OrtValue]:
         """Feed ``ids`` after ``past`` cached tokens and return the ``wanted`` outputs."""
         import onnxruntime as ort
@@ -125,8 +203,13 @@ class GraphSession:
             if name in values
         }
         feed.update(zip(self._past, cache, strict=True))
+        feed.update(factors or {})
+        run_options = None
+        if self._adapter is not None:
+            run_options = ort.RunOptions()
+            run_options.add_active_adapter(self._adapter)
         try:
-            return list(self._session.run_with_ort_values(wanted, feed))
+            return list(self._session.run_with_ort_values(wanted, feed, run_options))
         except Exception as error:  # onnxruntime's own exceptions share no base but this
             raise EdgepeftError(
                 f"{self.model_file}: onnxruntime failed on {len(ids)} tokens ({one_line(error)})"
@@ -157,6 +240,17 @@ class GraphSession:
             )
             for name in self._past
         ]
+
+
+def _load_adapter(path: Path) -> Any:
+    import onnxruntime as ort
+
+    adapter = ort.LoraAdapter()
+    try:
+        adapter.Load(str(path))
+    except Exception as error:  # onnxruntime's own exceptions share no base but this
+        raise EdgepeftError(f"{path}: onnxruntime cannot load it ({one_line(error)})") from error
+    return adapter
 
 
 def _session_entries(bundle: Bundle) -> dict[str, str]:

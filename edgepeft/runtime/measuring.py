@@ -77,7 +77,7 @@ def _answer(caches: Caches, bundle: Bundle, length: int, new_tokens: int) -> tup
     # Without a least length a stop token would end the answer before it was timed.
     options = {**GREEDY, "min_length": capacity}
     started = time.perf_counter()
-    generator = caches.fresh(ids, capacity, options)
+    generator = caches.fresh(ids, capacity, options).generator
     generator.generate_next_token()
     generator.get_next_tokens()
     first = time.perf_counter()

@@ -12,7 +12,7 @@ from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-from edgepeft.merging.initial import INITIAL
+from edgepeft.merging.adapter_config import INITIAL
 from edgepeft.merging.provenance import Provenance, TrainingGrid
 from edgepeft.merging.stage import merged_source
 from tests.conftest import ModelMaker

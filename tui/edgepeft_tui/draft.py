@@ -27,6 +27,7 @@ _SECTIONS = {
     "merge": "Merge and quantize",
     "quantize": "Merge and quantize",
     "targets": "Targets",
+    "adapters": "Targets",
     "gates": "Targets",
 }
 DEFAULT_TARGETS = ("cpu-int4",)

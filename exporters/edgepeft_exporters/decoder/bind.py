@@ -8,7 +8,7 @@ concatenations of rows, which commute with rounding along K, bind without specia
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -36,6 +36,17 @@ class Rows:
         count = quantized.plan["weights"][self.names[0]]["shape"][0]
         return len(self.names) == 1 and self._rows.numel() == count and _counts_up(self._rows)
 
+    def runs(self) -> list[tuple[str, int, int]]:
+        """The same as stretches: a weight's name, its first row, and the one after its last."""
+        found: list[tuple[str, int, int]] = []
+        for index, row in zip(self._which.tolist(), self._rows.tolist(), strict=True):
+            name = self.names[index]
+            if found and found[-1][0] == name and found[-1][2] == row:
+                found[-1] = (name, found[-1][1], row + 1)
+            else:
+                found.append((name, row, row + 1))
+        return found
+
     def gather(self, fetch: Callable[[str], torch.Tensor]) -> torch.Tensor:
         """Assemble a per-row tensor (codes, scales, ...) of the initializer from those of its weights."""
         if len(self.names) == 1:
@@ -54,18 +65,25 @@ def _counts_up(rows: torch.Tensor) -> bool:
     return bool((rows == torch.arange(rows.numel())).all())
 
 
-def rows_of(tensor: Deferred, quantized: QuantizedWeights) -> Rows | None:
-    """Whose rows the columns of a MatMul weight [K, N] are; None where it isn't made of quantized rows alone."""
+def quantized_shapes(quantized: QuantizedWeights) -> dict[str, tuple[int, int]]:
+    """Rows and width of every quantized weight."""
+    return {name: tuple(entry["shape"]) for name, entry in quantized.plan["weights"].items()}
+
+
+def rows_of(tensor: Deferred, shapes: Mapping[str, tuple[int, int]]) -> Rows | None:
+    """Whose rows the columns of a MatMul weight [K, N] are; None where it isn't made of rows of ``shapes`` alone.
+
+    ``shapes`` are rows and width of the weights to look for.
+    """
     names: list[str] = []
     unknown = False
 
     def numbered(name: str, by_row: bool) -> torch.Tensor:
         nonlocal unknown
-        entry = quantized.plan["weights"].get(name)
-        if entry is None:
+        if name not in shapes:
             unknown = True
             raise KeyError(name)
-        rows, width = entry["shape"]
+        rows, width = shapes[name]
         if name not in names:
             names.append(name)
         if by_row:
@@ -129,6 +147,7 @@ class Binder:
         self._graph = graph.model.graph
         self._deferred = graph.deferred
         self._quantized = quantized
+        self._shapes = quantized_shapes(quantized)
         self._io_dtype = io_dtype
         self._accuracy_level = accuracy_level
         self._halves = set(quantized.plan["half"])
@@ -153,7 +172,7 @@ class Binder:
 
     def matmul(self, node: ir.Node, weight: str) -> str:
         """Turn one MatMul into a MatMulNBits if its weight was quantized; the operator it is afterwards."""
-        rows = rows_of(self._deferred[weight], self._quantized)
+        rows = rows_of(self._deferred[weight], self._shapes)
         if rows is None:
             self._halve(node, weight)
             return "MatMul"

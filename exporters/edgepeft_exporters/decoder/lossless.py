@@ -34,7 +34,7 @@ def bind_lossless(
 class _LosslessBinder(Binder):
     def matmul(self, node: ir.Node, weight: str) -> str:
         """Turn one MatMul into its lossless form; the operator it is afterwards."""
-        rows = rows_of(self._deferred[weight], self._quantized)
+        rows = rows_of(self._deferred[weight], self._shapes)
         if rows is None:
             return "MatMul"
         entries = [self._quantized.plan["weights"][name] for name in rows.names]

@@ -34,7 +34,7 @@ def bind_dequantized(
 class _QdqBinder(Binder):
     def matmul(self, node: ir.Node, weight: str) -> str:
         """Turn one weight into codes, scales and a DequantizeLinear; the operator that reads it."""
-        rows = rows_of(self._deferred[weight], self._quantized)
+        rows = rows_of(self._deferred[weight], self._shapes)
         if rows is None:
             return "MatMul"
         grid = self._shared_grid(rows.names)

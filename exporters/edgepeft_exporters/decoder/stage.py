@@ -7,20 +7,25 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.fingerprint import fingerprint
+from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.data.prompt import Prompter
 from edgepeft.memory import return_large_blocks
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
 from edgepeft.targets import TargetProfile
+from edgepeft.workspace import read_manifest
 from edgepeft_exporters.decoder.bind import bind_codes
 from edgepeft_exporters.decoder.graph import (
+    DecoderGraph,
     build_graph,
     fix_head_size,
     point_genai_config,
     save_graph,
 )
+from edgepeft_exporters.decoder.hot_swap import add_slots, describe_slots
 from edgepeft_exporters.decoder.layout import write_side_files
 from edgepeft_exporters.decoder.lossless import bind_lossless
 from edgepeft_exporters.decoder.qdq import bind_dequantized
@@ -32,9 +37,28 @@ _IO_DTYPES = {
 }
 
 
+def _keep_slots(
+    job: Job, graph: DecoderGraph, target: TargetProfile, io_dtype: ir.DataType
+) -> None:
+    """Make room for adapters in the graph, and list it beside the graph."""
+    settings = job.settings["hot_swap"]
+    base = open_base(job.inputs["base"])
+    names = linear_weight_names(build_skeleton(checkpoint_folder(job.inputs["base"])))
+    shapes = {name: (base.specs[name].shape[0], base.specs[name].shape[1]) for name in names}
+    slots = add_slots(graph, shapes, settings["modules"], io_dtype)
+    kept = target.precision
+    if "quantize" in job.inputs:
+        kept = (read_manifest(job.inputs["quantize"]) or {})["result"]["linear"]
+    made_from = {"name": job.settings["base_name"], "fingerprint": fingerprint(base)}
+    exact = target.precision in ("nf4", "fp32")
+    describe_slots(slots, settings, made_from, kept, exact=exact).write(job.out)
+
+
 def run(job: Job) -> dict[str, Any]:
     """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``template``. Inputs: ``base``,
     the weights as ``open_weights``, and ``quantize`` for integer targets.
+
+    With ``hot_swap`` among the settings the base is exported without its adapter, and with slots for any.
 
     Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
     """
@@ -51,6 +75,8 @@ def run(job: Job) -> dict[str, Any]:
     graph = build_graph(folder, weights, target, job.out, share_embedding=head_is_float)
     counts: dict[str, int] = {}
     io_dtype = _IO_DTYPES[target.io_dtype]
+    if "hot_swap" in job.settings:
+        _keep_slots(job, graph, target, io_dtype)
     if quantized is not None and target.precision == "nf4":
         counts = bind_lossless(graph, quantized, io_dtype)
     elif quantized is not None and target.weight_layout == "qdq":

@@ -61,7 +61,12 @@ class Step(VerticalScroll):
     ) -> Iterable[FieldRow]:
         """A row for each ``simple`` key below ``prefix``; for others where all are wanted, or wrong ones."""
         shown, paths = list(simple), set(browse)
-        fields = {key: spec for key, spec in all_fields().items() if key.startswith(prefix)}
+        below = prefix.removesuffix(".") + "."
+        fields = {
+            key: spec
+            for key, spec in all_fields().items()
+            if key == prefix or key.startswith(below)
+        }
         ordered = [*(key for key in shown if key in fields), *(k for k in fields if k not in shown)]
         wrong = self.draft.errors()
         for key in ordered:

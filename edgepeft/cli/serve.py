@@ -1,0 +1,74 @@
+"""``edgepeft serve``: a bundle behind an OpenAI-compatible endpoint on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder.", show_default=False)],
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; others than loopback are open to the network."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.", min=1)] = 1024,
+    max_body_bytes: Annotated[int, typer.Option(help="Longest request.", min=1)] = 1 << 20,
+    concurrent: Annotated[int, typer.Option(help="Answers under way at once.", min=1)] = 4,
+    waiting: Annotated[
+        int, typer.Option(help="Requests that may wait for their turn; more get 429.", min=0)
+    ] = 64,
+    adapter_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="Memory for adapters, in bytes; those used longest ago make way.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Run elsewhere than the bundle was built for, e.g. cpu."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Compare every file's SHA-256 first.")
+    ] = True,
+) -> None:
+    """Serve a bundle: chat completions, streamed or not; its adapters are the models.
+
+    Adapters that are added meanwhile are served from then on. Ctrl-C lets answers under way finish.
+    """
+    from edgepeft.errors import MissingError
+    from edgepeft.runtime import Bundle, Runtime
+
+    for module in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingError(f"{module} is not installed: pip install 'edgepeft[serve]'")
+    from edgepeft.serving.app import serve
+    from edgepeft.serving.limits import Limits
+
+    opened = Bundle.open(bundle, check="hashes" if check else "sizes")
+    if opened.warning:
+        print(f"warning: {opened.warning}", file=sys.stderr)
+    runtime = Runtime(opened, threads=threads, provider=provider, adapter_bytes=adapter_bytes)
+    limits = Limits(
+        body_bytes=max_body_bytes, tokens=max_tokens, concurrent=concurrent, waiting=waiting
+    )
+
+    def ready(address: str) -> None:
+        typer.echo(address)
+        names = runtime.adapters
+        sys.stdout.flush()
+        print(f"{opened.base}, {opened.target}, {len(names)} adapters", file=sys.stderr)
+
+    # The server has finished by the time the signal that ended it is raised again.
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(runtime, limits, host=host, port=port, ready=ready)

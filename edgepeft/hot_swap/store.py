@@ -1,0 +1,78 @@
+"""Adding adapters to a bundle and taking them away; no other file of the bundle is touched."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgepeft import __version__
+from edgepeft.errors import InputError, unknown_name
+from edgepeft.hot_swap.factors_file import write_factors
+from edgepeft.hot_swap.peft_folder import read_lora
+from edgepeft.runtime.adapters import (
+    MANIFEST,
+    BundleAdapter,
+    adapter_folder,
+    adapter_names,
+    open_adapter,
+    unused,
+)
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.slots import binding, slots_of
+from edgepeft.workspace import publish, staging_folder, writing_failed
+
+
+def add_adapter(
+    bundle: Bundle,
+    name: str,
+    folder: Path,
+    *,
+    replace: bool = False,
+    allow_base_mismatch: bool = False,
+) -> BundleAdapter:
+    """Put the PEFT adapter of ``folder`` into ``bundle`` under ``name``. Raises InputError, EdgepeftError.
+
+    The adapter is there whole or not at all. One that has the name already is in the way, unless ``replace``.
+    """
+    final = adapter_folder(bundle, name)
+    slots = slots_of(bundle)
+    if final.exists() and not replace:
+        raise InputError(f"{final}: there is an adapter of that name; remove it, or give --replace")
+    lora = read_lora(folder, slots, allow_base_mismatch=allow_base_mismatch)
+    staged = staging_folder(final)
+    try:
+        facts = write_factors(lora, slots, binding(bundle), staged)
+        manifest: dict[str, Any] = {
+            "kind": "adapter",
+            "edgepeft": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "result": {"adapter": name, **facts},
+        }
+        if (final / MANIFEST).is_file():
+            with unused(final):
+                publish(staged, final, manifest)
+        else:
+            publish(staged, final, manifest)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    return open_adapter(bundle, name)
+
+
+def remove_adapter(bundle: Bundle, name: str) -> None:
+    """Take an adapter out of a bundle. Raises InputError for one that is unknown or in use."""
+    folder = adapter_folder(bundle, name)
+    names = adapter_names(bundle)
+    if name not in names:
+        raise unknown_name(str(folder.parent), "adapter", name, names)
+    try:
+        with unused(folder):
+            # Out of the way in one step, so that nobody opens half of it.
+            retired = Path(tempfile.mkdtemp(prefix=f".{name}.tmp", dir=folder.parent))
+            folder.replace(retired / name)
+        shutil.rmtree(retired, ignore_errors=True)
+    except OSError as error:
+        raise writing_failed(folder, error) from None

@@ -1,0 +1,1 @@
+"""A bundle behind an OpenAI-compatible endpoint; needs the extra ``serve``."""

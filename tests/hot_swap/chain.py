@@ -1,0 +1,93 @@
+"""Hot-swap bundles of tiny models, with adapters to put into them: ``python -m tests.hot_swap.chain FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.stages import run_stage, write_adapter
+from tests.tiny import write_tiny_model
+
+ERROR = "error.txt"
+NF4 = {"kind": "nf4", "block_size": 64, "double_quant": True}
+NONE = {"kind": "none", "block_size": 64, "double_quant": True}
+RANK = 8
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "one": {"seed": 1, "r": 4},
+    "two": {"seed": 2, "r": 8, "lora_alpha": 4, "use_rslora": True},
+    "few": {"seed": 3, "r": 2, "target_modules": ["v_proj", "down_proj"]},
+}
+"""Different ranks, scales and modules."""
+FUSED = {name: {**lora, "target_modules": "all-linear"} for name, lora in ADAPTERS.items()}
+"""For models whose projections are one module by nature."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, what its base lay on while adapters were trained, and the targets to export."""
+
+    family: str
+    targets: tuple[str, ...] = ("cpu-fp32",)
+    grid: dict[str, Any] = field(default_factory=lambda: NF4)
+    modules: Any = "all-linear"
+    adapters: dict[str, dict[str, Any]] = field(default_factory=lambda: ADAPTERS)
+
+
+CASES = {
+    "llama": Case("llama", ("cpu-fp32", "cpu-nf4", "cpu-int4", "cpu-int8")),
+    "llama-plain": Case("llama", grid=NONE),
+    "qwen2": Case("qwen2"),
+    "gemma3": Case("gemma3"),
+    "phi3": Case("phi3", adapters=FUSED),
+    "some": Case("llama", modules=["v_proj", "down_proj"], adapters={"few": ADAPTERS["few"]}),
+}
+
+
+def build(case: Case, root: Path) -> None:
+    """Export one case's bundles and write its adapters."""
+    from edgepeft.checkpoints import base as base_stage
+    from edgepeft.quantization import lossless as lossless_stage
+    from edgepeft.quantization import stage as quantize_stage
+    from edgepeft.targets import find_target
+    from edgepeft_exporters.decoder import stage as export_stage
+
+    # Lossless targets want rows of whole blocks of 64.
+    model = write_tiny_model(root / "model", case.family, intermediate=192)
+    for name, lora in case.adapters.items():
+        write_adapter(model, root / "adapters" / name, **lora)
+    base = run_stage(base_stage.run, root / "base", {}, {"model": model})
+    frozen = {"grid": case.grid, "quantized": None}
+    for target in map(find_target, case.targets):
+        inputs = {"base": base}
+        folder = root / f"quantize-{target.name}"
+        settings: dict[str, Any] = {"hot_swap": {"frozen": frozen}}
+        if target.precision == "nf4":
+            inputs["quantize"] = run_stage(lossless_stage.run, folder, settings, inputs)
+        elif target.bits:
+            chosen = {"algorithm": "rtn", "block_size": 32, "symmetric": False, "head": "int8"}
+            settings |= {"quantize": chosen, "bits": target.bits}
+            inputs["quantize"] = run_stage(quantize_stage.run, folder, settings, inputs)
+        settings = {
+            "hot_swap": {"frozen": frozen, "rank": RANK, "modules": case.modules},
+            "target": target.as_dict(),
+            "accuracy_level": 0,
+            "template": "auto",
+            "base_name": case.family,
+        }
+        run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
+
+
+def main(root: Path) -> None:
+    """Build every case below ``root``."""
+    for name, case in CASES.items():
+        try:
+            build(case, root / name)
+        except Exception:  # the tests of this case report it; the other cases go on
+            (root / name / ERROR).write_text(traceback.format_exc())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,244 @@
+"""Adding and removing adapters: what is refused and why, and that nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from edgepeft.errors import InputError
+from edgepeft.hot_swap.store import add_adapter, remove_adapter
+from edgepeft.runtime import Bundle, Runtime
+from edgepeft.runtime.adapters import adapter_names, open_adapter
+from tests.command import edgepeft
+from tests.hot_swap.fixtures import Find
+from tests.runtime.test_light import imported_by
+
+Change = Callable[[Path], None]
+Q = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+def state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Modification time and content of every file."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def edit(**changes: Any) -> Change:
+    """Change keys of adapter_config.json."""
+
+    def change(folder: Path) -> None:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+def tensors(edit: Callable[[dict[str, torch.Tensor]], Any]) -> Change:
+    """Change the tensors."""
+
+    def change(folder: Path) -> None:
+        path = folder / "adapter_model.safetensors"
+        values = load_file(path)
+        edit(values)
+        save_file({name: value.contiguous() for name, value in values.items()}, path)
+
+    return change
+
+
+def pickled(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+
+
+def of_another_base(folder: Path) -> None:
+    record = {
+        "grid": {"kind": "nf4", "block_size": 64, "double_quant": True},
+        "quantized": None,
+        "base": {"name": "another", "fingerprint": "0" * 64},
+    }
+    (folder / "edgepeft_training.json").write_text(json.dumps(record))
+
+
+def started_in_the_base(folder: Path) -> None:
+    save_file({"x.a": torch.zeros(1)}, folder / "edgepeft_initial.safetensors")
+
+
+REFUSED: dict[str, tuple[Change, str]] = {
+    "pickle": (pickled, "only pickle weights"),
+    "other base": (of_another_base, "was trained on another.*--allow-base-mismatch"),
+    "nan": (tensors(lambda t: t[f"{Q}.lora_A.weight"].fill_(float("nan"))), "NaN or infinite"),
+    "infinite": (tensors(lambda t: t[f"{Q}.lora_B.weight"].fill_(float("inf"))), "NaN or inf"),
+    "missing": (tensors(lambda t: t.pop(f"{Q}.lora_B.weight")), r"lacks .*q_proj.lora_B.weight"),
+    "missing module": (
+        tensors(lambda t: [t.pop(f"{Q}.lora_{half}.weight") for half in "AB"]),
+        r"lacks .*layers.0.self_attn.q_proj.lora_A.weight",
+    ),
+    "extra": (tensors(lambda t: t.update({"lm_head.weight": torch.zeros(2)})), "holds lm_head"),
+    "extra module": (edit(target_modules=["v_proj"]), "which adapter_config.json does not call"),
+    "unknown module": (
+        edit(target_modules=["q_proj", "w_proj"], exclude_modules=None),
+        "does not call for",
+    ),
+    "rank": (edit(r=3), "call for"),
+    "rank too large": (edit(r=64), "call for"),
+    "alpha": (edit(lora_alpha=1e30), "not a usable scale"),
+    "shape": (
+        tensors(lambda t: t.update({f"{Q}.lora_A.weight": torch.zeros(4, 63)})),
+        r"factors of \(4, 63\)",
+    ),
+    "dora": (edit(use_dora=True), "use_dora can't stay beside the base"),
+    "saved modules": (edit(modules_to_save=["norm"]), "modules_to_save can't stay"),
+    "method": (edit(peft_type="LOHA"), "LOHA can't stay beside the base.*edgepeft compress"),
+    "unknown method": (edit(peft_type="LORAX"), "no such mergeable method"),
+    "pissa": (edit(init_lora_weights="pissa"), "changed the base under this adapter"),
+    "initial factors": (started_in_the_base, "changed the base under this adapter"),
+    "not safetensors": (
+        lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"no") and None,
+        "not a readable safetensors file",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_wrong_adapters_are_refused_in_one_line(
+    built: Find, own: Path, tmp_path: Path, what: str
+) -> None:
+    change, message = REFUSED[what]
+    folder = Path(shutil.copytree(built("llama", "adapters") / "one", tmp_path / "adapter"))
+    change(folder)
+    before = state(own)
+    with pytest.raises(InputError, match=message) as caught:
+        add_adapter(Bundle.open(own), "new", folder)
+    assert "\n" not in str(caught.value)
+    assert state(own) == before
+
+
+def test_what_the_bundle_has_no_place_for_is_refused(built: Find, tmp_path: Path) -> None:
+    folder = shutil.copytree(built("some", "cpu-fp32"), tmp_path / "bundle")
+    bundle = Bundle.open(folder)
+    with pytest.raises(InputError, match=r"keeps no place for \(it does for .*v_proj"):
+        add_adapter(bundle, "one", built("llama", "adapters") / "one")
+    wide = Path(shutil.copytree(built("llama", "adapters") / "few", tmp_path / "wide"))
+    add_adapter(bundle, "few", wide)
+    edit(r=16)(wide)
+    tensors(
+        lambda t: t.update(
+            {
+                name: torch.zeros(16, value.shape[1])
+                if "lora_A" in name
+                else torch.zeros(len(value), 16)
+                for name, value in t.items()
+            }
+        )
+    )(wide)
+    with pytest.raises(InputError, match="rank 16, and this bundle takes up to 8"):
+        add_adapter(bundle, "wide", wide)
+
+
+def test_a_mismatch_can_be_allowed(built: Find, own: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(built("llama", "adapters") / "one", tmp_path / "adapter"))
+    of_another_base(folder)
+    add_adapter(Bundle.open(own), "forced", folder, allow_base_mismatch=True)
+    assert adapter_names(Bundle.open(own)) == ["forced"]
+
+
+def test_adding_touches_no_other_file(built: Find, own: Path) -> None:
+    bundle = Bundle.open(own)
+    add_adapter(bundle, "one", built("llama", "adapters") / "one")
+    before = state(own)
+    started = time.perf_counter()
+    add_adapter(bundle, "two", built("llama", "adapters") / "two")
+    assert time.perf_counter() - started < 2
+    after = state(own)
+    assert {name: after[name] for name in before} == before
+    assert {name.rpartition("/")[0] for name in after.keys() - before.keys()} == {"adapters/two"}
+    remove_adapter(bundle, "two")
+    assert state(own) == before
+    with pytest.raises(InputError, match="there is an adapter of that name"):
+        add_adapter(bundle, "one", built("llama", "adapters") / "two")
+    add_adapter(bundle, "one", built("llama", "adapters") / "two", replace=True)
+    assert open_adapter(bundle, "one").facts["rank"] == 8
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "Base", "x" * 200])
+def test_names_stay_in_their_folder(built: Find, own: Path, name: str) -> None:
+    with pytest.raises(InputError, match="not a name for an adapter"):
+        add_adapter(Bundle.open(own), name, built("llama", "adapters") / "one")
+
+
+def test_an_adapter_belongs_to_one_base(built: Find, filled: Path, tmp_path: Path) -> None:
+    """A folder copied into another bundle of the same shape is refused by the hash of what it was made for."""
+    other = shutil.copytree(built("llama-plain", "cpu-fp32"), tmp_path / "other")
+    shutil.copytree(filled / "adapters" / "one", other / "adapters" / "one")
+    with pytest.raises(InputError, match="was made for another base"):
+        open_adapter(Bundle.open(other), "one")
+
+
+def test_damage_shows(built: Find, own: Path) -> None:
+    add_adapter(Bundle.open(own), "one", built("llama", "adapters") / "one")
+    path = own / "adapters" / "one" / "adapter.onnx_adapter"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="other SHA-256"):
+        open_adapter(Bundle.open(own), "one", check="hashes")
+    path.write_bytes(data[:-8])
+    with pytest.raises(InputError, match="bytes, the manifest says"):
+        Runtime(own, threads=1).load_adapter("one")
+
+
+def test_an_adapter_in_use_is_not_removed(built: Find, own: Path) -> None:
+    bundle = Bundle.open(own)
+    add_adapter(bundle, "one", built("llama", "adapters") / "one")
+    runtime = Runtime(bundle, threads=1)
+    # A stop string that never comes makes every token a piece of its own.
+    stream = runtime.stream("hi", adapter="one", max_new_tokens=64, stop=["@@@@@@"])
+    next(stream)
+    with pytest.raises(InputError, match="is in use"):
+        remove_adapter(bundle, "one")
+    with pytest.raises(InputError, match="is in use"):
+        add_adapter(bundle, "one", built("llama", "adapters") / "two", replace=True)
+    stream.close()
+    remove_adapter(bundle, "one")
+    assert adapter_names(bundle) == []
+
+
+def test_a_device_can_add_an_adapter(built: Find, own: Path) -> None:
+    """Nothing heavier than numpy, safetensors and onnxruntime is imported on the way."""
+    code = (
+        "from edgepeft.hot_swap.store import add_adapter; from edgepeft.runtime import Bundle; "
+        f"add_adapter(Bundle.open({str(own)!r}), 'one', "
+        f"__import__('pathlib').Path({str(built('llama', 'adapters') / 'one')!r}))"
+    )
+    modules = imported_by(code)
+    assert {"onnxruntime", "safetensors"} <= modules
+    assert not modules & {"torch", "transformers", "peft", "onnx", "onnx_ir"}
+
+
+def test_the_command(built: Find, own: Path, tmp_path: Path) -> None:
+    source = built("llama", "adapters") / "one"
+    done = edgepeft("adapters", "add", own, source, "--name", "mine", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rank"] == 4
+    assert json.loads(edgepeft("adapters", "list", own, "--json").stdout)[0]["name"] == "mine"
+    wrong = edgepeft("run", own, "hi", "--adapter", "mina")
+    assert wrong.returncode == 2
+    assert "did you mean mine?" in wrong.stderr
+    plain = edgepeft("run", own, "hi", "--max-new-tokens", "8", "--json")
+    adapted = edgepeft("run", own, "hi", "--max-new-tokens", "8", "--json", "--adapter", "mine")
+    assert adapted.returncode == 0, adapted.stderr
+    assert json.loads(plain.stdout)["text"] != json.loads(adapted.stdout)["text"]
+    whole = edgepeft("verify", own, "--json")
+    assert json.loads(whole.stdout)["adapters"] == ["mine"]
+    assert edgepeft("adapters", "remove", own, "mine").returncode == 0
+    assert json.loads(edgepeft("adapters", "list", own, "--json").stdout) == []
