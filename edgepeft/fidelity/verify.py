@@ -89,7 +89,8 @@ def run(job: Job) -> dict[str, Any]:
         bundle = with_float_products(bundle, job.scratch)
     agreement = None
     if execution.checked is not None:
-        agreement = check_software(shipped, reference.probes("task")[0].ids, job.scratch)
+        ids = [*shipped.virtual_ids, *reference.probes("task")[0].ids]
+        agreement = check_software(shipped, ids, job.scratch)
     questions = reference.questions()
     counts = [len(reference.probes("task")), len(reference.probes("generic")), len(questions)]
     done = 0
@@ -101,7 +102,10 @@ def run(job: Job) -> dict[str, Any]:
 
     session = GraphSession(bundle, providers=[provider])
     job.events.progress(0, sum(counts))
-    compared = {kind: _compare(session, reference, kind, step) for kind in ("task", "generic")}
+    lead = list(shipped.virtual_ids)
+    compared = {
+        kind: _compare(session, reference, kind, lead, step) for kind in ("task", "generic")
+    }
     level_0 = _at_level_0(bundle, session, reference, job.scratch)
     del session
     runtime = Runtime(bundle, provider=provider)
@@ -154,6 +158,7 @@ def _at_level_0(
     exact = without_accuracy_level(bundle, scratch)
     if exact is None:
         return None
+    lead = list(bundle.virtual_ids)
     found: dict[str, float] = {}
     for name, session in (
         ("", GraphSession(exact, providers=[shipped.provider])),
@@ -161,17 +166,31 @@ def _at_level_0(
     ):
         for kind in ("task", "generic"):
             found[f"{kind}_kl{name}"] = _compare(
-                session, reference, kind, lambda: None, LEVEL_0_PROBES
+                session, reference, kind, lead, lambda: None, LEVEL_0_PROBES
             ).kl
     return found
 
 
+def probe_logits(session: GraphSession, probe: Probe, lead: list[int], width: int) -> torch.Tensor:
+    """Logits float32 [T, width] at a probe's scored positions, with ``lead`` before its tokens.
+
+    Further columns are those of virtual tokens, which the reference has none of.
+    """
+    logits = session.logits([*lead, *probe.ids])[len(lead) :, :width]
+    return torch.from_numpy(logits[probe.positions])
+
+
 def _compare(
-    session: GraphSession, reference: Reference, kind: str, step: Any, most: int | None = None
+    session: GraphSession,
+    reference: Reference,
+    kind: str,
+    lead: list[int],
+    step: Any,
+    most: int | None = None,
 ) -> Comparison:
     comparison = Comparison()
     for index, probe in enumerate(reference.probes(kind)[:most]):
-        logits = torch.from_numpy(session.logits(probe.ids)[probe.positions])
+        logits = probe_logits(session, probe, lead, len(reference.head))
         if not torch.isfinite(logits).all():
             raise EdgepeftError("the exported graph's logits are not finite")
         comparison.add(
@@ -198,7 +217,7 @@ def _exact_match(
             return not could_still_match(decode(ids), wanted)
 
         answer = runtime.generate_ids(
-            question.prompt,
+            [*runtime.bundle.virtual_ids, *question.prompt],
             max_new_tokens=len(question.completion) + ANSWER_SLACK,
             stop_when=departed,
         )

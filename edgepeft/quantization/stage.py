@@ -18,7 +18,8 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
-from edgepeft.merging.stage import open_weights
+from edgepeft.merging.carry import carry
+from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.calibration import job_calibration
 from edgepeft.quantization.choosing import Formats, as_told, open_menu, within_bytes
@@ -42,6 +43,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     weights = open_weights(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    carry(skeleton, open_unmerged(job))
     settings = job.settings["quantize"]
     divergence: dict[str, float] | None = None
     if settings.get("max_bytes"):

@@ -37,7 +37,8 @@ class Bundle:
     ``path`` and ``model_file`` (the ONNX graph) are absolute, ``provider`` is onnxruntime's name of
     the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
     ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids
-    the graph knows. ``gates`` is None when the bundle was never verified, empty when every fidelity
+    the graph knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for
+    adapters that are no change of weights. ``gates`` is None when the bundle was never verified, empty when every fidelity
     gate passed, else one line for each that failed.
     """
 
@@ -51,6 +52,7 @@ class Bundle:
     base: str
     context_length: int
     vocab_size: int
+    virtual_ids: tuple[int, ...]
     gates: tuple[str, ...] | None
 
     @classmethod
@@ -98,6 +100,7 @@ class Bundle:
                 _get(config, "model.context_length", int, root / GENAI_CONFIG),
             ),
             vocab_size=_get(config, "model.vocab_size", int, root / GENAI_CONFIG),
+            virtual_ids=_virtual_ids(manifest, where),
             gates=_gates(manifest, where),
         )
 
@@ -159,6 +162,13 @@ def _outputs(manifest: Mapping[str, Any], where: Path) -> dict[str, Expected]:
             raise InputError(f"{where}: outputs.{name} must give bytes and sha256; {AGAIN}")
         outputs[name] = Expected(size, digest)
     return outputs
+
+
+def _virtual_ids(manifest: Mapping[str, Any], where: Path) -> tuple[int, ...]:
+    if "virtual_tokens" not in _get(manifest, "result", dict, where):
+        return ()
+    first = _get(manifest, "result.virtual_tokens.first", int, where)
+    return tuple(range(first, first + _get(manifest, "result.virtual_tokens.count", int, where)))
 
 
 def _gates(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...] | None:

@@ -112,6 +112,8 @@ def _target_modules(
     model: Any, method: TrainingMethod, named: str | list[str]
 ) -> str | list[str] | None:
     """What to adapt, as PEFT takes it; None leaves the choice to PEFT."""
+    if method.modules == "none":
+        return None
     if named != "all-linear" or method.modules == "all-linear":
         return named
     if method.modules == "embedding":

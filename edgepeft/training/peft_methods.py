@@ -13,6 +13,10 @@ _SAVED = {
         (list,), "modules trained and kept whole, as [embed_tokens, lm_head]"
     ),
 }
+_VIRTUAL = {
+    "num_virtual_tokens": Option((int,), "virtual tokens before every prompt", least=1, most=1024)
+}
+_ENCODER_WIDTH = Option((int,), "inner width of the encoder; the model's own by default", least=1)
 _CHOSEN = {
     "layers_to_transform": Option((list, int), "indices of the layers that are adapted"),
     "layers_pattern": Option((str, list), "name of the list of layers, where PEFT can't tell"),
@@ -332,6 +336,41 @@ METHODS = (
         peft_type="TRAINABLE_TOKENS",
         modules="embedding",
         options={"token_indices": Option((list,), "ids of the tokens that train")},
+    ),
+    TrainingMethod(
+        name="prompt_tuning",
+        summary="embeddings of virtual tokens before every prompt, nothing of the model itself",
+        peft_type="PROMPT_TUNING",
+        modules="none",
+        carried="tokens",
+        fixed={"num_virtual_tokens": 20, "prompt_tuning_init": "SAMPLE_VOCAB"},
+        options={
+            **_VIRTUAL,
+            "prompt_tuning_init": Option(
+                (str,),
+                "start: SAMPLE_VOCAB (embeddings of tokens drawn at random), RANDOM or TEXT",
+                ("SAMPLE_VOCAB", "RANDOM", "TEXT"),
+            ),
+            "prompt_tuning_init_text": Option((str,), "the text that TEXT begins with"),
+        },
+    ),
+    TrainingMethod(
+        name="p_tuning",
+        summary="virtual tokens made by a small network, of which only the outcome is kept",
+        peft_type="P_TUNING",
+        modules="none",
+        carried="tokens",
+        names={"dropout": "encoder_dropout"},
+        defaults={"dropout": 0.0},
+        fixed={"num_virtual_tokens": 20},
+        options={
+            **_VIRTUAL,
+            "encoder_reparameterization_type": Option(
+                (str,), "the network: MLP or LSTM", ("MLP", "LSTM")
+            ),
+            "encoder_hidden_size": _ENCODER_WIDTH,
+            "encoder_num_layers": Option((int,), "layers of the LSTM", least=1, most=16),
+        },
     ),
     TrainingMethod(
         name="full",

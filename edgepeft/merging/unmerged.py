@@ -1,0 +1,94 @@
+"""What an adapter adds that no weight can take in: virtual tokens that stand before a prompt.
+
+Prompt tuning (https://arxiv.org/abs/2104.08691) and p-tuning (https://arxiv.org/abs/2103.10385) learn embeddings that
+come before everything else, the beginning-of-sequence token included. They travel beside the merged weights, and the
+exporter puts them into the graph.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from edgepeft.errors import InputError
+from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, carried_as
+from edgepeft.training.methods import Carried
+
+if TYPE_CHECKING:
+    from edgepeft.merging.adapter import Adapter
+
+FILE = "unmerged.safetensors"
+EMBEDDINGS = "prompt_embeddings"
+"""PEFT's name for all that a prompt method stores."""
+
+
+@dataclass(frozen=True)
+class Unmerged:
+    """The part of an adapter that stays beside the weights.
+
+    ``carried`` says how. For ``tokens``, ``tensors`` holds ``embeddings`` float32 [n, H]: what stands for each
+    virtual token where the model's own code puts a token's embedding.
+    """
+
+    carried: Carried
+    tensors: Mapping[str, torch.Tensor]
+
+    @property
+    def virtual_tokens(self) -> int:
+        """How many virtual tokens stand before every prompt."""
+        return len(self.tensors["embeddings"])
+
+    def write(self, folder: Path) -> None:
+        """Leave it in a merged checkpoint's folder."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        save_file(tensors, str(folder / FILE), metadata={"carried": self.carried})
+
+    @classmethod
+    def read(cls, folder: Path) -> Unmerged | None:
+        """Read back ``write``; None where the folder's adapter was merged whole."""
+        if not (folder / FILE).is_file():
+            return None
+        with safe_open(str(folder / FILE), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return cls(file.metadata()["carried"], tensors)
+
+
+def unmerged_of(adapter: Adapter, config: Any) -> Unmerged | None:
+    """What of an adapter stays beside the weights of a model with this transformers ``config``; None for nothing.
+
+    Raises InputError where configuration, tensors and model contradict each other.
+    """
+    carried = carried_as(adapter.config)
+    if carried != "tokens":
+        return None
+    width = int(config.hidden_size)
+    return Unmerged(carried, {"embeddings": _prompt(adapter, {"token_dim": width}, width)})
+
+
+def _prompt(adapter: Adapter, wanted: Mapping[str, int], width: int) -> torch.Tensor:
+    """The one tensor of a prompt method, float32 [n, width]; ``wanted`` is what its configuration must say."""
+    where, weights = adapter.folder / CONFIG, adapter.folder / WEIGHTS
+    for key, value in {**wanted, "num_transformer_submodules": 1}.items():
+        if adapter.config.get(key) not in (None, value):
+            raise InputError(
+                f"{where}: {key}: {json.dumps(adapter.config[key])} is not this model's, which is {value}"
+            )
+    extra = sorted(set(adapter.tensors) - {EMBEDDINGS})
+    if extra:
+        raise InputError(f"{weights}: holds {extra[0]}, which {CONFIG} does not call for")
+    if EMBEDDINGS not in adapter.tensors:
+        raise InputError(f"{weights}: lacks {EMBEDDINGS}")
+    tensor = adapter.tensors[EMBEDDINGS]
+    shape = (adapter.config["num_virtual_tokens"], width)
+    if tuple(tensor.shape) != shape:
+        raise InputError(
+            f"{weights}: {EMBEDDINGS} is {tuple(tensor.shape)}, but this model and {CONFIG} call for {shape}"
+        )
+    return tensor.to(torch.float32)

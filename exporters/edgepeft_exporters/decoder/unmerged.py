@@ -1,0 +1,25 @@
+"""What of an adapter did not merge, put into the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.merging.unmerged import Unmerged
+from edgepeft_exporters.decoder.graph import DecoderGraph
+from edgepeft_exporters.decoder.virtual import VirtualTokens
+
+
+def put_in(graph: DecoderGraph, unmerged: Unmerged, folder: Path, size: int) -> int:
+    """Add the unmerged part of an adapter to a graph whose weights are bound; the first virtual token's id.
+
+    ``folder`` is the checkpoint's, ``size`` how many ids its tokenizer has. Raises EdgepeftError.
+    """
+    embedding = build_skeleton(folder).get_input_embeddings()
+    first = max(int(embedding.num_embeddings), size)
+    virtual = VirtualTokens(graph, first, unmerged.virtual_tokens)
+    # Gemma scales what it looks up, and PEFT's embeddings stand for what comes out of that.
+    scale = float(getattr(embedding, "scalar_embed_scale", 1.0))
+    virtual.embed(unmerged.tensors["embeddings"] / scale)
+    virtual.hide()
+    return first
