@@ -126,7 +126,7 @@ def attach(model: Any, adapter: Adapter) -> Any:
 
 
 def _attach_prompt(model: Any, config: Any, adapter: Adapter) -> Any:
-    """Virtual tokens before whatever the model reads, as PEFT puts them there; nothing of the model is wrapped."""
+    """Virtual tokens before whatever the model reads, where PEFT puts them; nothing of the model is wrapped."""
     from peft import PeftModelForCausalLM
     from peft.utils import set_peft_model_state_dict
 

@@ -178,8 +178,8 @@ def _open(folder: Path) -> Adapter:
     config = read_adapter_config(folder)
     if carried_as(config) != "weights":
         raise InputError(
-            f"{folder}: is {config['peft_type']}, which changes no weights; only adapters that do can be combined "
-            "or compressed"
+            f"{folder}: is {config['peft_type']}, which changes no weights; only adapters that do can be "
+            "combined or compressed"
         )
     return open_adapter(folder)
 

@@ -21,10 +21,68 @@ def carry(skeleton: Any, unmerged: Unmerged | None) -> None:
     """
     if unmerged is None:
         return
-    rows = unmerged.tensors["embeddings"]
+    if unmerged.carried == "tokens":
+        rows = unmerged.tensors["embeddings"]
+        skeleton.get_input_embeddings().register_forward_hook(
+            lambda module, arguments, output: _begun_with(output, rows)
+        )
+        return
+    for index, layer in enumerate(skeleton.get_decoder().layers):
+        _Prefixed(
+            layer.self_attn, unmerged.tensors["keys"][index], unmerged.tensors["values"][index]
+        )
 
-    def lead(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
-        first = rows.to(output.dtype).expand(len(output), -1, -1)
-        return torch.cat([first, output[:, len(rows) :]], dim=1)
 
-    skeleton.get_input_embeddings().register_forward_hook(lead)
+def _begun_with(output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """``output`` [B, T, K] with ``rows`` [n, K] in its first places."""
+    first = rows.to(output.dtype).expand(len(output), -1, -1)
+    return torch.cat([first, output[:, len(rows) :]], dim=1)
+
+
+class _Prefixed:
+    """An attention whose first keys and values are given; the rotation that awaits the keys is undone before."""
+
+    def __init__(self, attention: Any, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self._keys, self._values = keys, values
+        self._size = int(attention.head_dim)
+        self._rotates = bool(getattr(attention, "use_rope", True))
+        self._cos = self._sin = torch.empty(0)
+        self._length = 0
+        attention.register_forward_pre_hook(self._look, with_kwargs=True)
+        if hasattr(attention, "qkv_proj"):
+            attention.qkv_proj.register_forward_hook(self._both)
+            return
+        (getattr(attention, "k_norm", None) or attention.k_proj).register_forward_hook(self._key)
+        attention.v_proj.register_forward_hook(
+            lambda module, arguments, output: _begun_with(output, self._values)
+        )
+
+    def _look(self, module: Any, arguments: Any, keywords: Any) -> None:
+        hidden = arguments[0] if arguments else keywords["hidden_states"]
+        self._length = hidden.shape[1]
+        cos, sin = keywords["position_embeddings"]
+        self._cos, self._sin = (one[0, : len(self._keys), None] for one in (cos, sin))
+
+    def _unrotated(self) -> torch.Tensor:
+        if not self._rotates:
+            return self._keys
+        keys = self._keys.reshape(len(self._keys), -1, self._size)
+        first, second = keys.chunk(2, dim=-1)
+        turned = keys * self._cos - torch.cat([-second, first], dim=-1) * self._sin
+        return (turned / (self._cos.square() + self._sin.square())).flatten(1)
+
+    def _key(self, module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        rows = self._unrotated()
+        if output.dim() == 3:
+            return _begun_with(output, rows)
+        # A norm works on heads apart, before or after they change places with the positions.
+        swapped = output.shape[1] != self._length
+        flat = (output.transpose(1, 2) if swapped else output).flatten(2)
+        made = _begun_with(flat, rows).unflatten(2, (-1, self._size))
+        return made.transpose(1, 2) if swapped else made
+
+    def _both(self, module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        rows = torch.cat([self._unrotated(), self._values], dim=1)
+        width = rows.shape[1]
+        made = _begun_with(output[..., -width:], rows)
+        return torch.cat([output[..., :-width], made], dim=-1)

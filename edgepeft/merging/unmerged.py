@@ -1,8 +1,9 @@
 """What an adapter adds that no weight can take in: virtual tokens that stand before a prompt.
 
-Prompt tuning (https://arxiv.org/abs/2104.08691) and p-tuning (https://arxiv.org/abs/2103.10385) learn embeddings that
-come before everything else, the beginning-of-sequence token included. They travel beside the merged weights, and the
-exporter puts them into the graph.
+Prompt tuning (https://arxiv.org/abs/2104.08691) and p-tuning (https://arxiv.org/abs/2103.10385) learn embeddings,
+prefix tuning (https://arxiv.org/abs/2101.00190) the keys and values of each layer. They come before everything
+else, the beginning-of-sequence token included. They travel beside the merged weights, and the exporter puts them
+into the graph.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Unmerged:
     """The part of an adapter that stays beside the weights.
 
     ``carried`` says how. For ``tokens``, ``tensors`` holds ``embeddings`` float32 [n, H]: what stands for each
-    virtual token where the model's own code puts a token's embedding.
+    virtual token where the model's own code puts a token's embedding. For ``prefix`` it holds ``keys`` and
+    ``values`` float32 [layers, n, kv_heads * head_size], as the layers' caches begin with them.
     """
 
     carried: Carried
@@ -43,6 +45,8 @@ class Unmerged:
     @property
     def virtual_tokens(self) -> int:
         """How many virtual tokens stand before every prompt."""
+        if self.carried == "prefix":
+            return int(self.tensors["keys"].shape[1])
         return len(self.tensors["embeddings"])
 
     def write(self, folder: Path) -> None:
@@ -56,7 +60,7 @@ class Unmerged:
         if not (folder / FILE).is_file():
             return None
         with safe_open(str(folder / FILE), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls(file.metadata()["carried"], tensors)
 
 
@@ -66,10 +70,23 @@ def unmerged_of(adapter: Adapter, config: Any) -> Unmerged | None:
     Raises InputError where configuration, tensors and model contradict each other.
     """
     carried = carried_as(adapter.config)
-    if carried != "tokens":
-        return None
-    width = int(config.hidden_size)
-    return Unmerged(carried, {"embeddings": _prompt(adapter, {"token_dim": width}, width)})
+    if carried == "tokens":
+        width = int(config.hidden_size)
+        return Unmerged(carried, {"embeddings": _prompt(adapter, {"token_dim": width}, width)})
+    if carried == "prefix":
+        return _prefix(adapter, config)
+    return None
+
+
+def _prefix(adapter: Adapter, config: Any) -> Unmerged:
+    """PEFT's one tensor [n, layers * 2 * width] taken apart: of each layer first the keys, then the values."""
+    heads, layers = int(config.num_key_value_heads), int(config.num_hidden_layers)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = heads * int(size)
+    wanted = {"token_dim": width, "num_attention_heads": heads, "num_layers": layers}
+    whole = _prompt(adapter, wanted, 2 * layers * width)
+    keys, values = whole.reshape(-1, layers, 2, width).permute(2, 1, 0, 3)
+    return Unmerged("prefix", {"keys": keys, "values": values})
 
 
 def _prompt(adapter: Adapter, wanted: Mapping[str, int], width: int) -> torch.Tensor:

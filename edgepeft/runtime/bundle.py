@@ -38,8 +38,8 @@ class Bundle:
     the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
     ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids
     the graph knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for
-    adapters that are no change of weights. ``gates`` is None when the bundle was never verified, empty when every fidelity
-    gate passed, else one line for each that failed.
+    adapters that are no change of weights. ``gates`` is None when the bundle was never verified, empty
+    when every fidelity gate passed, else one line for each that failed.
     """
 
     path: Path

@@ -373,6 +373,20 @@ METHODS = (
         },
     ),
     TrainingMethod(
+        name="prefix_tuning",
+        summary="keys and values of virtual tokens in every layer",
+        peft_type="PREFIX_TUNING",
+        modules="none",
+        carried="prefix",
+        fixed={"num_virtual_tokens": 20},
+        options={
+            **_VIRTUAL,
+            "prefix_projection": Option((bool,), "make them by a small network while training"),
+            "encoder_hidden_size": _ENCODER_WIDTH,
+            "init_weights": Option((str,), "zero: begin with nothing said", ("zero",)),
+        },
+    ),
+    TrainingMethod(
         name="full",
         summary="every weight: the baseline the others are measured by",
         peft_type=None,

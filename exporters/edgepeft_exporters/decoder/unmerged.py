@@ -18,8 +18,11 @@ def put_in(graph: DecoderGraph, unmerged: Unmerged, folder: Path, size: int) -> 
     embedding = build_skeleton(folder).get_input_embeddings()
     first = max(int(embedding.num_embeddings), size)
     virtual = VirtualTokens(graph, first, unmerged.virtual_tokens)
-    # Gemma scales what it looks up, and PEFT's embeddings stand for what comes out of that.
-    scale = float(getattr(embedding, "scalar_embed_scale", 1.0))
-    virtual.embed(unmerged.tensors["embeddings"] / scale)
+    if unmerged.carried == "prefix":
+        virtual.remember(unmerged.tensors["keys"], unmerged.tensors["values"])
+    else:
+        # Gemma scales what it looks up, and PEFT's embeddings stand for what comes out of that.
+        scale = float(getattr(embedding, "scalar_embed_scale", 1.0))
+        virtual.embed(unmerged.tensors["embeddings"] / scale)
     virtual.hide()
     return first

@@ -1,8 +1,11 @@
 """Virtual tokens in the graph: token ids of their own, above all others, that no logit can choose.
 
-Their embeddings lie in a table beside the model's, in the target's floating-point type: the model's own table keeps
-its rows, its grid and its being one with the head. The logits get a column for each, at the lowest number half
-precision has, so that runtimes which index logits by token id stay within bounds and none is ever generated.
+Their embeddings lie in a table beside the model's, in the target's floating-point type: the model's own table
+keeps its rows, its grid and its being one with the head. The logits get a column for each, at the lowest number
+of half precision, so that runtimes which index logits by token id stay within bounds and none is ever generated.
+
+A prefix takes the place of their keys and values in every layer. What else is computed at their positions reaches
+no other token, so this is the cache that prefix tuning begins with, in a graph that starts from an empty one.
 """
 
 from __future__ import annotations
@@ -68,6 +71,26 @@ class VirtualTokens:
             value = users[0].outputs[0]
         self.instead_of(value, rows, "embedding")
 
+    def remember(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Give the virtual tokens their keys and values, [layers, count, kv_heads * head_size], as cached."""
+        nodes = [n for n in self._surgeon.graph if n.op_type == "GroupQueryAttention"]
+        if len(nodes) != len(keys):
+            raise EdgepeftError(f"the graph attends {len(nodes)} times in {len(keys)} layers")
+        for node in nodes:
+            query, key, value, past = map(_given, node.inputs[:4])
+            if past is None or query is None or query.shape is None:
+                raise EdgepeftError(f"{node.name}: has no cache, or says nothing of what it reads")
+            layer = int((past.name or "").split(".")[1])
+            rows = unrotated(keys[layer], node)
+            if key is None or value is None:
+                # Query, key and value are one product, whose query part is nothing to anyone.
+                idle = torch.zeros(self._count, int(query.shape[-1]) - 2 * rows.shape[1])
+                rows = torch.cat([idle, rows, values[layer]], dim=1)
+                self.instead_of(query, rows, f"layers.{layer}/qkv")
+            else:
+                self.instead_of(key, rows, f"layers.{layer}/key")
+                self.instead_of(value, values[layer], f"layers.{layer}/value")
+
     def hide(self) -> None:
         """Widen the logits by columns that can't win."""
         outputs = self._surgeon.graph.outputs
@@ -75,7 +98,7 @@ class VirtualTokens:
         logits = outputs[index]
         if logits.dtype is None or logits.shape is None:
             raise EdgepeftError("the graph does not say what its logits are")
-        width = int(logits.shape[-1])  # type: ignore[arg-type]  # the builder states it
+        width = int(logits.shape[-1])
         logits.name = "logits_of_tokens"
         pads = self._surgeon.constant("pads", [0, 0, 0, 0, 0, self._first + self._count - width])
         never = self._surgeon.number("never", NEVER, logits.dtype)
@@ -83,3 +106,37 @@ class VirtualTokens:
         made = self._surgeon.node("Pad", [logits, pads, never], "Pad", logits.dtype, shape)
         made.name = "logits"
         outputs[index] = made
+
+
+def _given(value: ir.Value | None) -> ir.Value | None:
+    """An operator's input, None where it is left out."""
+    return value if value is not None and value.name else None
+
+
+def unrotated(keys: torch.Tensor, attention: ir.Node) -> torch.Tensor:
+    """Keys [n, kv_heads * head_size] of positions 0 to n - 1 as an attention must read them to cache these.
+
+    Where the operator rotates what it reads, that rotation is undone with its own tables. Raises EdgepeftError
+    for tables that depend on the length of a prompt.
+    """
+    settings = {name: attribute.value for name, attribute in attention.attributes.items()}
+    tables = [_given(value) for value in attention.inputs[7:9]]
+    if not settings.get("do_rotary") or len(tables) < 2 or None in tables:
+        return keys
+    stored = [value.const_value for value in tables if value is not None]
+    if None in stored or settings.get("rotary_interleaved"):
+        raise EdgepeftError(
+            "prefix_tuning: this model's rotary positions depend on the length of the prompt, and a prefix has "
+            "been learned for one; use prompt_tuning"
+        )
+    count = len(keys)
+    cos, sin = (
+        torch.from_numpy(table.numpy()[:count].astype("float32"))[:, None]
+        for table in stored
+        if table is not None
+    )
+    half = cos.shape[-1]
+    first, second = keys.reshape(count, -1, 2, half).unbind(2)
+    turned = torch.stack([first * cos + second * sin, second * cos - first * sin], dim=2)
+    # The tables may scale as well (YaRN).
+    return (turned / (cos.square() + sin.square())[:, :, None]).reshape(count, -1)
