@@ -65,6 +65,9 @@ def attach(model: Any, adapter: Adapter) -> Any:
     from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
+    from edgepeft.training.bottleneck import register
+
+    register()
     where = adapter.folder / WEIGHTS
     try:
         config = PeftConfig.from_pretrained(str(adapter.folder))

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from edgepeft.merging.bottleneck_shape import adapted
 from edgepeft.merging.unmerged import Unmerged
 
 
@@ -28,9 +29,33 @@ def carry(skeleton: Any, unmerged: Unmerged | None) -> None:
         )
         return
     for index, layer in enumerate(skeleton.get_decoder().layers):
+        if unmerged.carried == "layers":
+            _adapt(layer, index, unmerged)
+            continue
         _Prefixed(
             layer.self_attn, unmerged.tensors["keys"][index], unmerged.tensors["values"][index]
         )
+
+
+def _adapt(layer: Any, index: int, unmerged: Unmerged) -> None:
+    """Put bottleneck adapters behind a layer's attention and feed-forward network."""
+    for name, sublayer in (("o_proj", layer.self_attn), ("down_proj", layer.mlp)):
+        start = f"{index}.{name}."
+        parts = {
+            key.removeprefix(start): tensor
+            for key, tensor in unmerged.tensors.items()
+            if key.startswith(start)
+        }
+
+        def behind(
+            module: Any, arguments: Any, output: Any, parts: dict[str, torch.Tensor] = parts
+        ) -> Any:
+            if isinstance(output, tuple):
+                return (adapted(output[0], parts, unmerged.activation), *output[1:])
+            return adapted(output, parts, unmerged.activation)
+
+        if parts:
+            sublayer.register_forward_hook(behind)
 
 
 def _begun_with(output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""What an adapter adds that no weight can take in: virtual tokens that stand before a prompt.
+"""What an adapter adds that no weight can take in: virtual tokens before a prompt, or layers of its own.
 
 Prompt tuning (https://arxiv.org/abs/2104.08691) and p-tuning (https://arxiv.org/abs/2103.10385) learn embeddings,
 prefix tuning (https://arxiv.org/abs/2101.00190) the keys and values of each layer. They come before everything
-else, the beginning-of-sequence token included. They travel beside the merged weights, and the exporter puts them
-into the graph.
+else, the beginning-of-sequence token included. Bottleneck adapters are small networks inside each layer. All of
+it travels beside the merged weights, and the exporter puts it into the graph.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, carried_as
+from edgepeft.merging.bottleneck_shape import bottleneck_tensors
 from edgepeft.training.methods import Carried
 
 if TYPE_CHECKING:
@@ -36,15 +37,19 @@ class Unmerged:
 
     ``carried`` says how. For ``tokens``, ``tensors`` holds ``embeddings`` float32 [n, H]: what stands for each
     virtual token where the model's own code puts a token's embedding. For ``prefix`` it holds ``keys`` and
-    ``values`` float32 [layers, n, kv_heads * head_size], as the layers' caches begin with them.
+    ``values`` float32 [layers, n, kv_heads * head_size], as the layers' caches begin with them. For ``layers``
+    the names are those of ``bottleneck_tensors``, and ``activation`` is the networks'.
     """
 
     carried: Carried
     tensors: Mapping[str, torch.Tensor]
+    activation: str = ""
 
     @property
     def virtual_tokens(self) -> int:
         """How many virtual tokens stand before every prompt."""
+        if self.carried == "layers":
+            return 0
         if self.carried == "prefix":
             return int(self.tensors["keys"].shape[1])
         return len(self.tensors["embeddings"])
@@ -52,7 +57,10 @@ class Unmerged:
     def write(self, folder: Path) -> None:
         """Leave it in a merged checkpoint's folder."""
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
-        save_file(tensors, str(folder / FILE), metadata={"carried": self.carried})
+        save_file(tensors, str(folder / FILE), metadata=self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        return {"carried": self.carried, "activation": self.activation}
 
     @classmethod
     def read(cls, folder: Path) -> Unmerged | None:
@@ -61,7 +69,8 @@ class Unmerged:
             return None
         with safe_open(str(folder / FILE), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(file.metadata()["carried"], tensors)
+            facts = file.metadata()
+        return cls(facts["carried"], tensors, facts["activation"])
 
 
 def unmerged_of(adapter: Adapter, config: Any) -> Unmerged | None:
@@ -75,6 +84,11 @@ def unmerged_of(adapter: Adapter, config: Any) -> Unmerged | None:
         return Unmerged(carried, {"embeddings": _prompt(adapter, {"token_dim": width}, width)})
     if carried == "prefix":
         return _prefix(adapter, config)
+    if carried == "layers":
+        where = (str(adapter.folder / CONFIG), str(adapter.folder / WEIGHTS))
+        layers, width = int(config.num_hidden_layers), int(config.hidden_size)
+        found = bottleneck_tensors(adapter.config, adapter.tensors, where, layers, width)
+        return Unmerged(carried, found, str(adapter.config["activation"]))
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgepeft.merging.bottleneck_shape import ACTIVATIONS, PLACEMENTS, TYPE
 from edgepeft.training.methods import GRIDS, Grid, Option, TrainingMethod
 
 _FLOAT = (float, int)
@@ -384,6 +385,26 @@ METHODS = (
             "prefix_projection": Option((bool,), "make them by a small network while training"),
             "encoder_hidden_size": _ENCODER_WIDTH,
             "init_weights": Option((str,), "zero: begin with nothing said", ("zero",)),
+        },
+    ),
+    TrainingMethod(
+        name="bottleneck",
+        summary="small networks behind attention and feed-forward network, kept in the graph",
+        peft_type=TYPE,
+        modules="none",
+        carried="layers",
+        names={"dropout": "bottleneck_dropout"},
+        defaults={"dropout": 0.0},
+        options={
+            "bottleneck_size": Option(
+                (int,), "inner width of each; 64 by default", least=1, most=65536
+            ),
+            "placement": Option(
+                (str,),
+                "houlsby: behind attention and feed-forward network (default); pfeiffer: the latter",
+                tuple(PLACEMENTS),
+            ),
+            "activation": Option((str,), f"{', '.join(ACTIVATIONS)}; relu by default", ACTIVATIONS),
         },
     ),
     TrainingMethod(

@@ -12,23 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgepeft.checkpoints.base import checkpoint_folder, open_base
-from edgepeft.checkpoints.layers import LayerStream
-from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.checkpoints.base import open_base
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
-from edgepeft.fidelity.verify import Reference
-from edgepeft.merging import stage as merge_stage
 from edgepeft.merging.adapter_files import compress_folder
-from edgepeft.merging.carry import carry
 from edgepeft.merging.stage import merged_source, open_unmerged
-from edgepeft.quantization.calibration import calibration_batches
-from edgepeft.quantization.divergence import final_states
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft_exporters.decoder.lead import _leading
 from edgepeft_exporters.decoder.virtual import NEVER
 from tests.methods.chain import CASES
-from tests.stages import make_job, run_stage
+from tests.stages import make_job
 
 Carried = Callable[[str], Path]
 LED = [
@@ -79,47 +72,6 @@ def test_no_answer_holds_one(carried: Carried, case: str) -> None:
     assert hot.prompt_ids[: len(lead)] == lead
     assert hot.ids
     assert not set(hot.ids) & set(lead)
-
-
-@pytest.mark.parametrize("case", LED)
-def test_calibration_sees_the_model_with_them(carried: Carried, case: str) -> None:
-    """The skeleton that rounding runs through gives the final states that PEFT's own model gave."""
-    folder = carried(case)
-    job = make_job(folder / "look", MERGE, {"base": folder / "base", "train": folder / "train"})
-    weights, unmerged = merged_source(job), open_unmerged(job)
-    assert unmerged is not None
-    skeleton = build_skeleton(checkpoint_folder(folder / "base"))
-    carry(skeleton, unmerged)
-    reference = Reference.open(folder / "reference", folder / "base")
-    text = (folder / "data" / "generic.txt").read_text()
-    (batch,) = calibration_batches(
-        [],
-        Prompter.from_folder(folder / "base"),
-        text,
-        task_tokens=0,
-        generic_tokens=256,
-        seed=0,
-        lead=unmerged.virtual_tokens,
-    )
-    (states,) = final_states(LayerStream(skeleton, weights), [batch], {})
-    wanted = reference.hidden.load("generic.0")
-    assert reference.probes("generic")[0].ids == batch.ids[0, unmerged.virtual_tokens :].tolist()
-    # The last token predicts nothing that could be scored.
-    torch.testing.assert_close(states[:-1], wanted, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("case", ["prompt", "p_tuning", "prefix-nf4"])
-def test_a_merged_checkpoint_brings_them_along(carried: Carried, tmp_path: Path, case: str) -> None:
-    folder = carried(case)
-    inputs = {"base": folder / "base", "train": folder / "train"}
-    merged = run_stage(merge_stage.run, tmp_path / "merge", MERGE, inputs)
-    there = open_unmerged(make_job(tmp_path / "a", MERGE, {**inputs, "merge": merged}))
-    lazy = open_unmerged(make_job(tmp_path / "b", MERGE, inputs))
-    assert there is not None
-    assert lazy is not None
-    assert there.carried == lazy.carried
-    assert set(there.tensors) == set(lazy.tensors)
-    assert all(torch.equal(there.tensors[name], lazy.tensors[name]) for name in lazy.tensors)
 
 
 @pytest.mark.parametrize("case", ["prompt", "p_tuning", "prefix"])

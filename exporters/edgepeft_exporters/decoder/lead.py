@@ -16,18 +16,18 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 
 
-def lead_with(folder: Path, before: Prompter, first: int, count: int) -> Prompter:
-    """Have a bundle's files put ``count`` virtual tokens from the id ``first`` on before every prompt.
+def lead_with(folder: Path, before: Prompter, ids: range) -> Prompter:
+    """Have a bundle's files put the virtual tokens ``ids`` before every prompt.
 
     ``before`` asks without them. Returns the prompter of the files. Raises EdgepeftError.
     """
-    _add_to_tokenizer(folder, first, count, before.vocab_size)
+    _add_to_tokenizer(folder, ids.start, len(ids), before.vocab_size)
     for name, key in (("config.json", None), ("genai_config.json", "model")):
         path = folder / name
         config = json.loads(path.read_text(encoding="utf-8"))
-        (config if key is None else config[key])["vocab_size"] = first + count
+        (config if key is None else config[key])["vocab_size"] = ids.stop
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return _checked(before, folder, range(first, first + count))
+    return _checked(before, folder, ids)
 
 
 def _add_to_tokenizer(folder: Path, first: int, count: int, size: int) -> None:

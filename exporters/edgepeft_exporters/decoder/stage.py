@@ -59,9 +59,9 @@ def run(job: Job) -> dict[str, Any]:
         counts = bind_codes(graph, quantized, io_dtype, accuracy_level)
     prompter = Prompter.from_folder(job.inputs["base"], job.template(job.settings["template"]))
     unmerged = open_unmerged(job)
-    first = 0
+    lead = range(0)
     if unmerged is not None:
-        first = put_in(graph, unmerged, folder, prompter.vocab_size)
+        lead = put_in(graph, unmerged, folder, prompter.vocab_size)
     fix_head_size(graph)
     save_graph(graph, graphs, target.file_stem, job.events.progress)
 
@@ -69,10 +69,9 @@ def run(job: Job) -> dict[str, Any]:
     genai = point_genai_config(job.out, model_file, target.session_options)
     write_side_files(job.inputs["base"], job.out, prompter, target)
     facts: dict[str, Any] = {}
-    if unmerged is not None:
-        count = unmerged.virtual_tokens
-        prompter = lead_with(job.out, prompter, first, count)
-        facts["virtual_tokens"] = {"first": first, "count": count}
+    if lead:
+        prompter = lead_with(job.out, prompter, lead)
+        facts["virtual_tokens"] = {"first": lead.start, "count": len(lead)}
     return {
         **facts,
         "target": target.name,

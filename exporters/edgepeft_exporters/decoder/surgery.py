@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -61,12 +62,7 @@ class Surgeon:
         return value
 
 
-def redirect(old: ir.Value, new: ir.Value) -> None:
-    """Let all that reads ``old`` read ``new`` instead, which is itself made of ``old``."""
-    for node, index in list(old.uses()):
-        if not _made_of(node, new):
-            node.replace_input_with(index, new)
-
-
-def _made_of(node: ir.Node, value: ir.Value) -> bool:
-    return value.producer() is node
+def redirect(uses: Sequence[tuple[ir.Node, int]], new: ir.Value) -> None:
+    """Let those that read a value (its ``uses()`` before ``new`` was made of it) read ``new`` instead."""
+    for node, index in uses:
+        node.replace_input_with(index, new)

@@ -54,12 +54,13 @@ class VirtualTokens:
         dtype, shape = value.dtype, list(value.shape or [])
         if dtype is None or len(rows) != self._count:
             raise EdgepeftError(f"{value.name}: virtual tokens can't take its place")
+        uses = tuple(value.uses())
         table = self._surgeon.table(f"{name}/table", rows, dtype)
         taken = self._surgeon.node("Gather", [table, self.place], f"{name}/Gather", dtype, shape)
         made = self._surgeon.node(
             "Where", [self.is_virtual, taken, value], f"{name}/Where", dtype, shape
         )
-        redirect(value, made)
+        redirect(uses, made)
         return made
 
     def embed(self, rows: torch.Tensor) -> None:
