@@ -1,4 +1,4 @@
-"""What stays beside the weights: seen by calibration, kept with a merged checkpoint, refused if it does not fit."""
+"""What stays beside the weights: seen by calibration, kept with a merged checkpoint, refused if it is wrong."""
 
 from __future__ import annotations
 
