@@ -63,6 +63,8 @@ def seal(
             "divergence": kept.get("divergence"),
         },
     }
+    if "virtual_tokens" in manifest["result"]:
+        report["virtual_tokens"] = manifest["result"]["virtual_tokens"]["count"]
     _write_if_changed(bundle, manifest, report, verdict)
     size = folder_bytes(bundle)
     return {**entry, "bytes": size, "gates": verdict, "fidelity": report["fidelity"]}
@@ -187,11 +189,22 @@ def card(report: Mapping[str, Any], size: int) -> str:
         f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
         + ("; head and embedding stored once" if weights["tied"] else ""),
         f"- Built for {facts['provider']}; {executed(facts)}",
+        *_virtual(report.get("virtual_tokens")),
         "",
         'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.',
         "",
     ]
     return "\n".join(lines)
+
+
+def _virtual(count: int | None) -> list[str]:
+    """What whoever loads the folder without edgepeft should know of virtual tokens."""
+    if not count:
+        return []
+    return [
+        f"- What was trained are {count} virtual tokens before every prompt. Chat template and tokenizer put them "
+        "there; onnxruntime-genai's own tokenizer does in chats alone, so begin raw text as the template begins"
+    ]
 
 
 def executed(facts: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ GENAI_CONFIG = "genai_config.json"
 Check = Literal["none", "sizes", "hashes"]
 T = TypeVar("T")
 
+_MAX_VIRTUAL_TOKENS = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -168,7 +169,10 @@ def _virtual_ids(manifest: Mapping[str, Any], where: Path) -> tuple[int, ...]:
     if "virtual_tokens" not in _get(manifest, "result", dict, where):
         return ()
     first = _get(manifest, "result.virtual_tokens.first", int, where)
-    return tuple(range(first, first + _get(manifest, "result.virtual_tokens.count", int, where)))
+    count = _get(manifest, "result.virtual_tokens.count", int, where)
+    if first < 0 or not 1 <= count <= _MAX_VIRTUAL_TOKENS:
+        raise InputError(f"{where}: result.virtual_tokens can't be; {AGAIN}")
+    return tuple(range(first, first + count))
 
 
 def _gates(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...] | None:

@@ -1,8 +1,9 @@
 """The registry of adapter methods: what each trains, with which hyperparameters, and on which grids.
 
-A method is a declaration (``peft_methods.py``), not code: PEFT's own type, what PEFT calls our common settings,
-and its further hyperparameters under PEFT's names. Adding one is an entry there, or an entry point in the group
-``edgepeft.methods``; the command line, the schema and the plan show it.
+A method is a declaration (``peft_methods.py``; ``unmerged_methods.py`` for those that change no weights), not
+code: PEFT's own type, what PEFT calls our common settings, and its further hyperparameters under PEFT's names.
+Adding one is an entry there, or an entry point in the group ``edgepeft.methods``; the command line, the schema
+and the plan show it.
 """
 
 from __future__ import annotations
@@ -192,9 +193,10 @@ def _check_start(options: Mapping[str, Any], grid: Grid) -> None:
 @cache
 def all_methods() -> Mapping[str, TrainingMethod]:
     """Every registered method by name."""
-    from edgepeft.training.peft_methods import METHODS
+    from edgepeft.training import peft_methods, unmerged_methods
 
-    found = {method.name: method for method in METHODS}
+    declared = (*peft_methods.METHODS, *unmerged_methods.METHODS)
+    found = {method.name: method for method in declared}
     for point in entry_points(group="edgepeft.methods"):
         method: TrainingMethod = point.load()
         found[method.name] = method

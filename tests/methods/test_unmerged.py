@@ -21,7 +21,10 @@ from edgepeft.fidelity.verify import Reference
 from edgepeft.merging import stage as merge_stage
 from edgepeft.merging.carry import carry
 from edgepeft.merging.stage import merged_source, open_unmerged
+from edgepeft.merging.unmerged import FILE
+from edgepeft.quantization import stage as quantize_stage
 from edgepeft.quantization.calibration import calibration_batches
+from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.divergence import final_states
 from edgepeft.training.bottleneck import BottleneckConfig, register
 from edgepeft.training.methods import find_method
@@ -73,6 +76,36 @@ def test_a_merged_checkpoint_brings_it_along(carried: Carried, tmp_path: Path, c
     assert (there.carried, there.activation) == (lazy.carried, lazy.activation)
     assert set(there.tensors) == set(lazy.tensors)
     assert all(torch.equal(there.tensors[name], lazy.tensors[name]) for name in lazy.tensors)
+
+
+@pytest.mark.parametrize("case", ["prompt", "prefix", "bottleneck"])
+def test_rounding_is_calibrated_on_what_ships(carried: Carried, tmp_path: Path, case: str) -> None:
+    """GPTQ's codes follow the activations, and those are others than the bare base's."""
+    folder = carried(case)
+    calibration = {"tokens": 128, "task_share": 0.0, "seed": 0}
+    grid = {"algorithm": "gptq", "block_size": 32, "symmetric": False, "head": "int8"}
+    settings = {
+        **MERGE,
+        "quantize": {**grid, "calibration": calibration},
+        "bits": 4,
+        "data": {"template": "auto"},
+    }
+    inputs = {"base": folder / "base", "train": folder / "train"}
+    merged = run_stage(merge_stage.run, tmp_path / "merge", MERGE, inputs)
+    name = "model.layers.1.mlp.down_proj.weight"
+    found = []
+    for kept in (True, False):
+        if not kept:
+            (merged / FILE).unlink()
+        quantized = run_stage(
+            quantize_stage.run,
+            tmp_path / f"quantize-{kept}",
+            settings,
+            {"base": folder / "base", "merge": merged},
+        )
+        found.append(QuantizedWeights.open(quantized).parts(name)["codes"])
+    assert found[0].shape == found[1].shape
+    assert not torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize(

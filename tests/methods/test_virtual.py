@@ -21,6 +21,7 @@ from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft_exporters.decoder.lead import _leading
 from edgepeft_exporters.decoder.virtual import NEVER
 from tests.methods.chain import CASES
+from tests.runtimes import by_genai, by_onnxruntime, by_transformers_js, without_stop
 from tests.stages import make_job
 
 Carried = Callable[[str], Path]
@@ -72,6 +73,20 @@ def test_no_answer_holds_one(carried: Carried, case: str) -> None:
     assert hot.prompt_ids[: len(lead)] == lead
     assert hot.ids
     assert not set(hot.ids) & set(lead)
+
+
+@pytest.mark.parametrize("case", ["prompt", "prefix", "prefix-gemma"])
+def test_every_runtime_answers_alike(carried: Carried, case: str) -> None:
+    bundle = carried(case) / "cpu-fp32"
+    wanted = by_genai(bundle)
+    assert sum(map(len, wanted)) > 4 * len(wanted)
+    assert by_onnxruntime(bundle) == wanted
+
+
+@pytest.mark.parametrize("case", ["prompt", "prefix", "prefix-gemma"])
+def test_node_answers_alike(carried: Carried, case: str, node: str) -> None:
+    bundle = carried(case) / "cpu-fp32"
+    assert without_stop(by_transformers_js(bundle, node), bundle) == by_genai(bundle)
 
 
 @pytest.mark.parametrize("case", ["prompt", "p_tuning", "prefix"])
