@@ -77,8 +77,8 @@ def check_prefix(recipe: RecipeFile, model: ModelInfo) -> None:
     kinds = {one.get("rope_type") or one.get("type") for one in rotary}
     if carried == "prefix" and "longrope" in kinds:
         raise InputError(
-            f"{key}: {model.architecture} with longrope can't carry a prefix, for its positions depend on the length "
-            "of the prompt; use prompt_tuning"
+            f"{key}: {model.architecture} with longrope can't carry a prefix, for its positions depend on the "
+            "length of the prompt; use prompt_tuning"
         )
 
 

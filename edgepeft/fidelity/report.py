@@ -202,8 +202,8 @@ def _virtual(count: int | None) -> list[str]:
     if not count:
         return []
     return [
-        f"- What was trained are {count} virtual tokens before every prompt. Chat template and tokenizer put them "
-        "there; onnxruntime-genai's own tokenizer does in chats alone, so begin raw text as the template begins"
+        f"- What was trained are {count} virtual tokens before every prompt. Chat template and tokenizer put "
+        "them there; onnxruntime-genai's own tokenizer does in chats only, so begin raw text likewise"
     ]
 
 

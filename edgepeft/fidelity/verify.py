@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def run(job: Job) -> dict[str, Any]:
     del session
     runtime = Runtime(bundle, provider=provider)
     started = time.monotonic()
-    correct, wrong, speed = _exact_match(runtime, questions, step)
+    correct, wrong, speed = _exact_match(runtime, questions, step, lead)
     decoding = time.monotonic() - started
     base, trained = reference.record["base"], reference.record["reference"]
     low, high = wilson_interval(correct, len(questions))
@@ -201,7 +201,7 @@ def _compare(
 
 
 def _exact_match(
-    runtime: Runtime, questions: list[Question], step: Any
+    runtime: Runtime, questions: list[Question], step: Any, lead: Sequence[int] = ()
 ) -> tuple[int, list[dict[str, str]], float | None]:
     """Right answers, the wrong ones (as far as they were decoded), and tokens decoded per second."""
     correct = 0
@@ -217,7 +217,7 @@ def _exact_match(
             return not could_still_match(decode(ids), wanted)
 
         answer = runtime.generate_ids(
-            [*runtime.bundle.virtual_ids, *question.prompt],
+            [*lead, *question.prompt],
             max_new_tokens=len(question.completion) + ANSWER_SLACK,
             stop_when=departed,
         )
