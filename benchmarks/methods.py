@@ -30,6 +30,10 @@ SETTINGS: dict[str, list[str]] = {
     "vera": ["training.learning_rate=1e-2"],
     "ia3": ["training.learning_rate=1e-2"],
     "ln_tuning": ["training.learning_rate=3e-3"],
+    "prompt_tuning": ["training.learning_rate=3e-2"],
+    "p_tuning": ["training.learning_rate=1e-3"],
+    "prefix_tuning": ["training.learning_rate=1e-2", "method.options.init_weights=zero"],
+    "bottleneck": ["training.learning_rate=1e-3"],
     "full": ["training.learning_rate=1e-4"],
 }  # fmt: skip
 

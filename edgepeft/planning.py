@@ -17,6 +17,7 @@ from edgepeft.preflight import (
     check_combination_of,
     check_hot_swap,
     check_model,
+    check_prefix,
     check_target,
     check_training,
     rows_of,
@@ -108,6 +109,7 @@ def make_plan(
     check_model(model, targets, settings.model)
     check_budget(recipe, targets, model)
     adapter = adapter_of(recipe)
+    check_prefix(recipe, model)
     train, test = rows_of(recipe, test="reference" in kinds)
     named = recipe.resolve(settings.model) != path
     plan = Plan(

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgepeft.data.formats import read_rows
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import read_adapter_config, refuse_head
+from edgepeft.merging.adapter_config import carried_as, read_adapter_config, refuse_head
 from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.models import ModelInfo
 from edgepeft.recipe import Quantize
@@ -109,6 +109,24 @@ def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) 
                     f"targets: {target.name}: {target.provider} passes over {key}, which "
                     f"{model.architecture} needs; build for another target"
                 )
+
+
+def check_prefix(recipe: RecipeFile, model: ModelInfo) -> None:
+    """A prefix is learned for one rotation of positions; raise InputError where a prompt's length chooses it."""
+    settings = recipe.recipe
+    if isinstance(settings.adapter, str):
+        key = "adapter"
+        carried = carried_as(read_adapter_config(recipe.resolve(settings.adapter)))
+    else:
+        key = "method.name"
+        carried = find_method(settings.method.name).carried
+    rotary = [model.config.get(name) or {} for name in ("rope_parameters", "rope_scaling")]
+    kinds = {one.get("rope_type") or one.get("type") for one in rotary}
+    if carried == "prefix" and "longrope" in kinds:
+        raise InputError(
+            f"{key}: {model.architecture} with longrope can't carry a prefix, for its positions depend on the "
+            "length of the prompt; use prompt_tuning"
+        )
 
 
 def check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: ModelInfo) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,6 +69,23 @@ def webgpu() -> str:
         return find_adapter(WEBGPU).name
     except MissingError as error:
         return skip_device(str(error))
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The Node program, with the samples' packages installed."""
+    found = shutil.which("node")
+    if found is None:
+        return skip_device("Node is not installed")
+    if not (
+        Path(__file__).resolve().parents[1]
+        / "samples"
+        / "node_modules"
+        / "@huggingface"
+        / "transformers"
+    ).is_dir():
+        return skip_device("transformers.js is not installed in samples/")
+    return found
 
 
 def skip_device(reason: str) -> NoReturn:

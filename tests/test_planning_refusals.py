@@ -122,6 +122,17 @@ def test_what_is_not_needed_need_not_be_there(project: Project) -> None:
     assert project.plan().stages[-1].name == "verify-cpu-fp32"
 
 
+def test_a_prefix_wants_positions_of_one_kind(project: Project) -> None:
+    path = project.folder / "model" / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_parameters"] = {"rope_type": "longrope", "rope_theta": 10000.0}
+    config["architectures"] = ["Phi3ForCausalLM"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"method\.name: .* can't carry a prefix.*prompt_tuning"):
+        project.plan("method.name=prefix_tuning")
+    project.plan("method.name=prompt_tuning")
+
+
 def test_models_that_cannot_be_exported_are_refused(project: Project) -> None:
     path = project.folder / "model" / "config.json"
     config = {**json.loads(path.read_text()), "vision_config": {}}

@@ -17,7 +17,7 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the methods that can be trained and merged, or what one of them can be told."""
+    """List the methods that can be trained and shipped, or what one of them can be told."""
     from edgepeft.training.methods import all_methods, find_method
 
     chosen = [find_method(name)] if name is not None else list(all_methods().values())

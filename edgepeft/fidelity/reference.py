@@ -36,7 +36,13 @@ from edgepeft.merging.adapter import attach, open_adapter
 from edgepeft.merging.adapter_config import is_full
 from edgepeft.merging.grid import dequantized
 from edgepeft.merging.provenance import Provenance
-from edgepeft.merging.stage import adapter_folder, check_base, frozen_base, job_provenance
+from edgepeft.merging.stage import (
+    adapter_folder,
+    check_base,
+    frozen_base,
+    job_provenance,
+    open_unmerged,
+)
 from edgepeft.stage import Job
 
 PROBES = "probes.json"
@@ -57,6 +63,10 @@ def run(job: Job) -> dict[str, Any]:
     folder = checkpoint_folder(job.inputs["base"])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     context = int(getattr(model.config, "max_position_embeddings", 2048))
+    unmerged = open_unmerged(job)
+    if unmerged is not None:
+        # The reference puts its virtual tokens before these, as the bundle will.
+        context -= unmerged.virtual_tokens
     rows = test_rows(job.inputs["test"], data)
     questions = task_questions(rows, prompter, context)
     task = task_probes(rows, questions, prompter, context)

@@ -106,6 +106,8 @@ def seal(
         },
         "adapters": [_cost(one) for one in adapters],
     }
+    if "virtual_tokens" in manifest["result"]:
+        report["virtual_tokens"] = manifest["result"]["virtual_tokens"]["count"]
     _write_if_changed(bundle, manifest, report, verdict)
     size = folder_bytes(bundle)
     return {**entry, "bytes": size, "gates": verdict, "fidelity": report["fidelity"]}
@@ -267,6 +269,7 @@ def card(report: Mapping[str, Any], size: int) -> str:
         + ("; head and embedding stored once" if weights["tied"] else ""),
         *map(_adapter_line, report["adapters"]),
         f"- Built for {facts['provider']}; {executed(facts)}",
+        *_virtual(report.get("virtual_tokens")),
         "",
         'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.',
         "",
@@ -286,6 +289,16 @@ def _adapter_line(adapter: Mapping[str, Any]) -> str:
         f"{number(adapter['exact_match'], 3)} of {number(wanted, 3)}, KL {number(adapter['task_kl'])} on the "
         f"task and {number(adapter['generic_kl'])} on generic text"
     )
+
+
+def _virtual(count: int | None) -> list[str]:
+    """What whoever loads the folder without edgepeft should know of virtual tokens."""
+    if not count:
+        return []
+    return [
+        f"- What was trained are {count} virtual tokens before every prompt. Chat template and tokenizer put "
+        "them there; onnxruntime-genai's own tokenizer does in chats only, so begin raw text likewise"
+    ]
 
 
 def executed(facts: Mapping[str, Any]) -> str:

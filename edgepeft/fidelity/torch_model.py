@@ -28,15 +28,38 @@ class TorchModel:
         self._body = base.get_decoder() if hasattr(base, "get_decoder") else base.model
         self._head = base.get_output_embeddings()
         self.outer = OuterHead.of(base.config)
+        config = getattr(model, "peft_config", {}).get("default")
+        self._prompted = config is not None and config.is_prompt_learning
         wrapped = not isinstance(self._head, torch.nn.Linear)
         self.changes_head = wrapped if changes_head is None else changes_head
 
     def hidden(self, ids: list[int]) -> torch.Tensor:
-        """Final hidden states float32 [T, H]: what the head reads."""
+        """Final hidden states float32 [T, H]: what the head reads; of ``ids`` alone, not of virtual tokens."""
+        if self._prompted:
+            return self._after_prompt(ids)
         with torch.no_grad():
             output = self._body(input_ids=torch.tensor([ids]), use_cache=False)
         states: torch.Tensor = output.last_hidden_state[0]
         return states
+
+    def _after_prompt(self, ids: list[int]) -> torch.Tensor:
+        """Hidden states of ``ids`` where PEFT's own forward puts virtual tokens before them."""
+        kept: list[torch.Tensor] = []
+        hook = self._body.register_forward_hook(
+            lambda module, arguments, output: kept.append(output.last_hidden_state)
+        )
+        try:
+            with torch.no_grad():
+                self._model(
+                    input_ids=torch.tensor([ids]),
+                    attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
+                    use_cache=False,
+                    logits_to_keep=1,
+                )
+        finally:
+            hook.remove()
+        (states,) = kept
+        return states[0, -len(ids) :]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits float32 [T, V] of hidden states."""

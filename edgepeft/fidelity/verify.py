@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ def run(job: Job) -> dict[str, Any]:
         bundle = with_float_products(bundle, job.scratch)
     agreement = None
     if execution.checked is not None:
-        agreement = check_software(shipped, reference.probes("task")[0].ids, job.scratch)
+        ids = [*shipped.virtual_ids, *reference.probes("task")[0].ids]
+        agreement = check_software(shipped, ids, job.scratch)
     questions = reference.questions()
     counts = [len(reference.probes("task")), len(reference.probes("generic")), len(questions)]
     done = 0
@@ -106,8 +107,9 @@ def run(job: Job) -> dict[str, Any]:
     session = GraphSession(bundle, providers=[provider], adapter=factors)
     job.events.progress(0, sum(counts))
     kinds = ("task", "generic")
-    first = {kind: _compare(session, reference, kind, FIRST, step) for kind in kinds}
-    rest = {kind: _compare(session, reference, kind, REST, step) for kind in kinds}
+    lead = list(shipped.virtual_ids)
+    first = {kind: _compare(session, reference, kind, lead, FIRST, step) for kind in kinds}
+    rest = {kind: _compare(session, reference, kind, lead, REST, step) for kind in kinds}
     del session
     level_0 = _at_level_0(bundle, provider, reference, job.scratch, factors)
     if level_0 is not None:
@@ -116,7 +118,7 @@ def run(job: Job) -> dict[str, Any]:
     if adapter is not None:
         runtime.swap_adapter(adapter.name)
     started = time.monotonic()
-    correct, wrong, speed = _exact_match(runtime, questions, step)
+    correct, wrong, speed = _exact_match(runtime, questions, step, lead)
     decoding = time.monotonic() - started
     base, trained = reference.record["base"], reference.record["reference"]
     low, high = wilson_interval(correct, len(questions))
@@ -167,23 +169,34 @@ def _at_level_0(
     if provider == CPU:
         exact = with_float_products(exact, scratch)
     session = GraphSession(exact, providers=[provider], adapter=adapter)
+    lead = list(bundle.virtual_ids)
     return {
-        f"{kind}_kl": _compare(session, reference, kind, FIRST, lambda: None).kl
+        f"{kind}_kl": _compare(session, reference, kind, lead, FIRST, lambda: None).kl
         for kind in ("task", "generic")
     }
+
+
+def probe_logits(session: GraphSession, probe: Probe, lead: list[int], width: int) -> torch.Tensor:
+    """Logits float32 [T, width] at a probe's scored positions, with ``lead`` before its tokens.
+
+    Further columns are those of virtual tokens, which the reference has none of.
+    """
+    logits = session.logits([*lead, *probe.ids])[len(lead) :, :width]
+    return torch.from_numpy(logits[probe.positions])
 
 
 def _compare(
     session: GraphSession,
     reference: Reference,
     kind: str,
+    lead: list[int],
     chosen: slice,
     step: Callable[[], None],
 ) -> Comparison:
     """The graph against the reference over the chosen probes of a kind."""
     comparison = Comparison()
     for index, probe in list(enumerate(reference.probes(kind)))[chosen]:
-        logits = torch.from_numpy(session.logits(probe.ids)[probe.positions])
+        logits = probe_logits(session, probe, lead, len(reference.head))
         if not torch.isfinite(logits).all():
             raise EdgepeftError("the exported graph's logits are not finite")
         comparison.add(
@@ -194,7 +207,7 @@ def _compare(
 
 
 def _exact_match(
-    runtime: Runtime, questions: list[Question], step: Any
+    runtime: Runtime, questions: list[Question], step: Any, lead: Sequence[int] = ()
 ) -> tuple[int, list[dict[str, str]], float | None]:
     """Right answers, the wrong ones (as far as they were decoded), and tokens decoded per second."""
     correct = 0
@@ -210,7 +223,7 @@ def _exact_match(
             return not could_still_match(decode(ids), wanted)
 
         answer = runtime.generate_ids(
-            question.prompt,
+            [*lead, *question.prompt],
             max_new_tokens=len(question.completion) + ANSWER_SLACK,
             stop_when=departed,
         )

@@ -18,6 +18,7 @@ import torch
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
+from edgepeft.merging.unmerged import unmerged_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ def attach(model: Any, adapter: Adapter) -> Any:
     from peft import PeftConfig, PeftModel
     from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
+    from edgepeft.training.bottleneck import register
+
+    register()
     where = adapter.folder / WEIGHTS
     try:
         config = PeftConfig.from_pretrained(str(adapter.folder))
@@ -72,6 +76,8 @@ def attach(model: Any, adapter: Adapter) -> Any:
             f"{adapter.folder / CONFIG}: PEFT can't read it: {one_line(error)}"
         ) from None
     config.inference_mode = True
+    if config.is_prompt_learning:
+        return _attach_prompt(model, config, adapter)
     if hasattr(config, "init_lora_weights"):
         # The start that an adapter was given is over; PEFT would work it out of the base again and change that.
         config.init_lora_weights = True
@@ -119,6 +125,19 @@ def attach(model: Any, adapter: Adapter) -> Any:
         raise EdgepeftError(
             f"{where}: {vacant[0]} was not loaded by PEFT; this version is not supported"
         )
+    return wrapped.eval()
+
+
+def _attach_prompt(model: Any, config: Any, adapter: Adapter) -> Any:
+    """Virtual tokens before whatever the model reads, where PEFT puts them; nothing of the model is wrapped."""
+    from peft import PeftModelForCausalLM
+    from peft.utils import set_peft_model_state_dict
+
+    unmerged_of(adapter, model.config)
+    config.task_type = "CAUSAL_LM"
+    wrapped = PeftModelForCausalLM(model, config)
+    tensors = {name: tensor.to(torch.float32) for name, tensor in adapter.tensors.items()}
+    set_peft_model_state_dict(wrapped, tensors)
     return wrapped.eval()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgepeft.errors import InputError, unknown_name
 from edgepeft.merging.provenance import FILE, read_provenance
-from edgepeft.training.methods import NOT_MERGEABLE, all_methods
+from edgepeft.training.methods import NOT_MERGEABLE, Carried, all_methods, method_of_type
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -20,6 +20,7 @@ KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
 ALLOW = "name the right model, or go on at your own risk with --allow-base-mismatch"
 """The mend for an adapter of another base."""
 MAX_RANK = 4096
+MAX_VIRTUAL_TOKENS = 4096
 
 
 def refuse_head(modules: object, where: str) -> None:
@@ -28,6 +29,12 @@ def refuse_head(modules: object, where: str) -> None:
     for module in named:
         if isinstance(module, str) and module.rpartition(".")[2] in ("lm_head", "embed_tokens"):
             raise InputError(f"{where}: adapting {module} is not supported yet; leave it out")
+
+
+def carried_as(config: Mapping[str, Any]) -> Carried:
+    """How a bundle carries what an adapter with this configuration learned."""
+    method = method_of_type(config["peft_type"])
+    return "weights" if method is None else method.carried
 
 
 def is_full(folder: Path) -> bool:
@@ -66,6 +73,8 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     if config["peft_type"] != "TRAINABLE_TOKENS":
         refuse_head(config.get("target_modules"), f"{path}: target_modules")
     _refuse_scales(config, path)
+    if carried_as(config) in ("tokens", "prefix"):
+        _refuse_prompt(config, path)
     return config
 
 
@@ -75,7 +84,22 @@ def _refuse_method(peft_type: object, path: Path) -> None:
         return
     if isinstance(peft_type, str) and peft_type in NOT_MERGEABLE:
         raise InputError(f"{path}: {NOT_MERGEABLE[peft_type]}")
-    raise unknown_name(f"{path}: peft_type", "mergeable method", str(peft_type), sorted(known))
+    raise unknown_name(f"{path}: peft_type", "supported method", str(peft_type), sorted(known))
+
+
+def _refuse_prompt(config: Mapping[str, Any], path: Path) -> None:
+    """Prompts of other kinds of models, and numbers of virtual tokens that are none."""
+    count = config.get("num_virtual_tokens")
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise InputError(f"{path}: num_virtual_tokens: must be a whole number")
+    if not 1 <= count <= MAX_VIRTUAL_TOKENS:
+        raise InputError(
+            f"{path}: num_virtual_tokens: {count} is not from 1 to {MAX_VIRTUAL_TOKENS}"
+        )
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        raise InputError(
+            f"{path}: task_type: {config['task_type']} is not supported for {config['peft_type']}; CAUSAL_LM is"
+        )
 
 
 def _refuse_scales(config: Mapping[str, Any], path: Path) -> None:

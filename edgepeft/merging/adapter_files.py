@@ -17,7 +17,7 @@ from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.errors import InputError
 from edgepeft.events import Events
 from edgepeft.merging.adapter import Adapter, open_adapter
-from edgepeft.merging.adapter_config import INITIAL, is_full
+from edgepeft.merging.adapter_config import INITIAL, carried_as, is_full, read_adapter_config
 from edgepeft.merging.base_check import refuse_other_base
 from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.merging.combine import combine, relative_error
@@ -174,6 +174,12 @@ def _open(folder: Path) -> Adapter:
         raise InputError(
             f"{folder}: begins inside a quantized base (PiSSA, OLoRA or LoftQ), so it is right on no other; it "
             "can't be combined or compressed"
+        )
+    config = read_adapter_config(folder)
+    if carried_as(config) != "weights":
+        raise InputError(
+            f"{folder}: is {config['peft_type']}, which changes no weights; only adapters that do can be "
+            "combined or compressed"
         )
     return open_adapter(folder)
 

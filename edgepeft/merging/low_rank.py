@@ -10,6 +10,7 @@ import torch
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import Adapter, attach
 from edgepeft.merging.merge import tuner_layers
+from edgepeft.merging.unmerged import unmerged_of
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 """A float32 [r, K] and B float32 [N, r], scaling included: the layer adds ``B A x``."""
@@ -18,10 +19,13 @@ Factors = tuple[torch.Tensor, torch.Tensor]
 def low_rank_factors(skeleton: Any, adapter: Adapter) -> Mapping[str, Factors]:
     """Factors by weight name. ``skeleton`` is consumed.
 
-    Raises InputError where the adapter's update is not a plain product of two matrices.
+    An adapter that changes no weight has none. Raises InputError where its update is not a plain product of two
+    matrices.
     """
     from peft.tuners.lora import Linear
 
+    if unmerged_of(adapter, skeleton.config) is not None:
+        return {}
     found: dict[str, Factors] = {}
     for name, layer in tuner_layers(attach(skeleton, adapter)).items():
         (active,) = layer.active_adapters

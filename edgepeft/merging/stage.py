@@ -13,13 +13,14 @@ from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
 from edgepeft.memory import return_large_blocks
-from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.adapter_config import is_full, read_adapter_config
+from edgepeft.merging.adapter import Adapter, open_adapter
+from edgepeft.merging.adapter_config import carried_as, is_full, read_adapter_config
 from edgepeft.merging.base_check import refuse_other_base
 from edgepeft.merging.grid import dequantized
 from edgepeft.merging.initial import without_initial
 from edgepeft.merging.merge import merged
 from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
+from edgepeft.merging.unmerged import Unmerged, unmerged_of
 from edgepeft.stage import Job
 
 TOKENIZER_FILES = (
@@ -43,6 +44,9 @@ def run(job: Job) -> dict[str, Any]:
     for name in TOKENIZER_FILES:
         if (job.inputs["base"] / name).is_file():
             shutil.copyfile(job.inputs["base"] / name, job.out / name)
+    unmerged = open_unmerged(job)
+    if unmerged is not None:
+        unmerged.write(job.out)
     return {"tensors": len(source.specs)}
 
 
@@ -56,6 +60,23 @@ def open_weights(job: Job) -> TensorSource:
     if "merge" in job.inputs:
         return SafetensorsSource.from_folder(job.inputs["merge"])
     return merged_source(job)
+
+
+def open_unmerged(job: Job) -> Unmerged | None:
+    """What of a job's adapter stays beside the weights that ``open_weights`` gives; None for nothing."""
+    if "hot_swap" in job.settings:
+        return None
+    if "merge" in job.inputs:
+        return Unmerged.read(job.inputs["merge"])
+    folder = adapter_folder(job)
+    if is_full(folder) or carried_as(read_adapter_config(folder)) == "weights":
+        return None
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        checkpoint_folder(job.inputs["base"]), trust_remote_code=False
+    )
+    return unmerged_of(open_adapter(folder), config)
 
 
 def merged_source(job: Job) -> TensorSource:
@@ -73,12 +94,13 @@ def merged_source(job: Job) -> TensorSource:
         return _tuned(base, folder)
     frozen = frozen_base(job)
     rounding = job.settings["merge"]["base"]
+    adapter = open_adapter(folder)
     if rounding == "original":
-        return merged(frozen, skeleton, open_adapter(folder))
+        return _adapted(frozen, skeleton, adapter)
     provenance = job_provenance(job)
     names = provenance.quantized
     chosen = linear_weight_names(skeleton) if names is None else names
-    adapted = merged(dequantized(frozen, provenance.grid, chosen), skeleton, open_adapter(folder))
+    adapted = _adapted(dequantized(frozen, provenance.grid, chosen), skeleton, adapter)
     if rounding == "requantized":
         return dequantized(adapted, provenance.grid, chosen)
     return adapted
@@ -92,6 +114,13 @@ def unadapted(job: Job) -> TensorSource:
     names = frozen["quantized"]
     chosen = linear_weight_names(skeleton) if names is None else names
     return dequantized(base, TrainingGrid.from_dict(frozen["grid"]), chosen)
+
+
+def _adapted(base: TensorSource, skeleton: Any, adapter: Adapter) -> TensorSource:
+    """The base with what merges of an adapter merged in; ``skeleton`` is consumed."""
+    if unmerged_of(adapter, skeleton.config) is not None:
+        return base
+    return merged(base, skeleton, adapter)
 
 
 def frozen_base(job: Job) -> TensorSource:

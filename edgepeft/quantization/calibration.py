@@ -14,6 +14,8 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from edgepeft.fidelity.texts import calibration_text
+from edgepeft.merging.carry import calibration_lead
+from edgepeft.merging.stage import open_unmerged
 from edgepeft.stage import Job
 
 WINDOW = 256
@@ -52,8 +54,12 @@ def calibration_batches(
     generic_tokens: int,
     seed: int,
     other_end: bool = False,
+    lead: int = 0,
 ) -> list[Batch]:
     """Sequences up to the token counts wanted, or as many as there are.
+
+    ``lead`` virtual tokens go before each: ids that stand for nothing, masked out, whose embeddings the model
+    they run through has been given.
 
     ``other_end`` takes rows and text from the far end, which the near end's choice hasn't seen where there is
     enough of both. Raises InputError where neither rows nor text hold a sequence of two tokens.
@@ -82,7 +88,7 @@ def calibration_batches(
     task.sort(key=lambda sequence: len(sequence[0]))
     parts: tuple[tuple[list[_Sequence], Kind], ...] = ((task, "task"), (generic, "generic"))
     return [
-        _batch(part[start : start + _ROWS_AT_ONCE], kind)
+        _batch(part[start : start + _ROWS_AT_ONCE], kind, lead)
         for part, kind in parts
         for start in range(0, len(part), _ROWS_AT_ONCE)
     ]
@@ -110,6 +116,7 @@ def job_calibration(job: Job, tokens: int, *, other_end: bool = False) -> list[B
         generic_tokens=tokens - task,
         seed=wanted["seed"],
         other_end=other_end,
+        lead=calibration_lead(open_unmerged(job)),
     )
     found = sum(batch.tokens for batch in batches)
     if found < tokens // 2:
@@ -120,13 +127,14 @@ def job_calibration(job: Job, tokens: int, *, other_end: bool = False) -> list[B
     return batches
 
 
-def _batch(sequences: list[_Sequence], kind: Kind) -> Batch:
-    longest = max(len(ids) for ids, _ in sequences)
+def _batch(sequences: list[_Sequence], kind: Kind, lead: int) -> Batch:
+    longest = lead + max(len(ids) for ids, _ in sequences)
     ids = torch.zeros(len(sequences), longest, dtype=torch.int64)
     mask = torch.zeros(len(sequences), longest, dtype=torch.bool)
     scored = torch.zeros(len(sequences), longest, dtype=torch.bool)
     for index, (tokens, judged) in enumerate(sequences):
-        ids[index, : len(tokens)] = torch.tensor(tokens)
-        mask[index, : len(tokens)] = True
-        scored[index, : len(tokens)] = torch.tensor(judged)
+        own = slice(lead, lead + len(tokens))
+        ids[index, own] = torch.tensor(tokens)
+        mask[index, own] = True
+        scored[index, own] = torch.tensor(judged)
     return Batch(ids, mask, scored, kind)

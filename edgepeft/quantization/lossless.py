@@ -87,10 +87,10 @@ def run(job: Job) -> dict[str, Any]:
     }
     write_plan(job.out, plan)
     ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
+    beside = f", with unmerged LoRA of rank {'/'.join(map(str, ranks))}" if ranks else ""
     return {
         "algorithm": None,
-        "linear": f"{grid.kind} as trained on"
-        + (f", with unmerged LoRA of rank {'/'.join(map(str, ranks))}" if ranks else ""),
+        "linear": f"{grid.kind} as trained on{beside}",
         "head": "float",
         "embedding": "float",
         "tied": head == embedding,

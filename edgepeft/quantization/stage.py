@@ -19,7 +19,8 @@ from edgepeft.checkpoints.skeleton import (
 )
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.memory import return_large_blocks
-from edgepeft.merging.stage import open_weights
+from edgepeft.merging.carry import carry
+from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.calibration import job_calibration
 from edgepeft.quantization.choosing import Formats, as_told, open_menu, within_bytes
@@ -44,6 +45,7 @@ def run(job: Job) -> dict[str, Any]:
     return_large_blocks()
     weights = open_weights(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    carry(skeleton, open_unmerged(job))
     settings = job.settings["quantize"]
     divergence: dict[str, float] | None = None
     if settings.get("max_bytes"):

@@ -27,6 +27,7 @@ GENAI_CONFIG = "genai_config.json"
 Check = Literal["none", "sizes", "hashes"]
 T = TypeVar("T")
 
+_MAX_VIRTUAL_TOKENS = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,8 +38,9 @@ class Bundle:
     ``path`` and ``model_file`` (the ONNX graph) are absolute, ``provider`` is onnxruntime's name of
     the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
     ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids
-    the graph knows. ``gates`` is None when the bundle was never verified, empty when every fidelity
-    gate passed, else one line for each that failed.
+    the graph knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for
+    adapters that are no change of weights. ``gates`` is None when the bundle was never verified, empty
+    when every fidelity gate passed, else one line for each that failed.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Bundle:
     base: str
     context_length: int
     vocab_size: int
+    virtual_ids: tuple[int, ...]
     gates: tuple[str, ...] | None
 
     @classmethod
@@ -98,6 +101,7 @@ class Bundle:
                 _get(config, "model.context_length", int, root / GENAI_CONFIG),
             ),
             vocab_size=_get(config, "model.vocab_size", int, root / GENAI_CONFIG),
+            virtual_ids=_virtual_ids(manifest, where),
             gates=_gates(manifest, where),
         )
 
@@ -159,6 +163,16 @@ def _outputs(manifest: Mapping[str, Any], where: Path) -> dict[str, Expected]:
             raise InputError(f"{where}: outputs.{name} must give bytes and sha256; {AGAIN}")
         outputs[name] = Expected(size, digest)
     return outputs
+
+
+def _virtual_ids(manifest: Mapping[str, Any], where: Path) -> tuple[int, ...]:
+    if "virtual_tokens" not in _get(manifest, "result", dict, where):
+        return ()
+    first = _get(manifest, "result.virtual_tokens.first", int, where)
+    count = _get(manifest, "result.virtual_tokens.count", int, where)
+    if first < 0 or not 1 <= count <= _MAX_VIRTUAL_TOKENS:
+        raise InputError(f"{where}: result.virtual_tokens can't be; {AGAIN}")
+    return tuple(range(first, first + count))
 
 
 def _gates(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from edgepeft.events import Events
@@ -81,6 +82,31 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint that was just written as whole."""
         mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+class PromptState(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Keeps with every checkpoint the network that makes a prompt; PEFT keeps only what it makes.
+
+    ``restore`` takes up a checkpoint in PEFT's place.
+    """
+
+    FILE = "prompt_encoder.safetensors"
+
+    def __init__(self, adapted: Any) -> None:
+        self._adapted = adapted
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the network beside the checkpoint."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        save_file(self._adapted.prompt_encoder.state_dict(), str(folder / self.FILE))
+
+    @classmethod
+    def restore(cls, adapted: Any, checkpoint: Path) -> bool:
+        """Load the network of a checkpoint that has one; whether it has."""
+        if not (checkpoint / cls.FILE).is_file():
+            return False
+        adapted.prompt_encoder.load_state_dict(load_file(str(checkpoint / cls.FILE)))
+        return True
 
 
 class RankAllocation(TrainerCallback):  # type: ignore[misc]  # transformers ships no types

@@ -72,6 +72,9 @@ def add_adapter(
     from peft import get_peft_model, prepare_model_for_kbit_training
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+    from edgepeft.training.bottleneck import register
+
+    register()
     if method.peft_type is None:
         return model.requires_grad_(True)
     if grid.kind != "none":
@@ -112,6 +115,8 @@ def _target_modules(
     model: Any, method: TrainingMethod, named: str | list[str]
 ) -> str | list[str] | None:
     """What to adapt, as PEFT takes it; None leaves the choice to PEFT."""
+    if method.modules == "none":
+        return None
     if named != "all-linear" or method.modules == "all-linear":
         return named
     if method.modules == "embedding":

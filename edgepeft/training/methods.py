@@ -1,8 +1,9 @@
 """The registry of adapter methods: what each trains, with which hyperparameters, and on which grids.
 
-A method is a declaration (``peft_methods.py``), not code: PEFT's own type, what PEFT calls our common settings,
-and its further hyperparameters under PEFT's names. Adding one is an entry there, or an entry point in the group
-``edgepeft.methods``; the command line, the schema and the plan show it.
+A method is a declaration (``peft_methods.py``; ``unmerged_methods.py`` for those that change no weights), not
+code: PEFT's own type, what PEFT calls our common settings, and its further hyperparameters under PEFT's names.
+Adding one is an entry there, or an entry point in the group ``edgepeft.methods``; the command line, the schema
+and the plan show it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from edgepeft.errors import InputError, unknown_name
 
 Grid = Literal["nf4", "fp4", "int8", "none"]
 GRIDS: tuple[Grid, ...] = ("none", "nf4", "fp4", "int8")
+Carried = Literal["weights", "tokens", "prefix", "layers"]
+"""How a bundle carries what a method learned: merged into weights, as virtual tokens before every prompt, as the
+keys and values of such tokens, or as layers of its own in the graph."""
 COMMON = ("rank", "alpha", "dropout")
 """The settings of the recipe that several methods have, under whatever name PEFT gives them."""
 
@@ -29,6 +33,8 @@ class Option:
     types: tuple[type, ...]
     help: str
     choices: tuple[str, ...] = ()
+    least: int | None = None
+    most: int | None = None
 
     def refusal(self, value: Any) -> str | None:
         """Why ``value`` won't do, or None."""
@@ -41,6 +47,10 @@ class Option:
             return "must be a finite number"
         if self.choices and isinstance(value, str) and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
+        if self.least is not None and value < self.least:
+            return f"must be {self.least} or more"
+        if self.most is not None and value > self.most:
+            return f"must be {self.most} or less"
         return None
 
 
@@ -62,7 +72,8 @@ class TrainingMethod:
     recipe says otherwise, one of ``grids``. ``names`` maps our common settings to PEFT's; ``defaults`` are their
     values where the recipe is silent. ``options`` are further hyperparameters, ``fixed`` what is always passed.
     ``modules`` are the modules adapted where the recipe says ``all-linear``: those themselves, the norms, the
-    embedding (left to PEFT), or the ones with these names.
+    embedding (left to PEFT), the ones with these names, or none that could be named. ``carried`` says what a
+    bundle keeps of it.
     """
 
     name: str
@@ -74,7 +85,8 @@ class TrainingMethod:
     defaults: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Option] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    modules: Literal["all-linear", "norms", "embedding"] | tuple[str, ...] = "all-linear"
+    modules: Literal["all-linear", "norms", "embedding", "none"] | tuple[str, ...] = "all-linear"
+    carried: Carried = "weights"
 
     def common(self, settings: Mapping[str, Any]) -> dict[str, float]:
         """Values of the common settings that this method has, under our names."""
@@ -105,6 +117,10 @@ class TrainingMethod:
             problem = self.options[key].refusal(value)
             if problem:
                 raise InputError(f"method.options.{key}: {problem} (got {value!r})")
+        if self.modules == "none" and settings.get("target_modules", "all-linear") != "all-linear":
+            raise InputError(f"method.target_modules: {self.name} adapts no modules; leave it out")
+        if "prompt_tuning_init" in self.options:
+            _check_prompt_start({**self.fixed, **settings.get("options", {})})
         if self.options.get("init_lora_weights") and self.name != "adalora":
             _check_start({**self.fixed, **settings.get("options", {})}, grid)
 
@@ -126,6 +142,11 @@ class TrainingMethod:
         return arguments
 
 
+def method_of_type(peft_type: str) -> TrainingMethod | None:
+    """A registered method by PEFT's name of its type; None where no method has it."""
+    return next((m for m in all_methods().values() if m.peft_type == peft_type), None)
+
+
 def trains_rows(method: TrainingMethod, options: Mapping[str, Any]) -> bool:
     """Whether a method can train the embedding's rows of new tokens."""
     return (
@@ -134,6 +155,19 @@ def trains_rows(method: TrainingMethod, options: Mapping[str, Any]) -> bool:
         or "trainable_token_indices" in method.options
         or "embed_tokens" in options.get("modules_to_save", [])
     )
+
+
+def _check_prompt_start(options: Mapping[str, Any]) -> None:
+    """A prompt that begins as a text needs the text, and any other start has no use for one."""
+    of_text = options["prompt_tuning_init"] == "TEXT"
+    if of_text and not options.get("prompt_tuning_init_text"):
+        raise InputError(
+            "method.options.prompt_tuning_init: TEXT begins with a text; give it as prompt_tuning_init_text"
+        )
+    if not of_text and "prompt_tuning_init_text" in options:
+        raise InputError(
+            "method.options.prompt_tuning_init_text: is read with prompt_tuning_init: TEXT alone; set that too"
+        )
 
 
 def _check_start(options: Mapping[str, Any], grid: Grid) -> None:
@@ -159,9 +193,10 @@ def _check_start(options: Mapping[str, Any], grid: Grid) -> None:
 @cache
 def all_methods() -> Mapping[str, TrainingMethod]:
     """Every registered method by name."""
-    from edgepeft.training.peft_methods import METHODS
+    from edgepeft.training import peft_methods, unmerged_methods
 
-    found = {method.name: method for method in METHODS}
+    declared = (*peft_methods.METHODS, *unmerged_methods.METHODS)
+    found = {method.name: method for method in declared}
     for point in entry_points(group="edgepeft.methods"):
         method: TrainingMethod = point.load()
         found[method.name] = method
@@ -197,17 +232,13 @@ def _from_base(what: str) -> str:
     )
 
 
-_SMALL = ("lora with a small rank", "vera", "ia3", "ln_tuning")
+_SMALL = ("prompt_tuning", "prefix_tuning", "lora with a small rank", "ia3")
 
 NOT_MERGEABLE: Mapping[str, str] = {
-    "PROMPT_TUNING": _instead("prompt tuning", _SMALL),
     "MULTITASK_PROMPT_TUNING": _instead("multitask prompt tuning", _SMALL),
-    "P_TUNING": _instead("p-tuning", _SMALL),
-    "PREFIX_TUNING": _instead("prefix tuning", _SMALL),
     "ADAPTION_PROMPT": _instead("an adaption prompt", _SMALL),
     "CARTRIDGE": _instead("a cartridge", _SMALL),
     "CPT": _instead("context-aware prompt tuning", _SMALL),
-    "BOTTLENECK": _instead("a bottleneck adapter", ("lora", "dora", "loha", "lokr")),
     "XLORA": _instead("X-LoRA, which mixes adapters by its input,", ("lora", "edgepeft combine")),
     "POLY": _instead("Poly, which routes by task,", ("lora", "edgepeft combine")),
     "LILY": _instead("Lily, which routes by its input,", ("lora", "vera")),

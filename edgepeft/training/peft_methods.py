@@ -1,4 +1,4 @@
-"""The methods themselves: one declaration each, hyperparameters under PEFT's names."""
+"""The methods that merge: one declaration each, hyperparameters under PEFT's names."""
 
 from __future__ import annotations
 

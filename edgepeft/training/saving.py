@@ -44,6 +44,8 @@ def save_trained(
         if start is not None:
             # The start is dealt with; PEFT must not repeat it when it loads the adapter.
             changes["init_lora_weights"] = True
+        if getattr(config, "tokenizer_name_or_path", None):
+            changes["tokenizer_name_or_path"] = base_name
         _edit_config(folder, changes)
 
 

@@ -48,7 +48,7 @@ def run(job: Job) -> dict[str, Any]:
     import torch
     from transformers import AutoTokenizer, set_seed
 
-    from edgepeft.training.callbacks import RankAllocation, Reporter, StopRequest
+    from edgepeft.training.callbacks import PromptState, RankAllocation, Reporter, StopRequest
 
     stop = StopRequest()
     stop.listen()
@@ -62,7 +62,7 @@ def run(job: Job) -> dict[str, Any]:
     steps = step_count(training, len(rows))
     model = load_base_for_training(checkpoint_folder(job.inputs["base"]), grid)
     quantized = quantized_weight_names(model)
-    adapted = add_adapter(model, method, _with_new_tokens(job, method), grid, steps)
+    adapted = add_adapter(model, method, _method_settings(job, method), grid, steps)
     job.scratch.mkdir(parents=True, exist_ok=True)
     start = _start(job, adapted, method, grid)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
@@ -73,6 +73,9 @@ def run(job: Job) -> dict[str, Any]:
     callbacks: list[Any] = [reporter]
     if method.peft_type == "ADALORA":
         callbacks.append(RankAllocation(adapted))
+    if method.carried in ("tokens", "prefix"):
+        # Before the reporter, which says that a checkpoint is whole.
+        callbacks.insert(0, PromptState(adapted))
     trainer = make_trainer(
         training["objective"],
         adapted,
@@ -128,7 +131,7 @@ def step_count(training: Mapping[str, Any], rows: int) -> int:
     return max(1, math.ceil(math.ceil(rows / per_step) * float(training["epochs"])))
 
 
-def _with_new_tokens(job: Job, method: TrainingMethod) -> dict[str, Any]:
+def _method_settings(job: Job, method: TrainingMethod) -> dict[str, Any]:
     """The method's settings, with the rows of new tokens among what trains unless the recipe says which do."""
     from tokenizers import Tokenizer
 
@@ -143,6 +146,9 @@ def _with_new_tokens(job: Job, method: TrainingMethod) -> dict[str, Any]:
         tokenizer = Tokenizer.from_file(str(job.inputs["base"] / "tokenizer.json"))
         found = map(tokenizer.token_to_id, tokens)
         options.setdefault(key, sorted({token for token in found if token is not None}))
+    if options.get("prompt_tuning_init") == "TEXT":
+        # PEFT reads the text with the base's own tokenizer.
+        options["tokenizer_name_or_path"] = str(job.inputs["base"])
     return {**settings, "options": options}
 
 

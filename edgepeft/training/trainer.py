@@ -7,10 +7,13 @@ for those that do; the loss is the same cross-entropy.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from trl import DPOTrainer, SFTTrainer
+
+from edgepeft.training.callbacks import PromptState
 
 IGNORED = -100
 """The label of a token that is not learned, as in torch's cross-entropy."""
@@ -31,6 +34,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             super().__init__(model=model, **parts)
         finally:
             del model.get_output_embeddings
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not PromptState.restore(model or self.model, Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def compute_loss(
         self,

@@ -55,7 +55,7 @@ def test_combine_and_compress_make_adapters_and_say_what_they_did(
         (["compress", "1", "--rank", "9", "--out", "new"], "9 is not below 2"),
         (["compress", "model", "--rank", "1", "--out", "new"], "not a PEFT adapter folder"),
         (["extract", "model", "1", "--rank", "1", "--out", "new"], "holds neither model.safetens"),
-        (["methods", "prefix_tuning"], "prefix tuning can't be merged"),
+        (["methods", "cartridge"], "a cartridge can't be merged"),
         (["methods", "lara"], "did you mean lora?"),
     ],
 )

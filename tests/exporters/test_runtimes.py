@@ -10,57 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.runtime import Bundle, GraphSession, Runtime
-from edgepeft.runtime.devices import CPU
+from edgepeft.runtime import Runtime
 from tests.conftest import skip_device
 from tests.exporters.conftest import Find
-
-SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-PLACES = ("kitchen", "bedroom", "garage", "attic", "garden")
-PROMPTS = [
-    f"Turn {state} the {thing} in the {place}."
-    for place in PLACES
-    for thing in ("lamp", "radio")
-    for state in ("on", "off")
-]
-TOKENS = 32
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """The Node program, with the samples' packages installed."""
-    found = shutil.which("node")
-    if found is None:
-        return skip_device("Node is not installed")
-    if not (SAMPLES / "node_modules" / "@huggingface" / "transformers").is_dir():
-        return skip_device("transformers.js is not installed in samples/")
-    return found
-
-
-def by_genai(bundle: Path) -> list[list[int]]:
-    runtime = Runtime(bundle, provider="cpu")
-    asked = [runtime.prompter.prompt([{"role": "user", "content": text}]) for text in PROMPTS]
-    return [runtime.generate_ids(ids, max_new_tokens=TOKENS) for ids in asked]
-
-
-def by_onnxruntime(bundle: Path) -> list[list[int]]:
-    prompter = Runtime(bundle, provider="cpu").prompter
-    session = GraphSession(Bundle.open(bundle), providers=[CPU])
-    asked = [prompter.prompt([{"role": "user", "content": text}]) for text in PROMPTS]
-    return [session.greedy(ids, TOKENS, prompter.stop_ids) for ids in asked]
-
-
-def by_transformers_js(bundle: Path, node: str) -> list[list[int]]:
-    command = [node, "device/answer.mjs", str(bundle), "--ids", "--tokens", str(TOKENS), *PROMPTS]
-    done = subprocess.run(command, cwd=SAMPLES, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def without_stop(answers: list[list[int]], bundle: Path) -> list[list[int]]:
-    """transformers.js hands the stop token over, the others don't."""
-    stops = set(Runtime(bundle, provider="cpu").prompter.stop_ids)
-    return [ids[:-1] if ids and ids[-1] in stops else ids for ids in answers]
+from tests.runtimes import (
+    PROMPTS,
+    SAMPLES,
+    by_genai,
+    by_onnxruntime,
+    by_transformers_js,
+    without_stop,
+)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,29 @@ def settings(**changes: Any) -> dict[str, Any]:
     ("changes", "match"),
     [
         ({"name": "lara"}, r"method\.name: lara: no such method; did you mean lora\?"),
-        ({"name": "prefix-tuning"}, r"method\.name: prefix tuning can't be merged .* ia3"),
-        ({"name": "bottleneck"}, r"a bottleneck adapter can't be merged"),
+        ({"name": "prefix-tuning"}, r"method\.name: .* did you mean prefix_tuning\?"),
+        ({"name": "cartridge"}, r"method\.name: a cartridge can't be merged .* prompt_tuning"),
+        ({"name": "p_tuning", "rank": 8}, r"method\.rank: p_tuning has no rank"),
+        (
+            {"name": "prompt_tuning", "target_modules": ["q_proj"]},
+            r"target_modules: prompt_tuning adapts no modules",
+        ),
+        (
+            {"name": "prompt_tuning", "options": {"num_virtual_tokens": 0}},
+            r"num_virtual_tokens: must be 1 or more",
+        ),
+        (
+            {"name": "prompt_tuning", "options": {"num_virtual_tokens": 5000}},
+            r"num_virtual_tokens: must be 1024 or less",
+        ),
+        (
+            {"name": "prompt_tuning", "options": {"prompt_tuning_init": "TEXT"}},
+            r"give it as prompt_tuning_init_text",
+        ),
+        (
+            {"name": "prompt_tuning", "options": {"prompt_tuning_init_text": "Answer"}},
+            r"is read with prompt_tuning_init: TEXT alone",
+        ),
         ({"name": "ia3", "rank": 8}, r"method\.rank: ia3 has no rank"),
         ({"name": "vera", "alpha": 8}, r"method\.alpha: vera has no alpha; it has rank, dropout"),
         ({"name": "loha", "grid": "nf4"}, r"method\.grid: loha can't be trained on nf4; .* none"),

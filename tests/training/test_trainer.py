@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
 from edgepeft.data.prompt import Encoded
+from edgepeft.training.callbacks import PromptState
 from edgepeft.training.objectives import as_dataset
 from edgepeft.training.trainer import CompletionTrainer, label_columns
 from tests.conftest import ModelMaker
@@ -22,13 +23,14 @@ LABELS = torch.tensor([[-100, -100, -100, 10, 11, 12], [-100, -100, 22, 23, -100
 BATCH = {"input_ids": IDS, "attention_mask": (IDS != 0).long(), "labels": LABELS}
 
 
-def trainer_of(model: Any, folder: Path, out: Path) -> CompletionTrainer:
+def trainer_of(model: Any, folder: Path, out: Path, **options: Any) -> CompletionTrainer:
     config = SFTConfig(
         output_dir=str(out),
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=True,
         report_to="none",
+        **options,
     )
     return CompletionTrainer(
         model=model,
@@ -89,3 +91,32 @@ def test_the_count_of_a_whole_step_divides_the_sum(tiny_model: ModelMaker, tmp_p
 def test_columns_are_those_any_row_learns() -> None:
     assert label_columns(LABELS).tolist() == [2, 3, 4, 5]
     assert label_columns(torch.full((2, 4), -100)).tolist() == []
+
+
+@pytest.mark.parametrize("kind", ["p_tuning", "prefix_tuning"])
+def test_a_prompt_that_a_network_makes_is_taken_up_again(
+    tiny_model: ModelMaker, tmp_path: Path, kind: str
+) -> None:
+    """PEFT saves what the network made; going on takes the network itself."""
+    folder = tiny_model("llama")
+    config: dict[str, Any] = {"num_virtual_tokens": 3, "encoder_hidden_size": 8}
+    config |= {"prefix_projection": True} if kind == "prefix_tuning" else {}
+    options: dict[str, Any] = {"max_steps": 4, "save_steps": 2, "learning_rate": 0.05}
+    options |= {"save_strategy": "steps", "gradient_checkpointing": False}
+    rows = as_dataset([Encoded([7, 8, 9, 10 + i], [False, True, True, True]) for i in range(8)])
+
+    def trained(resume: Path | None) -> torch.Tensor:
+        chosen = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind.upper()]
+        model = adapted(folder, chosen(task_type="CAUSAL_LM", **config))
+        if resume is not None:
+            torch.nn.init.zeros_(model.prompt_encoder["default"].embedding.weight)
+        out = tmp_path / ("first" if resume is None else "second")
+        trainer = trainer_of(model, folder, out, **options)
+        trainer.train_dataset = rows
+        trainer.add_callback(PromptState(model))
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        prompt: torch.Tensor = model.get_prompt_embedding_to_save("default")
+        return prompt
+
+    whole = trained(None)
+    torch.testing.assert_close(trained(tmp_path / "first" / "checkpoint-2"), whole)

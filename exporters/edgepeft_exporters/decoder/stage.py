@@ -12,7 +12,7 @@ from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.data.prompt import Prompter
 from edgepeft.memory import return_large_blocks
-from edgepeft.merging.stage import open_weights
+from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
 from edgepeft.targets import TargetProfile
@@ -27,8 +27,10 @@ from edgepeft_exporters.decoder.graph import (
 )
 from edgepeft_exporters.decoder.hot_swap import add_slots, describe_slots
 from edgepeft_exporters.decoder.layout import write_side_files
+from edgepeft_exporters.decoder.lead import lead_with
 from edgepeft_exporters.decoder.lossless import bind_lossless
 from edgepeft_exporters.decoder.qdq import bind_dequantized
+from edgepeft_exporters.decoder.unmerged import put_in
 
 _IO_DTYPES = {
     "fp32": ir.DataType.FLOAT,
@@ -83,14 +85,23 @@ def run(job: Job) -> dict[str, Any]:
         counts = bind_dequantized(graph, quantized, io_dtype)
     elif quantized is not None:
         counts = bind_codes(graph, quantized, io_dtype, accuracy_level)
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(job.settings["template"]))
+    unmerged = open_unmerged(job)
+    lead = range(0)
+    if unmerged is not None:
+        lead = put_in(graph, unmerged, folder, prompter.vocab_size)
     fix_head_size(graph)
     save_graph(graph, graphs, target.file_stem, job.events.progress)
 
     model_file = f"onnx/{target.file_stem}.onnx"
     genai = point_genai_config(job.out, model_file, target.session_options)
-    prompter = Prompter.from_folder(job.inputs["base"], job.template(job.settings["template"]))
     write_side_files(job.inputs["base"], job.out, prompter, target)
+    facts: dict[str, Any] = {}
+    if lead:
+        prompter = lead_with(job.out, prompter, lead)
+        facts["virtual_tokens"] = {"first": lead.start, "count": len(lead)}
     return {
+        **facts,
         "target": target.name,
         "model_file": model_file,
         "prompt": prompter.describe(),

@@ -1,0 +1,46 @@
+"""The same questions asked of one bundle through several runtimes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from edgepeft.runtime import Bundle, GraphSession, Runtime
+from edgepeft.runtime.devices import CPU
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+PLACES = ("kitchen", "bedroom", "garage", "attic", "garden")
+PROMPTS = [
+    f"Turn {state} the {thing} in the {place}."
+    for place in PLACES
+    for thing in ("lamp", "radio")
+    for state in ("on", "off")
+]
+TOKENS = 32
+
+
+def by_genai(bundle: Path) -> list[list[int]]:
+    runtime = Runtime(bundle, provider="cpu")
+    asked = [runtime.prompter.prompt([{"role": "user", "content": text}]) for text in PROMPTS]
+    return [runtime.generate_ids(ids, max_new_tokens=TOKENS) for ids in asked]
+
+
+def by_onnxruntime(bundle: Path) -> list[list[int]]:
+    prompter = Runtime(bundle, provider="cpu").prompter
+    session = GraphSession(Bundle.open(bundle), providers=[CPU])
+    asked = [prompter.prompt([{"role": "user", "content": text}]) for text in PROMPTS]
+    return [session.greedy(ids, TOKENS, prompter.stop_ids) for ids in asked]
+
+
+def by_transformers_js(bundle: Path, node: str) -> list[list[int]]:
+    command = [node, "device/answer.mjs", str(bundle), "--ids", "--tokens", str(TOKENS), *PROMPTS]
+    done = subprocess.run(command, cwd=SAMPLES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def without_stop(answers: list[list[int]], bundle: Path) -> list[list[int]]:
+    """transformers.js hands the stop token over, the others don't."""
+    stops = set(Runtime(bundle, provider="cpu").prompter.stop_ids)
+    return [ids[:-1] if ids and ids[-1] in stops else ids for ids in answers]
