@@ -61,6 +61,7 @@ def seal(
             "tied": kept.get("tied"),
             "accuracy_level": manifest["result"].get("accuracy_level"),
             "divergence": kept.get("divergence"),
+            "layer_errors": kept.get("layer_errors"),
         },
     }
     _write_if_changed(bundle, manifest, report, verdict)

@@ -6,12 +6,14 @@ import json
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from edgepeft.errors import InputError
+from edgepeft.recipe import json_schema
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import STEPS, Draft
 from edgepeft_tui.screens.home import HomeScreen
@@ -82,7 +84,11 @@ def test_a_recipe_is_typed_from_an_empty_one_to_yaml(tiny_model: ModelMaker) -> 
         await until(pilot, lambda: wizard.draft.planned)
         await pilot.press("ctrl+n", "ctrl+n", "ctrl+n", "ctrl+s")
         await until(pilot, Path("run.yaml").is_file)
-        assert yaml.safe_load(Path("run.yaml").read_text()) == {
+        written = Path("run.yaml").read_text()
+        assert written == wizard.draft.yaml()
+        schema = jsonschema.Draft202012Validator(json_schema())
+        assert not list(schema.iter_errors(yaml.safe_load(written)))
+        assert yaml.safe_load(written) == {
             "model": str(model),
             "data": {"train": "data/train.jsonl", "test": "data/test.jsonl"},
             "method": {"rank": 4},

@@ -25,6 +25,8 @@ from edgepeft_tui.asking import EDGEPEFT, error_line
 from edgepeft_tui.progress import CURVES, Progress
 
 STARTING = "starting"
+NICENESS = 10
+"""How far a build gives way to the screen."""
 
 
 @dataclass
@@ -181,6 +183,9 @@ class Jobs:
                 )
         except OSError as error:
             raise EdgepeftError(f"{run}: the build can't be started ({error.strerror})") from None
+        with contextlib.suppress(psutil.Error):
+            # Where the processor is short, key presses come before training; alone, it loses nothing.
+            psutil.Process(process.pid).nice(NICENESS)
         job = Job(run, process, talk)
         self._jobs[run] = job
         return job

@@ -1,4 +1,4 @@
-"""Talking with a bundle, or with two side by side on the same prompts."""
+"""Talking with a bundle, with two side by side, or with one beside its bare base, on the same prompts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Static
 
 from edgepeft.cli.tables import megabytes
+from edgepeft_tui.answering import BASE_OF
 from edgepeft_tui.widgets.page import Page
 from edgepeft_tui.words import mark, plain
 
 
 class Conversation(Vertical):
-    """One bundle and what was said with it."""
+    """One bundle, or the base of one, and what was said with it."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, place: str) -> None:
+        """``place`` is a bundle's folder, behind ``BASE_OF`` where its base is meant."""
         super().__init__(classes="chat")
-        self.bundle = bundle
+        self.place = place
+        self.voice = "base" if place.startswith(BASE_OF) else "bundle"
         self.messages: list[dict[str, str]] = []
         self.busy = False
         self._process: asyncio.subprocess.Process | None = None
@@ -36,7 +39,7 @@ class Conversation(Vertical):
     def compose(self) -> ComposeResult:
         """The transcript and a line of figures."""
         with VerticalScroll(classes="transcript") as transcript:
-            transcript.border_title = self.bundle.name
+            transcript.border_title = f"{self.voice} · {Path(self.place).name}"
             transcript.can_focus = False
         yield Static("loading …", classes="stats")
 
@@ -62,7 +65,7 @@ class Conversation(Vertical):
     async def load(self) -> None:
         """Start the process that answers and read what it says until it ends."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "edgepeft_tui.answering", str(self.bundle)),
+            *(sys.executable, "-m", "edgepeft_tui.answering", self.place),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -83,7 +86,7 @@ class Conversation(Vertical):
             self.say(f"{mark('done')} loaded in {ready['seconds']} s, {self._memory()}{warning}")
         elif "piece" in said and self._answer is not None:
             self.messages[-1]["content"] += said["piece"]
-            self._answer.update(f"[$text-accent]bundle[/]  {plain(self.messages[-1]['content'])}")
+            self._answer.update(self._spoken(plain(self.messages[-1]["content"])))
             self.query_one(".transcript", VerticalScroll).scroll_end(animate=False)
         elif "done" in said:
             done, self.busy = said["done"], False
@@ -105,6 +108,9 @@ class Conversation(Vertical):
                 return megabytes(psutil.Process(self._process.pid).memory_info().rss)
         return ""
 
+    def _spoken(self, markup: str) -> str:
+        return f"[$text-accent]{self.voice:<8}[/]{markup}"
+
     async def ask(self, text: str) -> None:
         """Put a question; the answer streams in."""
         process = self._process
@@ -112,7 +118,7 @@ class Conversation(Vertical):
             return
         self.busy = True
         transcript = self.query_one(".transcript", VerticalScroll)
-        self._answer = Static("[$text-accent]bundle[/]  …", classes="turn")
+        self._answer = Static(self._spoken("…"), classes="turn")
         await transcript.mount(
             Static(f"[b]you[/b]     {plain(text)}", classes="turn"), self._answer
         )
@@ -138,17 +144,23 @@ class ChatScreen(Page):
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("ctrl+l", "forget", "Forget", id="chat.forget", priority=True),
         Binding("ctrl+g", "stop", "Stop answer", id="chat.stop", priority=True),
+        Binding(
+            *("ctrl+b", "beside_base", "Beside base"),
+            id="chat.base",
+            priority=True,
+            tooltip="The same prompts to the base without adapter, or no more",
+        ),
     ]
 
-    def __init__(self, bundles: Sequence[Path]) -> None:
+    def __init__(self, places: Sequence[str]) -> None:
         super().__init__()
-        self.bundles = bundles
+        self.places = places
 
     def body(self) -> ComposeResult:
         """The conversations side by side, the prompt below."""
         with Horizontal(id="chats"):
-            for bundle in self.bundles:
-                yield Conversation(bundle)
+            for place in self.places:
+                yield Conversation(place)
         yield Input(placeholder="ask something, Enter sends it", id="prompt")
 
     def on_mount(self) -> None:
@@ -164,6 +176,18 @@ class ChatScreen(Page):
         event.input.value = ""
         for chat in conversations:
             await chat.ask(text)
+
+    async def action_beside_base(self) -> None:
+        """Put the base beside the bundle, or take it away again; two bundles leave it no room."""
+        conversations = list(self.query(Conversation))
+        beside = [chat for chat in conversations if chat.voice == "base"]
+        if beside:
+            await beside[0].remove()
+        elif len(conversations) == 1:
+            await self.query_one("#chats").mount(Conversation(BASE_OF + conversations[0].place))
+        else:
+            self.notify("two bundles are side by side already", severity="warning")
+        self.query_one("#prompt").focus()
 
     async def action_forget(self) -> None:
         """Begin the conversation anew."""

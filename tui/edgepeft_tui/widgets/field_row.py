@@ -38,6 +38,7 @@ class FieldRow(Vertical):
         super().__init__(id=f"row-{field.key.replace('.', '--')}")
         self.field = field
         self._text = text
+        self._error = ""
         self._browse = browse
         self._label = label or field.label
         self._hint = hint
@@ -87,8 +88,10 @@ class FieldRow(Vertical):
 
     def complain(self, error: str) -> None:
         """Show what is wrong, or that nothing is."""
-        self.set_class(bool(error), "-wrong")
-        self.query_one(".error", Static).update(f"! {plain(error)}" if error else "")
+        if error != self._error:
+            self._error = error
+            self.set_class(bool(error), "-wrong")
+            self.query_one(".error", Static).update(f"! {plain(error)}" if error else "")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell of what was typed."""
