@@ -127,7 +127,8 @@ def scatter(entries: Sequence[Mapping[str, Any]], width: int = 90, height: int =
     for number, entry in measured:
         size, value = entry["bytes"] / 1e6, max(entry["fidelity"]["generic_kl"], 1e-7)
         plotext.scatter([size], [value], marker=str(number)[-1])
-    return str(plotext.build())
+    # Even without colours every line ends with the escape code that resets them.
+    return str(plotext.uncolorize(plotext.build()))
 
 
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from textual.pilot import Pilot
 
 from edgepeft.errors import InputError
@@ -58,6 +61,7 @@ def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
         await pilot.press("b")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
         await until(pilot, lambda: text_of(app).count("loaded in") == 2)
+        assert all(chat.ready for chat in app.screen.query(Conversation))
         await write(pilot, "What is the colour of snow")
         await pilot.press("question_mark", "enter")
         await until(pilot, lambda: text_of(app).count("tokens/s") == 2)
@@ -70,6 +74,34 @@ def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
         await until(pilot, lambda: len(app.screen.query(Conversation)) == 1)
         assert base._process is not None
         await until(pilot, lambda: base._process.returncode is not None)
+
+    drive(scenario, size=(120, 40))
+
+
+def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_seen(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs/told"
+    shutil.copytree(tiny_run / "runs/small", run)
+    resolved = run / "recipe.resolved.yaml"
+    raw = yaml.safe_load(resolved.read_text())
+    raw["data"]["system"] = "Answer in one word."
+    resolved.write_text(yaml.safe_dump(raw))
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        app.open(f"chat:{run / 'bundles/cpu-int4'}")
+        await until(pilot, lambda: "system  Answer in one word." in text_of(app))
+        [chat] = app.screen.query(Conversation)
+        sent: list[str] = []
+        assert chat._process is not None
+        assert chat._process.stdin is not None
+        chat._process.stdin.write = lambda line: sent.append(line.decode())  # type: ignore[method-assign]
+        await write(pilot, "hello")
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(sent))
+        assert [turn["role"] for turn in json.loads(sent[0])["messages"]] == ["system", "user"]
+        chat._process.kill()
+        await until(pilot, lambda: "its process has ended" in text_of(app))
 
     drive(scenario, size=(120, 40))
 

@@ -291,6 +291,39 @@ def test_without_colour_every_state_still_has_its_sign(monkeypatch: pytest.Monke
     drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m", "method": {"rank": 0}}))
 
 
+def test_a_folder_of_our_name_in_the_working_folder_is_not_run() -> None:
+    Path("edgepeft").mkdir()
+    Path("edgepeft/__init__.py").write_text("open('ran', 'w').close()")
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("n")
+        await until(pilot, lambda: "LlamaForCausalLM" in text_of(app))
+        assert not Path("ran").exists()
+
+    drive(scenario, size=(120, 40))
+
+
+def test_wrong_places_are_named_at_their_fields_and_long_ones_show_their_end() -> None:
+    folder = Path("a-folder-with-quite-a-long-name/and-another-one-within/rows")
+    write_tiny_data(folder)
+    (folder / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 3\n')
+    raw = {"model": "smollm2-135m-instruct", "data": {"train": str(folder / "bad.jsonl")}}
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        wizard.show_step("Data")
+        await until(pilot, lambda: bool(wizard.query("#row-data--train Input")))
+        await until(pilot, lambda: "rows/bad.jsonl" in text_of(app).split("What the model")[0])
+        await until(pilot, lambda: "bad.jsonl line 2: " in text_of(app))
+        await until(pilot, lambda: wizard.draft.marks()["Data"] == "invalid")
+        wizard.draft.put("model", "nowhere/at-all")
+        wizard.show_step("Model")
+        await until(pilot, lambda: "no such folder or file" in text_of(app))
+        await until(pilot, lambda: wizard.draft.marks()["Model"] == "invalid")
+
+    drive(scenario, draft=Draft(Path.cwd(), "mine", raw))
+
+
 def test_a_damaged_state_file_is_no_error() -> None:
     Path("state").mkdir()
     Path("state/tui.json").write_text("{ not json")

@@ -7,6 +7,7 @@ to stop an answer; memory comes back either way.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -24,6 +25,15 @@ def say(**fields: Any) -> None:
     """Write one line."""
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
+
+
+def trained_system(bundle: Path) -> str | None:
+    """The system message of the rows that a bundle was trained on, where its run is still around it."""
+    from edgepeft.comparison import recipe_of
+
+    with contextlib.suppress(EdgepeftError, IndexError):
+        return recipe_of(bundle.resolve().parents[1]).recipe.data.system
+    return None
 
 
 def load(place: str) -> tuple[Any, dict[str, Any]]:
@@ -53,7 +63,8 @@ def main(place: str) -> int:
     except EdgepeftError as error:
         say(error=str(error))
         return 1
-    say(ready={**about, "seconds": round(time.perf_counter() - began, 2)})
+    system = trained_system(Path(place.removeprefix(BASE_OF)))
+    say(ready={**about, "system": system, "seconds": round(time.perf_counter() - began, 2)})
     for line in sys.stdin:
         try:
             stream = runtime.stream(json.loads(line)["messages"])

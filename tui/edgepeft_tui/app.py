@@ -50,7 +50,12 @@ class EdgepeftApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
         Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Go to a control by a letter"),
-        Binding("ctrl+t", "light", "Light/dark", show=False, id="app.light"),
+        Binding(
+            *("ctrl+t", "light", "Light/dark"),
+            show=False,
+            id="app.light",
+            tooltip="The light theme or the dark one",
+        ),
         Binding("f2", "go('runs')", "Runs", show=False, id="app.runs"),
     ]
 
@@ -240,7 +245,9 @@ class EdgepeftApp(App[None]):
         seen = set()
         for active in screen.active_bindings.values():
             binding = active.binding
-            if binding.id and binding.description and binding.action not in seen:
+            # What leads to a place stands among the places already.
+            leads = binding.action.partition("(")[0].rpartition(".")[2] == "go"
+            if binding.id and binding.description and binding.action not in seen and not leads:
                 seen.add(binding.action)
                 yield SystemCommand(
                     binding.description,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from textual.widgets import Input, Static
 
 from edgepeft.cli.tables import megabytes
 from edgepeft_tui.answering import BASE_OF
+from edgepeft_tui.asking import PYTHON
 from edgepeft_tui.widgets.page import Page
 from edgepeft_tui.words import mark, plain
 
@@ -32,7 +32,10 @@ class Conversation(Vertical):
         self.place = place
         self.voice = "base" if place.startswith(BASE_OF) else "bundle"
         self.messages: list[dict[str, str]] = []
+        self._system: str | None = None
         self.busy = False
+        self.ready = False
+        self._failed = self._killed = False
         self._process: asyncio.subprocess.Process | None = None
         self._answer: Static | None = None
 
@@ -53,6 +56,7 @@ class Conversation(Vertical):
 
     def kill(self) -> None:
         """End the process at once."""
+        self._killed = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -64,8 +68,9 @@ class Conversation(Vertical):
     @work(exclusive=True)
     async def load(self) -> None:
         """Start the process that answers and read what it says until it ends."""
+        self.ready = self._failed = self._killed = False
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "edgepeft_tui.answering", self.place),
+            *(*PYTHON, "edgepeft_tui.answering", self.place),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -76,10 +81,15 @@ class Conversation(Vertical):
             with contextlib.suppress(ValueError):
                 await self._take(json.loads(line))
         await self._process.wait()
+        if not self._failed and not self._killed:
+            self.busy = False
+            self.say(f"{mark('failed')} its process has ended ({self._process.returncode})")
 
     async def _take(self, said: dict[str, Any]) -> None:
         if "ready" in said:
-            ready = said["ready"]
+            ready, self.ready = said["ready"], True
+            self._system = ready["system"]
+            await self._show_system()
             title = f"{ready['base']} · {ready['target']}"
             self.query_one(".transcript").border_title = title
             warning = f"  {mark('warning')} {plain(ready['warning'])}" if ready["warning"] else ""
@@ -96,7 +106,7 @@ class Conversation(Vertical):
                 f"{done['first_seconds']:.2f} s{cut}; {self._memory()}"
             )
         elif "error" in said:
-            self.busy = False
+            self.busy, self._failed = False, True
             if self.messages and self.messages[-1]["role"] == "assistant":
                 # A question without an answer is no part of the conversation.
                 del self.messages[-2:]
@@ -111,6 +121,11 @@ class Conversation(Vertical):
     def _spoken(self, markup: str) -> str:
         return f"[$text-accent]{self.voice:<8}[/]{markup}"
 
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be loaded, or has ended."""
+        return self._process is not None and self._process.returncode is not None
+
     async def ask(self, text: str) -> None:
         """Put a question; the answer streams in."""
         process = self._process
@@ -124,7 +139,8 @@ class Conversation(Vertical):
         )
         transcript.scroll_end(animate=False)
         self.messages.append({"role": "user", "content": text})
-        line = json.dumps({"messages": self.messages}) + "\n"
+        system = [{"role": "system", "content": self._system}] if self._system else []
+        line = json.dumps({"messages": [*system, *self.messages]}) + "\n"
         self.messages.append({"role": "assistant", "content": ""})
         with contextlib.suppress(ConnectionError):
             process.stdin.write(line.encode())
@@ -134,6 +150,13 @@ class Conversation(Vertical):
         """Forget what was said."""
         self.messages.clear()
         await self.query(".turn").remove()
+        await self._show_system()
+
+    async def _show_system(self) -> None:
+        """Say what the model is told before every conversation, as it was in training."""
+        if self._system and not self.messages and not self.query(".turn"):
+            line = Static(f"[$foreground 60%]system  {plain(self._system)}[/]", classes="turn")
+            await self.query_one(".transcript").mount(line)
 
 
 class ChatScreen(Page):
@@ -172,6 +195,9 @@ class ChatScreen(Page):
         text = event.value.strip()
         conversations = list(self.query(Conversation))
         if not text or any(chat.busy for chat in conversations):
+            return
+        if not all(chat.ready or chat.failed for chat in conversations):
+            self.notify("still loading; ask again in a moment")
             return
         event.input.value = ""
         for chat in conversations:

@@ -23,6 +23,9 @@ from edgepeft_tui.jobs import Job
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, mark, near, plain, size
 
+_WIDE_ENOUGH = 96
+"""Cells in which every column of the fidelity table has room."""
+
 
 class ResultScreen(Page):
     """The fidelity table with its gates, the files, what went wrong, a comparison if there is one."""
@@ -68,7 +71,7 @@ class ResultScreen(Page):
         self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
         table: DataTable[str | Text] = self.query_one(DataTable)
         if any(bundle["fidelity"] for bundle in self.bundles):
-            header, rows = table_rows(self.bundles)
+            header, rows = _fitting(*table_rows(self.bundles), self.app.size.width)
             figures = [Text(name, justify="right") for name in header[1:-1]]
             table.add_columns(header[0], *figures, header[-1])
             for name, *row, verdict in rows:
@@ -147,6 +150,15 @@ class ResultScreen(Page):
             self.notify(f"copied: {self.bundles[0]['path']}", markup=False)
 
 
+def _fitting(
+    header: list[str], rows: list[list[str]], width: int
+) -> tuple[list[str], list[list[str]]]:
+    """The table without what can be spared where it would not fit: the gates must be seen."""
+    spared = {"top-1", "recovery"} if width < _WIDE_ENOUGH else set()
+    kept = [index for index, name in enumerate(header) if name not in spared]
+    return [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
+
+
 def layer_strips(bundles: Sequence[Mapping[str, Any]], room: int) -> Iterator[str]:
     """The error of each layer as a strip in ``room`` cells, where a bundle's report has it.
 
@@ -164,7 +176,7 @@ def layer_strips(bundles: Sequence[Mapping[str, Any]], room: int) -> Iterator[st
         yield f"{plain(bundle['target']):<18}{strip}"
         yield f"[$foreground 60%]{'layer':<18}0{last:>{len(shown) - 1}}[/]"
         yield (
-            f"[$foreground 60%]{'':<18}rounding changes what a layer adds by {100 * min(errors):.1f} to "
+            f"[$foreground 60%]rounding changes what a layer adds by {100 * min(errors):.1f} to "
             f"{100 * worst:.1f} %; worst in layer {errors.index(worst)}[/]"
         )
 

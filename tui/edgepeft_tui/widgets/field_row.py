@@ -60,6 +60,16 @@ class FieldRow(Vertical):
                 yield Button("Browse", compact=True, classes="browse")
         yield Static("", classes="error")
 
+    def on_mount(self) -> None:
+        """Show the end of a path that is too long for its field: it says more than the beginning."""
+        if self._browse:
+            self.call_after_refresh(self._show_end)
+
+    def _show_end(self) -> None:
+        for control in self.query(Input):
+            control.cursor_position = 0
+            control.cursor_position = len(control.value)
+
     def _select(self) -> Select[str]:
         choices = list(self.field.choices)
         if self._text and self._text not in choices:
@@ -82,6 +92,8 @@ class FieldRow(Vertical):
         for control in self.query(Input):
             with control.prevent(Input.Changed):
                 control.value = text
+            if self._browse:
+                self.call_after_refresh(self._show_end)
         for select in self.query(Select):
             with select.prevent(Select.Changed):
                 select.value = text or NOT_SAID
