@@ -318,7 +318,7 @@ def test_wrong_places_are_named_at_their_fields_and_long_ones_show_their_end() -
         await until(pilot, lambda: wizard.draft.marks()["Data"] == "invalid")
         wizard.draft.put("model", "nowhere/at-all")
         wizard.show_step("Model")
-        await until(pilot, lambda: "no such folder or file" in text_of(app))
+        await until(pilot, lambda: "nowhere/at-all: no such folder" in text_of(app))
         await until(pilot, lambda: wizard.draft.marks()["Model"] == "invalid")
 
     drive(scenario, draft=Draft(Path.cwd(), "mine", raw))
