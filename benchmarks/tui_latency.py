@@ -49,8 +49,8 @@ class PaintedApp(EdgepeftApp):
 async def press(pilot: Pilot[Any], key: str) -> tuple[float, float]:
     """Milliseconds from a key event at the driver to the paint that shows it, and to the last paint after it.
 
-    The first is the first paint once the widget in focus has dealt with the key. The second waits until nothing is
-    painted any more, other widgets that follow the key included; paints with another cause, as the cursor's
+    The first is the first paint once the widget in focus has dealt with the key. The second waits until nothing
+    is painted any more, other widgets that follow the key included; paints with another cause, as the cursor's
     blinking or a job's figures, count there too, so it errs upwards. The pilot's own ``press`` sleeps until the
     process is idle, at least 40 ms, so the event is sent as it sends it.
     """

@@ -317,6 +317,7 @@ def test_wrong_places_are_named_at_their_fields_and_long_ones_show_their_end() -
         await until(pilot, lambda: "bad.jsonl line 2: " in text_of(app))
         await until(pilot, lambda: wizard.draft.marks()["Data"] == "invalid")
         wizard.draft.put("model", "nowhere/at-all")
+        wizard.changed()
         wizard.show_step("Model")
         await until(pilot, lambda: "nowhere/at-all: no such folder" in text_of(app))
         await until(pilot, lambda: wizard.draft.marks()["Model"] == "invalid")
