@@ -110,6 +110,28 @@ def _facts(bundle: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: bundle[key] for key in kept}, "weights": report["weights"]}
 
 
+def scatter(entries: Sequence[Mapping[str, Any]], width: int = 90, height: int = 18) -> str:
+    """Bytes against generic KL in ``width`` by ``height`` characters, each point with the number of its entry.
+
+    Empty where fewer than two were measured.
+    """
+    import plotext
+
+    measured = [(i, entry) for i, entry in enumerate(entries, 1) if "fidelity" in entry]
+    if len(measured) < 2:
+        return ""
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(width, height)
+    plotext.title("generic KL (nats per token) against bundle size (MB)")
+    plotext.yscale("log")
+    for number, entry in measured:
+        size, value = entry["bytes"] / 1e6, max(entry["fidelity"]["generic_kl"], 1e-7)
+        plotext.scatter([size], [value], marker=str(number)[-1])
+    # Even without colours every line ends with the escape code that resets them.
+    return str(plotext.uncolorize(plotext.build()))
+
+
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A picture of bytes against generic KL, task KL and exact match, as PNG or SVG by the file's name.
 

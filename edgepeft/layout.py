@@ -28,7 +28,7 @@ STAGE_VERSIONS = {
     "train": 3,
     "combine": 1,
     "merge": 2,
-    "quantize": 6,
+    "quantize": 7,
     "export": 5,
     "adapt": 1,
     "reference": 4,

@@ -177,7 +177,8 @@ def check_combination_of(recipe: RecipeFile) -> None:
         try:
             check_combination(how, len(parts))
         except InputError as error:
-            raise InputError(str(error).replace("--", "combine.")) from None
+            said = str(error).replace("--weights", "adapter.weight").replace("--", "combine.")
+            raise InputError(said) from None
         for part in parts:
             read_adapter_config(recipe.resolve(part.path))
 

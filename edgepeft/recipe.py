@@ -13,6 +13,25 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, mo
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+def _names_stand_for_mappings(schema: dict[str, Any]) -> None:
+    """JSON Schema of a list of sections: the short form of an item, its name or path alone, is valid too."""
+    for part in (schema, *schema.get("anyOf", ())):
+        if "items" in part:
+            part["items"] = {"anyOf": [{"type": "string"}, part["items"]]}
+
+
+def _one_stands_for_a_list(schema: dict[str, Any]) -> None:
+    """The same, and a single name for the list."""
+    _names_stand_for_mappings(schema)
+    listed = {key: schema.pop(key) for key in ("type", "items", "minItems")}
+    schema["anyOf"] = [{"type": "string"}, listed]
+
+
+def _units_are_text(schema: dict[str, Any]) -> None:
+    """A number of bytes may be written with its unit."""
+    schema["anyOf"].insert(0, {"type": "string", "pattern": r"^\s*\d+(\.\d*)?\s*[A-Za-z]+\s*$"})
+
+
 class Section(BaseModel):
     """A strict mapping: an unknown key is an error, and a value is never silently changed after loading."""
 
@@ -204,6 +223,7 @@ class Quantize(Section):
         None,
         description="Size of the whole bundle, as 105MB: the grid of each layer and of the head is then "
         "chosen by measured sensitivity instead of block_size and head; int4 targets only.",
+        json_schema_extra=_units_are_text,
     )
     max_task_kl: float | None = Field(
         None,
@@ -313,6 +333,7 @@ class Recipe(Section):
         None,
         description="A PEFT adapter folder to use instead of training one, or a list of them (folders, or "
         "mappings with path and weight) that are combined.",
+        json_schema_extra=_names_stand_for_mappings,
     )
     adapters: list[FurtherAdapter] = Field(
         default_factory=list,
@@ -328,6 +349,7 @@ class Recipe(Section):
         default_factory=lambda: [Target.model_validate({"name": "cpu-int4"})],
         min_length=1,
         description="What to build for: names, or mappings with a name.",
+        json_schema_extra=_one_stands_for_a_list,
     )
     gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
 

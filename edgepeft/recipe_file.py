@@ -7,7 +7,7 @@ import hashlib
 import re
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def problems_of(raw: Mapping[str, Any]) -> dict[str, str]:
         Recipe.model_validate(raw)
     except ValidationError as error:
         found: dict[str, str] = {}
-        for item in error.errors(include_url=False):
+        for item in _items(error):
             found.setdefault(".".join(map(str, item["loc"])), _explain_one(item))
         return found
     return {}
@@ -165,12 +165,41 @@ def problems_of(raw: Mapping[str, Any]) -> dict[str, str]:
 
 def explain(error: ValidationError) -> str:
     """The first problems of a validation, in one line, each with its key and the mend."""
-    problems = [_explain_one(item) for item in error.errors(include_url=False)]
+    problems = [_explain_one(item) for item in _items(error)]
     shown = "; ".join(problems[:3])
     return shown if len(problems) <= 3 else f"{shown}; and {len(problems) - 3} more"
 
 
-def _explain_one(item: Any) -> str:
+_UNION_MEMBER = re.compile(r"str|int|float|bool|(list|dict)\[.*\]")
+"""How pydantic names, within a location, the member of a union that it tried: no key of the recipe."""
+
+
+def _items(error: ValidationError) -> list[dict[str, Any]]:
+    """The problems of a validation at the keys a user knows, one for a key.
+
+    A value that may be of several kinds is held against each of them: what is told is what is wrong inside the
+    kind that fits, or, where none does, which kinds there are.
+    """
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    whole: set[tuple[Any, ...]] = set()
+    for item in error.errors(include_url=False):
+        place = tuple(part for part in item["loc"] if not _UNION_MEMBER.fullmatch(str(part)))
+        if _UNION_MEMBER.fullmatch(str(item["loc"][-1] if item["loc"] else "")):
+            whole.add(place)
+        if place in merged:
+            kind = str(item["msg"]).removeprefix("Input should be ")
+            merged[place]["msg"] += f" or {kind}"
+        else:
+            merged[place] = {**item, "loc": place}
+    return [
+        item
+        for place, item in merged.items()
+        if place not in whole
+        or not any(other != place and other[: len(place)] == place for other in merged)
+    ]
+
+
+def _explain_one(item: Mapping[str, Any]) -> str:
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
@@ -196,12 +225,16 @@ def _keys_at(location: list[str]) -> list[str]:
         field = model.model_fields.get(part)
         if field is None:
             return []
-        inner = [
-            arg
-            for arg in (field.annotation, *typing.get_args(field.annotation))
-            if isinstance(arg, type) and issubclass(arg, BaseModel)
-        ]
+        inner = list(_sections_in(field.annotation))
         if not inner:
             return []
         model = inner[0]
     return list(model.model_fields)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections among the types that an annotation is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _sections_in(part)

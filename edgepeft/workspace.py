@@ -172,15 +172,19 @@ def is_finished(folder: Path, key: str) -> bool:
     return True
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part. Raises EdgepeftError."""
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part. Raises EdgepeftError.
+
+    ``durable`` waits until it lies on the disk; without it a killed process loses nothing, a power cut might.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
             json.dump(value, stream, indent=2, ensure_ascii=False)
             stream.write("\n")
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -103,6 +104,12 @@ def test_paths_are_relative_to_the_recipe_file(tmp_path: Path, monkeypatch: Any)
         ("model: x\nquantize: {block_size: 48}", "quantize.block_size: input should be 16, 32"),
         ("model: x\nmerge: {base: nearest}", "merge.base: input should be 'dequantized', 'or"),
         ("model: x\ntraining: fast", "training: "),
+        ("model: x\nadapter: 3", "adapter: input should be a valid string or a valid list (got 3)"),
+        ("model: x\nadapter: [{weight: 1}]", "adapter.0.path: this key is required"),
+        (
+            "model: x\nadapter: [a, {path: b, wieght: 1}]",
+            "adapter.1.wieght: no such key; did you mean w",
+        ),
         (
             "model: x\nadapter: a\nmethod: {rank: 4}",
             "adapter names an adapter that exists, so method must go",
@@ -262,6 +269,38 @@ def test_shipped_recipes_use_only_keys_of_the_schema(path: Path) -> None:
                 check(inner, part["properties"][key])
 
     check(yaml.safe_load(path.read_text()), schema)
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        *((path.read_text(encoding="utf-8"), True) for path in SHIPPED),
+        ("model: m\ntargets: cpu-int4", True),
+        ("model: m\ntargets: [cpu-int4, {name: mine, like: cpu-int4}]", True),
+        ("model: m\nadapter: one", True),
+        ("model: m\nadapter: [one, {path: two, weight: 0.5}]", True),
+        ("model: m\nquantize: {max_bytes: 105MB}", True),
+        ("model: m\nquantize: {max_bytes: 105000000}", True),
+        ("model: m\nquantize: {max_bytes: a lot}", False),
+        ("model: m\ntargets: []", False),
+        ("model: m\ntargets: 3", False),
+        ("model: m\nadapter: [{weight: 0.5}]", False),
+        ("model: m\nmethod: {rank: 0}", False),
+        ("model: m\nmodle: m", False),
+    ],
+)
+def test_editors_that_read_the_schema_and_the_loader_agree(
+    tmp_path: Path, text: str, valid: bool
+) -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    found = list(jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(text)))
+    assert (not found) == valid
+    if valid:
+        load_recipe(write(tmp_path, text))
+    else:
+        with pytest.raises(InputError):
+            load_recipe(write(tmp_path, text))
 
 
 def test_a_budget_in_nats_is_a_promise_that_gates_hold() -> None:

@@ -42,7 +42,7 @@ def command(
     """
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
-    from edgepeft.comparison import compare, draw
+    from edgepeft.comparison import compare, draw, scatter
     from edgepeft.errors import EdgepeftError, InputError
 
     if picture is not None and picture.suffix not in (".png", ".svg"):
@@ -53,7 +53,8 @@ def command(
         typer.echo(json.dumps(entries, indent=2))
     else:
         print_table(*comparison_rows(entries))
-        show_scatter(entries)
+        if picture_in_text := scatter(entries):
+            typer.echo(picture_in_text)
     if picture is not None:
         draw(entries, picture)
     if all("error" in entry for entry in entries):
@@ -87,21 +88,3 @@ def comparison_rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], li
         ]
         rows.append((entry["bytes"], cells))
     return header, [cells for _, cells in sorted(rows, key=lambda row: row[0])]
-
-
-def show_scatter(entries: Sequence[Mapping[str, Any]]) -> None:
-    """Bytes against generic KL in characters, each point with the number of its row."""
-    import plotext
-
-    measured = [(i, entry) for i, entry in enumerate(entries, 1) if "fidelity" in entry]
-    if len(measured) < 2:
-        return
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plot_size(90, 18)
-    plotext.title("generic KL (nats per token) against bundle size (MB)")
-    plotext.yscale("log")
-    for number, entry in measured:
-        size, value = entry["bytes"] / 1e6, max(entry["fidelity"]["generic_kl"], 1e-7)
-        plotext.scatter([size], [value], marker=str(number)[-1])
-    typer.echo(plotext.build())

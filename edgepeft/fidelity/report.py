@@ -103,6 +103,7 @@ def seal(
             "tied": kept.get("tied"),
             "accuracy_level": manifest["result"].get("accuracy_level"),
             "divergence": kept.get("divergence"),
+            "layer_errors": kept.get("layer_errors"),
         },
         "adapters": [_cost(one) for one in adapters],
     }

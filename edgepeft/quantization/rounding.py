@@ -60,11 +60,13 @@ def round_in_sequence(
     weights: TensorSource,
     grids: Mapping[str, IntGrid],
     algorithm: Rounding,
+    errors: list[float] | None = None,
 ) -> Iterator[Parts]:
     """Round layer by layer, each on the activations that the rounded layers before it yield.
 
-    Memory is that of one layer, its inputs' second moments and the activations of one layer's boundary. What lies
-    outside the layers comes last: the head on the final hidden states, anything else on its own.
+    ``errors`` takes each layer's mean ``layer_error``. Memory is that of one layer, its inputs' second moments
+    and the activations of one layer's boundaries. What lies outside the layers comes last: the head on the final
+    hidden states, anything else on its own.
     """
     with torch.no_grad():
         inputs = [stream.begin(batch.ids) for batch in batches]
@@ -73,10 +75,18 @@ def round_in_sequence(
             with stream.layer(index):
                 linear = stream.linear(index)
                 modules = {name: module for name, module in linear.items() if name in left}
-                statistics = _collect(stream, index, modules, batches, inputs)
+                statistics, exact = _collect(stream, index, modules, batches, inputs)
                 parts = _round_layer(modules, left, statistics, algorithm)
-                for batch_inputs in inputs:
-                    batch_inputs.hidden = stream.run(index, batch_inputs)
+                measured = []
+                for batch, batch_inputs, wanted in zip(batches, inputs, exact, strict=True):
+                    before, batch_inputs.hidden = (
+                        batch_inputs.hidden,
+                        stream.run(index, batch_inputs),
+                    )
+                    error = layer_error(before, wanted, batch_inputs.hidden)
+                    measured.append(error[batch.mask])
+            if errors is not None:
+                errors.append(float(torch.cat(measured).mean()))
             yield parts
         head = stream.head_weight_name
         if head in left:
@@ -86,6 +96,16 @@ def round_in_sequence(
                     final.add(norm(batch_inputs.hidden)[batch.mask])
             yield {head: round_weight(head, weights.load(head), left.pop(head), algorithm, final)}
     yield from round_each(weights, left, algorithm)
+
+
+def layer_error(before: torch.Tensor, wanted: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+    """How far a rounded layer is off, float32 [B, T]: as a share of what the exact layer adds to its input.
+
+    All are hidden states float32 [B, T, H]. Each token counts for itself, because a few have norms a hundred
+    times those of the others.
+    """
+    added = (wanted - before).norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+    return (got - wanted).norm(dim=-1) / added
 
 
 def _round_layer(
@@ -123,8 +143,11 @@ def _collect(
     modules: Mapping[str, Any],
     batches: Sequence[Batch],
     inputs: Sequence[Any],
-) -> dict[str, InputStatistics]:
-    """Statistics of the inputs of a layer's weights; weights that read the same input share one."""
+) -> tuple[dict[str, InputStatistics], list[torch.Tensor]]:
+    """Statistics of the inputs of a layer's weights, and the layer's outputs float32 [B, T, H] batch by batch.
+
+    Weights that read the same input share one.
+    """
     found: dict[str, InputStatistics] = {}
     seen: dict[int, tuple[torch.Tensor, InputStatistics]] = {}
     mask = torch.empty(0)
@@ -145,15 +168,16 @@ def _collect(
         )
         for name, module in modules.items()
     ]
+    outputs = []
     try:
         for batch, batch_inputs in zip(batches, inputs, strict=True):
             seen.clear()
             mask = batch.mask
-            stream.run(index, batch_inputs)
+            outputs.append(stream.run(index, batch_inputs))
     finally:
         for hook in hooks:
             hook.remove()
     absent = sorted(set(modules) - set(found))
     if absent:
         raise EdgepeftError(f"{absent[0]}: its layer does not use it; it can't be calibrated")
-    return found
+    return found, outputs

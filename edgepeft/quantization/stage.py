@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -39,8 +40,9 @@ def run(job: Job) -> dict[str, Any]:
 
     Inputs: as ``open_weights``; ``calibration_rows`` and ``calibration_text`` if there are any.
 
-    Result: how linear layers, head and embedding are kept, the bytes of codes, and for bounds on divergence what
-    was measured. Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
+    Result: how linear layers, head and embedding are kept, the bytes of codes, for bounds on divergence what was
+    measured, and ``layer_errors``: each layer's ``layer_error`` on the calibration data, None without
+    calibration. Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
     """
     return_large_blocks()
     weights = open_weights(job)
@@ -74,6 +76,7 @@ def run(job: Job) -> dict[str, Any]:
         "tied": head == embedding,
         "bytes": (job.out / CODES).stat().st_size,
         "divergence": divergence,
+        "layer_errors": json.loads((job.out / PLAN).read_text(encoding="utf-8"))["layer_errors"],
     }
 
 
@@ -84,6 +87,7 @@ def _round_into(
     settings = job.settings["quantize"]
     algorithm = find_algorithm(settings["algorithm"])
     entries: dict[str, Any] = {}
+    errors: list[float] = []
     specs: dict[str, TensorSpec] = {}
     for name, grid in formats.grids.items():
         rows, width = weights.specs[name].shape
@@ -93,7 +97,7 @@ def _round_into(
     if algorithm.calibrated:
         batches = job_calibration(job, settings["calibration"]["tokens"])
         stream = LayerStream(skeleton, weights)
-        units = round_in_sequence(stream, batches, weights, formats.grids, algorithm)
+        units = round_in_sequence(stream, batches, weights, formats.grids, algorithm, errors)
     else:
         units = round_each(weights, formats.grids, algorithm)
 
@@ -112,6 +116,7 @@ def _round_into(
         "head": head,
         "embedding": embedding,
         "budget": formats.why,
+        "layer_errors": errors or None,
     }
     write_plan(folder, plan)
 

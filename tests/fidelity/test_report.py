@@ -48,6 +48,7 @@ QUANTIZED = {
     "embedding": "int8 asymmetric, blocks of 32",
     "tied": True,
     "divergence": None,
+    "layer_errors": [0.02, 0.05],
 }
 
 

@@ -17,6 +17,7 @@ from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.quantization.algorithms import find_algorithm, is_calibrated, resolve_algorithm
 from edgepeft.quantization.algorithms.gptq import search_ranges
 from edgepeft.quantization.calibration import Batch, calibration_batches
+from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks, unpack_weight
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.quantization.statistics import DAMPING, InputStatistics
@@ -229,6 +230,54 @@ def test_each_layer_sees_the_rounded_layers_before_it(tiny_model: ModelMaker) ->
     assert len(seen) == len(clean) == 8
     assert all(torch.equal(a, b) for a, b in zip(clean[:4], seen[:4], strict=True))
     assert not any(torch.allclose(a, b) for a, b in zip(clean[4:], seen[4:], strict=True))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_layers_error_is_how_far_the_rounded_layer_departs_from_the_exact_one(
+    tiny_model: ModelMaker, family: str
+) -> None:
+    """Held against the model's own forward with the first layer alone rounded, and larger on a coarser grid."""
+    folder = tiny_model(family)
+    source = SafetensorsSource.from_folder(folder)
+    names = linear_weight_names(build_skeleton(folder))
+    found: dict[int, list[float]] = {}
+    parts: Parts = {}
+    for bits in (4, 8):
+        grid = IntGrid(bits, 32, False)
+        stream = LayerStream(build_skeleton(folder), source)
+        chosen, found[bits] = dict.fromkeys(names, grid), []
+        units = round_in_sequence(stream, batches(), source, chosen, gptq, found[bits])
+        made = {name: value for unit in units for name, value in unit.items()}
+        parts = parts or made
+    assert len(found[4]) == len(stream)
+    assert all(0 < fine < 0.3 * coarse for coarse, fine in zip(*found.values(), strict=True))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    layer = model.get_decoder().layers[0]
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    layer.register_forward_hook(
+        lambda module, given, output: seen.append(
+            (given[0], output[0] if isinstance(output, tuple) else output)
+        )
+    )
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for batch in batches():
+            model(batch.ids)
+        for name in (name for name in names if ".layers.0." in name):
+            width = weights[name].shape[1]
+            weights[name].data = unpack_weight(
+                IntGrid(4, 32, False), width, parts[name]
+            ).dequantize()
+        for batch in batches():
+            model(batch.ids)
+    half = len(seen) // 2
+    shares = [
+        (((got - exact).norm(dim=-1) / (exact - before).norm(dim=-1))[batch.mask])
+        for (before, exact), (_, got), batch in zip(
+            seen[:half], seen[half:], batches(), strict=True
+        )
+    ]
+    assert found[4][0] == pytest.approx(float(torch.cat(shares).mean()), rel=1e-3)
 
 
 def test_calibration_takes_rows_and_text_up_to_what_was_asked_for(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_head_and_embedding_are_a_unit_of_their_own(
         "embedding": described,
         "tied": tied,
         "divergence": None,
+        "layer_errors": None,
     }
     assert len(quantized.plan["weights"]) == weights
     assert (quantized.plan["head"], quantized.plan["embedding"]) == (

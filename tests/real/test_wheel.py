@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,16 @@ def _run(python: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def test_the_wizards_demo_is_in_the_wheel(device: Path) -> None:
+    """In the repository its samples are links; a wheel must hold the files."""
+    (package,) = device.parents[1].glob("lib/python*/site-packages/edgepeft_tui")
+    recipe = package / "samples" / "recipes" / "home-control.yaml"
+    data = yaml.safe_load(recipe.read_text(encoding="utf-8"))["data"]
+    for name in ("train", "test"):
+        assert (recipe.parent / data[name]).stat().st_size > 10_000
+    assert (package / "styles.tcss").is_file()
 
 
 def test_no_training_library_comes_along(device: Path) -> None:

@@ -6,7 +6,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import edgepeft, write_recipe
+from tests.conftest import ModelMaker
+from tests.tiny import write_tiny_data
+
 pytest.importorskip("textual")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: ModelMaker) -> Path:
+    """A folder with a real finished run of a tiny model, compared two ways, in runs/small. Not to be changed."""
+    folder = tmp_path_factory.mktemp("tiny-run")
+    recipe = write_recipe(
+        folder / "small.yaml",
+        tiny_model("llama"),
+        write_tiny_data(folder),
+        training={"max_steps": 2, "batch_size": 2},
+        targets=["cpu-int4"],
+        gates={"max_exact_match_drop": 1, "max_task_kl": 100},
+    )
+    run = folder / "runs/small"
+    built = edgepeft("build", recipe, "--out", run, cwd=folder)
+    assert built.returncode == 0, built.stderr
+    compared = edgepeft("compare", run, "--vary", "quantize.head=int4,int8", cwd=folder)
+    assert compared.returncode == 0, compared.stderr
+    return folder
 
 
 @pytest.fixture(autouse=True)

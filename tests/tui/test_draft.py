@@ -11,7 +11,7 @@ from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe, json_schema
 from edgepeft.recipe_file import load_recipe
 from edgepeft_tui.draft import Draft, step_of
-from edgepeft_tui.fields import all_fields
+from edgepeft_tui.fields import adapter_fields, all_fields
 from tests.command import edgepeft
 
 
@@ -147,3 +147,37 @@ def test_a_file_of_another_recipe_is_not_written_over_unasked(tmp_path: Path) ->
 def test_a_draft_survives_its_json_form(tmp_path: Path) -> None:
     draft = Draft.demo(tmp_path)
     assert Draft.from_dict(draft.as_dict()) == draft
+
+
+def test_several_adapters_are_combined_and_one_is_none_of_that(tmp_path: Path) -> None:
+    draft = Draft(tmp_path, raw={"model": "m", "adapter": "one"})
+    draft.add_adapter()
+    _set_part(draft, 1, "path", "two")
+    _set_part(draft, 1, "weight", "0.5")
+    _set(draft, "combine.method", "ties")
+    _set(draft, "combine.density", "0.4")
+    assert not draft.errors()
+    assert yaml.safe_load(draft.yaml()) == {
+        "model": "m",
+        "adapter": ["one", {"path": "two", "weight": 0.5}],
+        "combine": {"method": "ties", "density": 0.4},
+    }
+    assert Draft.from_dict(draft.as_dict()) == draft
+    draft.save()
+    assert Draft.open(draft.path).raw == draft.raw
+    _set_part(draft, 1, "weight", "much")
+    assert list(draft.errors()) == ["adapter.1.weight"]
+    assert draft.marks()["Method"] == "invalid"
+    _set_part(draft, 1, "weight", "1")
+    draft.note_failure(f"{tmp_path}/two: no such adapter folder")
+    assert draft.trouble == ("adapter.1.path", f"{tmp_path}/two: no such adapter folder")
+    draft.note_failure("adapter.weight: must be finite numbers, and not all of them 0")
+    assert draft.trouble[0] == "adapter"
+    draft.drop_adapter()
+    assert draft.raw == {"model": "m", "adapter": "one"}
+    draft.use_adapter(None)
+    assert draft.trains
+
+
+def _set_part(draft: Draft, index: int, name: str, text: str) -> None:
+    draft.set_text(adapter_fields(index)[f"adapter.{index}.{name}"], text)

@@ -141,6 +141,19 @@ def _write_run(run: Path, rank: int) -> None:
     path = run.resolve() / "bundles" / "cpu-int4"
     path.mkdir(parents=True)
     (path / "config.json").write_text("{}")
+    errors = [0.012, 0.02, 0.034, 0.051, 0.018, 0.02, 0.027, 0.022]
+    (path / "fidelity.json").write_text(json.dumps({"weights": {"layer_errors": errors}}))
+    variants = (("int4", 90e6, 0.12), ("int8", 98e6, 0.086), ("float", 140e6, 0.081))
+    entries = [
+        {
+            "values": {"quantize.head": head},
+            "bytes": size,
+            "gates": "passed",
+            "fidelity": {**fidelity, "generic_kl": loss},
+        }
+        for head, size, loss in variants
+    ]
+    (run / "comparison.json").write_text(json.dumps({"axes": [], "entries": entries}))
     gates = "passed" if rank == 8 else ["exact match 0.98 is below 0.99"]
     bundle = {"target": "cpu-int4", "path": str(path), "bytes": 98e6, "gates": gates}
     result = {

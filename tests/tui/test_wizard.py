@@ -6,12 +6,14 @@ import json
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from edgepeft.errors import InputError
+from edgepeft.recipe import json_schema
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import STEPS, Draft
 from edgepeft_tui.screens.home import HomeScreen
@@ -82,7 +84,11 @@ def test_a_recipe_is_typed_from_an_empty_one_to_yaml(tiny_model: ModelMaker) -> 
         await until(pilot, lambda: wizard.draft.planned)
         await pilot.press("ctrl+n", "ctrl+n", "ctrl+n", "ctrl+s")
         await until(pilot, Path("run.yaml").is_file)
-        assert yaml.safe_load(Path("run.yaml").read_text()) == {
+        written = Path("run.yaml").read_text()
+        assert written == wizard.draft.yaml()
+        schema = jsonschema.Draft202012Validator(json_schema())
+        assert not list(schema.iter_errors(yaml.safe_load(written)))
+        assert yaml.safe_load(written) == {
             "model": str(model),
             "data": {"train": "data/train.jsonl", "test": "data/test.jsonl"},
             "method": {"rank": 4},
@@ -283,6 +289,40 @@ def test_without_colour_every_state_still_has_its_sign(monkeypatch: pytest.Monke
         assert "✓ 1 Model" in text_of(app)
 
     drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m", "method": {"rank": 0}}))
+
+
+def test_a_folder_of_our_name_in_the_working_folder_is_not_run() -> None:
+    Path("edgepeft").mkdir()
+    Path("edgepeft/__init__.py").write_text("open('ran', 'w').close()")
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        await pilot.press("n")
+        await until(pilot, lambda: "LlamaForCausalLM" in text_of(app))
+        assert not Path("ran").exists()
+
+    drive(scenario, size=(120, 40))
+
+
+def test_wrong_places_are_named_at_their_fields_and_long_ones_show_their_end() -> None:
+    folder = Path("a-folder-with-quite-a-long-name/and-another-one-within/rows")
+    write_tiny_data(folder)
+    (folder / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 3\n')
+    raw = {"model": "smollm2-135m-instruct", "data": {"train": str(folder / "bad.jsonl")}}
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        wizard.show_step("Data")
+        await until(pilot, lambda: bool(wizard.query("#row-data--train Input")))
+        await until(pilot, lambda: "rows/bad.jsonl" in text_of(app).split("What the model")[0])
+        await until(pilot, lambda: "bad.jsonl line 2: " in text_of(app))
+        await until(pilot, lambda: wizard.draft.marks()["Data"] == "invalid")
+        wizard.draft.put("model", "nowhere/at-all")
+        wizard.changed()
+        wizard.show_step("Model")
+        await until(pilot, lambda: "nowhere/at-all: no such folder" in text_of(app))
+        await until(pilot, lambda: wizard.draft.marks()["Model"] == "invalid")
+
+    drive(scenario, draft=Draft(Path.cwd(), "mine", raw))
 
 
 def test_a_damaged_state_file_is_no_error() -> None:

@@ -1,4 +1,4 @@
-"""A bundle that answers, in a process of its own: JSON lines in, JSON lines out.
+"""A bundle, or the base it began as, that answers in a process of its own: JSON lines in, JSON lines out.
 
 In: ``{"messages": [...]}``. Out: ``{"ready": {...}}`` once loaded, then for each question ``{"piece": text}`` as
 it comes and ``{"done": {...}}``, or ``{"error": text}``. The process ends with its standard input, or is killed
@@ -7,6 +7,7 @@ to stop an answer; memory comes back either way.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -16,6 +17,9 @@ from typing import Any
 
 from edgepeft.errors import EdgepeftError
 
+BASE_OF = "base-of:"
+"""In front of a bundle's path: not the bundle answers, but its base without adapter."""
+
 
 def say(**fields: Any) -> None:
     """Write one line."""
@@ -23,26 +27,44 @@ def say(**fields: Any) -> None:
     sys.stdout.flush()
 
 
-def main(bundle: str) -> int:
-    """Load the bundle and answer until standard input ends; 1 if it can't be loaded."""
+def trained_system(bundle: Path) -> str | None:
+    """The system message of the rows that a bundle was trained on, where its run is still around it."""
+    from edgepeft.comparison import recipe_of
+
+    with contextlib.suppress(EdgepeftError, IndexError):
+        return recipe_of(bundle.resolve().parents[1]).recipe.data.system
+    return None
+
+
+def load(place: str) -> tuple[Any, dict[str, Any]]:
+    """What answers, and what is said of it. Raises EdgepeftError."""
+    if place.startswith(BASE_OF):
+        from edgepeft.fidelity.bare_base import BareBase
+
+        base = BareBase(Path(place.removeprefix(BASE_OF)))
+        return base, {"target": "no adapter, float32", "base": base.name, "warning": None}
+    from edgepeft.runtime import Runtime
+
+    runtime = Runtime(Path(place))
+    opened = runtime.bundle
+    return runtime, {
+        "target": opened.target,
+        "base": opened.base,
+        "warning": opened.warning,
+    }
+
+
+def main(place: str) -> int:
+    """Load what ``place`` names and answer until standard input ends; 1 if it can't be loaded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     began = time.perf_counter()
     try:
-        from edgepeft.runtime import Runtime
-
-        runtime = Runtime(Path(bundle))
+        runtime, about = load(place)
     except EdgepeftError as error:
         say(error=str(error))
         return 1
-    opened = runtime.bundle
-    say(
-        ready={
-            "target": opened.target,
-            "base": opened.base,
-            "seconds": round(time.perf_counter() - began, 2),
-            "warning": opened.warning,
-        }
-    )
+    system = trained_system(Path(place.removeprefix(BASE_OF)))
+    say(ready={**about, "system": system, "seconds": round(time.perf_counter() - began, 2)})
     for line in sys.stdin:
         try:
             stream = runtime.stream(json.loads(line)["messages"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,8 +23,21 @@ from edgepeft_tui.themes import DARK, LIGHT, THEMES
 from edgepeft_tui.widgets.jump import JumpScreen
 from edgepeft_tui.widgets.page import Page
 
+COLLECT = (20_000, 20, 100)
+"""Allocations before a collection of the young, collections of those before one of the older, and of all."""
+
 WATCH_SECONDS = 0.5
 """How often jobs are looked at. It bounds how often a curve is drawn."""
+
+
+def tame_collector() -> None:
+    """Let the garbage collector pause keys less: for a process that holds nothing but the app.
+
+    A collection of everything takes tenths of a second, which a key press would wait for; what is loaded now
+    stays, and most of what comes is freed without the collector.
+    """
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
 
 
 class EdgepeftApp(App[None]):
@@ -36,7 +50,12 @@ class EdgepeftApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
         Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Go to a control by a letter"),
-        Binding("ctrl+t", "light", "Light/dark", show=False, id="app.light"),
+        Binding(
+            *("ctrl+t", "light", "Light/dark"),
+            show=False,
+            id="app.light",
+            tooltip="The light theme or the dark one",
+        ),
         Binding("f2", "go('runs')", "Runs", show=False, id="app.runs"),
     ]
 
@@ -73,7 +92,8 @@ class EdgepeftApp(App[None]):
             job.refresh()
             if not job.active:
                 self._tell_end(job)
-        screen = self.screen
+        # The last tick may come when the app is closing and has no screen any more.
+        screen = self.screen_stack[-1] if self.screen_stack else None
         if isinstance(screen, Page) and screen.composed:
             # A tick may fall between the removal of a screen's widgets and of the screen.
             with contextlib.suppress(NoMatches):
@@ -190,7 +210,7 @@ class EdgepeftApp(App[None]):
             case ("chat", _, path):
                 from edgepeft_tui.screens.chat import ChatScreen
 
-                self.push_screen(ChatScreen([Path(part) for part in path.split("|")]))
+                self.push_screen(ChatScreen(path.split("|")))
 
     def open_draft(self, draft: Draft, step: str = "Model") -> None:
         """Open the wizard on a draft."""
@@ -225,7 +245,9 @@ class EdgepeftApp(App[None]):
         seen = set()
         for active in screen.active_bindings.values():
             binding = active.binding
-            if binding.id and binding.description and binding.action not in seen:
+            # What leads to a place stands among the places already.
+            leads = binding.action.partition("(")[0].rpartition(".")[2] == "go"
+            if binding.id and binding.description and binding.action not in seen and not leads:
                 seen.add(binding.action)
                 yield SystemCommand(
                     binding.description,

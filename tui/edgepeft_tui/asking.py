@@ -11,7 +11,9 @@ from typing import Any
 
 from edgepeft.errors import EdgepeftError
 
-EDGEPEFT = (sys.executable, "-m", "edgepeft.cli.app")
+PYTHON = (sys.executable, "-P", "-m")
+"""A module of ours in a process of its own; without -P a folder edgepeft in the working folder would be run."""
+EDGEPEFT = (*PYTHON, "edgepeft.cli.app")
 
 
 async def ask(*arguments: str, folder: Path, text: str = "") -> Any:

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,13 @@ class Draft:
     def open(cls, path: Path) -> Draft:
         """A recipe file, to be changed and saved again. Raises InputError."""
         load_recipe(path)
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(raw.get("targets"), str):
-            raw["targets"] = [raw["targets"]]
+        raw = _normal(yaml.safe_load(path.read_text(encoding="utf-8")))
         path = path.resolve()
         return cls(path.parent, path.stem, raw, path)
 
     def move_to(self, folder: Path) -> None:
         """Save elsewhere: paths that lead to something are rewritten so that they still do."""
-        for key in _PATHS:
+        for key in self._path_keys():
             value = self.get(key)
             if isinstance(value, str):
                 target = (self.folder / Path(value).expanduser()).resolve()
@@ -95,7 +94,10 @@ class Draft:
         """The value at a key, None where nothing is said."""
         node: Any = self.raw
         for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
+            if isinstance(node, list):
+                node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+            else:
+                node = node.get(part) if isinstance(node, dict) else None
         return node
 
     def text(self, key: str) -> str:
@@ -106,7 +108,9 @@ class Draft:
     def set_text(self, spec: Field, text: str) -> None:
         """Put what was typed for a field; empty text takes the key away, so that its default holds."""
         value = text if spec.literal else parse_value(text)
-        self._put(spec.key, None if not text.strip() else value)
+        # No adapter yet is not the same as an adapter to be trained.
+        nothing = "" if spec.key == "adapter" else None
+        self._put(spec.key, nothing if not text.strip() else value)
 
     def set_path(self, key: str, path: Path) -> None:
         """Put a path, relative to the draft's folder where it lies below it."""
@@ -118,10 +122,13 @@ class Draft:
 
     def _put(self, key: str, value: Any) -> None:
         *way, last = key.split(".")
-        nodes = [self.raw]
+        nodes: list[Any] = [self.raw]
         for part in way:
+            if isinstance(nodes[-1], list):
+                nodes.append(nodes[-1][int(part)])
+                continue
             child = nodes[-1].get(part)
-            if not isinstance(child, dict):
+            if not isinstance(child, (dict, list)):
                 child = {}
                 nodes[-1][part] = child
             nodes.append(child)
@@ -130,7 +137,7 @@ class Draft:
         else:
             nodes[-1][last] = value
         for parent, part in reversed(list(zip(nodes, way, strict=False))):
-            if not parent[part]:
+            if isinstance(parent, dict) and not parent[part]:
                 del parent[part]
         self.trouble, self.planned = None, False
 
@@ -147,10 +154,33 @@ class Draft:
         self.raw["targets"] = names
         self.trouble, self.planned = None, False
 
+    @property
+    def adapters(self) -> int:
+        """How many adapters are named that exist; 0 where one is trained."""
+        named = self.raw.get("adapter")
+        return len(named) if isinstance(named, list) else int(named is not None)
+
+    def add_adapter(self) -> None:
+        """Room for one more adapter, to be combined with those there are."""
+        named = self.raw.get("adapter")
+        if not isinstance(named, list):
+            named = [{"path": named} if named else {}]
+        self._put("adapter", [*named, {}])
+
+    def drop_adapter(self) -> None:
+        """Take the last of several adapters away; a single one is no list, and needs no way to combine."""
+        named = self.raw.get("adapter")
+        if isinstance(named, list):
+            kept = named[:-1]
+            self._put("adapter", kept if len(kept) > 1 else kept[0].get("path", ""))
+            if len(kept) == 1:
+                self._put("combine", None)
+
     def use_adapter(self, path: Path | str | None) -> None:
         """Take an adapter that exists instead of training one; None goes back to training."""
         if path is None:
             self._put("adapter", None)
+            self._put("combine", None)
             return
         for section in ("method", "training"):
             self.raw.pop(section, None)
@@ -180,27 +210,40 @@ class Draft:
 
     def _key_in(self, text: str) -> str:
         keys = sorted(all_fields(), key=len, reverse=True)
-        start = text.partition(": ")[0]
+        start = _field_key(text.partition(": ")[0])
         if start in keys:
             return start
-        for key in _PATHS:
+        for key in self._path_keys():
             value = self.get(key)
-            if isinstance(value, str) and str(self.resolve(value)) in text:
+            if isinstance(value, str) and value and str(self.resolve(value)) in text:
                 return key
+        if self.raw.get("adapter") == "" and str(self.folder.resolve()) in text:
+            return "adapter"
         return next((key for key in keys if "." in key and key in text), "")
+
+    def _path_keys(self) -> list[str]:
+        """The keys that may hold a path."""
+        named = self.raw.get("adapter")
+        parts = range(len(named)) if isinstance(named, list) else ()
+        return [*_MORE_PATHS, "adapter", *(f"adapter.{index}.path" for index in parts)]
 
     def resolve(self, value: str) -> Path:
         """A path of the recipe as an absolute one."""
         return (self.folder / Path(value).expanduser()).resolve()
 
-    def marks(self) -> dict[str, str]:
-        """Step to ``done``, ``invalid`` or ``open``: open is what is neither wrong nor known to be right."""
-        wrong = {step_of(key) for key in self.errors()}
+    def marks(self, errors: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Step to ``done``, ``invalid`` or ``open``: open is what is neither wrong nor known to be right.
+
+        ``errors`` are those of ``errors()``, where they are known already.
+        """
+        wrong = {step_of(key) for key in (self.errors() if errors is None else errors)}
         lacking = set() if self.get("data.test") else {"Data"}
         if self.trains and not self.get("data.train"):
             lacking.add("Data")
         if not self.get("model"):
             lacking.add("Model")
+        if self.raw.get("adapter") == "":
+            lacking.add("Method")
         marks = {}
         for step in STEPS:
             if step in wrong:
@@ -215,7 +258,12 @@ class Draft:
 
     def clean(self) -> dict[str, Any]:
         """The recipe as it will be written."""
-        return copy.deepcopy(self.raw)
+        raw = copy.deepcopy(self.raw)
+        named = raw.get("adapter")
+        if isinstance(named, list):
+            # A path alone is short for a mapping that holds but the path.
+            raw["adapter"] = [part["path"] if list(part) == ["path"] else part for part in named]
+        return raw
 
     def yaml(self) -> str:
         """The recipe as YAML, keys in the order of their declaration."""
@@ -283,15 +331,14 @@ class Draft:
         """A draft from its JSON form. Raises KeyError, TypeError for what is none."""
         json.dumps(kept["raw"])
         source = Path(kept["source"]) if kept.get("source") else None
-        return cls(Path(kept["folder"]), str(kept["name"]), dict(kept["raw"]), source)
+        return cls(Path(kept["folder"]), str(kept["name"]), _normal(dict(kept["raw"])), source)
 
 
-_PATHS = (
+_MORE_PATHS = (
     "model",
     "data.train",
     "data.test",
     "data.generic",
-    "adapter",
     "quantize.calibration.text",
 )
 
@@ -308,6 +355,9 @@ def _field_key(key: str) -> str:
     """The field that shows an error at ``key``: targets are chosen in one place, whatever their index."""
     if key.startswith("targets"):
         return "targets"
+    top, _, rest = key.partition(".")
+    if top == "adapter" and rest[:1].isdigit():
+        return key
     known = all_fields()
     while key and key not in known and "." in key:
         key = key.rpartition(".")[0]
@@ -316,9 +366,16 @@ def _field_key(key: str) -> str:
 
 def _same_recipe(path: Path, raw: dict[str, Any]) -> bool:
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if isinstance(written, dict) and isinstance(written.get("targets"), str):
-        written["targets"] = [written["targets"]]
-    return bool(written == raw)
+    return isinstance(written, dict) and _normal(written) == raw
+
+
+def _normal(raw: dict[str, Any]) -> dict[str, Any]:
+    """A recipe in the one form that the fields work on, whichever of its short forms was written."""
+    if isinstance(raw.get("targets"), str):
+        raw["targets"] = [raw["targets"]]
+    if isinstance(raw.get("adapter"), list):
+        raw["adapter"] = [{"path": p} if isinstance(p, str) else p for p in raw["adapter"]]
+    return raw
 
 
 def _free_name(folder: Path, wanted: str) -> str:

@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from edgepeft.recipe import Recipe
+from edgepeft.recipe import AdapterPart, Recipe
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Field:
         return self.key.rpartition(".")[2].replace("_", " ")
 
     @property
+    def flag(self) -> str:
+        """How the command line sets it; it sets a list as a whole."""
+        listed = self.key.partition(".")[0]
+        return f"--set {listed}=[…]" if _is_part(self.key) else f"--set {self.key}=…"
+
+    @property
     def about(self) -> str:
         """Default and range in one line."""
         parts = [f"default {self.default}"] if self.default else []
@@ -51,9 +58,20 @@ class Field:
         return "; ".join(parts)
 
 
+@cache
 def all_fields() -> Mapping[str, Field]:
     """Every key of the recipe in the order of its declaration, sections taken apart."""
     return {field.key: field for field in _fields_of(Recipe, "")}
+
+
+@cache
+def adapter_fields(index: int) -> Mapping[str, Field]:
+    """The keys of one of several adapters, by its place in the list."""
+    return {field.key: field for field in _fields_of(AdapterPart, f"adapter.{index}.")}
+
+
+def _is_part(key: str) -> bool:
+    return any(part.isdigit() for part in key.split("."))
 
 
 def _fields_of(model: type[BaseModel], prefix: str) -> list[Field]:
@@ -87,6 +105,10 @@ def _registered(key: str) -> tuple[str, ...]:
         from edgepeft.training.methods import all_methods
 
         return tuple(all_methods())
+    if key == "combine.method":
+        from edgepeft.merging.combinations import METHODS
+
+        return tuple(METHODS)
     if key == "quantize.algorithm":
         from edgepeft.quantization.algorithms import AUTO, algorithm_names
 

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,10 @@ from edgepeft_tui.asking import EDGEPEFT, error_line
 from edgepeft_tui.progress import CURVES, Progress
 
 STARTING = "starting"
+MEMORY_SECONDS = 2.0
+"""Finding a job's processes goes through all of the machine's, so it is done no oftener."""
+NICENESS = 10
+"""How far a build gives way to the screen."""
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Job:
     _place: int = 0
     _file: tuple[int, int] | None = None
     _rest: bytes = b""
+    _memory: tuple[float, int] = (float("-inf"), 0)
 
     @property
     def state(self) -> str:
@@ -139,7 +145,13 @@ class Job:
                 os.kill(pid, signal.SIGTERM)
 
     def memory_bytes(self) -> int:
-        """Resident bytes of its processes now, 0 if they are gone."""
+        """Resident bytes of its processes, 0 if they are gone; looked up every few seconds."""
+        now = time.monotonic()
+        if now - self._memory[0] >= MEMORY_SECONDS:
+            self._memory = (now, self._measured_memory())
+        return self._memory[1] if self.active else 0
+
+    def _measured_memory(self) -> int:
         pid = self.process.pid if self.process is not None else self.record.get("pid")
         if not self.active or not isinstance(pid, int):
             return 0
@@ -181,6 +193,9 @@ class Jobs:
                 )
         except OSError as error:
             raise EdgepeftError(f"{run}: the build can't be started ({error.strerror})") from None
+        with contextlib.suppress(psutil.Error):
+            # Where the processor is short, key presses come before training; alone, it loses nothing.
+            psutil.Process(process.pid).nice(NICENESS)
         job = Job(run, process, talk)
         self._jobs[run] = job
         return job

@@ -17,11 +17,12 @@ def launch(recipe: Path | None = None, *, serve: bool = False, port: int = 8000)
 
         serve_in_browser(recipe, port)
         return
-    from edgepeft_tui.app import EdgepeftApp
+    from edgepeft_tui.app import EdgepeftApp, tame_collector
     from edgepeft_tui.draft import Draft
 
     app = EdgepeftApp(draft=Draft.open(recipe) if recipe is not None else None)
     app.use_keymap()
+    tame_collector()
     app.run()
     if app.return_code:
         raise SystemExit(app.return_code)

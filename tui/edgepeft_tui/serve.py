@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -11,21 +12,35 @@ from textual_serve.server import Server
 from edgepeft_tui.asking import EDGEPEFT
 
 HOST = "127.0.0.1"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class LoopbackServer(Server):  # type: ignore[misc]  # textual-serve ships no types
     """A server that only the page it served itself may talk to.
 
     Any web page may open a websocket to this machine; one that came from elsewhere would drive the terminal.
-    The Host header is checked as well, against names that are made to resolve to this machine.
+    Every request must name this address as its host, so that a name which somebody makes resolve to this machine
+    reaches neither the page, its files, its downloads, nor the websocket.
     """
+
+    async def _make_app(self) -> web.Application:
+        """The server's routes behind the check of the host."""
+        app: web.Application = await super()._make_app()
+        host = self.public_url.removeprefix("http://")
+
+        @web.middleware  # type: ignore[untyped-decorator]  # aiohttp is not read by mypy
+        async def for_this_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.host != host:
+                raise web.HTTPForbidden(text="edgepeft tui answers on the loopback address only")
+            return await handler(request)
+
+        app.middlewares.append(for_this_host)
+        return app
 
     async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
         """Refuse other origins, then do as the server does."""
         if request.headers.get("Origin") != self.public_url:
             raise web.HTTPForbidden(text="edgepeft tui answers only the page it served itself")
-        if request.host != self.public_url.removeprefix("http://"):
-            raise web.HTTPForbidden(text="edgepeft tui answers on the loopback address only")
         answer: web.WebSocketResponse = await super().handle_websocket(request)
         return answer
 

@@ -39,7 +39,8 @@ class State:
         self._values[name] = value
         with contextlib.suppress(Exception):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / FILE, self._values)
+            # Written at every key press in a form, which can't wait for a disk.
+            write_json(self.folder / FILE, self._values, durable=False)
 
 
 def keymap_file() -> Path:

@@ -88,8 +88,8 @@ def estimate_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         trained = count(facts["trainable_parameters"])
         lines.append(("trainable", f"{trained} parameters, {100 * share:.1f} %"))
     need, free = facts["peak_memory_bytes"], facts["free_memory_bytes"]
-    fits = "fits" if need < free else "DOES NOT FIT"
-    lines.append(("memory", f"{megabytes(need)} of {megabytes(free)} free: {fits}"))
+    lines.append(("memory", f"{megabytes(need)} of {megabytes(free)} free"))
+    lines.append(("", "✓ fits" if need < free else "✗ does not fit"))
     for part, size in (facts["training_memory"] or {}).items():
         lines.append((f"  {part}", megabytes(size)))
     lines.append(("time", f"about {duration(facts['seconds'])}"))
@@ -97,7 +97,7 @@ def estimate_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         if stage["stage"] == "train" and not stage["reused"]:
             lines.append(("  training", f"{duration(stage['seconds'])}, {facts['steps']} steps"))
     lines.append(
-        ("disk", f"{megabytes(facts['disk_bytes'])} of {megabytes(facts['free_disk_bytes'])}")
+        ("disk", f"{megabytes(facts['disk_bytes'])} of {megabytes(facts['free_disk_bytes'])} free")
     )
     for bundle in facts["bundles"]:
         lines.append((bundle["target"], f"bundle of {megabytes(bundle['bytes'])}"))
@@ -105,5 +105,6 @@ def estimate_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def pairs(lines: list[tuple[str, str]], width: int = 13) -> str:
-    """Pairs as markup, names muted and aligned."""
+    """Pairs as markup, names muted and aligned; ``width`` grows with the longest name."""
+    width = max([width, *(len(name) for name, _ in lines)])
     return "\n".join(f"[$foreground 60%]{name:<{width}}[/] {plain(words)}" for name, words in lines)

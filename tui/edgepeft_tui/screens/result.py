@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,10 +17,14 @@ from textual.widgets import DataTable
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
 from edgepeft.comparison import RECORD as COMPARISON
-from edgepeft.fidelity.report import number, table_rows
+from edgepeft.fidelity.report import FIDELITY, number, table_rows
+from edgepeft_tui.answering import BASE_OF
 from edgepeft_tui.jobs import Job
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, mark, near, plain, size
+
+_WIDE_ENOUGH = 96
+"""Cells in which every column of the fidelity table has room."""
 
 
 class ResultScreen(Page):
@@ -28,6 +33,9 @@ class ResultScreen(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("t", "try_it", "Try it", id="result.try"),
+        Binding(
+            "b", "beside_base", "Beside base", id="result.base", tooltip="Ask bundle and bare base"
+        ),
         Binding("w", "watch_run", "Stages and log", id="result.log"),
         Binding("c", "copy", "Copy path", id="result.copy"),
     ]
@@ -63,15 +71,16 @@ class ResultScreen(Page):
         self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
         table: DataTable[str | Text] = self.query_one(DataTable)
         if any(bundle["fidelity"] for bundle in self.bundles):
-            header, rows = table_rows(self.bundles)
-            table.add_columns(*header)
-            for row in rows:
-                verdict = row[-1]
-                table.add_row(*map(Text, row[:-1]), self._gates(verdict))
+            header, rows = _fitting(*table_rows(self.bundles), self.app.size.width)
+            figures = [Text(name, justify="right") for name in header[1:-1]]
+            table.add_columns(header[0], *figures, header[-1])
+            for name, *row, verdict in rows:
+                right = [Text(figure, justify="right") for figure in row]
+                table.add_row(Text(name), *right, self._gates(verdict))
         else:
             table.display = False
         self.query_one("#result").focus()
-        self._fill("layers", layer_strip(self.bundles))
+        self._fill("layers", "\n".join(layer_strips(self.bundles, self.app.size.width - 24)))
         self._fill("comparison", self._comparison())
         self._fill("wrong-answers", _wrong(self.bundles))
         self._fill("files", "\n".join(_files(self.bundles)))
@@ -103,19 +112,32 @@ class ResultScreen(Page):
             yield f"[$foreground 60%]built in {duration(seconds)}, at most {peak} of memory[/]"
 
     def _comparison(self) -> str:
-        """Bytes against generic KL as a table with bars: a longer bar is a larger loss."""
+        """Bytes against generic KL: the picture of ``edgepeft compare``, and a bar for each variant."""
         try:
             read = json.loads((self.job.run / COMPARISON).read_text(encoding="utf-8"))
             entries = read["entries"]
         except (OSError, ValueError, KeyError, TypeError):
             return ""
-        return comparison_bars(entries)
+        from edgepeft.comparison import scatter
+
+        drawn = ""
+        # What draws it comes with the extra for exporting; the bars need nothing.
+        with contextlib.suppress(ImportError):
+            drawn = scatter(entries, min(90, self.app.size.width - 8), 16)
+        parts = (f"{plain(drawn)}\n" if drawn else "", comparison_bars(entries))
+        return "\n".join(part for part in parts if part)
 
     def action_try_it(self) -> None:
         """Chat with the bundle under the cursor; with all of them where there are two."""
         paths = [bundle["path"] for bundle in self.bundles][:2]
         if paths:
             self.wizard_app.open("chat:" + "|".join(paths))
+
+    def action_beside_base(self) -> None:
+        """Chat with the first bundle and with the base it began as, on the same prompts."""
+        if self.bundles:
+            path = self.bundles[0]["path"]
+            self.wizard_app.open(f"chat:{path}|{BASE_OF}{path}")
 
     def action_watch_run(self) -> None:
         """Show how it was built."""
@@ -128,19 +150,50 @@ class ResultScreen(Page):
             self.notify(f"copied: {self.bundles[0]['path']}", markup=False)
 
 
-def layer_strip(bundles: Sequence[Mapping[str, Any]]) -> str:
-    """Error of each layer as a strip of blocks, where the bundle's report has it."""
-    lines = []
+def _fitting(
+    header: list[str], rows: list[list[str]], width: int
+) -> tuple[list[str], list[list[str]]]:
+    """The table without what can be spared where it would not fit: the gates must be seen."""
+    spared = {"top-1", "recovery"} if width < _WIDE_ENOUGH else set()
+    kept = [index for index, name in enumerate(header) if name not in spared]
+    return [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
+
+
+def layer_strips(bundles: Sequence[Mapping[str, Any]], room: int) -> Iterator[str]:
+    """The error of each layer as a strip in ``room`` cells, where a bundle's report has it.
+
+    Higher and warmer is worse. A cell is a layer, or the worst of several where there are more layers than cells.
+    """
     for bundle in bundles:
-        errors = (bundle["fidelity"] or {}).get("layer_errors")
-        if isinstance(errors, list) and errors:
-            most = max(errors) or 1.0
-            strip = "".join(" ▁▂▃▄▅▆▇█"[round(8 * error / most)] for error in errors)
-            worst = errors.index(max(errors))
-            lines.append(
-                f"{bundle['target']:<12} │{strip}│ worst: layer {worst} at {number(max(errors))}"
-            )
-    return "\n".join(lines)
+        errors = _layer_errors(bundle)
+        if not errors:
+            continue
+        each = -(-len(errors) // max(room, 8))
+        shown = [max(errors[at : at + each]) for at in range(0, len(errors), each)]
+        worst = max(errors)
+        strip = "".join(_heat(error / worst if worst else 0.0) for error in shown)
+        last = len(errors) - 1
+        yield f"{plain(bundle['target']):<18}{strip}"
+        yield f"[$foreground 60%]{'layer':<18}0{last:>{len(shown) - 1}}[/]"
+        yield (
+            f"[$foreground 60%]rounding changes what a layer adds by {100 * min(errors):.1f} to "
+            f"{100 * worst:.1f} %; worst in layer {errors.index(worst)}[/]"
+        )
+
+
+def _layer_errors(bundle: Mapping[str, Any]) -> list[float]:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        report = json.loads((Path(bundle["path"]) / FIDELITY).read_text(encoding="utf-8"))
+        return [float(error) for error in report["weights"]["layer_errors"]]
+    return []
+
+
+def _heat(share: float) -> str:
+    """A cell for a share of the worst error: its height says how much, its colour says it again."""
+    colour = (
+        "$text-success" if share < 1 / 3 else "$text-warning" if share < 2 / 3 else "$text-error"
+    )
+    return f"[{colour}]{' ▁▂▃▄▅▆▇█'[max(1, round(8 * share))]}[/]"
 
 
 def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -152,13 +205,14 @@ def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
     most = max(float(entry["fidelity"]["generic_kl"]) for entry in measured) or 1.0
     names = [" ".join(str(value) for value in entry["values"].values()) for entry in measured]
     width = min(28, max(map(len, names)))
-    lines = [f"[$foreground 60%]{'variant':<{width}}      size  generic KL (nats per token)[/]"]
-    for name, entry in zip(names, measured, strict=True):
+    numbers = [entries.index(entry) + 1 for entry in measured]
+    lines = [f"[$foreground 60%] # {'variant':<{width}}      size  generic KL (nats per token)[/]"]
+    for index, name, entry in zip(numbers, names, measured, strict=True):
         loss = float(entry["fidelity"]["generic_kl"])
         bar = "█" * max(1, round(24 * loss / most))
         gate = "passed" if entry["gates"] == "passed" else "missed"
         lines.append(
-            f"{plain(name[:width]):<{width}} {megabytes(entry['bytes']):>9}  [$primary]{bar}[/] "
+            f"{index:>2} {plain(name[:width]):<{width}} {megabytes(entry['bytes']):>9}  [$primary]{bar}[/] "
             f"{number(loss)} {mark(gate)}"
         )
     return "\n".join(lines)

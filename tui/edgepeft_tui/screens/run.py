@@ -20,7 +20,7 @@ from edgepeft_tui.widgets.curve import Curve
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import mark, near, plain
 
-_LOG_COLOURS = {"warning": "$text-warning", "error": "$text-error", "stage": "$text-accent"}
+_LOG_COLOURS = {"warning": "$text-warning", "error": "$text-error"}
 
 
 class RunScreen(Page):
@@ -40,6 +40,7 @@ class RunScreen(Page):
         self._written = 0
         self._wanted = ""
         self._drawn: tuple[int, ...] = ()
+        self._offered: tuple[str, bool] = ("", False)
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -88,16 +89,26 @@ class RunScreen(Page):
             self._drawn = points
             self.query_one(Curve).draw(job.progress.curves)
         self._write_log()
-        self.refresh_bindings()
+        if (offered := (job.state, job.result is not None)) != self._offered:
+            # Making the footer anew is dear; it changes only with what can be done.
+            self._offered = offered
+            self.refresh_bindings()
 
     def _stages(self) -> str:
         stages = self.job.progress.stages.values()
         if not stages:
             return self._no_stages()
-        width = max(len(stage.name) for stage in stages)
+        # Where the box is narrow a long name gives way: a stage's time is what one looks for.
+        room = self.query_one("#stages").content_size.width or 40
+        memory = room >= _ROOM_FOR_MEMORY
+        figures = [_how_far(stage, memory=memory) for stage in stages]
+        wide = max(map(len, figures))
+        width = min(max(len(stage.name) for stage in stages), max(8, room - wide - 4))
         lines = []
-        for stage in stages:
-            lines.append(f"{mark(stage.state)} {stage.name:<{width}}  {_how_far(stage)}")
+        for stage, figure in zip(stages, figures, strict=True):
+            name = stage.name if len(stage.name) <= width else f"{stage.name[: width - 1]}…"
+            shade = figure if stage.state == "running" else f"[$foreground 60%]{figure}[/]"
+            lines.append(f"{mark(stage.state)} {name:<{width}}  {shade}")
         return "\n".join(lines)
 
     def _no_stages(self) -> str:
@@ -143,6 +154,7 @@ class RunScreen(Page):
         from rich.text import Text
 
         colours = self.app.theme_variables
+        lines = []
         for moment, kind, text in entries[self._written :]:
             clock = datetime.fromtimestamp(moment).strftime("%H:%M:%S")
             if self._wanted and self._wanted not in f"{kind} {text}".lower():
@@ -150,7 +162,9 @@ class RunScreen(Page):
             colour = colours.get(_LOG_COLOURS.get(kind, "").removeprefix("$"), "")
             sign = {"warning": "! ", "error": "✗ "}.get(kind, "")
             style = colour if colour.startswith("#") else ""
-            log.write(Text.assemble((f"{clock} ", "dim"), (f"{sign}{text}", style)))
+            lines.append(Text.assemble((f"{clock} ", "dim"), (f"{sign}{text}", style)))
+        if lines:
+            log.write(Text("\n").join(lines))
         self._written = len(entries)
 
     @on(Input.Changed, "#log-filter")
@@ -209,16 +223,21 @@ _ENDINGS = {
 }
 
 
-def _how_far(stage: StageView) -> str:
+_ROOM_FOR_MEMORY = 42
+"""Cells that name, time and memory of a stage take side by side."""
+
+
+def _how_far(stage: StageView, *, memory: bool) -> str:
     match stage.state:
         case "running":
             return f"{stage.step}/{stage.total}" if stage.total else "…"
         case "done":
-            return f"[$foreground 60%]{duration(stage.seconds)}, {megabytes(stage.memory_bytes)}[/]"
+            used = f"  {megabytes(stage.memory_bytes):>8}" if memory else ""
+            return f"{duration(stage.seconds):>12}{used}"
         case "waiting":
             return ""
         case _:
-            return f"[$foreground 60%]{stage.state}[/]"
+            return stage.state
 
 
 def _bar(share: float, width: int) -> str:

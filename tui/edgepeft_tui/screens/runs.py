@@ -32,13 +32,19 @@ class RunsScreen(Page):
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("enter", "look", "Open", id="runs.open", show=False),
         Binding("space", "mark", "Mark", id="runs.mark"),
-        Binding("c", "compare", "Compare two", id="runs.compare"),
-        Binding("r", "again", "Run again", id="runs.again"),
-        Binding("e", "edit", "Edit recipe", id="runs.edit"),
+        Binding(
+            "c",
+            "compare",
+            "Compare",
+            id="runs.compare",
+            tooltip="What the recipes of two marked runs differ in",
+        ),
+        Binding("r", "again", "Again", id="runs.again", tooltip="Build what is missing of it"),
+        Binding("e", "edit", "Edit", id="runs.edit", tooltip="Its recipe in the wizard"),
         Binding("t", "try_it", "Try", id="runs.try"),
-        Binding("o", "sort", "Sort", id="runs.sort"),
-        Binding("slash", "filter", "Filter", id="runs.filter"),
-        Binding("delete,x", "delete", "Delete", id="runs.delete"),
+        Binding("x,delete", "delete", "Delete", id="runs.delete"),
+        Binding("o", "sort", "Sort", id="runs.sort", show=False),
+        Binding("slash", "filter", "Filter", id="runs.filter", show=False),
     ]
 
     def __init__(self) -> None:
@@ -51,7 +57,7 @@ class RunsScreen(Page):
     def body(self) -> ComposeResult:
         """Filter, table, and what the run under the cursor is."""
         yield Input(
-            placeholder="filter by name, state, model or target", compact=True, id="runs-filter"
+            placeholder="/ filters by name, state, model or target", compact=True, id="runs-filter"
         )
         yield DataTable(id="runs", cursor_type="row", zebra_stripes=True)
         yield Panel("This run", id="about-run")
@@ -95,7 +101,7 @@ class RunsScreen(Page):
             state = cell(cells[1], cells[1], self.app.theme_variables)
             table.add_row(sign, Text(cells[0]), state, *map(Text, cells[2:]), key=path)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
-        self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by}"
+        self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by} (o sorts)"
         self.show_where()
         if not chosen:
             empty = "nothing matches the filter" if self.records else "No runs yet."

@@ -55,6 +55,7 @@ class WizardScreen(Page):
         self.facts: dict[str, Any] | None = None
         self.advanced = False
         self._pending: Timer | None = None
+        self._marks: dict[str, str] = {}
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -138,10 +139,15 @@ class WizardScreen(Page):
 
     def show_errors(self) -> None:
         """Marks on the rail, and each error at its field."""
-        errors, marks = self.draft.errors(), self.draft.marks()
-        rail = self.query_one("#rail", OptionList)
-        for index, step in enumerate(STEPS):
-            rail.replace_option_prompt_at_index(index, f"{mark(marks[step])} {index + 1} {step}")
+        errors = self.draft.errors()
+        marks = self.draft.marks(errors)
+        if marks != self._marks:
+            self._marks = marks
+            rail = self.query_one("#rail", OptionList)
+            for index, step in enumerate(STEPS):
+                rail.replace_option_prompt_at_index(
+                    index, f"{mark(marks[step])} {index + 1} {step}"
+                )
         for row in self.query(FieldRow):
             row.complain(errors.get(row.field.key, ""))
         for pane in self.query(Step):
@@ -183,12 +189,12 @@ class WizardScreen(Page):
     def on_descendant_focus(self, event: Any) -> None:
         """Say what the field in focus is for."""
         row = _row_of(self.focused)
-        said = ""
+        said = plain(self.current.help.partition("\n\n")[0].replace("\n", " "))
         if row is not None:
             spec = row.field
             about = f" [$foreground 60%]({plain(spec.about)})[/]" if spec.about else ""
             said = f"[b]{spec.key}[/b]  {plain(spec.help)}{about}"
-        self.query_one("#help", Static).update(said)
+        self.query_one("#help", Static).update(said, layout=False)
 
     def action_help(self) -> None:
         """All about the field in focus, or about the step."""
@@ -205,7 +211,7 @@ class WizardScreen(Page):
         if spec.choices:
             lines.append(f"[$foreground 60%]choices[/]   {plain(', '.join(spec.choices))}")
         lines.append(f"[$foreground 60%]in YAML[/]   {spec.key}")
-        lines.append(f"[$foreground 60%]as flag[/]   {plain(f'--set {spec.key}=…')}")
+        lines.append(f"[$foreground 60%]as flag[/]   {plain(spec.flag)}")
         error = self.draft.errors().get(spec.key)
         if error:
             lines += ["", f"[$text-error]! {plain(error)}[/]"]

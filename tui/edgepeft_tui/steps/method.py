@@ -1,36 +1,40 @@
-"""Step 3: how an adapter is trained, or which one there is already."""
+"""Step 3: how an adapter is trained, or which there are already and how several become one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.widgets import RadioButton, RadioSet, Static
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Button, RadioSet, Static
 
+from edgepeft.merging.combinations import METHODS
+from edgepeft_tui.fields import adapter_fields
 from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.choices import Choice
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import estimate_lines, pairs
+from edgepeft_tui.words import estimate_lines, pairs, plain
 
 
 class MethodStep(Step):
-    """Method and training, or the folder of an adapter."""
+    """Method and training, or the folders of adapters."""
 
     help = (
         "Train an adapter, or take one that PEFT has saved: then nothing is trained and the rest is the same.\n\n"
+        "Several adapters of one base are combined into one, each with a weight.\n\n"
         "Method, rank and steps are what matters to begin with; F4 shows every key of the recipe."
     )
 
     def content(self) -> ComposeResult:
         """The choice, then the fields of what was chosen."""
         with RadioSet(id="source", compact=True):
-            yield RadioButton("train an adapter", value=self.draft.trains)
-            yield RadioButton("use an adapter there is", value=not self.draft.trains)
+            yield Choice("train an adapter", value=self.draft.trains)
+            yield Choice("use an adapter there is", value=not self.draft.trains)
         with Vertical(id="existing"):
-            yield from self.rows("adapter", simple=["adapter"], browse=["adapter"])
+            yield from self._adapters()
         with Vertical(id="training"):
             yield Static("Method", classes="caption")
             yield from self.rows("method.", simple=["method.name", "method.rank"])
@@ -39,6 +43,42 @@ class MethodStep(Step):
                 "training.", simple=["training.max_steps", "training.learning_rate"]
             )
         yield Panel("Estimate", id="cost", classes="narrow-only")
+
+    def _adapters(self) -> Iterable[Any]:
+        """A field for the one adapter, or fields for each of several and for how they are combined."""
+        count = self.draft.adapters
+        if count < 2 and not isinstance(self.draft.get("adapter"), list):
+            yield from self.rows("adapter", simple=["adapter"], browse=["adapter"])
+        else:
+            for index in range(count):
+                for key, spec in adapter_fields(index).items():
+                    path = key.endswith(".path")
+                    label = f"adapter {index + 1}" if path else "  weight"
+                    yield FieldRow(spec, self.draft.text(key), browse=path, label=label)
+        with Horizontal(classes="buttons"):
+            yield Button("Add an adapter", id="add-adapter", compact=True)
+            if count > 1:
+                yield Button("Remove the last", id="drop-adapter", compact=True)
+        if count > 1:
+            yield Static("Combine", classes="caption")
+            yield from self.rows("combine.", simple=["combine.method", *self._wanted()])
+            yield Static(self._about_method(), id="about-combine")
+
+    def _wanted(self) -> list[str]:
+        """The keys that the way of combining asks for."""
+        how = self.draft.text("combine.method") or "svd"
+        keys = []
+        if any(word in how for word in ("ties", "dare", "magnitude")):
+            keys.append("combine.density")
+        if "svd" in how:
+            keys.append("combine.rank")
+        # What is set already is shown, though this way of combining may refuse it.
+        keys += [key for key in ("combine.density", "combine.rank") if self.draft.get(key)]
+        return list(dict.fromkeys(keys))
+
+    def _about_method(self) -> str:
+        how = self.draft.text("combine.method") or "svd"
+        return f"[$foreground 60%]{plain(how)}: {plain(METHODS.get(how, ''))}[/]"
 
     def filled(self) -> None:
         """Show the half that counts."""
@@ -53,10 +93,42 @@ class MethodStep(Step):
         event.stop()
         trains = event.index == 0
         if trains != self.draft.trains:
-            self.draft.use_adapter(None if trains else "adapter")
+            self.draft.use_adapter(None if trains else "")
             self.enter()
             self.changed()
         self._show_half(trains)
+
+    @on(Button.Pressed, "#add-adapter")
+    def _add(self, event: Button.Pressed) -> None:
+        event.stop()
+        self.draft.add_adapter()
+        self._show_adapters(f"#row-adapter--{self.draft.adapters - 1}--path")
+
+    @on(Button.Pressed, "#drop-adapter")
+    def _drop(self, event: Button.Pressed) -> None:
+        event.stop()
+        self.draft.drop_adapter()
+        self._show_adapters("#add-adapter")
+
+    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
+        """Another way to combine asks for other keys; the wizard takes it into the draft first."""
+        if event.row.field.key == "combine.method":
+            self.call_after_refresh(self._show_adapters, "#row-combine--method")
+
+    def _show_adapters(self, begin: str) -> None:
+        """Make the adapters' fields anew and begin in one of them."""
+
+        async def remake() -> None:
+            box = self.query_one("#existing")
+            async with self.batch():
+                await box.remove_children()
+                await box.mount_compose(self._adapters())
+            self.changed()
+            place = self.query_one(begin)
+            target = place if place.can_focus else place.query("Input, Select").first()
+            target.focus()
+
+        self.run_worker(remake(), exclusive=True, group="adapters")
 
     def enter(self) -> None:
         """Show what the draft says now."""

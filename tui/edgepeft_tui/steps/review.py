@@ -56,7 +56,9 @@ class ReviewStep(Step):
     def show_errors(self, errors: Mapping[str, str]) -> None:
         """All that is wrong, each in its own line."""
         lines = [f"! {plain(text)}" for text in errors.values()]
-        self.query_one("#wrong", Static).update("\n".join(lines))
+        wrong = self.query_one("#wrong", Static)
+        wrong.display = bool(lines)
+        wrong.update("\n".join(lines))
         self._show()
 
     def planned(self, facts: Mapping[str, Any]) -> None:

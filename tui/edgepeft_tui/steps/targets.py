@@ -14,6 +14,7 @@ from edgepeft.cli.tables import megabytes
 from edgepeft.targets import TargetProfile, all_targets
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.choices import Checklist
 from edgepeft_tui.widgets.page import Panel
 from edgepeft_tui.words import pairs, plain
 
@@ -33,7 +34,7 @@ class TargetsStep(Step):
     def content(self) -> ComposeResult:
         """The list and the gates."""
         chosen = self.draft.targets
-        yield SelectionList[str](
+        yield Checklist(
             *[
                 Selection(_line(target), target.name, target.name in chosen)
                 for target in all_targets().values()
@@ -65,7 +66,9 @@ class TargetsStep(Step):
     def show_errors(self, errors: Mapping[str, str]) -> None:
         """What is wrong with the choice stands below it."""
         text = errors.get("targets", "")
-        self.query_one("#targets-error", Static).update(f"! {plain(text)}" if text else "")
+        line = self.query_one("#targets-error", Static)
+        line.display = bool(text)
+        line.update(f"! {plain(text)}" if text else "")
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Predicted sizes, and what this recipe can't have."""
@@ -103,7 +106,8 @@ def _line(target: TargetProfile, choice: Mapping[str, Any] | None = None) -> str
         about = f"not with this recipe: {choice['refused']}"
     else:
         about = f"{megabytes(choice['bytes'])}; {target.summary}"
-    return f"{target.name:<14}[$foreground 60%]{plain(about)}[/]"
+    width = max(map(len, all_targets())) + 1
+    return f"{target.name:<{width}}[$foreground 60%]{plain(about)}[/]"
 
 
 def _details(target: TargetProfile, choice: Mapping[str, Any] | None) -> str:

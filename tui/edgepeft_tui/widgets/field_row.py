@@ -38,6 +38,7 @@ class FieldRow(Vertical):
         super().__init__(id=f"row-{field.key.replace('.', '--')}")
         self.field = field
         self._text = text
+        self._error = ""
         self._browse = browse
         self._label = label or field.label
         self._hint = hint
@@ -58,6 +59,16 @@ class FieldRow(Vertical):
             if self._browse:
                 yield Button("Browse", compact=True, classes="browse")
         yield Static("", classes="error")
+
+    def on_mount(self) -> None:
+        """Show the end of a path that is too long for its field: it says more than the beginning."""
+        if self._browse:
+            self.call_after_refresh(self._show_end)
+
+    def _show_end(self) -> None:
+        for control in self.query(Input):
+            control.cursor_position = 0
+            control.cursor_position = len(control.value)
 
     def _select(self) -> Select[str]:
         choices = list(self.field.choices)
@@ -81,14 +92,18 @@ class FieldRow(Vertical):
         for control in self.query(Input):
             with control.prevent(Input.Changed):
                 control.value = text
+            if self._browse:
+                self.call_after_refresh(self._show_end)
         for select in self.query(Select):
             with select.prevent(Select.Changed):
                 select.value = text or NOT_SAID
 
     def complain(self, error: str) -> None:
         """Show what is wrong, or that nothing is."""
-        self.set_class(bool(error), "-wrong")
-        self.query_one(".error", Static).update(f"! {plain(error)}" if error else "")
+        if error != self._error:
+            self._error = error
+            self.set_class(bool(error), "-wrong")
+            self.query_one(".error", Static).update(f"! {plain(error)}" if error else "")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell of what was typed."""

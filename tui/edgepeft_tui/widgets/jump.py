@@ -31,7 +31,7 @@ class JumpScreen(ModalScreen[None]):
         """One label a control, at its upper left corner."""
         for letter, widget in self._targets.items():
             label = Static(letter, classes="jump")
-            label.absolute_offset = Offset(max(0, widget.region.x - 2), widget.region.y)
+            label.absolute_offset = Offset(max(0, widget.region.x - 3), widget.region.y)
             yield label
 
     def on_key(self, event: Key) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from edgepeft_tui.app import EdgepeftApp
 
 
+class KeyBar(Footer):
+    """The footer, made anew only when it would say something else: Textual does so at every change of focus."""
+
+    _shown: tuple[object, ...] = ()
+
+    def bindings_changed(self, screen: Screen[Any]) -> None:
+        """See whether other keys are to be shown."""
+        shown = tuple(
+            (binding.key, binding.description, enabled)
+            for _, binding, enabled, _ in screen.active_bindings.values()
+            if binding.show
+        )
+        if shown != self._shown:
+            self._shown = shown
+            super().bindings_changed(screen)
+
+
 class Page(Screen[None]):
     """A screen of the app. Subclasses name ``heading`` and compose their body in ``body``."""
 
@@ -26,6 +43,8 @@ class Page(Screen[None]):
     heading = ""
     composed = False
     """Whether every widget is there; timers of the app may tick before."""
+    _where = ""
+    _busy = ""
 
     @property
     def wizard_app(self) -> EdgepeftApp:
@@ -39,7 +58,7 @@ class Page(Screen[None]):
             yield Static("", id="busy")
         with Container(id="body"):
             yield from self.body()
-        yield Footer(compact=True)
+        yield KeyBar(compact=True)
 
     def body(self) -> ComposeResult:
         """The screen's own widgets."""
@@ -59,7 +78,10 @@ class Page(Screen[None]):
 
     def show_where(self) -> None:
         """Write the heading."""
-        self.query_one("#where", Static).update(f"[b]edgepeft[/b]  {plain(self.heading)}")
+        where = f"[b]edgepeft[/b]  {plain(self.heading)}"
+        if where != self._where:
+            self._where = where
+            self.query_one("#where", Static).update(where, layout=False)
 
     def show_busy(self) -> None:
         """Say what is running, however far it is."""
@@ -72,7 +94,10 @@ class Page(Screen[None]):
             else:
                 done = f" {stage.step}/{stage.total}" if stage.total else ""
                 parts.append(f"{mark('running')} {name}: {plain(stage.name)}{done}")
-        self.query_one("#busy", Static).update("  ".join(parts))
+        busy = "  ".join(parts)
+        if busy != self._busy:
+            self._busy = busy
+            self.query_one("#busy", Static).update(busy)
 
     def tick(self) -> None:
         """Look at whatever this screen shows of a job; called twice a second."""
@@ -92,9 +117,15 @@ class Panel(Static):
 
     def say(self, markup: str) -> None:
         """Show other text, unless it is the same."""
-        if markup != self.said:
-            self.said = markup
-            self.update(markup)
+        if markup == self.said:
+            return
+        self.said = markup
+        width, height = self.content_size
+        self.update(markup, layout=False)
+        # Laying a screen out anew costs more than painting a box, and most figures change in place.
+        rules: Any = self.styles
+        if not width or self.visual.get_height(rules, width) != height:
+            self.refresh(layout=True)
 
 
 def is_inside(widget: Widget | None, kind: type[Widget]) -> bool:

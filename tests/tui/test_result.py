@@ -1,0 +1,111 @@
+"""What a real build of a tiny model shows when it is done, and a talk with its bundle beside its base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from textual.pilot import Pilot
+
+from edgepeft.errors import InputError
+from edgepeft.fidelity.bare_base import BareBase, base_of
+from edgepeft_tui.app import EdgepeftApp
+from edgepeft_tui.screens.chat import ChatScreen, Conversation
+from edgepeft_tui.screens.result import layer_strips
+from tests.tui.drive import drive, text_of, until, write
+
+
+def test_layers_and_comparison_of_a_real_build_are_drawn(tiny_run: Path) -> None:
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        app.open(f"result:{tiny_run / 'runs/small'}")
+        await until(pilot, lambda: "Verdict" in text_of(app))
+        await until(pilot, lambda: "rounding changes what a layer adds by" in text_of(app))
+        shown = text_of(app)
+        assert "worst in layer" in shown
+        assert "generic KL (nats per token) against bundle size (MB)" in shown
+        for variant in (" 1 int4", " 2 int8"):
+            assert variant in shown
+
+    drive(scenario, size=(120, 90))
+
+
+def test_a_strip_has_a_cell_a_layer_or_the_worst_of_several(tmp_path: Path) -> None:
+    (tmp_path / "fidelity.json").write_text(
+        '{"weights": {"layer_errors": [0.01, 0.04, 0.02, 0.08]}}'
+    )
+    bundle = {"target": "t", "path": str(tmp_path)}
+    strip, scale, words = layer_strips([bundle], 40)
+    assert [cell for cell in strip if cell in "▁▂▃▄▅▆▇█"] == ["▁", "▄", "▂", "█"]
+    assert scale.endswith("0  3[/]")
+    assert "1.0 to 8.0 %; worst in layer 3" in words
+    (tmp_path / "fidelity.json").write_text(
+        f'{{"weights": {{"layer_errors": {[0.01] * 15 + [0.08]}}}}}'
+    )
+    strip, *_ = layer_strips([bundle], 8)
+    assert [cell for cell in strip if cell in "▁▂▃▄▅▆▇█"] == ["▁"] * 7 + ["█"]
+
+
+def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
+    bundle = tiny_run / "runs/small/bundles/cpu-int4"
+    question = [{"role": "user", "content": "What is the colour of snow?"}]
+    alone = BareBase(bundle).stream(question, max_new_tokens=256)
+    wanted = "".join(alone)
+    assert alone.completion().text == wanted
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        app.open(f"result:{tiny_run / 'runs/small'}")
+        await until(pilot, lambda: "Verdict" in text_of(app))
+        await pilot.press("b")
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen))
+        await until(pilot, lambda: text_of(app).count("loaded in") == 2)
+        assert all(chat.ready for chat in app.screen.query(Conversation))
+        await write(pilot, "What is the colour of snow")
+        await pilot.press("question_mark", "enter")
+        await until(pilot, lambda: text_of(app).count("tokens/s") == 2)
+        ours, base = app.screen.query(Conversation)
+        assert (ours.voice, base.voice) == ("bundle", "base")
+        assert base.messages[-1]["content"] == wanted
+        assert ours.messages[0] == base.messages[0]
+        # Taken away, it gives its memory back; the bundle stays.
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: len(app.screen.query(Conversation)) == 1)
+        assert base._process is not None
+        await until(pilot, lambda: base._process.returncode is not None)
+
+    drive(scenario, size=(120, 40))
+
+
+def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_seen(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs/told"
+    shutil.copytree(tiny_run / "runs/small", run)
+    resolved = run / "recipe.resolved.yaml"
+    raw = yaml.safe_load(resolved.read_text())
+    raw["data"]["system"] = "Answer in one word."
+    resolved.write_text(yaml.safe_dump(raw))
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        app.open(f"chat:{run / 'bundles/cpu-int4'}")
+        await until(pilot, lambda: "system  Answer in one word." in text_of(app))
+        [chat] = app.screen.query(Conversation)
+        sent: list[str] = []
+        assert chat._process is not None
+        assert chat._process.stdin is not None
+        chat._process.stdin.write = lambda line: sent.append(line.decode())  # type: ignore[method-assign]
+        await write(pilot, "hello")
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(sent))
+        assert [turn["role"] for turn in json.loads(sent[0])["messages"]] == ["system", "user"]
+        chat._process.kill()
+        await until(pilot, lambda: "its process has ended" in text_of(app))
+
+    drive(scenario, size=(120, 40))
+
+
+def test_a_bundle_away_from_its_run_has_no_base(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="only a bundle in its run's folder has one"):
+        base_of(tmp_path)
