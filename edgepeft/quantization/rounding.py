@@ -67,7 +67,7 @@ def round_in_sequence(
     outside the layers comes last: the head on the final hidden states, anything else on its own.
     """
     with torch.no_grad():
-        inputs = [stream.begin(batch.ids) for batch in batches]
+        inputs = [stream.begin(batch.ids, batch.mask) for batch in batches]
         left = dict(grids)
         for index in range(len(stream)):
             with stream.layer(index):

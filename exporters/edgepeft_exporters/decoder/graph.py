@@ -25,16 +25,21 @@ from edgepeft_exporters.decoder.deferred import Deferred, defer_parameters
 
 
 @dataclass
-class DecoderGraph:
+class LazyGraph:
     """A graph whose weights are still expressions.
 
-    ``deferred`` maps an initializer's name to the expression over checkpoint names that yields it;
-    ``head_size`` is the size of one attention head.
+    ``deferred`` maps an initializer's name to the expression over checkpoint names that yields it.
     """
 
     model: ir.Model
-    head_size: int
     deferred: dict[str, Deferred] = field(default_factory=dict)
+
+
+@dataclass
+class DecoderGraph(LazyGraph):
+    """A decoder's graph; ``head_size`` is the size of one attention head."""
+
+    head_size: int = 0
 
 
 def build_graph(
@@ -98,7 +103,7 @@ def _as_library(skeleton: Any, captured: list[DecoderGraph]) -> Iterator[None]:
         self.model.graph.register_initializer(value)
 
     def save_model(self: Any, out_dir: str) -> None:
-        captured.append(DecoderGraph(self.model, self.head_size, deferred))
+        captured.append(DecoderGraph(self.model, deferred, self.head_size))
 
     original_config_init = Model.make_config_init
 
@@ -183,7 +188,7 @@ def fix_head_size(graph: DecoderGraph) -> None:
             value.shape = ir.Shape([*value.shape[:3], graph.head_size])
 
 
-def save_graph(graph: DecoderGraph, folder: Path, stem: str, progress: Any) -> None:
+def save_graph(graph: LazyGraph, folder: Path, stem: str, progress: Any) -> None:
     """Write ``<stem>.onnx`` and its external data, one tensor in memory at a time."""
     model = graph.model
     model.graph.sort()
