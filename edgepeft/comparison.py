@@ -86,7 +86,8 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
     task = make_plan(recipe, folder).task
     if task != GENERATION:
         raise InputError(
-            f"{run}: is about {task}, and compare measures models that generate; name several targets in one recipe"
+            f"{run}: is about {task}, and compare measures models that generate; name several targets in one "
+            "recipe"
         )
     entries: list[dict[str, Any]] = []
     with folder.locked():

@@ -233,7 +233,9 @@ class Layout:
         self._add(
             "reference",
             "reference",
-            self._by_task("edgepeft.fidelity.reference:run", "edgepeft.fidelity.encoders:reference"),
+            self._by_task(
+                "edgepeft.fidelity.reference:run", "edgepeft.fidelity.encoders:reference"
+            ),
             {
                 **self._task(),
                 "merge": {

@@ -67,7 +67,7 @@ def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) 
 
 
 def for_task(target: TargetProfile, task: Task) -> TargetProfile:
-    """The target with the exporter that the task calls for. Raises InputError where it serves generation alone."""
+    """The target with the exporter that the task calls for. Raises InputError where it is for generation alone."""
     if task == GENERATION or target.exporter != "decoder":
         return target
     if target.precision == "nf4" or target.weight_layout != "nbits" or target.io_dtype == "bf16":
@@ -97,12 +97,15 @@ def check_task(recipe: RecipeFile, task: Task) -> None:
     for key, given in refusals.items():
         if given:
             what = "a list of adapters" if key == "adapter" else "this key"
-            raise InputError(f"{key}: {what} is for models that generate, not for {task}; leave it out")
+            raise InputError(
+                f"{key}: {what} is for models that generate, not for {task}; leave it out"
+            )
     if settings.adapter is None and task in (CLASSIFICATION, TAGGING):
         method = check_method(settings.method.model_dump(mode="json"))
         if method.peft_type is not None and "modules_to_save" not in method.options:
             raise InputError(
-                f"method.name: {method.name} can't train a classifier's head beside itself; use lora, qlora or dora"
+                f"method.name: {method.name} can't train a classifier's head beside itself; use lora, qlora or "
+                "dora"
             )
 
 

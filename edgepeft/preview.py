@@ -51,7 +51,11 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
     if task != GENERATION:
         longest = min(data.max_length, info.context_length)
-        return {"files": files, "mode": task, **_of_texts(recipe, model, splits, shown[:count], longest)}
+        return {
+            "files": files,
+            "mode": task,
+            **_of_texts(recipe, model, splits, shown[:count], longest),
+        }
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))
@@ -84,13 +88,16 @@ def _of_texts(
         report = check_texts(training, splits["test"], encoder, max_length=longest).as_dict()
     rows = []
     for row in shown:
-        pieces = [{"text": row.text, "learned": False}]
+        pieces: list[dict[str, Any]] = [{"text": row.text, "learned": False}]
         if row.words is not None:
             tagged = zip(row.words, row.tags or (), strict=True)
             pieces = [
                 piece
                 for word, tag in tagged
-                for piece in ({"text": f"{word} ", "learned": False}, {"text": tag, "learned": True})
+                for piece in (
+                    {"text": f"{word} ", "learned": False},
+                    {"text": tag, "learned": True},
+                )
             ]
         elif row.label is not None or row.positive is not None:
             pieces += [{"text": row.label or row.positive, "learned": True}]

@@ -277,7 +277,7 @@ class Gates(Section):
         0.05,
         ge=0,
         description="Mean KL(reference || bundle) on test rows, in nats per token of a completion; classifiers: "
-        "per text or tagged word."
+        "per text or tagged word.",
     )
     max_generic_kl: float | None = Field(
         None, ge=0, description="The same on generic text; off by default."
@@ -292,7 +292,8 @@ class Gates(Section):
         0.03, description="Token classifiers: span F1 may fall this far below the reference's."
     )
     min_cosine_similarity: Fraction | None = Field(
-        0.97, description="Embeddings: mean cosine between the bundle's vectors and the reference's."
+        0.97,
+        description="Embeddings: mean cosine between the bundle's vectors and the reference's.",
     )
 
 

@@ -34,8 +34,8 @@ def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
     if head not in (None, found) or (head is None and found == GENERATION):
         can = f"{head} alone" if head else ", ".join(ENCODER_TASKS)
         raise InputError(
-            f"task: {model.architecture} can't do {found}; it can do {can} (with auto, its head or the columns of "
-            "the rows decide)"
+            f"task: {model.architecture} can't do {found}; it can do {can} (with auto, its head or the columns "
+            "of the rows decide)"
         )
     _check_columns(found, rows)
     return found
@@ -54,7 +54,9 @@ def _task_of_rows(row: Row) -> Task:
 def _check_columns(task: Task, rows: Sequence[Row]) -> None:
     """Every row must have what its task learns. Raises InputError naming the row."""
     if task == GENERATION:
-        wrong = next((row for row in rows if row.tags is not None or row.positive is not None), None)
+        wrong = next(
+            (row for row in rows if row.tags is not None or row.positive is not None), None
+        )
         if wrong is not None:
             raise InputError(
                 f"{wrong.where}: rows of tags or pairs are for encoders; a model that generates needs messages, "
@@ -108,8 +110,8 @@ def labels_of(
         if unknown is not None:
             known = ", ".join(labels[:12]) + (" ..." if len(labels) > 12 else "")
             raise InputError(
-                f"{row.where}: the label {unknown!r} is not among {source} ({known}); mend the row, or name all in "
-                "data.labels"
+                f"{row.where}: the label {unknown!r} is not among {source} ({known}); mend the row, or name all "
+                "in data.labels"
             )
     return labels
 
@@ -126,7 +128,9 @@ def _own_labels(model: ModelInfo) -> list[str]:
     try:
         return [str(named[key]) for key in sorted(named, key=int)]
     except ValueError:
-        raise InputError(f"{model.path / 'config.json'}: id2label must map numbers to names") from None
+        raise InputError(
+            f"{model.path / 'config.json'}: id2label must map numbers to names"
+        ) from None
 
 
 def _unnamed(labels: Sequence[str]) -> bool:

@@ -41,6 +41,7 @@ ENCODER_TASKS: dict[str, EncoderTask] = {
 }
 """The tasks that read a text and generate none; their names are those of optimum's task manager."""
 
+
 def auto_class_name(architecture: str) -> str:
     """Transformers' class that loads a checkpoint whose configuration names this architecture."""
     head = head_of(architecture)

@@ -99,9 +99,7 @@ def main() -> None:
     train, test = make_rows(options.seed, options.train, options.test)
     write_rows(options.out_dir, "message-team", teams(train), teams(test))
     write_rows(options.out_dir, "message-words", tagged(train), tagged(test))
-    write_rows(
-        options.out_dir, "message-pairs", *pairs(options.seed, options.train, options.test)
-    )
+    write_rows(options.out_dir, "message-pairs", *pairs(options.seed, options.train, options.test))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The base stage of encoders: any checkpoint of one becomes a model for the recipe's task, head included.
 
 A bare encoder gets a fresh head, always drawn from the same seed, so that training, reference, merge and export
-begin with the same one and an adapter finds its base again. The model is loaded whole, as transformers does it: encoders are small.
+begin with the same one and an adapter finds its base again. The model is loaded whole, as transformers does it:
+encoders are small.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def run(job: Job) -> dict[str, Any]:
             **options,
         )
     except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
-        raise InputError(f"{model}: transformers can't read it for {task}: {one_line(error)}") from None
+        raise InputError(
+            f"{model}: transformers can't read it for {task}: {one_line(error)}"
+        ) from None
     new = _new_modules(info["missing_keys"], loaded.base_model_prefix)
     if task == EMBEDDING:
         lost = sorted(new - {"pooler"})
@@ -134,7 +137,9 @@ def read_pooling(model: Path) -> Pooling:
         return Pooling("mean", normalize)
     if modes == {"cls_token"}:
         return Pooling("cls", normalize)
-    raise InputError(f"{path}: pools by {', '.join(sorted(modes))}; only mean and cls are supported")
+    raise InputError(
+        f"{path}: pools by {', '.join(sorted(modes))}; only mean and cls are supported"
+    )
 
 
 def _new_modules(missing: Iterable[str], prefix: str) -> set[str]:

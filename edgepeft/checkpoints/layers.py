@@ -60,7 +60,7 @@ class LayerStream:
         }
 
     def begin(self, ids: torch.Tensor, mask: torch.Tensor) -> LayerInputs:
-        """Embed a batch of token ids int64 [B, T], padded on the right; ``mask`` bool [B, T] says what is no padding.
+        """Embed a batch of token ids int64 [B, T], padded on the right; ``mask`` bool [B, T]: which are no padding.
 
         A decoder's tokens don't see what comes after them, so it needs no mask.
         """
@@ -101,9 +101,14 @@ class LayerStream:
             yield norm
 
     @property
-    def head_weight_name(self) -> str | None:
-        """The checkpoint name of the head's weight: the embedding's where the two are tied; encoders have none."""
-        return None if self._is_encoder else head_and_embedding_names(self.model)[0]
+    def head_weight_name(self) -> str:
+        """The checkpoint name of the head's weight: the embedding's where the two are tied."""
+        return head_and_embedding_names(self.model)[0]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a head reads the last layer's output; an encoder has none over its vocabulary."""
+        return not self._is_encoder
 
     @contextlib.contextmanager
     def _filled(self, module: Any) -> Iterator[Any]:

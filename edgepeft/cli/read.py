@@ -43,8 +43,8 @@ def read_texts(
         if lost:
             place = f"{where}: " if where else ""
             print(
-                f"warning: {place}the text is longer than the {bundle.context_length} tokens this model reads; the "
-                f"last {lost} were left out",
+                f"warning: {place}the text is longer than the {bundle.context_length} tokens this model reads; "
+                f"the last {lost} were left out",
                 file=sys.stderr,
             )
         if as_json:
@@ -74,6 +74,7 @@ def _lines(answer: dict[str, Any]) -> list[str]:
         return ["(no labelled words)"]
     width = max(len(one["label"]) for one in found)
     return [
-        f"{one['label']:<{width}}  {one['score']:.3f}" + (f"  {one['text']}" if "text" in one else "")
+        f"{one['label']:<{width}}  {one['score']:.3f}"
+        + (f"  {one['text']}" if "text" in one else "")
         for one in found
     ]

@@ -71,7 +71,8 @@ def command(
 ) -> None:
     """Ask a bundle one prompt, a file of prompts, or chat with it.
 
-    A classifier prints labels with scores or labelled words, an embedding model a vector. Answers go to stdout as they come, everything else to stderr.
+    A classifier prints labels with scores or labelled words, an embedding model a vector. Answers go
+    to stdout as they come, everything else to stderr.
     \f
     Raises InputError, MissingError and EdgepeftError as the runtime does, InterruptedRun when
     Ctrl-C ends an answer for good.

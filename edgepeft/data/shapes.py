@@ -144,8 +144,8 @@ def _from_label(record: Mapping[str, Any], where: str) -> Row:
     if isinstance(label, (bool, int)):
         label = str(label).lower()
     # A text without a label is still a text: a model that generates learns it as it is, others refuse the row.
-    named = isinstance(label, str) and label.strip()
-    return Row(None, text, where, label=label.strip() if named else None)
+    name = label.strip() if isinstance(label, str) else ""
+    return Row(None, text, where, label=name or None)
 
 
 def _from_tags(record: Mapping[str, Any], where: str) -> Row:

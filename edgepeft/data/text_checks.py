@@ -22,8 +22,8 @@ def check_texts(
 ) -> DataReport:
     """Measure both splits in tokens and warn of what would spoil training or the report.
 
-    ``encoder`` must not cut texts off itself; ``max_length`` is in tokens. Raises InputError without test rows and
-    for an empty text.
+    ``encoder`` must not cut texts off itself; ``max_length`` is in tokens. Raises InputError without test rows
+    and for an empty text.
     """
     if not test:
         raise InputError("data.test: no test rows; the gates need rows that were not trained on")

@@ -1,7 +1,7 @@
 """The measures of encoders: accuracy and F1, KL of class probabilities, cosines, retrieval.
 
-Outputs of a model come as one float32 tensor a row: logits [n, C] at a row's n targets (one of a text, one of each
-word), or the vectors [2, H] of a pair. KL is KL(reference || other) in nats per target.
+Outputs of a model come as one float32 tensor a row: logits [n, C] at a row's n targets (one of a text, one of
+each word), or the vectors [2, H] of a pair. KL is KL(reference || other) in nats per target.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ Forward = Callable[[list[int]], torch.Tensor]
 
 
 def reference(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``task``, ``merge``, ``data``. Inputs: ``base``, ``adapter`` or ``train``, ``test``.
+    """Stage function. Settings: ``merge``, ``data``. Inputs: ``base``, ``adapter`` or ``train``, and ``test``.
 
     Result: loss and shares of the bare base and of the unmerged adapter, rows and targets measured.
     """
@@ -171,7 +171,8 @@ def _torch_forward(model: Any, facts: EncoderFacts) -> Forward:
     def forward(ids: list[int]) -> torch.Tensor:
         with torch.no_grad():
             outputs = model(
-                input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.int64)
+                input_ids=torch.tensor([ids]),
+                attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
             )
         found: torch.Tensor = getattr(outputs, name)[0]
         return found

@@ -171,7 +171,8 @@ def card(report: Mapping[str, Any], size: int) -> str:
         "",
         'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.'
         if "exact_match" in facts
-        else f'Run it with `edgepeft run FOLDER "a text"`, or as {facts["task"]} with transformers.js or optimum.',
+        else 'Run it with `edgepeft run FOLDER "a text"`, or as '
+        f"{facts['task']} with transformers.js or optimum.",
         "",
     ]
     return "\n".join(lines)

@@ -79,7 +79,7 @@ def round_in_sequence(
                     batch_inputs.hidden = stream.run(index, batch_inputs)
             yield parts
         head = stream.head_weight_name
-        if head in left:
+        if stream.has_head and head in left:
             final = InputStatistics(inputs[0].hidden.shape[-1])
             with stream.norm() as norm:
                 for batch, batch_inputs in zip(batches, inputs, strict=True):

@@ -39,8 +39,8 @@ class Bundle:
     the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
     ``task`` is "text-generation" or one of those of encoders, which have neither a prompt mode nor a
     ``genai_config``. ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is
-    the number of ids the graph knows. ``gates`` is None when the bundle was never verified, empty when every fidelity
-    gate passed, else one line for each that failed.
+    the number of ids the graph knows. ``gates`` is None when the bundle was never verified, empty
+    when every fidelity gate passed, else one line for each that failed.
     """
 
     path: Path
@@ -90,7 +90,9 @@ class Bundle:
         elif task in ENCODER_TASKS:
             vocab_size, mode = _get(manifest, "result.vocab_size", int, where), ""
         else:
-            raise InputError(f"{where}: result.task {task!r} is none that this edgepeft knows; {AGAIN}")
+            raise InputError(
+                f"{where}: result.task {task!r} is none that this edgepeft knows; {AGAIN}"
+            )
         for name in sorted({model_name, *graphs}):
             vouch_for_graph(root, name, outputs, where)
         return cls(

@@ -82,7 +82,8 @@ class EncoderSession:
             raise EdgepeftError(
                 f"{self.model_file}: onnxruntime failed on {len(ids)} tokens ({one_line(error)})"
             ) from error
-        return as_float32(value)[0]
+        output: Array = as_float32(value)[0]
+        return output
 
 
 class Encoder:

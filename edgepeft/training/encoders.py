@@ -58,7 +58,9 @@ def encode_row(row: Row, task: str, encoder: TextEncoder, labels: Sequence[str])
 def open_encoder(job: Job) -> TextEncoder:
     """The text encoder of a job, at the recipe's length or the model's, whichever is less."""
     facts = EncoderFacts.of(job.inputs["base"])
-    longest = min(job.settings["data"].get("max_length") or facts.context_length, facts.context_length)
+    longest = min(
+        job.settings["data"].get("max_length") or facts.context_length, facts.context_length
+    )
     return TextEncoder(job.inputs["base"], longest)
 
 
@@ -75,13 +77,15 @@ def encode_job(job: Job) -> tuple[list[Example], list[Example]]:
     if not rows:
         raise InputError("data.max_length: leaves no word of any training row to learn")
     if facts.task == EMBEDDING and len(rows) < 2:
-        raise InputError("data.train: an embedding learns pairs against each other; one is not enough")
+        raise InputError(
+            "data.train: an embedding learns pairs against each other; one is not enough"
+        )
     held_out = read("test", job.settings["training"]["eval_rows"]) if "test" in job.inputs else []
     return rows, held_out
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """One vector float32 [B, H] for each text of token vectors [B, T, H]; ``mask`` [B, T] says what is no padding."""
+    """One vector float32 [B, H] for each text of token vectors [B, T, H]; ``mask`` [B, T]: which are no padding."""
     if pooling.mode == "cls":
         vectors = hidden[:, 0]
     else:
@@ -142,9 +146,7 @@ class EncoderTrainer(Trainer):  # type: ignore[misc]  # transformers ships no ty
     ) -> Any:
         """Mean cross-entropy in nats, per text, tagged word or pair."""
         labels = inputs["labels"]
-        outputs = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
-        )
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         if self._facts.pooling is not None:
             vectors = pooled(
                 outputs.last_hidden_state.float(), inputs["attention_mask"], self._facts.pooling

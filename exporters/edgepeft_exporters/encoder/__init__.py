@@ -31,13 +31,13 @@ class EncoderExporter:
             return f"{model.architecture} is no encoder"
         if kind not in MODEL_TYPES:
             known = ", ".join(MODEL_TYPES.values())
-            return f"{model.architecture} ({kind or 'no model_type'}) is not supported; supported encoders: {known}"
+            return f"{model.architecture} ({kind}) is not supported; supported encoders: {known}"
         if config.get("quantization_config"):
             return "its weights are already quantized; start from the full-precision checkpoint"
         if config.get("is_decoder"):
             return "its is_decoder is set, and an encoder sees all of a text at once"
         if str(config.get("position_embedding_type", "absolute")) != "absolute":
-            return f"its position embeddings are {config['position_embedding_type']}; only absolute ones are supported"
+            return "its position embeddings are relative; only absolute ones are supported"
         return None
 
 

@@ -75,9 +75,7 @@ def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dty
     return graph
 
 
-def _exported(
-    module: Any, config: Any, dtype: torch.dtype, output: str, task: str
-) -> ir.Model:
+def _exported(module: Any, config: Any, dtype: torch.dtype, output: str, task: str) -> ir.Model:
     """Run torch's exporter; initializers that are weights have no value afterwards."""
     import onnxscript.optimizer
     from onnx_ir.passes.common import RemoveUnusedNodesPass
