@@ -67,7 +67,7 @@ def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) 
 
 
 def for_task(target: TargetProfile, task: Task) -> TargetProfile:
-    """The target with the exporter that the task calls for. Raises InputError where it is for generation alone."""
+    """The target with the exporter that the task calls for. Raises InputError where it only serves generation."""
     if task == GENERATION or target.exporter != "decoder":
         return target
     if target.precision == "nf4" or target.weight_layout != "nbits" or target.io_dtype == "bf16":

@@ -60,7 +60,7 @@ class LayerStream:
         }
 
     def begin(self, ids: torch.Tensor, mask: torch.Tensor) -> LayerInputs:
-        """Embed a batch of token ids int64 [B, T], padded on the right; ``mask`` bool [B, T]: which are no padding.
+        """Embed token ids int64 [B, T], padded on the right; ``mask`` bool [B, T]: what is no padding.
 
         A decoder's tokens don't see what comes after them, so it needs no mask.
         """

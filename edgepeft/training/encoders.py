@@ -85,7 +85,7 @@ def encode_job(job: Job) -> tuple[list[Example], list[Example]]:
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """One vector float32 [B, H] for each text of token vectors [B, T, H]; ``mask`` [B, T]: which are no padding."""
+    """One vector float32 [B, H] for each text of token vectors [B, T, H]; ``mask`` [B, T] is 0 on padding."""
     if pooling.mode == "cls":
         vectors = hidden[:, 0]
     else:
