@@ -109,8 +109,8 @@ def make_plan(
     if task != GENERATION and "export" in kinds:
         require_libraries(["encoder"])
     check_model(model, targets, settings.model)
-    check_budget(recipe, targets, model)
     check_task(recipe, task)
+    check_budget(recipe, targets, model)
     labels = labels_of(task, model, settings.data.labels, train, test)
     named = recipe.resolve(settings.model) != path
     plan = Plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from hypothesis import settings
 from tests.tiny import write_tiny_model
 
 ModelMaker = Callable[..., Path]
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 # The same examples in every run, however slow the machine; nothing is kept between runs.
 settings.register_profile("same", deadline=None, derandomize=True, database=None)
@@ -23,6 +25,7 @@ if importlib.util.find_spec("torch") is None:
     # These need the libraries of the extras from their first import; the rest runs without.
     collect_ignore = [
         "checkpoints",
+        "encoders",
         "exporters",
         "fidelity",
         "merging",
@@ -68,6 +71,17 @@ def webgpu() -> str:
         return find_adapter(WEBGPU).name
     except MissingError as error:
         return skip_device(str(error))
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The Node program, with the samples' packages installed."""
+    found = shutil.which("node")
+    if found is None:
+        return skip_device("Node is not installed")
+    if not (SAMPLES / "node_modules" / "@huggingface" / "transformers").is_dir():
+        return skip_device("transformers.js is not installed in samples/")
+    return found
 
 
 def skip_device(reason: str) -> NoReturn:

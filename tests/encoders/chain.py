@@ -40,7 +40,6 @@ class Case:
         return list({CLASSIFICATION: LABELS, TAGGING: TAGS}.get(self.task, ()))
 
 
-INTEGER = ("cpu-fp32", "cpu-int8", "cpu-int4")
 # Left out are those whose graph differs in nothing from another case's.
 _LEFT_OUT = (
     ("minilm", TAGGING),
@@ -55,15 +54,20 @@ CASES: dict[str, Case] = {
         for task in ENCODER_TASKS
         if (family, task) not in _LEFT_OUT
     },
-    f"minilm-{CLASSIFICATION}": Case("minilm", CLASSIFICATION, "qlora", INTEGER),
+    f"minilm-{CLASSIFICATION}": Case(
+        "minilm", CLASSIFICATION, "qlora", ("cpu-fp32", "cpu-int4", "webgpu-int4-fp32")
+    ),
     f"bert-{TAGGING}": Case("bert", TAGGING, "qlora", ("cpu-fp32", "cpu-int4")),
     f"roberta-{CLASSIFICATION}": Case(
-        "roberta", CLASSIFICATION, targets=("cpu-fp32", "cpu-int4", "cuda-fp16")
+        "roberta", CLASSIFICATION, targets=("cpu-fp32", "cpu-int4", "cuda-fp16"), algorithm="gptq"
     ),
-    f"modernbert-{EMBEDDING}": Case("modernbert", EMBEDDING, "qlora", INTEGER),
+    f"modernbert-{TAGGING}": Case(
+        "modernbert", TAGGING, targets=("cpu-fp32", "cpu-int4"), algorithm="gptq"
+    ),
+    f"modernbert-{EMBEDDING}": Case(
+        "modernbert", EMBEDDING, "qlora", ("cpu-fp32", "cpu-int8", "cpu-int4")
+    ),
     "own-head": Case("bert", CLASSIFICATION, "dora", head="SequenceClassification"),
-    "gptq-bert": Case("bert", CLASSIFICATION, targets=("cpu-int4",), algorithm="gptq"),
-    "gptq-modernbert": Case("modernbert", TAGGING, targets=("cpu-int4",), algorithm="gptq"),
     "full": Case("minilm", EMBEDDING, "full"),
 }
 

@@ -17,12 +17,12 @@ from edgepeft.workspace import RunFolder
 from tests.tiny_encoders import LABELS, write_encoder_data, write_tiny_encoder
 
 
-def plan(folder: Path, task: str, *, family: str = "bert", head: str = "", **keys: Any) -> Plan:
-    """Plan a recipe over a tiny encoder and rows of a task; ``keys`` replace the recipe's."""
+def plan(folder: Path, rows: str, *, family: str = "bert", head: str = "", **keys: Any) -> Plan:
+    """Plan a recipe over a tiny encoder and rows of a kind; ``keys`` replace the recipe's."""
     if not (folder / "model").is_dir():
         write_tiny_encoder(folder / "model", family, head=head, labels=LABELS if head else ())
     if not (folder / "train.jsonl").is_file():
-        write_encoder_data(folder, task)
+        write_encoder_data(folder, rows)
     recipe = {
         "model": "model",
         "data": {"train": "train.jsonl", "test": "test.jsonl"},

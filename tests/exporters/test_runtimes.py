@@ -12,10 +12,9 @@ import pytest
 
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.runtime.devices import CPU
-from tests.conftest import skip_device
+from tests.conftest import SAMPLES, skip_device
 from tests.exporters.conftest import Find
 
-SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 PLACES = ("kitchen", "bedroom", "garage", "attic", "garden")
 PROMPTS = [
     f"Turn {state} the {thing} in the {place}."
@@ -24,17 +23,6 @@ PROMPTS = [
     for state in ("on", "off")
 ]
 TOKENS = 32
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """The Node program, with the samples' packages installed."""
-    found = shutil.which("node")
-    if found is None:
-        return skip_device("Node is not installed")
-    if not (SAMPLES / "node_modules" / "@huggingface" / "transformers").is_dir():
-        return skip_device("transformers.js is not installed in samples/")
-    return found
 
 
 def by_genai(bundle: Path) -> list[list[int]]:

@@ -10,7 +10,6 @@ from edgepeft.tasks import GENERATION, head_of
 MODEL_TYPES = {
     "bert": "BERT (MiniLM too)",
     "roberta": "RoBERTa",
-    "xlm-roberta": "XLM-RoBERTa",
     "modernbert": "ModernBERT",
 }
 """Kinds of model whose exported graph the tests hold against the original."""
