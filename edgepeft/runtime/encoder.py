@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from edgepeft.data.texts import EncodedText, TextEncoder, words_in
 from edgepeft.errors import EdgepeftError, InputError, one_line
-from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.bundle import MANIFEST, Bundle
 from edgepeft.runtime.engine import provider_name
+from edgepeft.runtime.files import AGAIN
 from edgepeft.runtime.logits import Provider, as_float32, open_session, session_entries
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, GENERATION, TAGGING
 
@@ -40,7 +41,7 @@ class TaggedSpan:
 
 
 class EncoderSession:
-    """One onnxruntime session over an encoder's graph."""
+    """One onnxruntime session over an encoder's graph; ``width`` is that of its output, labels or features."""
 
     def __init__(
         self,
@@ -60,9 +61,10 @@ class EncoderSession:
         )
         self.provider: str = self._session.get_providers()[0]
         names = {node.name for node in self._session.get_inputs()}
-        outputs = {node.name for node in self._session.get_outputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
         if names != {"input_ids", "attention_mask"} or self._output not in outputs:
             raise InputError(f"{self.model_file}: not an encoder's graph edgepeft can feed")
+        self.width = outputs[self._output].shape[-1]
 
     def run(self, ids: Sequence[int]) -> Array:
         """The graph's output for one text: logits float32 [C] or [T, C], or token vectors [T, H]."""
@@ -107,9 +109,17 @@ class Encoder:
         providers = None if provider is None else [provider_name(provider)]
         self._session = EncoderSession(self.bundle, threads=threads, providers=providers)
         self._texts = TextEncoder(self.bundle.path, self.bundle.context_length)
-        result = self.bundle.manifest["result"]
-        self._labels: list[str] = [str(label) for label in result.get("labels", [])]
-        self._pooling: dict[str, Any] = result.get("pooling") or {}
+        result, where = self.bundle.manifest["result"], self.bundle.path / MANIFEST
+        pooling = result.get("pooling") or {}
+        if not isinstance(pooling, dict) or not set(pooling) <= {"mode", "normalize"}:
+            raise InputError(f"{where}: result.pooling must give mode and normalize; {AGAIN}")
+        labels = result.get("labels") or []
+        if self.bundle.task != EMBEDDING and len(labels) != self._session.width:
+            raise InputError(
+                f"{where}: result.labels has {len(labels)} labels and the graph {self._session.width}; {AGAIN}"
+            )
+        self._labels = [str(label) for label in labels]
+        self._pooling: dict[str, Any] = pooling
 
     def classify(self, text: str) -> list[Label]:
         """Every label with its probability, the likeliest first. Raises InputError where that isn't the task."""

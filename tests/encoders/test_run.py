@@ -1,4 +1,4 @@
-"""`edgepeft run` on encoders' bundles, and one recipe through the whole command."""
+"""`edgepeft run` and other commands on encoders' bundles."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
-from tests.command import build_json, edgepeft, write_recipe
+from tests.command import edgepeft
 from tests.encoders.conftest import Find
-from tests.tiny_encoders import write_encoder_data, write_tiny_encoder
 
 TEXT = "What is the colour of a lemon (number 31)?"
 
@@ -83,27 +82,3 @@ def test_checking_and_inspecting_a_bundle(built: Find) -> None:
     model = json.loads(edgepeft("inspect", built(f"minilm-{EMBEDDING}", "model"), "--json").stdout)
     assert model["supported"]
     assert set(model["tasks"]) == {CLASSIFICATION, TAGGING, EMBEDDING}
-
-
-def test_a_recipe_becomes_a_measured_bundle(tmp_path: Path) -> None:
-    """The command from end to end, each stage in its own process; the second time nothing is left to do."""
-    model = write_tiny_encoder(tmp_path / "model", "minilm")
-    data = write_encoder_data(tmp_path / "data", CLASSIFICATION)
-    recipe = write_recipe(tmp_path / "recipe.yaml", model, data, gates=None)
-    result = build_json(recipe, "--out", tmp_path / "run")
-    (bundle,) = result["bundles"]
-    assert bundle["gates"] == "passed"
-    fidelity = bundle["fidelity"]
-    assert fidelity["task_kl"] < 1e-3
-    assert fidelity["accuracy"] >= fidelity["reference_accuracy"] - 0.03
-    assert "exact_match" not in fidelity
-    card = (Path(bundle["path"]) / "README.md").read_text()
-    assert "| model | accuracy | macro F1 |" in card
-    assert "head: float" in card
-    assert "train" in build_json(recipe, "--out", tmp_path / "run")["reused"]
-    shown = edgepeft("data", recipe)
-    assert shown.returncode == 0, shown.stderr
-    assert "[[" in shown.stdout
-    compared = edgepeft("compare", tmp_path / "run")
-    assert compared.returncode == 2
-    assert "compare measures models that generate" in compared.stderr
