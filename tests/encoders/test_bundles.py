@@ -92,8 +92,9 @@ def test_integer_graph_computes_what_its_codes_stand_for(
     wanted = output_of(
         merged_model(built, case, built(case, f"quantize-{target}")), bundle.task, ids
     )
-    assert np.abs(wanted - exact).max() > (2e-3 if target == "cpu-int4" else 1e-4)
-    np.testing.assert_allclose(EncoderSession(bundle).run(ids), wanted, atol=1e-4, rtol=0)
+    # Rounding is seen in the output, ten times as much as the graph may differ from its simulation.
+    assert np.abs(wanted - exact).max() > 3e-4
+    np.testing.assert_allclose(EncoderSession(bundle).run(ids), wanted, atol=3e-5, rtol=0)
     operators = bundle.manifest["result"]["operators"]
     assert operators["GatherBlockQuantized"] == 1
     assert operators["MatMulNBits"] >= 8
