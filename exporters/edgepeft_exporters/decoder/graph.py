@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx_ir as ir
 import torch
@@ -24,22 +24,23 @@ from edgepeft.targets import TargetProfile
 from edgepeft_exporters.decoder.deferred import Deferred, defer_parameters
 
 
-@dataclass
-class LazyGraph:
+class LazyGraph(Protocol):
     """A graph whose weights are still expressions.
 
     ``deferred`` maps an initializer's name to the expression over checkpoint names that yields it.
     """
 
     model: ir.Model
-    deferred: dict[str, Deferred] = field(default_factory=dict)
+    deferred: dict[str, Deferred]
 
 
 @dataclass
-class DecoderGraph(LazyGraph):
-    """A decoder's graph; ``head_size`` is the size of one attention head."""
+class DecoderGraph:
+    """A decoder's lazy graph; ``head_size`` is the size of one attention head."""
 
-    head_size: int = 0
+    model: ir.Model
+    head_size: int
+    deferred: dict[str, Deferred] = field(default_factory=dict)
 
 
 def build_graph(
@@ -103,7 +104,7 @@ def _as_library(skeleton: Any, captured: list[DecoderGraph]) -> Iterator[None]:
         self.model.graph.register_initializer(value)
 
     def save_model(self: Any, out_dir: str) -> None:
-        captured.append(DecoderGraph(self.model, deferred, self.head_size))
+        captured.append(DecoderGraph(self.model, self.head_size, deferred))
 
     original_config_init = Model.make_config_init
 

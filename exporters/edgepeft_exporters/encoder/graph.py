@@ -7,6 +7,7 @@ is the plain one, whose operators onnxruntime fuses by itself.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.tasks import ENCODER_TASKS
-from edgepeft_exporters.decoder.deferred import named_weight
-from edgepeft_exporters.decoder.graph import LazyGraph, lazy_tensor
+from edgepeft_exporters.decoder.deferred import Deferred, named_weight
+from edgepeft_exporters.decoder.graph import lazy_tensor
 
 INPUTS = ("input_ids", "attention_mask")
 _OPSET = 20
 _IR_DTYPES = {torch.float32: ir.DataType.FLOAT, torch.float16: ir.DataType.FLOAT16}
+
+
+@dataclass
+class EncoderGraph:
+    """An encoder's lazy graph: ``deferred`` holds what codes can take the place of."""
+
+    model: ir.Model
+    deferred: dict[str, Deferred] = field(default_factory=dict)
 
 
 class _Task(torch.nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
@@ -40,7 +49,7 @@ class _Task(torch.nn.Module):  # type: ignore[misc]  # torch is not followed by 
         return found
 
 
-def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dtype) -> LazyGraph:
+def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dtype) -> EncoderGraph:
     """The graph of a checkpoint folder for a task, computing in ``dtype``.
 
     Weights of products and of the word embedding are deferred, so that codes can take their place. Raises
@@ -53,7 +62,7 @@ def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dty
     names = {id(parameter): name for name, parameter in skeleton.named_parameters()}
     embedding_name = f"model.{names[id(embedding)]}"
     model = _exported(_Task(skeleton, output), skeleton.config, dtype, output, task)
-    graph = LazyGraph(model)
+    graph = EncoderGraph(model)
     for node in list(model.graph):
         _split_gemm(graph, node)
     for name, value in list(model.graph.initializers.items()):
@@ -127,7 +136,7 @@ def _loading(weights: TensorSource, name: str) -> Any:
     return lambda: weights.load(name)
 
 
-def _split_gemm(graph: LazyGraph, node: ir.Node) -> None:
+def _split_gemm(graph: EncoderGraph, node: ir.Node) -> None:
     """A product with a transposed weight and a bias, as torch exports those of matrices, in two operators."""
     if node.op_type != "Gemm":
         return
@@ -151,7 +160,7 @@ def _split_gemm(graph: LazyGraph, node: ir.Node) -> None:
 
 
 def _take_transpose_in(
-    graph: LazyGraph, node: ir.Node, weights: TensorSource, dtype: torch.dtype
+    graph: EncoderGraph, node: ir.Node, weights: TensorSource, dtype: torch.dtype
 ) -> None:
     """Make the transpose of a weight a deferred initializer [K, N] of its own."""
     source = node.inputs[0] if node.op_type == "Transpose" else None
