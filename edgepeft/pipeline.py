@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft import __version__
-from edgepeft.data.checks import check_data
+from edgepeft.data.checks import DataReport, check_data
 from edgepeft.data.prompt import Prompter
+from edgepeft.data.text_checks import check_texts
+from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.estimate import disk_needed
 from edgepeft.events import Event, Events, Sink, discard
@@ -28,6 +30,7 @@ from edgepeft.recipe import promised
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.runtime.adapters import ADAPTERS, NAME
 from edgepeft.stage import Stage
+from edgepeft.tasks import GENERATION
 from edgepeft.workspace import (
     RunFolder,
     free_bytes,
@@ -277,20 +280,26 @@ def _check_rows(plan: Plan, base: Path, events: Events) -> None:
     """Look the data over as the model will read it; problems stop here, before training."""
     if not plan.test_rows and not plan.train_rows:
         return
-    template = plan.recipe.recipe.data.template
-    if template not in ("auto", "chat", "plain"):
-        template = str(plan.recipe.resolve(template))
-    prompter = Prompter.from_folder(base, template)
-    report = check_data(
-        plan.train_rows if plan.recipe.recipe.adapter is None else [],
-        plan.test_rows or plan.train_rows,
-        prompter,
-        max_length=plan.recipe.recipe.data.max_length,
-    )
+    report = _checked(plan, base)
     write_json(plan.run.path / "data.json", report.as_dict())
     events.emit("data", report=report.as_dict())
     for warning in report.warnings:
         events.warning(warning)
+
+
+def _checked(plan: Plan, base: Path) -> DataReport:
+    """The checks of a plan's rows as its model reads them."""
+    settings = plan.recipe.recipe
+    train = plan.train_rows if settings.adapter is None else []
+    test = plan.test_rows or plan.train_rows
+    longest = settings.data.max_length
+    if plan.task != GENERATION:
+        longest = min(longest, plan.model.context_length)
+        return check_texts(train, test, TextEncoder(base, WHOLE), max_length=longest)
+    template = settings.data.template
+    if template not in ("auto", "chat", "plain"):
+        template = str(plan.recipe.resolve(template))
+    return check_data(train, test, Prompter.from_folder(base, template), max_length=longest)
 
 
 def _collect(plan: Plan, result: BuildResult) -> None:

@@ -19,7 +19,9 @@ from edgepeft.preflight import (
     check_model,
     check_prefix,
     check_target,
+    check_task,
     check_training,
+    for_task,
     rows_of,
 )
 from edgepeft.quantization.algorithms import check_algorithm
@@ -28,6 +30,8 @@ from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, resolve_target
+from edgepeft.task_choice import labels_of, resolve_task
+from edgepeft.tasks import GENERATION, Task
 from edgepeft.workspace import RunFolder
 
 
@@ -35,7 +39,7 @@ from edgepeft.workspace import RunFolder
 class Plan:
     """The stages of a recipe in order, and what was learned of its inputs on the way.
 
-    ``grids`` is how each target's weights are rounded, by the target's name.
+    ``grids`` is how each target's weights are rounded, by the target's name; ``labels`` are a classifier's.
     """
 
     recipe: RecipeFile
@@ -47,6 +51,8 @@ class Plan:
     train_rows: list[Row]
     test_rows: list[Row]
     adapter: Path | None
+    task: Task = GENERATION
+    labels: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -106,11 +112,17 @@ def make_plan(
     check_hot_swap(recipe, targets, recipe.adapter_name)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
-    check_model(model, targets, settings.model)
-    check_budget(recipe, targets, model)
     adapter = adapter_of(recipe)
     check_prefix(recipe, model)
     train, test = rows_of(recipe, test="reference" in kinds)
+    task = resolve_task(settings.task, model, [*train, *test])
+    targets = [for_task(target, task) for target in targets]
+    if task != GENERATION and "export" in kinds:
+        require_libraries(["encoder"])
+    check_model(model, targets, settings.model)
+    check_task(recipe, task)
+    check_budget(recipe, targets, model)
+    labels = labels_of(task, model, settings.data.labels, train, test)
     named = recipe.resolve(settings.model) != path
     plan = Plan(
         recipe=recipe,
@@ -122,6 +134,8 @@ def make_plan(
         train_rows=train,
         test_rows=test,
         adapter=adapter,
+        task=task,
+        labels=labels,
     )
     plan.notes += [note for target in targets for note in _notes(target, plan)]
     Layout(plan, until, bundles_apart).lay_out()

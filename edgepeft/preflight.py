@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgepeft.data.formats import read_rows
@@ -16,6 +17,7 @@ from edgepeft.recipe_file import RecipeFile
 from edgepeft.runtime.adapters import check_name
 from edgepeft.runtime.devices import CPU
 from edgepeft.targets import TargetProfile, find_exporter
+from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
 from edgepeft.training.methods import check_method, find_method, trains_rows
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
@@ -127,6 +129,54 @@ def check_prefix(recipe: RecipeFile, model: ModelInfo) -> None:
             f"{key}: {model.architecture} with longrope can't carry a prefix, for its positions depend on the "
             "length of the prompt; use prompt_tuning"
         )
+
+
+def for_task(target: TargetProfile, task: Task) -> TargetProfile:
+    """The target with the exporter that the task calls for. Raises InputError where it only serves generation."""
+    if task == GENERATION or target.exporter != "decoder":
+        return target
+    if target.precision == "nf4" or target.weight_layout != "nbits" or target.io_dtype == "bf16":
+        raise InputError(
+            f"targets: {target.name}: is for models that generate; {task} goes to targets such as cpu-int8, "
+            "cpu-int4, cpu-fp32, webgpu-int4-fp32 or cuda-fp16"
+        )
+    return replace(target, exporter="encoder")
+
+
+def check_task(recipe: RecipeFile, task: Task) -> None:
+    """Refuse what a recipe asks of an encoder that only models that generate have."""
+    settings = recipe.recipe
+    if task not in (CLASSIFICATION, TAGGING) and settings.data.labels:
+        raise InputError(f"data.labels: {task} has no labels; leave them out")
+    if task == GENERATION:
+        return
+    for target in settings.targets:
+        if target.adapters == "hot-swap":
+            raise InputError(
+                f"targets: {target.name}: adapters: hot-swap is for models that generate, not for {task}"
+            )
+    refusals = {
+        "data.tokens": bool(settings.data.tokens),
+        "data.system": settings.data.system is not None,
+        "data.template": settings.data.template not in ("auto", "plain"),
+        "data.generic": settings.data.generic is not None,
+        f"quantize.{settings.quantize.budget}": settings.quantize.budget is not None,
+        "training.objective": settings.training.objective != "supervised",
+        "adapter": isinstance(settings.adapter, list),
+    }
+    for key, given in refusals.items():
+        if given:
+            what = "a list of adapters" if key == "adapter" else "this key"
+            raise InputError(
+                f"{key}: {what} is for models that generate, not for {task}; leave it out"
+            )
+    if settings.adapter is None and task in (CLASSIFICATION, TAGGING):
+        method = check_method(settings.method.model_dump(mode="json"))
+        if method.peft_type is not None and "modules_to_save" not in method.options:
+            raise InputError(
+                f"method.name: {method.name} can't train a classifier's head beside itself; use lora, qlora or "
+                "dora"
+            )
 
 
 def check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: ModelInfo) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,28 @@ from edgepeft.data.checks import check_data
 from edgepeft.data.formats import read_layout, read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
+from edgepeft.data.text_checks import check_texts
+from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.digests import DigestCache, cache_folder
 from edgepeft.errors import InputError
 from edgepeft.models import find_model, inspect_model
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
+from edgepeft.task_choice import resolve_task
+from edgepeft.tasks import GENERATION
 
 
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
     Returns ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with
-    ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat or plain) and
-    ``report`` (that of ``check_data``; None without test rows). Raises InputError and MissingError as a build
-    would.
+    ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat, plain, or an
+    encoder's task) and ``report`` (that of ``check_data``; None without test rows). Raises InputError and
+    MissingError as a build would.
     """
     data = recipe.recipe.data
     model = find_model(recipe.recipe.model, recipe.folder)
-    inspect_model(model)
+    info = inspect_model(model)
     splits: dict[str, list[Row]] = {"train": [], "test": []}
     files: dict[str, dict[str, Any]] = {}
     for split, name in (("train", data.train), ("test", data.test)):
@@ -43,11 +47,19 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         raise InputError(
             "data.train: this key is required to train an adapter (or name an adapter)"
         )
+    shown = splits["train"] or splits["test"]
+    task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
+    if task != GENERATION:
+        longest = min(data.max_length, info.context_length)
+        return {
+            "files": files,
+            "mode": task,
+            **_of_texts(recipe, model, splits, shown[:count], longest),
+        }
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))
     prompter = Prompter.from_folder(_tokenizer_folder(model), template)
-    shown = splits["train"] or splits["test"]
     report = None
     if splits["test"]:
         training = splits["train"] if recipe.recipe.adapter is None else []
@@ -59,6 +71,39 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         "rows": [_as_read(row, prompter, data.max_length) for row in shown[:count]],
         "report": report,
     }
+
+
+def _of_texts(
+    recipe: RecipeFile,
+    model: Path,
+    splits: Mapping[str, list[Row]],
+    shown: Sequence[Row],
+    longest: int,
+) -> dict[str, Any]:
+    """Rows and report of an encoder's data: a text, and what is learned of it."""
+    encoder = TextEncoder(_tokenizer_folder(model), WHOLE)
+    training = splits["train"] if recipe.recipe.adapter is None else []
+    report = None
+    if splits["test"]:
+        report = check_texts(training, splits["test"], encoder, max_length=longest).as_dict()
+    rows = []
+    for row in shown:
+        pieces: list[dict[str, Any]] = [{"text": row.text, "learned": False}]
+        if row.words is not None:
+            tagged = zip(row.words, row.tags or (), strict=True)
+            pieces = [
+                piece
+                for word, tag in tagged
+                for piece in (
+                    {"text": f"{word} ", "learned": False},
+                    {"text": tag, "learned": True},
+                )
+            ]
+        elif row.label is not None or row.positive is not None:
+            pieces += [{"text": row.label or row.positive, "learned": True}]
+        tokens = len(encoder.encode(row.text or "").ids)
+        rows.append({"where": row.where, "tokens": tokens, "pieces": pieces})
+    return {"rows": rows, "report": report}
 
 
 def _as_read(row: Row, prompter: Prompter, max_length: int) -> dict[str, Any]:

@@ -45,8 +45,15 @@ class Data(Section):
     test: str | None = Field(
         None, description="Held-out rows that gates and report are measured on."
     )
-    shape: Literal["auto", "messages", "prompt", "instruction", "preference", "text"] = Field(
+    shape: Literal[
+        "auto", "messages", "prompt", "instruction", "preference", "label", "tags", "pairs", "text"
+    ] = Field(
         "auto", description="How a row is laid out; auto looks at the columns of the first row."
+    )
+    labels: list[str] = Field(
+        default_factory=list,
+        description="A classifier's labels in the order of its outputs; default: the model's own, else those of "
+        "the training rows, sorted.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -312,13 +319,26 @@ class Gates(Section):
         0.03, description="Exact match may fall this far below the reference's."
     )
     max_task_kl: float | None = Field(
-        0.05, ge=0, description="Mean KL(reference || bundle) on test completions, nats per token."
+        0.05,
+        ge=0,
+        description="Mean KL(reference || bundle) on test rows, in nats per token of a completion; classifiers: "
+        "per text or tagged word.",
     )
     max_generic_kl: float | None = Field(
         None, ge=0, description="The same on generic text; off by default."
     )
     min_exact_match: Fraction | None = Field(
         None, description="Absolute floor for exact match; off by default."
+    )
+    max_accuracy_drop: Fraction | None = Field(
+        0.03, description="Classifiers: accuracy may fall this far below the reference's."
+    )
+    max_span_f1_drop: Fraction | None = Field(
+        0.03, description="Token classifiers: span F1 may fall this far below the reference's."
+    )
+    min_cosine_similarity: Fraction | None = Field(
+        0.97,
+        description="Embeddings: mean cosine between the bundle's vectors and the reference's.",
     )
 
 
@@ -327,6 +347,17 @@ class Recipe(Section):
 
     model: str = Field(
         description="A folder, a .gguf file, a hub id, or a name that `edgepeft models` lists."
+    )
+    task: Literal[
+        "auto",
+        "text-generation",
+        "text-classification",
+        "token-classification",
+        "feature-extraction",
+    ] = Field(
+        "auto",
+        description="What the model is for; auto goes by its head, and for a bare encoder by the columns of "
+        "the rows.",
     )
     data: Data = Field(default_factory=lambda: Data.model_validate({}))
     adapter: str | list[AdapterPart] | None = Field(

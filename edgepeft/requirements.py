@@ -15,6 +15,7 @@ _NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "merge": {"export": (*_MODEL, "peft", "bitsandbytes")},
     "quantize": {"export": _MODEL},
     "export": {"export": (*_MODEL, "onnx_ir"), "cpu": ("onnxruntime_genai",)},
+    "encoder": {"export": ("optimum", "onnxscript")},
     "reference": {"export": (*_MODEL, "peft", "bitsandbytes")},
     "verify": {"export": ("torch", "safetensors"), "cpu": ("onnxruntime", "onnxruntime_genai")},
 }

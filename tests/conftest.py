@@ -15,6 +15,7 @@ from hypothesis import settings
 from tests.tiny import write_tiny_model
 
 ModelMaker = Callable[..., Path]
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 # The same examples in every run, however slow the machine; nothing is kept between runs.
 settings.register_profile("same", deadline=None, derandomize=True, database=None)
@@ -24,6 +25,7 @@ if importlib.util.find_spec("torch") is None:
     # These need the libraries of the extras from their first import; the rest runs without.
     collect_ignore = [
         "checkpoints",
+        "encoders",
         "exporters",
         "fidelity",
         "merging",
@@ -77,13 +79,7 @@ def node() -> str:
     found = shutil.which("node")
     if found is None:
         return skip_device("Node is not installed")
-    if not (
-        Path(__file__).resolve().parents[1]
-        / "samples"
-        / "node_modules"
-        / "@huggingface"
-        / "transformers"
-    ).is_dir():
+    if not (SAMPLES / "node_modules" / "@huggingface" / "transformers").is_dir():
         return skip_device("transformers.js is not installed in samples/")
     return found
 

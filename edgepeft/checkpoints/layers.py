@@ -1,4 +1,4 @@
-"""A model's decoder layers, one at a time: what calibration runs through, whatever the model's depth.
+"""A model's layers, one at a time: what calibration runs through, whatever the model's depth.
 
 The model stays a skeleton on the meta device. Its own forward is run once for each batch with every layer's
 forward replaced by a recorder, so that masks, positions and whatever else an architecture hands its layers are
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.skeleton import head_and_embedding_names
+from edgepeft.checkpoints.skeleton import head_and_embedding_names, is_encoder
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
 
@@ -31,14 +31,21 @@ class LayerInputs:
 
 
 class LayerStream:
-    """Decoder layers that are filled from ``weights`` in turn."""
+    """A decoder's or an encoder's layers, filled from ``weights`` in turn."""
 
     def __init__(self, skeleton: Any, weights: TensorSource) -> None:
         """``skeleton`` is the model without weights; ``weights`` has them, under their checkpoint names."""
         self.model = skeleton
         self._weights = weights
-        self._decoder = self.model.get_decoder()
-        self.layers = self._decoder.layers
+        self._is_encoder = is_encoder(self.model.config)
+        self._body = self.model.base_model if self._is_encoder else self.model.get_decoder()
+        stack = getattr(self._body, "encoder", self._body)
+        self.layers = stack.layer if hasattr(stack, "layer") else stack.layers
+        # What the body runs before its layers needs weights, what it runs after them is left out.
+        self._before = self._body.embeddings if self._is_encoder else self._body.embed_tokens
+        after = ("norm",) if not self._is_encoder else ("final_norm", "pooler")
+        found = [getattr(self._body, name, None) for name in after]
+        self._after = [module for module in found if module is not None]
         self._names = {id(module): name for name, module in self.model.named_modules()}
 
     def __len__(self) -> int:
@@ -52,8 +59,11 @@ class LayerStream:
             if isinstance(module, torch.nn.Linear)
         }
 
-    def begin(self, ids: torch.Tensor) -> LayerInputs:
-        """Embed a batch of token ids int64 [B, T]; shorter rows are padded on the right and need no mask."""
+    def begin(self, ids: torch.Tensor, mask: torch.Tensor) -> LayerInputs:
+        """Embed token ids int64 [B, T], padded on the right; ``mask`` bool [B, T]: what is no padding.
+
+        A decoder's tokens don't see what comes after them, so it needs no mask.
+        """
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         first: list[torch.Tensor] = []
 
@@ -63,8 +73,9 @@ class LayerStream:
             calls.append((args, kwargs))
             return hidden
 
-        with self._filled(self._decoder.embed_tokens), self._recording(recorder), torch.no_grad():
-            self._decoder(input_ids=ids, use_cache=False)
+        how = {"attention_mask": mask.long()} if self._is_encoder else {"use_cache": False}
+        with self._filled(self._before), self._recording(recorder), torch.no_grad():
+            self._body(input_ids=ids, **how)
         if len(calls) != len(self.layers):
             raise EdgepeftError(
                 f"{type(self.model).__name__} does not run its layers in order; it can't be calibrated"
@@ -86,13 +97,18 @@ class LayerStream:
     @contextlib.contextmanager
     def norm(self) -> Iterator[Any]:
         """What lies between the last layer and the head, with its weights."""
-        with self._filled(self._decoder.norm) as norm:
+        with self._filled(self._body.norm) as norm:
             yield norm
 
     @property
     def head_weight_name(self) -> str:
         """The checkpoint name of the head's weight: the embedding's where the two are tied."""
         return head_and_embedding_names(self.model)[0]
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a head reads the last layer's output; an encoder has none over its vocabulary."""
+        return not self._is_encoder
 
     @contextlib.contextmanager
     def _filled(self, module: Any) -> Iterator[Any]:
@@ -112,11 +128,12 @@ class LayerStream:
 
     @contextlib.contextmanager
     def _recording(self, recorder: Any) -> Iterator[None]:
-        """Every layer's forward replaced, and the final norm left out."""
-        replaced = [*self.layers, self._decoder.norm]
+        """Every layer's forward replaced, and what comes after them (the final norm, a pooler) left out."""
+        replaced = [*self.layers, *self._after]
         for module in self.layers:
             module.forward = recorder
-        self._decoder.norm.forward = lambda hidden: hidden
+        for module in self._after:
+            module.forward = lambda hidden: hidden
         try:
             yield
         finally:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from edgepeft.tasks import GENERATION, auto_class_name, head_of
+
 
 def build_skeleton(folder: Path) -> Any:
     """The transformers model of a checkpoint folder, parameters on the meta device, buffers real.
@@ -14,32 +16,65 @@ def build_skeleton(folder: Path) -> Any:
     Code from the folder is never run (``trust_remote_code`` stays off).
     """
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     config.dtype = torch.float32
     # Small buffers such as rotary frequencies are computed, not stored, so they must be real.
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = auto_class(config).from_config(config, trust_remote_code=False)
     model.tie_weights()
     return model.eval()
+
+
+def auto_class(config: Any) -> Any:
+    """Transformers' class that loads a checkpoint with this configuration."""
+    import transformers
+
+    return getattr(transformers, auto_class_name((config.architectures or ["ForCausalLM"])[0]))
+
+
+def is_encoder(config: Any) -> bool:
+    """Whether a checkpoint with this configuration reads a text and generates none."""
+    return head_of((config.architectures or ["ForCausalLM"])[0]) != GENERATION
 
 
 def linear_weight_names(model: Any) -> list[str]:
     """Names of the weights of every linear layer below the head, in module order."""
     head = model.get_output_embeddings()
+    outside = head_modules(model)
     return [
         f"{name}.weight"
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and name.partition(".")[0] not in outside
     ]
 
 
+def head_modules(model: Any) -> tuple[str, ...]:
+    """Top-level modules of an encoder that are its head: they are trained whole and stay in floating point.
+
+    Of a bare encoder that is the pooler, which an embedding of all tokens does not use.
+    """
+    if not is_encoder(model.config):
+        return ()
+    prefix = model.base_model_prefix
+    body = getattr(model, prefix, None)
+    if body is None:
+        return tuple(name for name, _ in model.named_children() if name == "pooler")
+    children = [pair for pair in model.named_children() if pair[0] != prefix]
+    return tuple(name for name, module in children if any(True for _ in module.parameters()))
+
+
 def head_and_embedding_names(model: Any) -> tuple[str, str]:
-    """Names of the head's and the embedding's weight; the same name twice where they are tied."""
+    """Names of the head's and the embedding's weight; the same name twice where they are tied.
+
+    An encoder has no head over its vocabulary, so its embedding stands for both.
+    """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
     embedding_name = f"{names[id(embedding)]}.weight"
-    if head.weight is embedding.weight or model.config.tie_word_embeddings:
+    if head is None or head.weight is embedding.weight or model.config.tie_word_embeddings:
         return embedding_name, embedding_name
     return f"{names[id(head)]}.weight", embedding_name

@@ -14,13 +14,14 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
     """Compare a bundle with its manifest, load its graph, print its measures. Raises InputError, GateError."""
     from edgepeft.runtime.adapters import adapter_names, open_adapter
     from edgepeft.runtime.bundle import Bundle
+    from edgepeft.runtime.encoder import EncoderSession
     from edgepeft.runtime.logits import GraphSession
+    from edgepeft.tasks import GENERATION
 
     bundle = Bundle.open(folder, check="hashes")
     adapters = [open_adapter(bundle, name, check="hashes") for name in adapter_names(bundle)]
-    GraphSession(
-        bundle, providers=[bundle.manifest["result"].get("verify_provider", bundle.provider)]
-    )
+    provider = bundle.manifest["result"].get("verify_provider", bundle.provider)
+    (GraphSession if bundle.task == GENERATION else EncoderSession)(bundle, providers=[provider])
     recorded = bundle.manifest.get("fidelity")
     facts = {
         "path": str(bundle.path),

@@ -54,17 +54,22 @@ def look_at(subject: str) -> dict[str, Any]:
 
 def _model(path: Path) -> dict[str, Any]:
     from edgepeft.models import inspect_model
-    from edgepeft.targets import all_targets, find_exporter
+    from edgepeft.targets import find_exporter
+    from edgepeft.tasks import ENCODER_TASKS, GENERATION, head_of
 
     info = inspect_model(path)
-    refusals = {
-        name: find_exporter(name).refuses(info)
-        for name in {target.exporter for target in all_targets().values()}
+    head = head_of(info.architecture)
+    refusal = find_exporter("decoder" if head == GENERATION else "encoder").refuses(info)
+    tasks = [head] if head else list(ENCODER_TASKS)
+    facts = {
+        **info.as_dict(),
+        "kind": "model",
+        "form": info.kind,
+        "tasks": tasks,
+        "supported": refusal is None,
     }
-    usable = any(reason is None for reason in refusals.values())
-    facts = {**info.as_dict(), "kind": "model", "form": info.kind, "supported": usable}
-    if not usable:
-        facts["why_not"] = next(iter(refusals.values()))
+    if refusal is not None:
+        facts["why_not"] = refusal
     return facts
 
 
@@ -99,7 +104,8 @@ def _bundle(folder: Path) -> dict[str, Any]:
         "target": bundle.target,
         "base": bundle.base,
         "provider": bundle.provider,
-        "prompt": bundle.prompt_mode,
+        "task": bundle.task,
+        "prompt": bundle.prompt_mode or None,
         "context_length": bundle.context_length,
         "model_file": str(bundle.model_file),
         "bytes": sum(entry["bytes"] for entry in bundle.manifest["outputs"].values()),

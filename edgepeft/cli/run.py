@@ -28,7 +28,7 @@ def command(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help='Ask every line of a JSON Lines file: {"prompt": …} or {"messages": […]}.',
+            help='Ask every line of a JSON Lines file: {"prompt": …} or {"messages": […]}; or {"text": …}.',
             show_default=False,
         ),
     ] = None,
@@ -78,7 +78,8 @@ def command(
 ) -> None:
     """Ask a bundle one prompt, a file of prompts, or chat with it.
 
-    Answers go to stdout as they come, everything else to stderr.
+    A classifier prints labels with scores or labelled words, an embedding model a vector. Answers go
+    to stdout as they come, everything else to stderr.
     \f
     Raises InputError, MissingError and EdgepeftError as the runtime does, InterruptedRun when
     Ctrl-C ends an answer for good.
@@ -86,6 +87,7 @@ def command(
     from edgepeft.errors import InputError, InterruptedRun
     from edgepeft.runtime import Bundle, Runtime
     from edgepeft.runtime.adapters import BASE, open_adapter
+    from edgepeft.tasks import GENERATION
 
     if prompts is not None and prompt is not None:
         raise InputError("run: give either a prompt or --prompts, not both")
@@ -96,6 +98,23 @@ def command(
     opened = Bundle.open(bundle, check="hashes" if check else "sizes")
     if opened.warning:
         print(f"warning: {opened.warning}", file=sys.stderr)
+    if opened.task != GENERATION:
+        from edgepeft.cli.read import read_texts
+
+        if interactive:
+            raise InputError(f"run: {opened.task} needs a text, as an argument or on stdin")
+        texts = [(where, _only_text(asked, where)) for where, asked in rows or ()]
+        if rows is None:
+            texts = [("", prompt if prompt not in (None, "-") else _read_stdin())]
+        read_texts(
+            opened,
+            texts,
+            threads=threads,
+            provider=provider,
+            as_json=as_json or rows is not None,
+            show_stats=sys.stderr.isatty() if stats is None else stats,
+        )
+        return
     runtime = Runtime(opened, threads=threads, provider=provider)
     if adapter is not None and adapter != BASE:
         chosen = open_adapter(opened, adapter, check="hashes" if check else "sizes")
@@ -229,6 +248,14 @@ def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
     return rows
 
 
+def _only_text(asked: str | list[Message], where: str) -> str:
+    from edgepeft.errors import InputError
+
+    if not isinstance(asked, str):
+        raise InputError(f'{where}: this model reads single texts; write {{"text": ...}}')
+    return asked
+
+
 def _read_row(line: str, where: str) -> str | list[Message]:
     from edgepeft.errors import InputError
 
@@ -236,7 +263,8 @@ def _read_row(line: str, where: str) -> str | list[Message]:
         row = json.loads(line)
     except ValueError as error:
         raise InputError(f"{where}: not JSON ({error})") from None
-    prompt, messages = (row.get("prompt"), row.get("messages")) if isinstance(row, dict) else (0, 0)
+    fields = row if isinstance(row, dict) else {"prompt": 0}
+    prompt, messages = fields.get("prompt", fields.get("text")), fields.get("messages")
     if isinstance(prompt, str) and messages is None:
         return prompt
     if not (prompt is None and isinstance(messages, list) and all(map(_is_message, messages))):

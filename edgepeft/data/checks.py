@@ -77,10 +77,10 @@ def check_data(
     cut = [row for row, (prompt, _) in zip(train, sizes, strict=True) if prompt >= max_length]
     truncated = sum(length > max_length for length in lengths)
     overlap, example = _overlap(train, test)
-    duplicates = len(train) - len({(_prompt(row), _plain(row.completion)) for row in train})
+    duplicates = len(train) - len({(_prompt(row), plain(row.completion)) for row in train})
     warnings = [
-        *_size_warnings(len(train), duplicates),
-        *_length_warnings(train, lengths, truncated, cut, max_length),
+        *size_warnings(len(train), duplicates),
+        *length_warnings(train, lengths, truncated, cut, max_length),
     ]
     if overlap:
         warnings.append(
@@ -92,8 +92,8 @@ def check_data(
         train_rows=len(train),
         test_rows=len(test),
         max_length=max_length,
-        train_lengths=_lengths(lengths) if lengths else None,
-        test_lengths=_lengths(tests),
+        train_lengths=token_lengths(lengths) if lengths else None,
+        test_lengths=token_lengths(tests),
         truncated=truncated,
         truncated_share=truncated / len(train) if train else 0.0,
         completion_cut=len(cut),
@@ -104,7 +104,8 @@ def check_data(
     )
 
 
-def _size_warnings(rows: int, duplicates: int) -> list[str]:
+def size_warnings(rows: int, duplicates: int) -> list[str]:
+    """Warnings of too few or repeated training rows."""
     warnings = []
     if 0 < rows < FEW_ROWS:
         warnings.append(
@@ -119,13 +120,14 @@ def _size_warnings(rows: int, duplicates: int) -> list[str]:
     return warnings
 
 
-def _length_warnings(
+def length_warnings(
     train: Sequence[Row],
     lengths: Sequence[int],
     truncated: int,
     cut: Sequence[Row],
     max_length: int,
 ) -> list[str]:
+    """Warnings of rows that are too long; ``cut`` are those that lose their whole completion."""
     warnings = []
     longest = max(range(len(lengths)), key=lengths.__getitem__, default=None)
     if truncated:
@@ -175,15 +177,17 @@ def _overlap(train: Sequence[Row], test: Sequence[Row]) -> tuple[int, str | None
 def _prompt(row: Row) -> tuple[str, ...]:
     """What two rows share if they ask the same; a text row is its own prompt."""
     if row.messages is None:
-        return ("text", _plain(row.completion))
-    return tuple(f"{turn['role']}: {_plain(turn['content'])}" for turn in row.prompt_messages)
+        return ("text", plain(row.completion))
+    return tuple(f"{turn['role']}: {plain(turn['content'])}" for turn in row.prompt_messages)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text in the form in which two are compared: without case and spacing."""
     return " ".join(text.casefold().split())
 
 
-def _lengths(lengths: Sequence[int]) -> Lengths:
+def token_lengths(lengths: Sequence[int]) -> Lengths:
+    """The histogram of token counts, of which there must be one."""
     longest = max(lengths)
     width = max(1, -(-longest // BUCKETS))
     counts = [0] * BUCKETS

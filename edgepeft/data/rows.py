@@ -1,4 +1,4 @@
-"""One row of data, whatever file it came from: a conversation, or plain text."""
+"""One row of data, whatever file it came from: a conversation, or a text and what is known of it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ class Row:
     """One example. Exactly one of ``messages`` (ends with an assistant turn) and ``text`` is set.
 
     ``where`` is how the user finds it again, e.g. ``"train.jsonl line 12"``. ``rejected`` is the answer that a
-    preference row holds against its own.
+    preference row holds against its own. A text may have a ``label``; or ``words``, which it is joined from, with
+    one of the ``tags`` each; or a ``positive``, another text that means the same.
     """
 
     messages: tuple[Message, ...] | None
     text: str | None
     where: str
     rejected: str | None = None
+    label: str | None = None
+    words: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    positive: str | None = None
 
     def with_answer(self, answer: str) -> Row:
         """The same conversation with another last answer."""

@@ -56,8 +56,8 @@ def to_rows(
     columns that fit no shape and a record that does not fit its own.
     """
     chosen = find_shape(shape, records[0][1], file, set(preferred))
-    if chosen == "text":
-        return [Row(None, _string(record, "text", where), where) for where, record in records]
+    if chosen in _TEXTS:
+        return [_TEXTS[chosen](record, where) for where, record in records]
     build = _BUILDERS[chosen]
     rows = []
     for where, record in records:
@@ -134,6 +134,52 @@ def _from_instruction(record: Mapping[str, Any], where: str) -> list[Message]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
+def _from_text(record: Mapping[str, Any], where: str) -> Row:
+    return Row(None, _string(record, "text", where), where)
+
+
+def _from_label(record: Mapping[str, Any], where: str) -> Row:
+    text = _string(record, "text", where)
+    label = record.get("label")
+    if isinstance(label, (bool, int)):
+        label = str(label).lower()
+    # A text without a label is still a text: a model that generates learns it as it is, others refuse the row.
+    name = label.strip() if isinstance(label, str) else ""
+    return Row(None, text, where, label=name or None)
+
+
+def _from_tags(record: Mapping[str, Any], where: str) -> Row:
+    words, tags = (_names(record, column, where) for column in ("tokens", "tags"))
+    if len(words) != len(tags):
+        raise InputError(
+            f"{where}: {len(words)} tokens and {len(tags)} tags; every token needs one"
+        )
+    return Row(None, " ".join(words), where, words=words, tags=tags)
+
+
+def _from_pair(record: Mapping[str, Any], where: str) -> Row:
+    anchor, positive = (_string(record, column, where) for column in ("anchor", "positive"))
+    if not anchor.strip() or not positive.strip():
+        raise InputError(f"{where}: anchor and positive must both hold text; fill them in")
+    return Row(None, anchor, where, positive=positive)
+
+
+def _names(record: Mapping[str, Any], column: str, where: str) -> tuple[str, ...]:
+    """A list of words, or a text (as CSV has it) of words with spaces between."""
+    value = record.get(column)
+    if isinstance(value, str):
+        value = value.split()
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where}: {column} should be a list of words, is {_kind(value)}")
+    for word in value:
+        if not isinstance(word, str) or len(word.split()) != 1:
+            raise InputError(
+                f"{where}: {column} holds {word!r}, which is not one word without spaces"
+            )
+        _whole(word, f"{where}: {column}")
+    return tuple(word.strip() for word in value)
+
+
 def _turns(record: Mapping[str, Any], column: str, role: str, where: str) -> list[Message]:
     """A column that holds one turn's text, or (as TRL has it) a list of messages."""
     if isinstance(record.get(column), list):
@@ -207,6 +253,9 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "completion"),
     "instruction": ("instruction", "output"),
     "preference": ("prompt", "chosen", "rejected"),
+    "label": ("text", "label"),
+    "tags": ("tokens", "tags"),
+    "pairs": ("anchor", "positive"),
     "text": ("text",),
 }
 _OPTIONS: dict[str, list[set[str]]] = {
@@ -214,9 +263,19 @@ _OPTIONS: dict[str, list[set[str]]] = {
     "prompt": [{"prompt", "completion"}],
     "instruction": [{"instruction", "output"}],
     "preference": [{"prompt", "chosen", "rejected"}],
+    "label": [{"text", "label"}],
+    "tags": [{"tokens", "tags"}],
+    "pairs": [{"anchor", "positive"}],
     "text": [{"text"}],
 }
-"""Shape to the sets of columns any of which makes it fit."""
+"""Shape to the sets of columns any of which makes it fit; the first shape that fits is taken."""
+
+_TEXTS: dict[str, Callable[[Mapping[str, Any], str], Row]] = {
+    "label": _from_label,
+    "tags": _from_tags,
+    "pairs": _from_pair,
+    "text": _from_text,
+}
 
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], str], list[Message]]] = {
     "messages": _from_messages,

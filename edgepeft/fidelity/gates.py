@@ -11,25 +11,29 @@ from edgepeft.recipe import Gates
 def missed_gates(measures: Mapping[str, Any], gates: Gates) -> list[str]:
     """One line for each gate that the measures miss, naming the gate, the value and the bound.
 
-    Exact match gates do not apply to tasks without completions (plain text).
+    A gate whose measure a task does not have does not apply: exact match without completions, say.
     """
     missed = []
-    exact, trained = measures["exact_match"], measures["reference_exact_match"]
-    if gates.max_exact_match_drop is not None and exact is not None and trained is not None:
-        drop = trained - exact
+    for share in ("exact_match", "accuracy", "span_f1"):
+        bound = getattr(gates, f"max_{share}_drop")
+        value, trained = measures.get(share), measures.get(f"reference_{share}")
+        if bound is None or value is None or trained is None:
+            continue
         # One row in floating point must not decide.
-        if drop > gates.max_exact_match_drop + 1e-9:
+        if trained - value > bound + 1e-9:
             missed.append(
-                f"max_exact_match_drop: {drop:.4f} > {gates.max_exact_match_drop:g} "
-                f"(reference {trained:.3f}, bundle {exact:.3f})"
+                f"max_{share}_drop: {trained - value:.4f} > {bound:g} "
+                f"(reference {trained:.3f}, bundle {value:.3f})"
             )
-    if gates.min_exact_match is not None and exact is not None and exact < gates.min_exact_match:
-        missed.append(f"min_exact_match: {exact:.4f} < {gates.min_exact_match:g}")
-    for gate, value in (
-        ("max_task_kl", measures["task_kl"]),
-        ("max_generic_kl", measures["generic_kl"]),
+    for gate, measure in (
+        ("min_exact_match", "exact_match"),
+        ("min_cosine_similarity", "cosine_similarity"),
     ):
-        bound = getattr(gates, gate)
-        if bound is not None and not value <= bound:
-            missed.append(f"{gate}: {value:.4f} > {bound:g}")
+        bound, value = getattr(gates, gate), measures.get(measure)
+        if bound is not None and value is not None and not value >= bound:
+            missed.append(f"{gate}: {value:.4f} < {bound:g}")
+    for measure in ("task_kl", "generic_kl"):
+        bound, value = getattr(gates, f"max_{measure}"), measures.get(measure)
+        if bound is not None and value is not None and not value <= bound:
+            missed.append(f"max_{measure}: {value:.4f} > {bound:g}")
     return missed

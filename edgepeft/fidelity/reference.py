@@ -82,7 +82,9 @@ def run(job: Job) -> dict[str, Any]:
     base_facts, _ = _measure(base, task, [], questions, prompter, progress)
 
     head, embedding = head_and_embedding_names(model)
-    reference = _reference_model(job, model)
+    reference = TorchModel(
+        adapted(job, model), changes_head=True if is_full(adapter_folder(job)) else None
+    )
     facts, hidden = _measure(reference, task, generic, questions, prompter, progress)
     if reference.changes_head:
         hidden[HEAD] = reference.head_weight()
@@ -119,15 +121,14 @@ class _Counter:
         self._events.progress(self._done, self._total)
 
 
-def _reference_model(job: Job, model: Any) -> TorchModel:
+def adapted(job: Job, model: Any) -> Any:
     """The unmerged adapter on ``model``, once that is the base it was trained on; ``model`` is consumed."""
     folder = adapter_folder(job)
     if is_full(folder):
         check_base(job)
-        tuned = type(model).from_pretrained(folder, dtype=torch.float32).eval()
-        return TorchModel(tuned, changes_head=True)
+        return type(model).from_pretrained(folder, dtype=torch.float32).eval()
     _onto_training_grid(model, frozen_base(job), job_provenance(job))
-    return TorchModel(attach(model, open_adapter(folder)))
+    return attach(model, open_adapter(folder))
 
 
 def _onto_training_grid(model: Any, frozen: TensorSource, provenance: Provenance) -> None:

@@ -10,20 +10,12 @@ from typing import Any
 from edgepeft.digests import hash_file
 from edgepeft.errors import EdgepeftError
 from edgepeft.fidelity.gates import missed_gates
+from edgepeft.fidelity.vocabulary import Column, vocabulary
 from edgepeft.recipe import Gates
 from edgepeft.workspace import MANIFEST, read_manifest, write_json
 
 FIDELITY = "fidelity.json"
 CARD = "README.md"
-_CONTRACT = (
-    "exact_match",
-    "reference_exact_match",
-    "base_exact_match",
-    "task_kl",
-    "generic_kl",
-    "top1_agreement",
-    "recovery",
-)
 
 
 def seal_adapter(folder: Path, measures: Path | None, gates: Gates) -> dict[str, Any]:
@@ -50,7 +42,7 @@ def seal_adapter(folder: Path, measures: Path | None, gates: Gates) -> dict[str,
     if not _is_sealed(folder, manifest, report, (FIDELITY,)):
         write_json(folder / FIDELITY, report)
         _list_outputs(folder, manifest, (FIDELITY,))
-        fidelity = {key: measured[key] for key in _CONTRACT}
+        fidelity = {key: measured[key] for key in vocabulary(measured).contract}
         write_json(folder / MANIFEST, {**manifest, "fidelity": {"gates": verdict, **fidelity}})
     return {**entry, "gates": verdict, "fidelity": measured}
 
@@ -94,7 +86,7 @@ def seal(
         "base": manifest["result"]["base"],
         "gates": verdict,
         "bounds": gates.model_dump(mode="json"),
-        "fidelity": {**{key: facts[key] for key in _CONTRACT}, **facts},
+        "fidelity": {**{key: facts[key] for key in vocabulary(facts).contract}, **facts},
         "weights": {
             "linear": kept.get("linear", manifest["settings"]["target"]["precision"]),
             "head": kept.get("head", manifest["settings"]["target"]["precision"]),
@@ -142,7 +134,8 @@ def _write_if_changed(
     size = folder_bytes(bundle)
     (bundle / CARD).write_text(card(report, size), encoding="utf-8")
     _list_outputs(bundle, manifest, (FIDELITY, CARD))
-    fidelity = {key: report["fidelity"][key] for key in _CONTRACT}
+    facts = report["fidelity"]
+    fidelity = {key: facts[key] for key in vocabulary(facts).contract}
     write_json(bundle / MANIFEST, {**manifest, "fidelity": {"gates": verdict, **fidelity}})
 
 
@@ -181,40 +174,33 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def table_rows(bundles: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the fidelity table of a build: base, reference, then each bundle."""
-    header = [
-        "model",
-        "exact match",
-        "task KL",
-        "generic KL",
-        "top-1",
-        "recovery",
-        "MB",
-        "tok/s",
-        "gates",
-    ]
     rows: list[list[str]] = []
     measured = [bundle for bundle in bundles if bundle["fidelity"]]
+    words = vocabulary(measured[0]["fidelity"] if measured else {})
+    header = ["model", *(c.title for c in words.columns), "MB", words.rate.title, "gates"]
     if measured:
         facts = measured[0]["fidelity"]
-        blank = ["–"] * 4
-        base, trained = facts["base_exact_match"], facts["reference_exact_match"]
-        rows.append(["base, no adapter", number(base, 3), "–", "–", "–", "0", *blank[:3]])
-        rows.append(["reference, unmerged", number(trained, 3), "0", "0", "1", "1", *blank[:3]])
+
+        def own(column: Column, who: str, said: str | None) -> str:
+            if said is not None:
+                return said
+            return number(facts[f"{who}_{column.measure}"], column.digits)
+
+        blank = ["–"] * 3
+        base = [own(column, "base", column.base) for column in words.columns]
+        trained = [own(column, "reference", column.reference) for column in words.columns]
+        rows.append(["base, no adapter", *base, *blank])
+        rows.append(["reference, unmerged", *trained, *blank])
     for bundle in measured:
         facts = bundle["fidelity"]
-        passed = bundle["gates"] == "passed"
-        speed = facts.get("tokens_per_second")
+        speed = facts.get(words.rate.measure)
         rows.append(
             [
                 bundle["target"],
-                number(facts["exact_match"], 3),
-                number(facts["task_kl"]),
-                number(facts["generic_kl"]),
-                number(facts["top1_agreement"], 3),
-                number(facts["recovery"], 3),
+                *(number(facts[c.measure], c.digits) for c in words.columns),
                 f"{bundle['bytes'] / 1e6:.0f}",
                 "–" if speed is None else f"{speed:.0f}",
-                "passed" if passed else "MISSED",
+                "passed" if bundle["gates"] == "passed" else "MISSED",
             ]
         )
         for adapter in bundle.get("adapters", ()):
@@ -260,22 +246,47 @@ def card(report: Mapping[str, Any], size: int) -> str:
         "|" + "---|" * len(header),
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
-        f"- Exact match over {facts['rows']} held-out rows, greedy decoding"
-        + _interval(facts["exact_match_interval"]),
-        f"- KL(reference || bundle) in nats per token over {facts['task_tokens']} task tokens and "
-        f"{facts['generic_tokens']} tokens of generic text; generic perplexity "
-        f"{number(facts['generic_perplexity'], 2)} (reference "
-        f"{number(facts['reference_generic_perplexity'], 2)})",
+        *(_about_answers(facts) if "exact_match" in facts else _about_outputs(facts)),
         f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
         + ("; head and embedding stored once" if weights["tied"] else ""),
         *map(_adapter_line, report["adapters"]),
         f"- Built for {facts['provider']}; {executed(facts)}",
         *_virtual(report.get("virtual_tokens")),
         "",
-        'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.',
+        'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.'
+        if "exact_match" in facts
+        else 'Run it with `edgepeft run FOLDER "a text"`, or as '
+        f"{facts['task']} with transformers.js or optimum.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _about_answers(facts: Mapping[str, Any]) -> list[str]:
+    """What was measured of a model that generates."""
+    return [
+        f"- Exact match over {facts['rows']} held-out rows, greedy decoding"
+        + _interval(facts["exact_match_interval"]),
+        f"- KL(reference || bundle) in nats per token over {facts['task_tokens']} task tokens and "
+        f"{facts['generic_tokens']} tokens of generic text; generic perplexity "
+        f"{number(facts['generic_perplexity'], 2)} (reference "
+        f"{number(facts['reference_generic_perplexity'], 2)})",
+    ]
+
+
+def _about_outputs(facts: Mapping[str, Any]) -> list[str]:
+    """What was measured of an encoder."""
+    (interval,) = (name for name in facts if name.endswith("_interval"))
+    name = interval.removesuffix("_interval").replace("_", " ").capitalize()
+    lines = [
+        f"- {name} over {facts['targets']} targets in {facts['rows']} held-out rows"
+        + _interval(facts[interval])
+    ]
+    if "task_kl" in facts:
+        lines.append("- KL(reference || bundle) of the labels' probabilities, in nats per target")
+    else:
+        lines.append("- Cosines are between the bundle's vector of a text and the reference's")
+    return lines
 
 
 def _adapter_line(adapter: Mapping[str, Any]) -> str:

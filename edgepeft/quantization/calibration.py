@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
 from edgepeft.data.formats import read_data, read_text
-from edgepeft.data.prompt import Prompter
+from edgepeft.data.prompt import Encoded, Prompter
 from edgepeft.data.rows import Row
+from edgepeft.data.texts import TextEncoder
 from edgepeft.errors import InputError
 from edgepeft.fidelity.texts import calibration_text
 from edgepeft.merging.carry import calibration_lead
@@ -45,9 +46,38 @@ class Batch:
         return int(self.mask.sum())
 
 
+class Reader(Protocol):
+    """What turns rows and plain text into the sequences that are looked at."""
+
+    def row(self, row: Row) -> Encoded:
+        """Ids of a row, and which of its tokens are judged."""
+        ...
+
+    def text(self, text: str) -> list[int]:
+        """Ids of plain text."""
+        ...
+
+
+class _WholeTexts:
+    """Rows and plain text as an encoder reads them: every token counts."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self._encoder = encoder
+
+    def row(self, row: Row) -> Encoded:
+        ids = self._encoder.encode(row.text or "").ids
+        return Encoded(ids, [1] * len(ids))
+
+    def text(self, text: str) -> list[int]:
+        self._encoder.tokenizer.no_truncation()
+        ids = self._encoder.encode(text).ids
+        self._encoder.tokenizer.enable_truncation(self._encoder.max_length)
+        return ids
+
+
 def calibration_batches(
     rows: Sequence[Row],
-    prompter: Prompter,
+    prompter: Reader,
     text: str,
     *,
     task_tokens: int,
@@ -100,7 +130,11 @@ def job_calibration(job: Job, tokens: int, *, other_end: bool = False) -> list[B
     ``other_end`` as in ``calibration_batches``. Warns where there is less than half of that. Raises InputError.
     """
     data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
-    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    prompter: Reader
+    if "task" in job.settings:
+        prompter = _WholeTexts(TextEncoder(job.inputs["base"], WINDOW))
+    else:
+        prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
     rows: list[Row] = []
     if "calibration_rows" in job.inputs:
         rows = read_data(job.inputs["calibration_rows"], data)

@@ -94,7 +94,7 @@ def final_states(
 
     The inputs of the weights in ``coarse`` are rounded to 8 bits in the blocks of their grids.
     """
-    inputs = [stream.begin(batch.ids) for batch in batches]
+    inputs = [stream.begin(batch.ids, batch.mask) for batch in batches]
     for index in range(len(stream)):
         with (
             torch.no_grad(),

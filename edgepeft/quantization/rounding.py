@@ -69,7 +69,7 @@ def round_in_sequence(
     hidden states, anything else on its own.
     """
     with torch.no_grad():
-        inputs = [stream.begin(batch.ids) for batch in batches]
+        inputs = [stream.begin(batch.ids, batch.mask) for batch in batches]
         left = dict(grids)
         for index in range(len(stream)):
             with stream.layer(index):
@@ -89,7 +89,7 @@ def round_in_sequence(
                 errors.append(float(torch.cat(measured).mean()))
             yield parts
         head = stream.head_weight_name
-        if head in left:
+        if stream.has_head and head in left:
             final = InputStatistics(inputs[0].hidden.shape[-1])
             with stream.norm() as norm:
                 for batch, batch_inputs in zip(batches, inputs, strict=True):

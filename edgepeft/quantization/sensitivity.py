@@ -68,7 +68,7 @@ def measure_sensitivities(
     ``seed`` is that of the tokens drawn. Costs are means over the batches' judged tokens.
     """
     layers = len(stream)
-    inputs = [stream.begin(batch.ids) for batch in batches]
+    inputs = [stream.begin(batch.ids, batch.mask) for batch in batches]
     kept: list[list[torch.Tensor]] = []
     with torch.no_grad():
         for index in range(layers):

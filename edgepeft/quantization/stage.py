@@ -16,6 +16,7 @@ from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
     head_and_embedding_names,
+    is_encoder,
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
@@ -67,13 +68,15 @@ def run(job: Job) -> dict[str, Any]:
         formats = as_told(skeleton, settings, job.settings["bits"])
         _round_into(job.out, job, weights, skeleton, formats)
     head, embedding = head_and_embedding_names(skeleton)
+    encodes = is_encoder(skeleton.config)
     sizes = {name: torch.Size(spec.shape).numel() for name, spec in weights.specs.items()}
     return {
         "algorithm": settings["algorithm"],
         "linear": describe(formats, {name: sizes[name] for name in linear_weight_names(skeleton)}),
-        "head": describe(formats, {head: sizes[head]}),
+        # A classifier's head is small and decides, so it stays as it is; its logits are few.
+        "head": "float" if encodes else describe(formats, {head: sizes[head]}),
         "embedding": describe(formats, {embedding: sizes[embedding]}),
-        "tied": head == embedding,
+        "tied": not encodes and head == embedding,
         "bytes": (job.out / CODES).stat().st_size,
         "divergence": divergence,
         "layer_errors": json.loads((job.out / PLAN).read_text(encoding="utf-8"))["layer_errors"],

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgepeft.runtime.bundle import Bundle
+    from edgepeft.runtime.encoder import Encoder
     from edgepeft.runtime.generate import Completion, Runtime
     from edgepeft.runtime.logits import GraphSession
 
-__all__ = ["Bundle", "Completion", "GraphSession", "Runtime"]
+__all__ = ["Bundle", "Completion", "Encoder", "GraphSession", "Runtime"]
 
 _HOMES = {
     "Bundle": "bundle",
     "Completion": "generate",
+    "Encoder": "encoder",
     "GraphSession": "logits",
     "Runtime": "generate",
 }

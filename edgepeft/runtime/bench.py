@@ -16,6 +16,7 @@ from typing import Any
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InputError
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.tasks import GENERATION
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ def bench(
             "bench: needs 2 or more new tokens, and 1 or more prompt tokens and rounds"
         )
     bundles = [Bundle.open(case.folder) for case in cases]
+    for bundle in bundles:
+        if bundle.task != GENERATION:
+            raise InputError(
+                f"{bundle.path}: is for {bundle.task}, and bench times generation; its report has texts a second"
+            )
     bandwidth = memory_bandwidth(threads)
     runs: list[list[dict[str, Any]]] = [[] for _ in cases]
     for number in range(rounds):

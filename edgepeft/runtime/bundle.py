@@ -19,6 +19,7 @@ from edgepeft.runtime.files import (
     require_listed,
     vouch_for_graph,
 )
+from edgepeft.tasks import ENCODER_TASKS, GENERATION
 
 FORMAT = 1
 MANIFEST = "edgepeft.json"
@@ -37,14 +38,16 @@ class Bundle:
 
     ``path`` and ``model_file`` (the ONNX graph) are absolute, ``provider`` is onnxruntime's name of
     the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
-    ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids
-    the graph knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for
-    adapters that are no change of weights. ``gates`` is None when the bundle was never verified, empty
-    when every fidelity gate passed, else one line for each that failed.
+    ``task`` is "text-generation" or one of those of encoders, which have neither a prompt mode nor a
+    ``genai_config``. ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is
+    the number of ids the graph knows. ``virtual_ids`` are those that its tokenizer and template put before
+    every prompt, for adapters that are no change of weights. ``gates`` is None when the bundle was never
+    verified, empty when every fidelity gate passed, else one line for each that failed.
     """
 
     path: Path
     manifest: Mapping[str, Any]
+    task: str
     genai_config: Mapping[str, Any]
     model_file: Path
     target: str
@@ -77,30 +80,36 @@ class Bundle:
             for name, expected in outputs.items():
                 compare(root, name, expected, hashes=check == "hashes")
         model_name = _get(manifest, "result.model_file", str, where)
-        require_listed(GENAI_CONFIG, outputs, where)
-        config, graphs = read_genai_config(root / GENAI_CONFIG)
-        decoder = _get(config, "model.decoder.filename", str, root / GENAI_CONFIG)
-        if decoder != model_name:
+        task = manifest["result"].get("task", GENERATION)
+        context_length = _get(manifest, "result.context_length", int, where)
+        config: dict[str, Any] = {}
+        graphs: list[str] = []
+        if task == GENERATION:
+            config, graphs = _generation_config(root, model_name, outputs)
+            limit = _get(config, "model.context_length", int, root / GENAI_CONFIG)
+            context_length = min(context_length, limit)
+            vocab_size = _get(config, "model.vocab_size", int, root / GENAI_CONFIG)
+            mode = _get(manifest, "result.prompt.mode", str, where)
+        elif task in ENCODER_TASKS:
+            vocab_size, mode = _get(manifest, "result.vocab_size", int, where), ""
+        else:
             raise InputError(
-                f"{root / GENAI_CONFIG}: model.decoder.filename is {decoder!r} but {MANIFEST} says "
-                f"{model_name!r}; {AGAIN}"
+                f"{where}: result.task {task!r} is none that this edgepeft knows; {AGAIN}"
             )
         for name in sorted({model_name, *graphs}):
             vouch_for_graph(root, name, outputs, where)
         return cls(
             path=root,
             manifest=manifest,
+            task=task,
             genai_config=config,
             model_file=root / model_name,
             target=_get(manifest, "result.target", str, where),
             provider=_get(manifest, "result.provider", str, where),
-            prompt_mode=_get(manifest, "result.prompt.mode", str, where),
+            prompt_mode=mode,
             base=_get(manifest, "result.base", str, where),
-            context_length=min(
-                _get(manifest, "result.context_length", int, where),
-                _get(config, "model.context_length", int, root / GENAI_CONFIG),
-            ),
-            vocab_size=_get(config, "model.vocab_size", int, root / GENAI_CONFIG),
+            context_length=context_length,
+            vocab_size=vocab_size,
             virtual_ids=_virtual_ids(manifest, where),
             gates=_gates(manifest, where),
         )
@@ -113,6 +122,21 @@ class Bundle:
         if self.gates:
             return f"{self.path}: failed its fidelity gates: {'; '.join(self.gates)}"
         return None
+
+
+def _generation_config(
+    root: Path, model_name: str, outputs: Mapping[str, Expected]
+) -> tuple[dict[str, Any], list[str]]:
+    """What onnxruntime-genai would read, and the graphs it names; it must name the manifest's."""
+    require_listed(GENAI_CONFIG, outputs, root / MANIFEST)
+    config, graphs = read_genai_config(root / GENAI_CONFIG)
+    decoder = _get(config, "model.decoder.filename", str, root / GENAI_CONFIG)
+    if decoder != model_name:
+        raise InputError(
+            f"{root / GENAI_CONFIG}: model.decoder.filename is {decoder!r} but {MANIFEST} says "
+            f"{model_name!r}; {AGAIN}"
+        )
+    return config, graphs
 
 
 def _read_manifest(root: Path) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def load_model(
             raise InputError(f"threads: must be 1 or more, not {threads}")
         decoder["session_options"] = {"intra_op_num_threads": threads}
     model = {"eos_token_id": sorted(stop_ids), "decoder": decoder}
-    wanted = _genai_name(provider or bundle.provider)
-    full = next(name for name, short in _PROVIDERS.items() if short == wanted)
+    full = provider_name(provider or bundle.provider)
+    wanted = _PROVIDERS[full]
     search: dict[str, Any] = {}
     if full != CPU and full in _FINDABLE:
         try:
@@ -139,10 +139,11 @@ def _require(holds: bool, name: str, wanted: str, value: float) -> None:
         raise InputError(f"{name}: must be {wanted}, not {value}")
 
 
-def _genai_name(provider: str) -> str:
+def provider_name(provider: str) -> str:
+    """onnxruntime's name of a provider that may be given by its short one, as "cpu". Raises InputError."""
     for name, short in _PROVIDERS.items():
         if provider.lower() in (name.lower(), short.lower()):
-            return short
+            return name
     raise InputError(
         f"provider: {provider!r} is not one of {', '.join(short for short in _PROVIDERS.values())}"
     )

@@ -20,6 +20,7 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
 from edgepeft.runtime.engine import GREEDY, SearchOptions, load_model, search_options
 from edgepeft.runtime.stopping import StopStrings
+from edgepeft.tasks import GENERATION
 
 __all__ = ["Completion", "Runtime", "Stream"]
 
@@ -54,6 +55,10 @@ class Runtime:
         or the provider is not there, EdgepeftError when the model does not load.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        if self.bundle.task != GENERATION:
+            raise InputError(
+                f"{self.bundle.path}: is for {self.bundle.task}; open it with edgepeft.runtime.Encoder"
+            )
         mode = self.bundle.prompt_mode
         template = mode if mode in ("chat", "plain") else "auto"
         self.prompter = Prompter.from_folder(self.bundle.path, template)

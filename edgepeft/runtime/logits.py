@@ -63,8 +63,8 @@ class GraphSession:
         """
         self.model_file = source.model_file if isinstance(source, Bundle) else Path(source)
         default = source.provider if isinstance(source, Bundle) else CPU
-        entries = _session_entries(source) if isinstance(source, Bundle) else {}
-        self._session = _load(self.model_file, threads, providers or [default], entries)
+        entries = session_entries(source) if isinstance(source, Bundle) else {}
+        self._session = open_session(self.model_file, threads, providers or [default], entries)
         self.provider: str = self._session.get_providers()[0]
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name: node for node in self._session.get_outputs()}
@@ -84,7 +84,7 @@ class GraphSession:
         fails or was built to return the last position only.
         """
         (logits,) = self._run(ids, self._empty, 0, ["logits"])
-        array: npt.NDArray[np.float32] = _as_float32(logits)[0]
+        array: npt.NDArray[np.float32] = as_float32(logits)[0]
         if len(array) != len(ids):
             raise EdgepeftError(
                 f"{self.model_file}: returns logits of the last position only; export it without "
@@ -106,7 +106,7 @@ class GraphSession:
         for _ in range(max_new_tokens):
             logits, *cache = self._run(step, cache, past, ["logits", *self._present])
             past += len(step)
-            token = int(_as_float32(logits)[0, -1].argmax())
+            token = int(as_float32(logits)[0, -1].argmax())
             if token in stop_ids:
                 break
             answer.append(token)
@@ -136,7 +136,7 @@ class GraphSession:
         logits, *present = self._run(ids, self._empty, 0, wanted, factors)
         for name, value in zip(self._past, present, strict=True):
             cache[name][0][row, :, : len(ids)] = value.numpy()[0]
-        return int(_as_float32(logits)[0, -1].argmax())
+        return int(as_float32(logits)[0, -1].argmax())
 
     def stepper(
         self, cache: Cache, factors: Mapping[str, ort.OrtValue]
@@ -171,7 +171,7 @@ class GraphSession:
             self._session.run_with_iobinding(binding)
             # The logits were bound last.
             logits = binding.get_outputs()[-1]
-            found: npt.NDArray[np.int64] = _as_float32(logits)[:, -1].argmax(-1)
+            found: npt.NDArray[np.int64] = as_float32(logits)[:, -1].argmax(-1)
             return found
 
         return step
@@ -253,19 +253,21 @@ def _load_adapter(path: Path) -> Any:
     return adapter
 
 
-def _session_entries(bundle: Bundle) -> dict[str, str]:
-    """The configuration entries that the bundle asks onnxruntime-genai to open its session with."""
+def session_entries(bundle: Bundle) -> dict[str, str]:
+    """The configuration entries that the bundle asks its runtime to open a session with."""
     model = bundle.genai_config.get("model", {})
     options = model.get("decoder", {}).get("session_options", {})
+    options = options or bundle.manifest["result"].get("session_options", {})
     return {k: v for k, v in options.items() if "." in k and isinstance(v, str)}
 
 
-def _load(
+def open_session(
     model_file: Path,
     threads: int | None,
     providers: Sequence[Provider],
     entries: Mapping[str, str],
 ) -> ort.InferenceSession:
+    """A session on the first of ``providers`` and no other. Raises as ``GraphSession`` does."""
     try:
         import onnxruntime as ort
     except ImportError as error:
@@ -345,7 +347,7 @@ def _cache_shape(model_file: Path) -> tuple[int, int]:
     )
 
 
-def _as_float32(value: ort.OrtValue) -> npt.NDArray[np.float32]:
+def as_float32(value: ort.OrtValue) -> npt.NDArray[np.float32]:
     """Copy a float32, float16 or bfloat16 tensor on the CPU into a float32 array."""
     if value.element_type() != _BFLOAT16:
         return np.asarray(value.numpy(), dtype=np.float32)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.checkpoints.skeleton import auto_class, head_modules, linear_weight_names
 from edgepeft.errors import InputError, one_line
 from edgepeft.merging.initial import Factors, changes_base, initial_factors, without
 from edgepeft.merging.provenance import TrainingGrid
+from edgepeft.tasks import ENCODER_TASKS
 from edgepeft.training.methods import TrainingMethod
 
 
@@ -25,23 +28,30 @@ class Start:
     scaling: float
 
 
-def load_base_for_training(folder: Path, grid: TrainingGrid) -> Any:
-    """The base model in float32, its linear layers on ``grid``, ready for an adapter."""
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+def load_base_for_training(folder: Path, grid: TrainingGrid, whole: Sequence[str] = ()) -> Any:
+    """The base model in float32, its linear layers on ``grid``, ready for an adapter.
+
+    ``whole`` names modules that train whole and so stay off the grid.
+    """
+    from transformers import AutoConfig, BitsAndBytesConfig
 
     options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
     if torch.cuda.is_available():
         options["device_map"] = {"": torch.cuda.current_device()}
     if grid.kind == "int8":
-        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=True, llm_int8_skip_modules=list(whole) or None
+        )
     elif grid.kind != "none":
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=grid.kind,
             bnb_4bit_use_double_quant=grid.double_quant,
             bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+            llm_int8_skip_modules=list(whole) or None,
         )
-    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    model = auto_class(config).from_pretrained(folder, **options)
     model.config.use_cache = False
     for module in model.modules():
         # In its first evaluation on a CPU with AVX512-BF16 a 4-bit layer would repack its weights and
@@ -63,11 +73,16 @@ def quantized_weight_names(model: Any) -> list[str]:
 
 
 def add_adapter(
-    model: Any, method: TrainingMethod, settings: Mapping[str, Any], grid: TrainingGrid, steps: int
+    model: Any,
+    method: TrainingMethod,
+    settings: Mapping[str, Any],
+    grid: TrainingGrid,
+    steps: int,
+    facts: EncoderFacts | None = None,
 ) -> Any:
     """Wrap the base with a fresh adapter, or free all its weights. Raises InputError where the method won't fit.
 
-    ``settings`` are the recipe's ``method`` section.
+    ``settings`` are the recipe's ``method`` section; ``facts`` are an encoder's, whose head trains whole.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -84,6 +99,14 @@ def add_adapter(
         # PEFT would round what is left of the weights in its own way; take_start does it in ours.
         arguments["init_lora_weights"] = True
     modules = _target_modules(model, method, settings["target_modules"])
+    if facts is not None:
+        whole = whole_modules(model, facts)
+        # PEFT adds the classifier itself.
+        more = {*arguments.get("modules_to_save", ()), *whole} - {"classifier"}
+        if more:
+            arguments["modules_to_save"] = sorted(more)
+        if modules == "all-linear":
+            modules = _adapted_layers(model, whole)
     if modules is not None:
         arguments["target_modules"] = modules
     if method.peft_type == "IA3" and "feedforward_modules" not in arguments:
@@ -92,12 +115,26 @@ def add_adapter(
         ]
     if "modules_to_save" in arguments and model.config.tie_word_embeddings:
         _keep_tied(arguments, method)
+    task_type = "CAUSAL_LM" if facts is None else ENCODER_TASKS[facts.task].peft_type
     try:
-        config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type](task_type="CAUSAL_LM", **arguments)
+        config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type](task_type=task_type, **arguments)
         return get_peft_model(model, config)
     except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as error:
         key = "target_modules" if "target modules" in str(error).lower() else "options"
         raise InputError(f"method.{key}: {one_line(error)}") from None
+
+
+def whole_modules(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
+    """An encoder's modules that train whole: a classifier's head, and whatever was made afresh for the task."""
+    if not facts.labels:
+        return ()
+    return tuple(sorted({*head_modules(model), *facts.new_modules}))
+
+
+def _adapted_layers(model: Any, whole: Sequence[str]) -> list[str]:
+    """Every linear layer but those that train whole."""
+    names = [name.removesuffix(".weight") for name in linear_weight_names(model)]
+    return [name for name in names if not set(name.split(".")) & set(whole)]
 
 
 def _keep_tied(arguments: dict[str, Any], method: TrainingMethod) -> None:

@@ -112,6 +112,6 @@ def make_trainer(
 
 def token_count(row: Any) -> int:
     """Tokens of an encoded row; of a pair, those of both sequences."""
-    if isinstance(row, Encoded):
-        return len(row.ids)
+    if not isinstance(row, Mapping):
+        return len(row.ids) + len(getattr(row, "other", None) or ())
     return 2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"])

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.fingerprint import fingerprint
+from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.data.formats import read_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
@@ -28,6 +30,7 @@ from edgepeft.training.loading import (
     load_base_for_training,
     quantized_weight_names,
     take_start,
+    whole_modules,
 )
 from edgepeft.training.methods import TrainingMethod, find_method
 from edgepeft.training.objectives import (
@@ -46,7 +49,7 @@ def run(job: Job) -> dict[str, Any]:
     The adapter's folder also says what it was trained on. Result: counts and seconds of optimizer steps.
     """
     import torch
-    from transformers import AutoTokenizer, set_seed
+    from transformers import set_seed
 
     from edgepeft.training.callbacks import PromptState, RankAllocation, Reporter, StopRequest
 
@@ -58,34 +61,28 @@ def run(job: Job) -> dict[str, Any]:
     grid = TrainingGrid(method.chosen_grid(settings["method"]))
     set_seed(training["seed"])
 
-    rows, held_out = _encoded(job)
+    rows, held_out = _encoded(job) if "task" not in settings else _encoded_texts(job)
     steps = step_count(training, len(rows))
-    model = load_base_for_training(checkpoint_folder(job.inputs["base"]), grid)
+    facts = EncoderFacts.of(job.inputs["base"]) if "task" in settings else None
+    folder = checkpoint_folder(job.inputs["base"])
+    whole = () if facts is None else whole_modules(build_skeleton(folder), facts)
+    model = load_base_for_training(folder, grid, whole)
     quantized = quantized_weight_names(model)
-    adapted = add_adapter(model, method, _method_settings(job, method), grid, steps)
+    adapted = add_adapter(model, method, _method_settings(job, method), grid, steps, facts)
     job.scratch.mkdir(parents=True, exist_ok=True)
     start = _start(job, adapted, method, grid)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
     batch = training["batch_size"] * training["gradient_accumulation"]
-    mean_tokens = sum(token_count(row) for row in rows) / len(rows)
+    mean_tokens = sum(map(token_count, rows)) / len(rows)
     reporter = Reporter(job.events, stop, mean_tokens * batch)
+    # What keeps a method's own state goes before the reporter, which says that a checkpoint is whole.
     callbacks: list[Any] = [reporter]
     if method.peft_type == "ADALORA":
-        callbacks.append(RankAllocation(adapted))
+        callbacks.insert(0, RankAllocation(adapted))
     if method.carried in ("tokens", "prefix"):
-        # Before the reporter, which says that a checkpoint is whole.
         callbacks.insert(0, PromptState(adapted))
-    trainer = make_trainer(
-        training["objective"],
-        adapted,
-        rows,
-        held_out,
-        _arguments(job, steps, evaluate=bool(held_out)),
-        training["beta"],
-        processing_class=AutoTokenizer.from_pretrained(job.inputs["base"]),
-        callbacks=callbacks,
-    )
+    trainer = _trainer(job, facts, adapted, rows, held_out, steps, callbacks)
     # TRL rounds the adapter of a quantized base to bfloat16, in which small updates vanish.
     for parameter in adapted.parameters():
         if parameter.requires_grad:
@@ -150,6 +147,41 @@ def _method_settings(job: Job, method: TrainingMethod) -> dict[str, Any]:
         # PEFT reads the text with the base's own tokenizer.
         options["tokenizer_name_or_path"] = str(job.inputs["base"])
     return {**settings, "options": options}
+
+
+def _trainer(
+    job: Job,
+    facts: EncoderFacts | None,
+    adapted: Any,
+    rows: list[Any],
+    held_out: list[Any],
+    steps: int,
+    callbacks: list[Any],
+) -> Any:
+    """The trainer of an objective, or of an encoder's task."""
+    from transformers import AutoTokenizer
+
+    training = job.settings["training"]
+    arguments = _arguments(job, steps, evaluate=bool(held_out))
+    parts = {
+        "processing_class": AutoTokenizer.from_pretrained(job.inputs["base"]),
+        "callbacks": callbacks,
+    }
+    if facts is not None:
+        from edgepeft.training.encoders import make_encoder_trainer, open_encoder
+
+        return make_encoder_trainer(
+            facts, open_encoder(job), adapted, rows, held_out, arguments, **parts
+        )
+    objective, beta = training["objective"], training["beta"]
+    return make_trainer(objective, adapted, rows, held_out, arguments, beta, **parts)
+
+
+def _encoded_texts(job: Job) -> tuple[list[Any], list[Any]]:
+    """Training examples of an encoder and those of its evaluation loss."""
+    from edgepeft.training.encoders import encode_job
+
+    return encode_job(job)
 
 
 def _encoded(job: Job) -> tuple[list[Any], list[Any]]:

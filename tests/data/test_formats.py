@@ -178,7 +178,7 @@ def test_an_asked_for_shape_wins_over_the_first_that_fits(tmp_path: Path) -> Non
         ({"columns": {"prompt": "frage"}}, "'frage' for data.columns.prompt; it has q, a"),
         (
             {"columns": {"promt": "q"}},
-            "no column 'promt'; ours are chosen, completion, conversations",
+            "no column 'promt'; ours are anchor, chosen, completion",
         ),
         ({"shape": "text"}, "columns q, a do not fit data.shape text (text)"),
         ({"shape": "alpaca"}, "data.shape: no 'alpaca'; use auto, messages, prompt"),

@@ -156,7 +156,7 @@ def test_layers_in_turn_compute_what_the_model_does(tiny_model: ModelMaker, fami
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = batches()[0].ids
     with torch.no_grad():
-        inputs = stream.begin(ids)
+        inputs = stream.begin(ids, batches()[0].mask)
         for index in range(len(stream)):
             with stream.layer(index):
                 inputs.hidden = stream.run(index, inputs)

@@ -20,6 +20,7 @@ from edgepeft_tui.fields import Field, all_fields, shown
 STEPS = ("Model", "Data", "Method", "Merge and quantize", "Targets", "Review")
 _SECTIONS = {
     "model": "Model",
+    "task": "Data",
     "data": "Data",
     "adapter": "Method",
     "combine": "Method",

@@ -18,7 +18,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid
 from edgepeft_exporters.decoder.deferred import Deferred
-from edgepeft_exporters.decoder.graph import DecoderGraph, lazy_tensor
+from edgepeft_exporters.decoder.graph import LazyGraph, lazy_tensor
 
 _DOMAIN = "com.microsoft"
 
@@ -109,7 +109,7 @@ def rows_of(tensor: Deferred, shapes: Mapping[str, tuple[int, int]]) -> Rows | N
 
 
 def bind_codes(
-    graph: DecoderGraph, quantized: QuantizedWeights, io_dtype: ir.DataType, accuracy_level: int
+    graph: LazyGraph, quantized: QuantizedWeights, io_dtype: ir.DataType, accuracy_level: int
 ) -> dict[str, int]:
     """Replace products and the embedding lookup by their quantized operators; counts of each by operator.
 
@@ -125,7 +125,7 @@ def bind_codes(
     return counts
 
 
-def deferred_input(node: ir.Node, index: int, graph: DecoderGraph) -> str | None:
+def deferred_input(node: ir.Node, index: int, graph: LazyGraph) -> str | None:
     """The name of a node's input if it is a weight that is still an expression."""
     if len(node.inputs) <= index or node.inputs[index] is None:
         return None
@@ -138,7 +138,7 @@ class Binder:
 
     def __init__(
         self,
-        graph: DecoderGraph,
+        graph: LazyGraph,
         quantized: QuantizedWeights,
         io_dtype: ir.DataType,
         accuracy_level: int,

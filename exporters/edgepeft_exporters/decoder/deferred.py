@@ -122,3 +122,8 @@ def defer_parameters(model: Any, load: Load, dtype: torch.dtype = torch.float32)
                 made[id(parameter)] = torch.nn.Parameter(deferred, requires_grad=False)
             module._parameters[name] = made[id(parameter)]
     return model
+
+
+def named_weight(name: str, shape: tuple[int, ...], load: Load) -> Deferred:
+    """A float32 checkpoint weight by its name, fetched when it is evaluated."""
+    return Deferred(torch.empty(shape, dtype=torch.float32, device="meta"), _fetch(name), load)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx_ir as ir
 import torch
@@ -24,13 +24,19 @@ from edgepeft.targets import TargetProfile
 from edgepeft_exporters.decoder.deferred import Deferred, defer_parameters
 
 
-@dataclass
-class DecoderGraph:
+class LazyGraph(Protocol):
     """A graph whose weights are still expressions.
 
-    ``deferred`` maps an initializer's name to the expression over checkpoint names that yields it;
-    ``head_size`` is the size of one attention head.
+    ``deferred`` maps an initializer's name to the expression over checkpoint names that yields it.
     """
+
+    model: ir.Model
+    deferred: dict[str, Deferred]
+
+
+@dataclass
+class DecoderGraph:
+    """A decoder's lazy graph; ``head_size`` is the size of one attention head."""
 
     model: ir.Model
     head_size: int
@@ -183,7 +189,7 @@ def fix_head_size(graph: DecoderGraph) -> None:
             value.shape = ir.Shape([*value.shape[:3], graph.head_size])
 
 
-def save_graph(graph: DecoderGraph, folder: Path, stem: str, progress: Any) -> None:
+def save_graph(graph: LazyGraph, folder: Path, stem: str, progress: Any) -> None:
     """Write ``<stem>.onnx`` and its external data, one tensor in memory at a time."""
     model = graph.model
     model.graph.sort()

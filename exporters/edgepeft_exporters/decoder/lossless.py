@@ -12,13 +12,13 @@ import torch
 
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft_exporters.decoder.bind import Binder, Rows, rows_of
-from edgepeft_exporters.decoder.graph import DecoderGraph
+from edgepeft_exporters.decoder.graph import LazyGraph
 
 _TYPES = {"fp4": 0, "nf4": 1}
 
 
 def bind_lossless(
-    graph: DecoderGraph, quantized: QuantizedWeights, io_dtype: ir.DataType
+    graph: LazyGraph, quantized: QuantizedWeights, io_dtype: ir.DataType
 ) -> dict[str, int]:
     """Replace products by MatMulBnb4 and adapter branches; counts of each by operator.
 

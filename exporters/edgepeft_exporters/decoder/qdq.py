@@ -14,11 +14,11 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid, unpack
 from edgepeft_exporters.decoder.bind import Binder, Rows, rows_of
-from edgepeft_exporters.decoder.graph import DecoderGraph
+from edgepeft_exporters.decoder.graph import LazyGraph
 
 
 def bind_dequantized(
-    graph: DecoderGraph, quantized: QuantizedWeights, io_dtype: ir.DataType
+    graph: LazyGraph, quantized: QuantizedWeights, io_dtype: ir.DataType
 ) -> dict[str, int]:
     """Put DequantizeLinear before every product with a quantized weight; counts of each by operator.
 

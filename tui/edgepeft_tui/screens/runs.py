@@ -272,8 +272,8 @@ def _cells(run: dict[str, Any]) -> list[str]:
         str(run.get("name", "")),
         str(run.get("state", "")),
         str(run.get("started", ""))[:16].replace("T", " "),
-        " ".join(number(facts["exact_match"], 3) for facts in measured) or "–",
-        " ".join(number(facts["generic_kl"]) for facts in measured) or "–",
+        " ".join(number(facts.get("exact_match"), 3) for facts in measured) or "–",
+        " ".join(number(facts.get("generic_kl")) for facts in measured) or "–",
         " ".join(megabytes(bundle["bytes"]) for bundle in _bundles(run)) or "–",
         " ".join(map(str, run.get("targets", []))),
         str(run.get("model", "")),
@@ -283,8 +283,9 @@ def _cells(run: dict[str, Any]) -> list[str]:
 def _sort_key(run: dict[str, Any], by: str) -> tuple[bool, Any]:
     match by:
         case "exact match":
-            found = [b["fidelity"]["exact_match"] for b in _bundles(run) if b.get("fidelity")]
-            return (bool(found), max(found, default=0.0) or 0.0)
+            measured = [b["fidelity"] for b in _bundles(run) if b.get("fidelity")]
+            found = [facts.get("exact_match") or 0.0 for facts in measured]
+            return (bool(found), max(found, default=0.0))
         case "size":
             return (not _bundles(run), min((b["bytes"] for b in _bundles(run)), default=0))
         case _:

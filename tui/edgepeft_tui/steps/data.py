@@ -35,6 +35,7 @@ class DataStep(Step):
             simple=["data.train", "data.test", "data.system", "data.max_length"],
             browse=["data.train", "data.test", "data.generic"],
         )
+        yield from self.rows("task")
         yield Panel("What the model will see", id="rows")
         yield Panel("Checks", id="checks")
 

@@ -1,0 +1,90 @@
+"""What can be said about an encoder's data before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from edgepeft.data.checks import (
+    DataReport,
+    length_warnings,
+    plain,
+    size_warnings,
+    token_lengths,
+)
+from edgepeft.data.rows import Row
+from edgepeft.data.texts import TextEncoder
+from edgepeft.errors import InputError
+
+
+def check_texts(
+    train: Sequence[Row], test: Sequence[Row], encoder: TextEncoder, *, max_length: int
+) -> DataReport:
+    """Measure both splits in tokens and warn of what would spoil training or the report.
+
+    ``encoder`` must not cut texts off itself; ``max_length`` is in tokens. Raises InputError without test rows
+    and for an empty text.
+    """
+    if not test:
+        raise InputError("data.test: no test rows; the gates need rows that were not trained on")
+    for row in (*train, *test):
+        if not (row.text or "").strip():
+            raise InputError(f"{row.where}: the text is empty; fill it in or drop the row")
+    lengths = [_tokens(row, encoder) for row in train]
+    tests = [_tokens(row, encoder) for row in test]
+    truncated = sum(length > max_length for length in lengths)
+    seen = {plain(row.text or ""): row.where for row in reversed(train)}
+    shared = [row for row in test if plain(row.text or "") in seen]
+    example = f"{shared[0].where} and {seen[plain(shared[0].text or '')]}" if shared else None
+    duplicates = len(train) - len({_content(row) for row in train})
+    warnings = [
+        *size_warnings(len(train), duplicates),
+        *length_warnings(train, lengths, truncated, (), max_length),
+        *_contradictions(train),
+    ]
+    cut = sum(length > max_length for length in tests)
+    if cut:
+        warnings.append(
+            f"{cut} of {len(test)} test texts are longer than {max_length} tokens; what is beyond is not read"
+        )
+    if shared:
+        warnings.append(
+            f"{len(shared)} of {len(test)} test texts are also training texts ({example}): the report would "
+            "measure memory; take them out of one of the files"
+        )
+    return DataReport(
+        train_rows=len(train),
+        test_rows=len(test),
+        max_length=max_length,
+        train_lengths=token_lengths(lengths) if lengths else None,
+        test_lengths=token_lengths(tests),
+        truncated=truncated,
+        truncated_share=truncated / len(train) if train else 0.0,
+        completion_cut=0,
+        duplicates=duplicates,
+        overlap=len(shared),
+        overlap_example=example,
+        warnings=tuple(warnings),
+    )
+
+
+def _tokens(row: Row, encoder: TextEncoder) -> int:
+    """Tokens of a row; of a pair, those of its longer text."""
+    texts = [row.text or "", *([row.positive] if row.positive else [])]
+    return max(len(encoder.encode(text).ids) for text in texts)
+
+
+def _content(row: Row) -> tuple[object, ...]:
+    return plain(row.text or ""), row.label, row.tags, plain(row.positive or "")
+
+
+def _contradictions(train: Sequence[Row]) -> list[str]:
+    """Texts that two rows give different labels."""
+    labels: dict[str, set[str]] = {}
+    for row in train:
+        if row.label is not None:
+            labels.setdefault(plain(row.text or ""), set()).add(row.label)
+    counts = Counter(len(found) > 1 for found in labels.values())
+    if not counts[True]:
+        return []
+    return [f"{counts[True]} training texts have more than one label; nothing can learn both"]

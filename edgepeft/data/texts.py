@@ -1,0 +1,95 @@
+"""The one way from a text to an encoder's token ids, for trainer, calibration, reference, verifier and device.
+
+Needs only ``tokenizers``. A word's prediction is that of its first token; words are found by their place in the
+text, so that a row of separate words is read exactly as the same words are in running text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepeft.data.tokenizer_files import read_special_tokens, read_tokenizer
+
+Span = tuple[int, int]
+"""Where a piece of a text begins and ends, in characters."""
+
+WHOLE = 1 << 24
+"""A longest length that cuts nothing off."""
+
+_WORD = re.compile(r"\w+(?:['’\-.]\w+)*|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Token ids of a text, special tokens included.
+
+    ``places`` are the tokens' spans in the text; special tokens have none and are (0, 0). ``lost`` counts the
+    tokens cut off behind the longest length.
+    """
+
+    ids: list[int]
+    places: list[Span]
+    lost: int
+
+    def first_tokens(self, words: Sequence[Span]) -> list[int | None]:
+        """For each word the index of its first token; None for a word that was cut off."""
+        starts: dict[int, int] = {}
+        for index, (start, end) in enumerate(self.places):
+            if end > start:
+                starts.setdefault(start, index)
+        return [
+            next((starts[at] for at in range(begin, end) if at in starts), None)
+            for begin, end in words
+        ]
+
+
+class TextEncoder:
+    """Turns texts into token ids of at most ``max_length``; made with ``from_folder``."""
+
+    def __init__(self, folder: Path, max_length: int) -> None:
+        """Read a model folder's tokenizer. Raises InputError for a missing or corrupt file."""
+        self.max_length = max_length
+        special = read_special_tokens(folder)
+        self.tokenizer = read_tokenizer(folder, special)
+        self.pad_id: int = self.tokenizer.token_to_id(special.get("pad_token", "")) or 0
+        # Truncated by the library, a text keeps its special tokens at both ends.
+        self.tokenizer.enable_truncation(max_length)
+
+    def encode(self, text: str) -> EncodedText:
+        """Ids and places of a text's tokens."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=True)
+        special = encoding.special_tokens_mask
+        places = [
+            (0, 0) if is_special else _without_space(text, place)
+            for place, is_special in zip(encoding.offsets, special, strict=True)
+        ]
+        lost = sum(
+            sum(1 for one in part.special_tokens_mask if not one) for part in encoding.overflowing
+        )
+        return EncodedText(list(encoding.ids), places, lost)
+
+
+def _without_space(text: str, place: Span) -> Span:
+    """Byte-level tokenizers count the space before a word to its first token."""
+    start, end = place
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
+
+
+def spans_of(words: Sequence[str]) -> list[Span]:
+    """Where words stand in the text that they make with a space between each."""
+    spans: list[Span] = []
+    start = 0
+    for word in words:
+        spans.append((start, start + len(word)))
+        start += len(word) + 1
+    return spans
+
+
+def words_in(text: str) -> list[Span]:
+    """The words of running text, punctuation marks apart."""
+    return [match.span() for match in _WORD.finditer(text)]

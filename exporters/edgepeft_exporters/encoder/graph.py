@@ -1,0 +1,190 @@
+"""The graph of an encoder: torch's exporter run over a skeleton, its weights bound lazily afterwards.
+
+Parameters are fake tensors, which have shapes and no values, so that no weight is ever loaded here. The attention
+is the plain one, whose operators onnxruntime fuses by itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.checkpoints.source import TensorSource
+from edgepeft.errors import EdgepeftError, one_line
+from edgepeft.tasks import ENCODER_TASKS
+from edgepeft_exporters.decoder.deferred import Deferred, named_weight
+from edgepeft_exporters.decoder.graph import lazy_tensor
+
+INPUTS = ("input_ids", "attention_mask")
+_OPSET = 20
+_IR_DTYPES = {torch.float32: ir.DataType.FLOAT, torch.float16: ir.DataType.FLOAT16}
+
+
+@dataclass
+class EncoderGraph:
+    """An encoder's lazy graph: ``deferred`` holds what codes can take the place of."""
+
+    model: ir.Model
+    deferred: dict[str, Deferred] = field(default_factory=dict)
+
+
+class _Task(torch.nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
+    """The model as a function of its inputs to the task's one output."""
+
+    def __init__(self, model: Any, output: str) -> None:
+        super().__init__()
+        self.model = model
+        self._output = output
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits or token vectors."""
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        found: torch.Tensor = getattr(outputs, self._output)
+        return found
+
+
+def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dtype) -> EncoderGraph:
+    """The graph of a checkpoint folder for a task, computing in ``dtype``.
+
+    Weights of products and of the word embedding are deferred, so that codes can take their place. Raises
+    EdgepeftError where torch can't export the model.
+    """
+    output = ENCODER_TASKS[task].output
+    skeleton = build_skeleton(folder)
+    skeleton.set_attn_implementation("eager")
+    embedding = skeleton.get_input_embeddings().weight
+    names = {id(parameter): name for name, parameter in skeleton.named_parameters()}
+    embedding_name = f"model.{names[id(embedding)]}"
+    model = _exported(_Task(skeleton, output), skeleton.config, dtype, output, task)
+    graph = EncoderGraph(model)
+    for node in list(model.graph):
+        _split_gemm(graph, node)
+    for name, value in list(model.graph.initializers.items()):
+        if value.const_value is not None:
+            continue
+        stored = name.removeprefix("model.")
+        if name == embedding_name:
+            graph.deferred[name] = named_weight(stored, weights.specs[stored].shape, weights.load)
+        value.const_value = lazy_tensor(
+            name, _loading(weights, stored), tuple(value.shape or ()), _IR_DTYPES[dtype]
+        )
+    for node in list(model.graph):
+        _take_transpose_in(graph, node, weights, dtype)
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            # Its transpose has taken its place.
+            del model.graph.initializers[name]
+    model.opset_imports.setdefault("com.microsoft", 1)
+    return graph
+
+
+def _exported(module: Any, config: Any, dtype: torch.dtype, output: str, task: str) -> ir.Model:
+    """Run torch's exporter; initializers that are weights have no value afterwards."""
+    import onnxscript.optimizer
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for owner in module.modules():
+            for name, parameter in list(owner.named_parameters(recurse=False)):
+                fake = torch.empty(parameter.shape, dtype=dtype)
+                owner._parameters[name] = torch.nn.Parameter(fake, requires_grad=False)
+        inputs = _example(config, task)
+    batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                inputs,
+                dynamo=True,
+                input_names=INPUTS,
+                output_names=[output],
+                dynamic_shapes={name: {0: batch, 1: length} for name in INPUTS},
+                opset_version=_OPSET,
+                # The optimizer would read the values of weights, which are not there yet.
+                optimize=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise EdgepeftError(f"torch can't export this model: {one_line(error)}") from None
+    model = program.model
+    for value in model.graph.initializers.values():
+        if isinstance(getattr(value.const_value, "raw", None), FakeTensor):
+            value.const_value = None
+    onnxscript.optimizer.optimize_ir(model)
+    RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _example(config: Any, task: str) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shape, made by optimum's generators for the kind of model."""
+    from optimum.utils import DummyTextInputGenerator, NormalizedConfigManager
+
+    normalized = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
+    made = DummyTextInputGenerator(task, normalized, batch_size=2, sequence_length=16)
+    return tuple(made.generate(name, framework="pt") for name in INPUTS)
+
+
+def _loading(weights: TensorSource, name: str) -> Any:
+    return lambda: weights.load(name)
+
+
+def _split_gemm(graph: EncoderGraph, node: ir.Node) -> None:
+    """A product with a transposed weight and a bias, as torch exports those of matrices, in two operators."""
+    if node.op_type != "Gemm":
+        return
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    plain = {attributes.get(key, 1) for key in ("alpha", "beta")} == {1}
+    if not (plain and attributes.get("transB") and not attributes.get("transA")):
+        raise EdgepeftError(f"{node.name}: a product that edgepeft does not know how to bind")
+    weight, nodes = node.inputs[1], graph.model.graph
+    turned = ir.node("Transpose", [weight], {"perm": [1, 0]}, name=f"{node.name}/turned")
+    product = ir.node("MatMul", [node.inputs[0], turned.outputs[0]], name=f"{node.name}/product")
+    made = [turned, product]
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        made.append(ir.node("Add", [product.outputs[0], node.inputs[2]], name=node.name))
+    old = node.outputs[0]
+    for step in made:
+        step.outputs[0].name = f"{step.name}/output"
+        step.outputs[0].type = old.type
+        nodes.insert_before(node, step)
+    product.outputs[0].shape = old.shape
+    _put_in_place(nodes, node, made[-1].outputs[0])
+
+
+def _take_transpose_in(
+    graph: EncoderGraph, node: ir.Node, weights: TensorSource, dtype: torch.dtype
+) -> None:
+    """Make the transpose of a weight a deferred initializer [K, N] of its own."""
+    source = node.inputs[0] if node.op_type == "Transpose" else None
+    name = source.name if source is not None and source.is_initializer() else None
+    if name is None or not name.startswith("model."):
+        return
+    stored = name.removeprefix("model.")
+    tensor = named_weight(stored, weights.specs[stored].shape, weights.load).T
+    shape = tuple(tensor.shape)
+    value = ir.Value(
+        name=f"{name}.transposed", type=ir.TensorType(_IR_DTYPES[dtype]), shape=ir.Shape(shape)
+    )
+    value.const_value = lazy_tensor(value.name or "", tensor.evaluate, shape, _IR_DTYPES[dtype])
+    graph.model.graph.register_initializer(value)
+    graph.deferred[value.name or ""] = tensor
+    node.outputs[0].replace_all_uses_with(value)
+    graph.model.graph.remove(node, safe=True)
+
+
+def _put_in_place(nodes: ir.Graph, node: ir.Node, made: ir.Value) -> None:
+    """Have ``made`` read wherever the output of ``node`` was; it takes over name, type and shape."""
+    old = node.outputs[0]
+    name = old.name
+    made.type, made.shape = old.type, old.shape
+    ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
+    nodes.remove(node, safe=True)
+    old.name, made.name = None, name

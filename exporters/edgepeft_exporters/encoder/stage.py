@@ -1,0 +1,90 @@
+"""The export stage for encoders: graph, codes, tokenizer and settings become one bundle folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.merging.stage import open_weights
+from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.stage import Job
+from edgepeft.targets import TargetProfile
+from edgepeft_exporters.decoder.bind import bind_codes
+from edgepeft_exporters.decoder.graph import save_graph
+from edgepeft_exporters.encoder.graph import INPUTS, build_graph
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_IR_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``base_name``. Inputs: ``base``, the
+    weights as ``open_weights``, and ``quantize`` for integer targets.
+
+    Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
+    """
+    target = TargetProfile.from_dict(job.settings["target"])
+    facts = EncoderFacts.of(job.inputs["base"])
+    folder = checkpoint_folder(job.inputs["base"])
+    graph = build_graph(folder, open_weights(job), facts.task, _DTYPES[target.io_dtype])
+    accuracy_level = int(job.settings["accuracy_level"])
+    counts: dict[str, int] = {}
+    if target.quantized:
+        quantized = QuantizedWeights.open(job.inputs["quantize"])
+        counts = bind_codes(graph, quantized, _IR_DTYPES[target.io_dtype], accuracy_level)
+    graphs = job.out / "onnx"
+    graphs.mkdir()
+    save_graph(graph, graphs, target.file_stem, job.events.progress)
+    config = write_side_files(folder, job.out, target, facts)
+    return {
+        "target": target.name,
+        "task": facts.task,
+        "labels": list(facts.labels),
+        "pooling": asdict(facts.pooling) if facts.pooling else None,
+        "model_file": f"onnx/{target.file_stem}.onnx",
+        "provider": target.provider,
+        "verify_provider": target.verify_provider,
+        "session_options": dict(target.session_options),
+        "base": job.settings["base_name"],
+        "context_length": facts.context_length,
+        "vocab_size": int(config["vocab_size"]),
+        "accuracy_level": accuracy_level if target.bits else None,
+        "operators": counts,
+        "exporter": Path(__file__).parent.name,
+    }
+
+
+def write_side_files(
+    base: Path, out: Path, target: TargetProfile, facts: EncoderFacts
+) -> dict[str, Any]:
+    """Configuration and tokenizer, as transformers.js and optimum look for them; returns the configuration."""
+    config: dict[str, Any] = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    if target.js_dtype is not None:
+        config["transformers.js_config"] = {
+            "dtype": target.js_dtype,
+            "use_external_data_format": {f"{target.file_stem}.onnx": 1},
+        }
+    config["dtype"] = {"fp32": "float32", "fp16": "float16"}[target.io_dtype]
+    config.pop("torch_dtype", None)
+    _write(out / "config.json", config)
+    shutil.copyfile(base / "tokenizer.json", out / "tokenizer.json")
+    tokenizer = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    tokenizer["model_input_names"] = list(INPUTS)
+    tokenizer["model_max_length"] = facts.context_length
+    _write(out / "tokenizer_config.json", tokenizer)
+    if (base / "special_tokens_map.json").is_file():
+        shutil.copyfile(base / "special_tokens_map.json", out / "special_tokens_map.json")
+    return config
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,182 @@
+"""Tiny encoders from a base to measured bundles: ``python -m tests.encoders.chain FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
+from tests.stages import run_stage
+from tests.tiny_encoders import (
+    FAMILIES,
+    LABELS,
+    TAGS,
+    write_encoder_data,
+    write_tiny_encoder,
+)
+
+ERROR = "error.txt"
+DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto"}
+ROWS = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """An encoder, its task, how it is trained, and what it is built for."""
+
+    family: str
+    task: str
+    method: str = "lora"
+    targets: tuple[str, ...] = ("cpu-fp32",)
+    head: str = ""
+    algorithm: str = "rtn"
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the outputs."""
+        return list({CLASSIFICATION: LABELS, TAGGING: TAGS}.get(self.task, ()))
+
+
+# Left out are those whose graph differs in nothing from another case's.
+_LEFT_OUT = (
+    ("minilm", TAGGING),
+    ("bert", EMBEDDING),
+    ("bert", CLASSIFICATION),
+    ("roberta", EMBEDDING),
+)
+CASES: dict[str, Case] = {
+    **{
+        f"{family}-{task}": Case(family, task)
+        for family in FAMILIES
+        for task in ENCODER_TASKS
+        if (family, task) not in _LEFT_OUT
+    },
+    f"minilm-{CLASSIFICATION}": Case(
+        "minilm", CLASSIFICATION, "qlora", ("cpu-fp32", "cpu-int4", "webgpu-int4-fp32")
+    ),
+    f"bert-{TAGGING}": Case("bert", TAGGING, "qlora", ("cpu-fp32", "cpu-int4")),
+    f"roberta-{CLASSIFICATION}": Case(
+        "roberta", CLASSIFICATION, targets=("cpu-fp32", "cpu-int4", "cuda-fp16"), algorithm="gptq"
+    ),
+    f"modernbert-{TAGGING}": Case(
+        "modernbert", TAGGING, targets=("cpu-fp32", "cpu-int4"), algorithm="gptq"
+    ),
+    f"modernbert-{EMBEDDING}": Case(
+        "modernbert", EMBEDDING, "qlora", ("cpu-fp32", "cpu-int8", "cpu-int4")
+    ),
+    "own-head": Case("bert", CLASSIFICATION, "dora", head="SequenceClassification"),
+    "full": Case("minilm", EMBEDDING, "full"),
+}
+
+
+def training_settings() -> dict[str, Any]:
+    """A short training at a rate high enough to be seen; its last evaluation is on the reference's rows."""
+    return {
+        "objective": "supervised",
+        "beta": 0.1,
+        "max_steps": 6,
+        "epochs": 1.0,
+        "batch_size": ROWS,
+        "gradient_accumulation": 1,
+        "learning_rate": 0.01,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "eval_steps": None,
+        "eval_rows": ROWS,
+        "save_steps": 100,
+        "seed": 0,
+    }
+
+
+def carry(case: Case, root: Path) -> None:
+    """One case from a model to measured bundles; every stage's folder lies in ``root``."""
+    from edgepeft.checkpoints import encoder_base
+    from edgepeft.fidelity import encoders as fidelity
+    from edgepeft.fidelity.execution import Execution
+    from edgepeft.merging import stage as merge_stage
+    from edgepeft.quantization import stage as quantize_stage
+    from edgepeft.runtime.devices import CPU
+    from edgepeft.targets import find_target
+    from edgepeft.training import stage as train_stage
+    from edgepeft_exporters.encoder import stage as export_stage
+
+    labels = tuple(case.labels) if case.head else ()
+    model = write_tiny_encoder(root / "model", case.family, head=case.head, labels=labels)
+    train, test = write_encoder_data(root / "data", case.task)
+    task = {"task": case.task}
+    base = run_stage(
+        encoder_base.run, root / "base", {**task, "labels": case.labels}, {"model": model}
+    )
+    method = {
+        "name": case.method,
+        "grid": "auto",
+        "rank": None if case.method == "full" else 4,
+        "alpha": None,
+        "dropout": None,
+        "target_modules": "all-linear",
+        "options": {},
+    }
+    settings = {
+        **task,
+        "method": method,
+        "training": {
+            **training_settings(),
+            **({"learning_rate": 0.002} if case.method == "full" else {}),
+        },
+        "data": {**DATA, "max_length": 64},
+        "base_name": case.family,
+    }
+    inputs = {"base": base, "train": train, "test": test}
+    trained = run_stage(train_stage.run, root / "train", settings, inputs)
+    merge = {"merge": {"base": "dequantized", "grid": "auto"}}
+    inputs = {"base": base, "train": trained}
+    measured = {**task, **merge, "data": {**DATA, "max_test_rows": ROWS, "max_length": 64}}
+    reference = run_stage(
+        fidelity.reference, root / "reference", measured, {**inputs, "test": test}
+    )
+    merged = run_stage(merge_stage.run, root / "merge", merge, inputs)
+    for target in map(find_target, case.targets):
+        inputs = {"base": base, "merge": merged}
+        if target.bits:
+            settings = {
+                **task,
+                "quantize": {
+                    "algorithm": case.algorithm,
+                    "block_size": 32,
+                    "symmetric": False,
+                    "head": "int8",
+                    "calibration": {"tokens": 256, "task_share": 0.5, "seed": 0},
+                },
+                "bits": target.bits,
+                "data": DATA,
+            }
+            folder = root / f"quantize-{target.name}"
+            rows = {"calibration_rows": train}
+            inputs["quantize"] = run_stage(quantize_stage.run, folder, settings, {**inputs, **rows})
+        settings = {"target": target.as_dict(), "accuracy_level": 0, "base_name": case.family}
+        bundle = run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
+        run_stage(
+            fidelity.verify,
+            root / f"verify-{target.name}",
+            {"execution": Execution(target.provider, CPU).as_dict()},
+            {"bundle": bundle, "reference": reference, "base": base},
+        )
+
+
+def main(root: Path, names: list[str]) -> None:
+    """Carry the named cases, or all."""
+    for name in names or CASES:
+        try:
+            carry(CASES[name], root / name)
+        except Exception:  # the tests of this case report it; the other cases go on
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / ERROR).write_text(traceback.format_exc())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

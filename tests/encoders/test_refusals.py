@@ -1,0 +1,157 @@
+"""What is wrong with an encoder's recipe is one line, before anything begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgepeft.errors import EdgepeftError
+from edgepeft.planning import Plan, make_plan
+from edgepeft.recipe_file import load_recipe
+from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
+from edgepeft.workspace import RunFolder
+from tests.tiny_encoders import LABELS, write_encoder_data, write_tiny_encoder
+
+
+def plan(folder: Path, rows: str, *, family: str = "bert", head: str = "", **keys: Any) -> Plan:
+    """Plan a recipe over a tiny encoder and rows of a kind; ``keys`` replace the recipe's."""
+    if not (folder / "model").is_dir():
+        write_tiny_encoder(folder / "model", family, head=head, labels=LABELS if head else ())
+    if not (folder / "train.jsonl").is_file():
+        write_encoder_data(folder, rows)
+    recipe = {
+        "model": "model",
+        "data": {"train": "train.jsonl", "test": "test.jsonl"},
+        "targets": ["cpu-int8"],
+        **keys,
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return make_plan(load_recipe(folder / "recipe.yaml", ()), RunFolder(folder / "run"))
+
+
+def write_rows(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("task", [CLASSIFICATION, TAGGING, EMBEDDING])
+def test_the_rows_tell_the_task_of_a_bare_encoder(tmp_path: Path, task: str) -> None:
+    made = plan(tmp_path, task)
+    assert made.task == task
+    assert made.targets[0].exporter == "encoder"
+    labels = {CLASSIFICATION: sorted(LABELS), TAGGING: ["O", "B-number", "B-thing", "I-thing"]}
+    assert made.labels == labels.get(task, [])
+    assert made.stage("base").settings["task"] == task
+
+
+def test_the_head_of_a_model_tells_its_task_and_labels(tmp_path: Path) -> None:
+    made = plan(tmp_path, CLASSIFICATION, head="SequenceClassification")
+    assert made.task == CLASSIFICATION
+    assert made.labels == list(LABELS)
+
+
+def test_labels_enter_the_keys_of_the_stages(tmp_path: Path) -> None:
+    first = plan(tmp_path, CLASSIFICATION)
+    data = {"train": "train.jsonl", "test": "test.jsonl", "labels": ["warm", "bright", "dark"]}
+    second = plan(tmp_path, CLASSIFICATION, data=data)
+    assert second.labels == ["warm", "bright", "dark"]
+    assert first.stage("train").key != second.stage("train").key
+
+
+@pytest.mark.parametrize(
+    ("task", "keys", "words"),
+    [
+        (CLASSIFICATION, {"targets": ["cpu-nf4"]}, "cpu-nf4: is for models that generate"),
+        (CLASSIFICATION, {"targets": ["trt-rtx-int4"]}, "trt-rtx-int4: is for models that"),
+        (CLASSIFICATION, {"task": "text-generation"}, "BertForMaskedLM can't do text-generation"),
+        (
+            CLASSIFICATION,
+            {"task": EMBEDDING},
+            "train.jsonl line 1: feature-extraction needs anchor",
+        ),
+        (EMBEDDING, {"quantize": {"max_bytes": "9MB"}}, "quantize.max_bytes: this key is for"),
+        (TAGGING, {"training": {"objective": "text"}}, "training.objective: this key is for"),
+        (
+            CLASSIFICATION,
+            {"method": {"name": "trainable_tokens"}},
+            "can't train a classifier's head",
+        ),
+        (CLASSIFICATION, {"adapter": [{"path": "a"}, {"path": "b"}]}, "not a PEFT adapter|no such"),
+    ],
+)
+def test_what_encoders_have_not_is_refused(
+    tmp_path: Path, task: str, keys: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(EdgepeftError, match=words) as raised:
+        plan(tmp_path, task, **keys)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_label_in_the_test_rows_is_named(tmp_path: Path) -> None:
+    write_encoder_data(tmp_path, CLASSIFICATION)
+    write_rows(tmp_path / "test.jsonl", {"text": "grass", "label": "green"})
+    with pytest.raises(EdgepeftError, match=r"test.jsonl line 1: the label 'green' is not among"):
+        plan(tmp_path, CLASSIFICATION)
+
+
+def test_a_missing_label_column_is_named(tmp_path: Path) -> None:
+    write_encoder_data(tmp_path, CLASSIFICATION)
+    write_rows(tmp_path / "train.jsonl", {"text": "grass", "colour": "dark"})
+    with pytest.raises(EdgepeftError, match=r"train.jsonl line 1: text-classification needs text"):
+        plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION)
+    data = {"train": "train.jsonl", "test": "test.jsonl", "columns": {"label": "color"}}
+    with pytest.raises(EdgepeftError, match=r"no column 'color' for data.columns.label"):
+        plan(tmp_path, CLASSIFICATION, data=data)
+
+
+def test_tags_and_tokens_must_match(tmp_path: Path) -> None:
+    write_encoder_data(tmp_path, TAGGING)
+    write_rows(tmp_path / "train.jsonl", {"tokens": ["a", "lemon"], "tags": ["O"]})
+    with pytest.raises(EdgepeftError, match=r"line 1: 2 tokens and 1 tags; every token needs one"):
+        plan(tmp_path, TAGGING)
+
+
+def test_rows_of_another_kind_in_the_middle_are_named(tmp_path: Path) -> None:
+    train, _ = write_encoder_data(tmp_path, CLASSIFICATION)
+    train.write_text(train.read_text() + json.dumps({"text": "no label here"}) + "\n")
+    with pytest.raises(EdgepeftError, match=r"train.jsonl line 25: text-classification needs text"):
+        plan(tmp_path, CLASSIFICATION)
+
+
+def test_pickle_weights_are_refused(tmp_path: Path) -> None:
+    model = write_tiny_encoder(tmp_path / "model", "bert")
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(EdgepeftError, match=r"holds only pickle weights"):
+        plan(tmp_path, CLASSIFICATION)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "deberta", "architectures": ["DebertaModel"]}, "supported encoders: BERT"),
+        ({"is_decoder": True}, "is_decoder is set"),
+        ({"position_embedding_type": "relative_key"}, "only absolute ones are supported"),
+        ({"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}, "supported"),
+    ],
+)
+def test_unsupported_encoders_are_refused(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    model = write_tiny_encoder(tmp_path / "model", "bert")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(EdgepeftError, match=words):
+        plan(tmp_path, CLASSIFICATION)
+
+
+def test_a_model_that_generates_refuses_an_encoders_rows(tmp_path: Path) -> None:
+    from tests.tiny import write_tiny_model
+
+    write_tiny_model(tmp_path / "model", "llama")
+    with pytest.raises(EdgepeftError, match=r"rows of tags or pairs are for encoders"):
+        plan(tmp_path, TAGGING)
+    with pytest.raises(EdgepeftError, match=r"LlamaForCausalLM can't do text-classification"):
+        plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION)

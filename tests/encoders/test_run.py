@@ -1,0 +1,84 @@
+"""`edgepeft run` and other commands on encoders' bundles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
+from tests.command import edgepeft
+from tests.encoders.conftest import Find
+
+TEXT = "What is the colour of a lemon (number 31)?"
+
+
+def test_labels_with_scores(built: Find) -> None:
+    done = edgepeft("run", built(f"minilm-{CLASSIFICATION}", "cpu-int4"), TEXT)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert sorted(name for name, _ in lines) == ["bright", "dark", "warm"]
+    scores = [float(score) for _, score in lines]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_labelled_words(built: Find) -> None:
+    folder = built(f"modernbert-{TAGGING}", "cpu-fp32")
+    done = edgepeft("run", folder, TEXT)
+    assert [line.split(None, 2)[::2] for line in done.stdout.splitlines()] == [
+        ["thing", "a lemon"],
+        ["number", "31"],
+    ]
+    told = json.loads(edgepeft("run", folder, TEXT, "--json").stdout)
+    assert [(span["label"], span["text"]) for span in told["spans"]] == [
+        ("thing", "a lemon"),
+        ("number", "31"),
+    ]
+
+
+def test_a_vector_for_each_line_of_a_file(built: Find, tmp_path: Path) -> None:
+    rows = tmp_path / "texts.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in (TEXT, "Coal.")))
+    folder = built(f"minilm-{EMBEDDING}", "cpu-fp32")
+    done = edgepeft("run", folder, "--prompts", rows)
+    vectors = [json.loads(line)["vector"] for line in done.stdout.splitlines()]
+    assert [len(vector) for vector in vectors] == [64, 64]
+    assert sum(x * x for x in vectors[0]) == pytest.approx(1.0, abs=1e-4)
+    plain = edgepeft("run", folder, TEXT).stdout.split()
+    assert [float(x) for x in plain] == pytest.approx(vectors[0], abs=1e-5)
+
+
+def test_a_text_too_long_is_cut_and_that_is_told(built: Find) -> None:
+    done = edgepeft("run", built(f"minilm-{CLASSIFICATION}", "cpu-int4"), "lemon " * 300, "--json")
+    assert done.returncode == 0
+    assert "longer than the 128 tokens this model reads" in done.stderr
+    assert json.loads(done.stdout)["tokens_left_out"] > 100
+
+
+def test_misuse_is_one_line(built: Find, tmp_path: Path) -> None:
+    folder = built(f"minilm-{CLASSIFICATION}", "cpu-int4")
+    for command in (("run", folder, " "), ("bench", folder)):
+        done = edgepeft(*command)
+        assert done.returncode == 2, command
+        errors = [line for line in done.stderr.splitlines() if not line.startswith("warning:")]
+        assert len(errors) == 1, done.stderr
+    changed = tmp_path / "bundle"
+    shutil.copytree(folder, changed)
+    data = changed / "onnx" / "model_q4.onnx_data"
+    data.write_bytes(data.read_bytes()[:-1] + b"\x01")
+    done = edgepeft("run", changed, TEXT)
+    assert done.returncode == 2
+    assert "changed since it was built" in done.stderr
+
+
+def test_checking_and_inspecting_a_bundle(built: Find) -> None:
+    folder = built(f"minilm-{EMBEDDING}", "cpu-fp32")
+    assert "the graph loads" in edgepeft("verify", folder).stdout
+    facts = json.loads(edgepeft("inspect", folder, "--json").stdout)
+    assert facts["task"] == EMBEDDING
+    model = json.loads(edgepeft("inspect", built(f"minilm-{EMBEDDING}", "model"), "--json").stdout)
+    assert model["supported"]
+    assert set(model["tasks"]) == {CLASSIFICATION, TAGGING, EMBEDDING}

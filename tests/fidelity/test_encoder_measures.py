@@ -1,0 +1,116 @@
+"""The measures of encoders, on numbers small enough to be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from edgepeft.fidelity.encoder_measures import closeness, macro_f1, quality
+from edgepeft.fidelity.gates import missed_gates
+from edgepeft.fidelity.report import table_rows
+from edgepeft.recipe import Gates
+from edgepeft.runtime.encoder import group_tags
+from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
+from edgepeft.training.encoders import Example
+
+
+def example(targets: list[int], other: list[int] | None = None) -> Example:
+    return Example([1], list(range(len(targets))), targets, other, "here")
+
+
+def test_tags_are_grouped_as_conlleval_does() -> None:
+    assert group_tags(["O", "B-a", "I-a", "B-a", "I-b", "O", "I-b", "c", "c"]) == [
+        ("a", 1, 3),
+        ("a", 3, 4),
+        ("b", 4, 5),
+        ("b", 6, 7),
+        ("c", 7, 9),
+    ]
+    # A gap ends a span, though the label goes on.
+    assert group_tags(["a", "O", "a"]) == [("a", 0, 1), ("a", 2, 3)]
+
+
+def test_accuracy_f1_and_loss_of_texts() -> None:
+    outputs = [torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[math.log(3.0), 0.0]])] * 2
+    found = quality(
+        CLASSIFICATION, outputs, [example([1]), example([0]), example([0]), example([0])], "ab"
+    )
+    assert found.shares["accuracy"] == 0.75
+    # Class 0: two of three found, no false one (F1 0.8); class 1: found, with one false (F1 2/3).
+    assert found.shares["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
+    assert found.loss == pytest.approx((3 * math.log(4 / 3) + math.log(4)) / 4)
+    assert macro_f1(torch.tensor([1, 1]), torch.tensor([1, 1])) == 1.0
+
+
+def test_spans_count_only_whole_and_with_their_label() -> None:
+    labels = ["O", "B-a", "I-a"]
+    wanted = [1, 2, 0, 1]
+    guessed = torch.nn.functional.one_hot(torch.tensor([1, 0, 0, 1]), 3).float()
+    found = quality(TAGGING, [guessed], [example(wanted)], labels)
+    assert found.shares["accuracy"] == 0.75
+    assert found.shares["span_f1"] == pytest.approx(0.5)
+
+
+def test_retrieval_takes_an_equal_positive_for_right() -> None:
+    north, east = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
+    pairs = [torch.stack([north, north]), torch.stack([east, east]), torch.stack([north, north])]
+    alike = [example([], [7]), example([], [8]), example([], [7])]
+    assert quality(EMBEDDING, pairs, alike, []).shares["retrieval_accuracy"] == 1.0
+    unlike = [example([], [7]), example([], [8]), example([], [9])]
+    assert quality(EMBEDDING, pairs, unlike, []).shares["retrieval_accuracy"] == pytest.approx(
+        2 / 3
+    )
+
+
+def test_kl_is_that_of_the_probabilities() -> None:
+    reference, other = [torch.tensor([[0.0, math.log(3.0)]])], [torch.tensor([[0.0, 0.0]])]
+    found = closeness(CLASSIFICATION, reference, other)
+    assert found["task_kl"] == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert found["label_agreement"] == 0.0
+    cosines = closeness(EMBEDDING, [torch.eye(2)], [torch.tensor([[1.0, 0.0], [1.0, 1.0]])])
+    assert cosines["min_cosine_similarity"] == pytest.approx(math.sqrt(0.5))
+    assert cosines["cosine_similarity"] == pytest.approx((1 + math.sqrt(0.5)) / 2)
+
+
+def test_gates_of_encoders_name_value_and_bound() -> None:
+    measures = {"accuracy": 0.8, "reference_accuracy": 0.9, "task_kl": 0.2, "span_f1": 0.5}
+    measures["reference_span_f1"] = 0.9
+    assert missed_gates(measures, Gates()) == [
+        "max_accuracy_drop: 0.1000 > 0.03 (reference 0.900, bundle 0.800)",
+        "max_span_f1_drop: 0.4000 > 0.03 (reference 0.900, bundle 0.500)",
+        "max_task_kl: 0.2000 > 0.05",
+    ]
+    assert missed_gates({"cosine_similarity": 0.9}, Gates()) == [
+        "min_cosine_similarity: 0.9000 < 0.97"
+    ]
+    nothing = float("nan")
+    assert missed_gates({"cosine_similarity": nothing}, Gates())
+    off = Gates(
+        min_cosine_similarity=None, max_accuracy_drop=None, max_span_f1_drop=None, max_task_kl=None
+    )
+    assert missed_gates({**measures, "cosine_similarity": 0.1}, off) == []
+
+
+def test_each_task_has_a_table_of_its_own() -> None:
+    facts = {
+        "task": EMBEDDING,
+        "cosine_similarity": 0.995,
+        "min_cosine_similarity": 0.99,
+        "retrieval_accuracy": 0.6,
+        "base_retrieval_accuracy": 0.2,
+        "reference_retrieval_accuracy": 0.61,
+        "recovery": 0.99,
+        "texts_per_second": 70.2,
+    }
+    bundle = {"target": "cpu-int4", "bytes": 21_000_000, "gates": "passed", "fidelity": facts}
+    header, rows = table_rows([bundle])
+    assert header == [
+        *("model", "cosine", "least cosine", "retrieval", "recovery", "MB", "texts/s", "gates")
+    ]
+    assert rows == [
+        ["base, no adapter", "–", "–", "0.200", "0", "–", "–", "–"],
+        ["reference, unmerged", "1", "1", "0.610", "1", "–", "–", "–"],
+        ["cpu-int4", "0.9950", "0.9900", "0.600", "0.990", "21", "70", "passed"],
+    ]
