@@ -16,6 +16,7 @@ from typing import Any
 from edgepeft.checkpoints.gguf_files import each_file_read_once
 from edgepeft.checkpoints.new_tokens import add_to_tokenizer, rows_for, write_with_rows
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.errors import InputError, one_line
 from edgepeft.stage import Job
 from edgepeft.workspace import read_manifest
@@ -33,6 +34,7 @@ def run(job: Job) -> dict[str, Any]:
             size = save_tokenizer(model, job.out, tokens)
         weights = "."
     else:
+        _refuse_incomplete(model)
         _copy_small_files(model, job.out)
         size = save_tokenizer(model, job.out, tokens)
         weights = str(model)
@@ -54,6 +56,14 @@ def checkpoint_folder(base: Path) -> Path:
 def open_base(base: Path) -> SafetensorsSource:
     """The base's weights as a lazy source. Raises InputError."""
     return SafetensorsSource.from_folder(checkpoint_folder(base))
+
+
+def _refuse_incomplete(model: Path) -> None:
+    """Raise InputError for a checkpoint that lacks weights; transformers would begin them at random."""
+    needed = {name for name, _ in build_skeleton(model).named_parameters()}
+    absent = sorted(needed - set(SafetensorsSource.from_folder(model).specs))
+    if absent:
+        raise InputError(f"{model}: lacks {absent[0]} ({len(absent)} missing)")
 
 
 def _stage_gguf(model: Path, out: Path) -> None:

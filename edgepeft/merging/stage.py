@@ -84,11 +84,6 @@ def merged_source(job: Job) -> TensorSource:
     folder = adapter_folder(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
     base = open_base(job.inputs["base"])
-    absent = sorted(set(linear_weight_names(skeleton)) - set(base.specs))
-    if absent:
-        raise InputError(
-            f"{checkpoint_folder(job.inputs['base'])}: lacks {absent[0]} ({len(absent)} weights missing)"
-        )
     if is_full(folder):
         check_base(job)
         return _tuned(base, folder)

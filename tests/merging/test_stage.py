@@ -13,7 +13,6 @@ import transformers
 
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.errors import InputError
 from edgepeft.merging import stage as merge_stage
 from edgepeft.merging.provenance import Provenance, TrainingGrid
 from edgepeft.merging.stage import job_provenance, merged_source, open_weights
@@ -97,21 +96,6 @@ def test_later_stages_read_the_kept_merge_or_do_it_again(
     stored = open_weights(make_job(tmp_path, {}, {"base": inputs["base"], "merge": kept}))
     assert list(stored.specs) == list(lazily.specs)
     assert all(torch.equal(stored.load(name), lazily.load(name)) for name in lazily.specs)
-
-
-def test_base_that_lacks_weights_of_its_architecture_is_named(
-    tiny_model: ModelMaker, tmp_path: Path
-) -> None:
-    model = tmp_path / "model"
-    inputs = inputs_for(tiny_model("llama"), tmp_path)
-    model.mkdir()
-    for file in tiny_model("llama").iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    inputs["base"] = run_stage(base_stage.run, tmp_path / "deeper", {}, {"model": model})
-    with pytest.raises(InputError, match=r"lacks model\.layers\.2\..* \(7 weights missing\)"):
-        merged_source(make_job(tmp_path, ORIGINAL, inputs))
 
 
 def test_requantized_is_what_pefts_own_merge_into_a_4_bit_model_leaves(
