@@ -249,7 +249,7 @@ def card(report: Mapping[str, Any], size: int) -> str:
         *(_about_answers(facts) if "exact_match" in facts else _about_outputs(facts)),
         f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
         + ("; head and embedding stored once" if weights["tied"] else ""),
-        *map(_adapter_line, report["adapters"]),
+        *map(_adapter_line, report.get("adapters", ())),
         f"- Built for {facts['provider']}; {executed(facts)}",
         *_virtual(report.get("virtual_tokens")),
         "",

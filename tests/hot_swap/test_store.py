@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "dora": (edit(use_dora=True), "use_dora can't stay beside the base"),
     "saved modules": (edit(modules_to_save=["norm"]), "modules_to_save can't stay"),
     "method": (edit(peft_type="LOHA"), "LOHA can't stay beside the base.*edgepeft compress"),
-    "unknown method": (edit(peft_type="LORAX"), "no such mergeable method"),
+    "unknown method": (edit(peft_type="LORAX"), "no such supported method"),
     "pissa": (edit(init_lora_weights="pissa"), "changed the base under this adapter"),
     "initial factors": (started_in_the_base, "changed the base under this adapter"),
     "not safetensors": (
