@@ -110,7 +110,9 @@ def work(events_fd: int) -> NoReturn:
             channel.write(json.dumps(event) + "\n")
 
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell makes what it starts in the background deaf to SIGINT, and a stage would stay so.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     started = time.monotonic()
     job = Job(
         settings=request["settings"],

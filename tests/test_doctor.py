@@ -78,6 +78,7 @@ def test_extras_say_what_they_would_add(monkeypatch: pytest.MonkeyPatch) -> None
         "torch>=2.10; extra == 'train'",
         "peft>=0.21; extra == 'train'",
         "onnx-ir>=0.1; extra == 'export'",
+        "starlette>=1.0; extra == 'serve'",
     ]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
     monkeypatch.setattr(doctor, "_present", lambda name: False)
@@ -87,6 +88,7 @@ def test_extras_say_what_they_would_add(monkeypatch: pytest.MonkeyPatch) -> None
         "cuda": ["onnxruntime-gpu"],
         "train": [],
         "export": ["onnx-ir"],
+        "serve": ["starlette"],
     }
     assert [name for name, extra in report.items() if extra["complete"]] == ["cpu", "train"]
     assert all(extra["for"] for extra in report.values())

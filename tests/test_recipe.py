@@ -233,6 +233,7 @@ def test_schema_covers_every_option_with_its_help() -> None:
             "",
             "data",
             "method",
+            "adapters",
             "combine",
             "training",
             "merge",

@@ -271,9 +271,9 @@ def test_a_chat_goes_on_from_its_cache_with_the_same_tokens(
     capacities: list[int] = []
     fresh = runtime._caches.fresh
 
-    def counted(ids: Sequence[int], capacity: int, options: Any) -> Any:
+    def counted(ids: Sequence[int], capacity: int, *others: Any) -> Any:
         capacities.append(capacity)
-        return fresh(ids, capacity, options)
+        return fresh(ids, capacity, *others)
 
     monkeypatch.setattr(runtime._caches, "fresh", counted)
     answers = _chat(runtime, ["What is red?", "And green?", "And blue?", "And snow?", "And coal?"])

@@ -150,7 +150,7 @@ def test_a_file_of_prompts(
         "{",
         "[]",
         "1",
-        {"text": "a"},
+        {"question": "a"},
         {"prompt": 1},
         {"prompt": "a", "messages": []},
         {"messages": []},

@@ -105,15 +105,19 @@ class ModelStep(Step):
         else:
             lines += f"\n{mark('failed')} {plain(facts['why_not'])}"
         self._said = lines
-        panel.say(lines)
+        self._tell()
 
     _said = ""
+    _fits = ""
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Say whether the work fits this machine, now that it is known."""
-        if not self._said:
-            return
         fits = facts["peak_memory_bytes"] < facts["free_memory_bytes"]
         words = "the build fits into memory here" if fits else "the build does not fit into memory"
-        state = "done" if fits else "failed"
-        self.query_one("#model-facts", Panel).say(f"{self._said}\n{mark(state)} {words}")
+        self._fits = f"\n{mark('done' if fits else 'failed')} {words}"
+        self._tell()
+
+    def _tell(self) -> None:
+        """Show the model's facts, and what the plan says of them; either may be known first."""
+        if self._said:
+            self.query_one("#model-facts", Panel).say(self._said + self._fits)
