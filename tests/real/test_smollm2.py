@@ -56,7 +56,7 @@ def test_merging_rounding_and_exporting_stay_small(smollm2: dict[str, Any]) -> N
         manifest = json.loads(path.read_text(encoding="utf-8"))
         peaks[manifest["stage"]] = manifest["peak_memory_bytes"]
     packing = {k: v for k, v in peaks.items() if k.startswith(("merge", "quantize", "export"))}
-    assert len(packing) == 5
+    assert len(packing) >= 5
     assert max(packing.values()) < 1.2e9, packing
 
 
