@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from edgepeft.events import Event, Events
 from edgepeft.stage import Job, StageFunction
@@ -39,6 +42,35 @@ def run_stage(
     manifest = {"kind": kind, "key": final.name, "settings": dict(settings), "result": result}
     publish(staged, final, manifest)
     return final
+
+
+ERROR = "error.txt"
+"""What a case of a chain raised, in the case's folder."""
+
+Find = Callable[..., Path]
+"""``find(case, stage)``: the folder of a stage of a case."""
+
+
+def carry_cases(carry: Callable[[Any, Path], object], cases: Mapping[str, Any], root: Path) -> None:
+    """Carry every case in a folder of its own below ``root``; one that fails leaves what it raised there."""
+    for name, case in cases.items():
+        try:
+            carry(case, root / name)
+        except Exception:  # the tests of this case report it; the other cases go on
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / ERROR).write_text(traceback.format_exc())
+
+
+def finder(root: Path) -> Find:
+    """Finds stages' folders of the cases carried below ``root``; fails with what the case raised."""
+
+    def find(case: str, stage: str) -> Path:
+        folder = root / case / stage
+        if not folder.is_dir():
+            pytest.fail((root / case / ERROR).read_text())
+        return folder
+
+    return find
 
 
 def carry_chain(module: str, root: Path) -> None:

@@ -20,7 +20,6 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
-from edgepeft.memory import return_large_blocks
 from edgepeft.merging.carry import carry
 from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.algorithms import find_algorithm
@@ -45,7 +44,6 @@ def run(job: Job) -> dict[str, Any]:
     measured, and ``layer_errors``: each layer's ``layer_error`` on the calibration data, None without
     calibration. Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
     """
-    return_large_blocks()
     weights = open_weights(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
     carry(skeleton, open_unmerged(job))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
-from tests.stages import run_stage
+from tests.stages import carry_cases, run_stage
 from tests.tiny_encoders import (
     FAMILIES,
     LABELS,
@@ -18,7 +17,6 @@ from tests.tiny_encoders import (
     write_tiny_encoder,
 )
 
-ERROR = "error.txt"
 DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto"}
 ROWS = 12
 
@@ -168,15 +166,6 @@ def carry(case: Case, root: Path) -> None:
         )
 
 
-def main(root: Path, names: list[str]) -> None:
-    """Carry the named cases, or all."""
-    for name in names or CASES:
-        try:
-            carry(CASES[name], root / name)
-        except Exception:  # the tests of this case report it; the other cases go on
-            (root / name).mkdir(parents=True, exist_ok=True)
-            (root / name / ERROR).write_text(traceback.format_exc())
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    chosen = sys.argv[2:] or list(CASES)
+    carry_cases(carry, {name: CASES[name] for name in chosen}, Path(sys.argv[1]))

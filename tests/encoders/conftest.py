@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.encoders.chain import ERROR
-from tests.stages import carry_chain
-
-Find = Callable[..., Path]
+from tests.stages import Find, carry_chain, finder
 
 
 @pytest.fixture(scope="session")
@@ -20,14 +16,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Find:
     """``built(case, stage)``: a stage's folder of a case; fails with what the stage raised."""
     root = tmp_path_factory.mktemp("encoders")
     carry_chain("tests.encoders.chain", root)
-
-    def find(case: str, stage: str) -> Path:
-        folder = root / case / stage
-        if not folder.is_dir():
-            pytest.fail((root / case / ERROR).read_text())
-        return folder
-
-    return find
+    return finder(root)
 
 
 def result_of(folder: Path) -> dict[str, Any]:

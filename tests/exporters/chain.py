@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.stages import run_stage, write_adapter
+from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_model
 
 TARGETS = ("cpu-int4", "cpu-int8", "cpu-fp32", "cuda-fp16")
@@ -21,7 +20,6 @@ GPU_TARGETS = (
     *("cuda-bf16", "cuda-int4", "trt-rtx-fp16", "trt-rtx-int4"),
     *("webgpu-int4", "webgpu-int4-fp32", "webgpu-fp16", "directml-int4", "directml-fp16"),
 )
-ERROR = "error.txt"
 LONGROPE = {
     "rope_type": "longrope",
     "rope_theta": 10000.0,
@@ -128,14 +126,5 @@ def build(case: Case, root: Path) -> None:
         run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
 
 
-def main(root: Path) -> None:
-    """Build every case below ``root``."""
-    for name, case in CASES.items():
-        try:
-            build(case, root / name)
-        except Exception:  # the tests of this case report it; the other cases go on
-            (root / name / ERROR).write_text(traceback.format_exc())
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    carry_cases(build, CASES, Path(sys.argv[1]))

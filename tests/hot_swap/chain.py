@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.stages import run_stage, write_adapter
+from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_model
 
-ERROR = "error.txt"
 NF4 = {"kind": "nf4", "block_size": 64, "double_quant": True}
 NONE = {"kind": "none", "block_size": 64, "double_quant": True}
 RANK = 8
@@ -80,14 +78,5 @@ def build(case: Case, root: Path) -> None:
         run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
 
 
-def main(root: Path) -> None:
-    """Build every case below ``root``."""
-    for name, case in CASES.items():
-        try:
-            build(case, root / name)
-        except Exception:  # the tests of this case report it; the other cases go on
-            (root / name / ERROR).write_text(traceback.format_exc())
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    carry_cases(build, CASES, Path(sys.argv[1]))

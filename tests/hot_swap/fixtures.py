@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgepeft.hot_swap.store import add_adapter
 from edgepeft.runtime import Bundle
-from tests.hot_swap.chain import ADAPTERS, ERROR
-from tests.stages import carry_chain
-
-Find = Callable[..., Path]
+from tests.hot_swap.chain import ADAPTERS
+from tests.stages import Find, carry_chain, finder
 
 
 @pytest.fixture(scope="session")
@@ -23,14 +20,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Find:
     if not root.is_dir():
         root.mkdir()
         carry_chain("tests.hot_swap.chain", root)
-
-    def find(case: str, name: str) -> Path:
-        folder = root / case / name
-        if not folder.is_dir():
-            pytest.fail((root / case / ERROR).read_text())
-        return folder
-
-    return find
+    return finder(root)
 
 
 @pytest.fixture

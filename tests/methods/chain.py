@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.stages import run_stage
+from tests.stages import carry_cases, run_stage
 from tests.tiny import COLOURS, write_tiny_data, write_tiny_model
 
-ERROR = "error.txt"
 DATA = {
     "shape": "auto",
     "columns": {},
@@ -326,8 +324,8 @@ def carry(case: Case, root: Path, model: Path) -> None:
 def main(root: Path, names: list[str]) -> None:
     """Carry the named cases, or all."""
     models: dict[tuple[Any, ...], Path] = {}
-    for name in names or CASES:
-        case = CASES[name]
+
+    def carried(case: Case, folder: Path) -> None:
         started = time.monotonic()
         key = (case.family, case.tied, case.intermediate)
         if key not in models:
@@ -337,12 +335,10 @@ def main(root: Path, names: list[str]) -> None:
                 tied=case.tied,
                 intermediate=case.intermediate,
             )
-        try:
-            carry(case, root / name, models[key])
-        except Exception:  # the test of this case reports it; the other cases go on
-            (root / name).mkdir(parents=True, exist_ok=True)
-            (root / name / ERROR).write_text(traceback.format_exc())
-        (root / name / "seconds.txt").write_text(f"{time.monotonic() - started:.2f}\n")
+        carry(case, folder, models[key])
+        (folder / "seconds.txt").write_text(f"{time.monotonic() - started:.2f}\n")
+
+    carry_cases(carried, {name: CASES[name] for name in names or CASES}, root)
 
 
 if __name__ == "__main__":

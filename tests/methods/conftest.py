@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.methods.chain import ERROR
-from tests.stages import carry_chain
+from tests.stages import ERROR, carry_chain
 
 
 @pytest.fixture(scope="session")
