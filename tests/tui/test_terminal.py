@@ -28,7 +28,9 @@ class Terminal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         # A socket's path must be short, and a test's folder is not.
-        self._socket = f"edgepeft-{os.getpid()}-{folder.name[-12:]}"
+        self._name = f"edgepeft-{os.getpid()}-{folder.name[-12:]}"
+        self._opened = 0
+        self._socket = self._name
 
     def _tmux(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -45,6 +47,9 @@ class Terminal:
 
     def open(self, *arguments: str, size: tuple[int, int] = (100, 34)) -> None:
         """Start ``edgepeft ARGUMENTS`` in a new window."""
+        # A server that was killed may still be leaving, and would take the new window with it.
+        self._opened += 1
+        self._socket = f"{self._name}-{self._opened}"
         self._tmux(
             *("new-session", "-d", "-s", "t", "-x", str(size[0]), "-y", str(size[1])),
             *("-c", str(self._folder), shlex.join([*COMMAND, *arguments])),
