@@ -11,11 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.data.texts import EncodedText, TextEncoder, words_in
-from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.errors import InputError
 from edgepeft.runtime.bundle import MANIFEST, Bundle
 from edgepeft.runtime.engine import provider_name
 from edgepeft.runtime.files import AGAIN
-from edgepeft.runtime.logits import Provider, as_float32, open_session, session_entries
+from edgepeft.runtime.sessions import (
+    Provider,
+    as_float32,
+    check_ids,
+    open_session,
+    run_session,
+    session_entries,
+)
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, GENERATION, TAGGING
 
 Array = npt.NDArray[np.float32]
@@ -70,20 +77,12 @@ class EncoderSession:
         """The graph's output for one text: logits float32 [C] or [T, C], or token vectors [T, H]."""
         import onnxruntime as ort
 
-        if not ids or min(ids) < 0 or max(ids) >= self.vocab_size:
-            raise InputError(
-                f"{self.model_file}: takes one or more token ids from 0 to {self.vocab_size - 1}"
-            )
+        check_ids(self.model_file, ids, self.vocab_size)
         feed = {
             "input_ids": ort.OrtValue.ortvalue_from_numpy(np.asarray([ids], np.int64)),
             "attention_mask": ort.OrtValue.ortvalue_from_numpy(np.ones((1, len(ids)), np.int64)),
         }
-        try:
-            (value,) = self._session.run_with_ort_values([self._output], feed)
-        except Exception as error:  # onnxruntime's own exceptions share no base but this
-            raise EdgepeftError(
-                f"{self.model_file}: onnxruntime failed on {len(ids)} tokens ({one_line(error)})"
-            ) from error
+        (value,) = run_session(self._session, self.model_file, [self._output], feed)
         output: Array = as_float32(value)[0]
         return output
 

@@ -1,12 +1,11 @@
 """The graph that ships, run by plain onnxruntime: logits of every position, and greedy decoding.
 
-The verifier measures with it, and it answers where onnxruntime-genai is not installed. Batch size
-is always 1.
+The verifier measures with it, and it answers where onnxruntime-genai is not installed. One sequence at
+a time, but for ``stepper``, which takes a step of many.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
+from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.runtime.bundle import GENAI_CONFIG, Bundle
-from edgepeft.runtime.devices import CPU, PLUGINS, add_plugin, find_adapter
+from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.files import read_json
+from edgepeft.runtime.sessions import (
+    Provider,
+    as_float32,
+    check_ids,
+    open_session,
+    run_session,
+    session_entries,
+)
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-Provider = str | tuple[str, dict[str, Any]]
 
 # onnxruntime's name of a tensor type to ONNX's number for it; numpy has no bfloat16.
 _FLOAT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
@@ -31,13 +36,10 @@ _NUMPY_TYPES: dict[str, npt.DTypeLike] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
 }
-_BFLOAT16 = 16
 Cache = dict[str, tuple[npt.NDArray[Any], Any]]
 """A key-value cache by the names of its inputs: [rows, kv heads, capacity, head size], as numpy and as
 onnxruntime see the same memory.
 """
-_HEAVY = frozenset({"MatMul", "MatMulNBits", "MatMulBnb4", "GroupQueryAttention", "Attention"})
-"""Operators that a device must run itself: onnxruntime leaves to the CPU whatever the device declines."""
 
 
 class GraphSession:
@@ -187,10 +189,7 @@ class GraphSession:
         """Feed ``ids`` after ``past`` cached tokens and return the ``wanted`` outputs."""
         import onnxruntime as ort
 
-        if not ids or min(ids) < 0 or max(ids) >= self.vocab_size:
-            raise InputError(
-                f"{self.model_file}: takes one or more token ids from 0 to {self.vocab_size - 1}"
-            )
+        check_ids(self.model_file, ids, self.vocab_size)
         total = past + len(ids)
         values = {
             "input_ids": np.asarray(ids),
@@ -208,12 +207,7 @@ class GraphSession:
         if self._adapter is not None:
             run_options = ort.RunOptions()
             run_options.add_active_adapter(self._adapter)
-        try:
-            return list(self._session.run_with_ort_values(wanted, feed, run_options))
-        except Exception as error:  # onnxruntime's own exceptions share no base but this
-            raise EdgepeftError(
-                f"{self.model_file}: onnxruntime failed on {len(ids)} tokens ({one_line(error)})"
-            ) from error
+        return run_session(self._session, self.model_file, wanted, feed, run_options)
 
     def _refuse_unknown(self, outputs: Mapping[str, Any]) -> None:
         known = {"input_ids", "attention_mask", "position_ids", *self._past}
@@ -253,80 +247,6 @@ def _load_adapter(path: Path) -> Any:
     return adapter
 
 
-def session_entries(bundle: Bundle) -> dict[str, str]:
-    """The configuration entries that the bundle asks its runtime to open a session with."""
-    model = bundle.genai_config.get("model", {})
-    options = model.get("decoder", {}).get("session_options", {})
-    options = options or bundle.manifest["result"].get("session_options", {})
-    return {k: v for k, v in options.items() if "." in k and isinstance(v, str)}
-
-
-def open_session(
-    model_file: Path,
-    threads: int | None,
-    providers: Sequence[Provider],
-    entries: Mapping[str, str],
-) -> ort.InferenceSession:
-    """A session on the first of ``providers`` and no other. Raises as ``GraphSession`` does."""
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        raise MissingError(
-            "needs onnxruntime: pip install 'edgepeft[cpu]' or 'edgepeft[cuda]'"
-        ) from error
-    if not model_file.is_file():
-        raise InputError(f"{model_file}: no such ONNX file")
-    first = providers[0] if isinstance(providers[0], str) else providers[0][0]
-    find_adapter(first)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # A memory plan is kept for every sequence length met, which a verifier meets hundreds of.
-    options.enable_mem_pattern = False
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads: must be 1 or more, not {threads}")
-        options.intra_op_num_threads = threads
-    for key, value in entries.items():
-        options.add_session_config_entry(key, value)
-    if first != CPU:
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if first in PLUGINS:
-        add_plugin(options, first)
-    chosen = {} if first in PLUGINS else {"providers": list(providers)}
-    try:
-        session = ort.InferenceSession(str(model_file), options, **chosen, enable_fallback=0)
-    except Exception as error:  # onnxruntime's own exceptions share no base but this
-        raise EdgepeftError(
-            f"{model_file}: onnxruntime cannot load it ({one_line(error)})"
-        ) from error
-    _refuse_fallback(session, model_file, first)
-    return session
-
-
-def _refuse_fallback(session: ort.InferenceSession, model_file: Path, wanted: str) -> None:
-    """Raise EdgepeftError unless ``wanted`` runs the graph: its provider, and every product and attention.
-
-    onnxruntime puts the CPU in place of a provider that fails to start, or of one that declines an operator, and
-    says nothing.
-    """
-    got = session.get_providers()[0]
-    if got != wanted:
-        raise EdgepeftError(
-            f"{model_file}: asked for {wanted}, onnxruntime gave {got}; check the device and its driver"
-        )
-    if wanted == CPU:
-        return
-    strayed = {
-        node.op_type
-        for part in session.get_provider_graph_assignment_info()
-        if part.ep_name != wanted
-        for node in part.get_nodes()
-    }
-    if strayed & _HEAVY:
-        names = ", ".join(sorted(strayed & _HEAVY))
-        raise EdgepeftError(f"{model_file}: {wanted} leaves {names} to the CPU")
-
-
 def _cache_shape(model_file: Path) -> tuple[int, int]:
     """(kv heads, head size) from the configuration beside or above a graph that has them open."""
     for folder in (model_file.parent, model_file.parent.parent):
@@ -345,15 +265,3 @@ def _cache_shape(model_file: Path) -> tuple[int, int]:
     raise InputError(
         f"{model_file}: its cache has no fixed shape and no {GENAI_CONFIG} or config.json says it"
     )
-
-
-def as_float32(value: ort.OrtValue) -> npt.NDArray[np.float32]:
-    """Copy a float32, float16 or bfloat16 tensor on the CPU into a float32 array."""
-    if value.element_type() != _BFLOAT16:
-        return np.asarray(value.numpy(), dtype=np.float32)
-    shape = value.shape()
-    count = int(np.prod(shape))
-    halves = np.ctypeslib.as_array((ctypes.c_uint16 * count).from_address(value.data_ptr()))
-    # A bfloat16 is the upper half of a float32.
-    wide: npt.NDArray[np.uint32] = halves.astype(np.uint32) << np.uint32(16)
-    return wide.view(np.float32).reshape(shape)

@@ -133,7 +133,7 @@ def test_a_silent_fallback_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
     named = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort, "get_available_providers", lambda: named)
     # A driver that names a device and a library that can't use it: onnxruntime takes the CPU and says nothing.
-    monkeypatch.setattr("edgepeft.runtime.logits.find_adapter", lambda provider: None)
+    monkeypatch.setattr("edgepeft.runtime.sessions.find_adapter", lambda provider: None)
     with (
         pytest.warns(UserWarning, match="not in available"),
         pytest.raises(EdgepeftError, match="asked for CUDAExecutionProvider"),
