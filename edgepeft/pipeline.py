@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft import __version__
-from edgepeft.data.checks import DataReport, check_data
+from edgepeft.data.checks import check_data
 from edgepeft.data.prompt import Prompter
+from edgepeft.data.report import DataReport
 from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun

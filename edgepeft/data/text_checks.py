@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from edgepeft.data.checks import (
-    DataReport,
-    length_warnings,
-    plain,
-    size_warnings,
-    token_lengths,
-)
+from edgepeft.data.report import DataReport, need_test_rows, plain, report
 from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder
 from edgepeft.errors import InputError
@@ -25,46 +19,29 @@ def check_texts(
     ``encoder`` must not cut texts off itself; ``max_length`` is in tokens. Raises InputError without test rows
     and for an empty text.
     """
-    if not test:
-        raise InputError("data.test: no test rows; the gates need rows that were not trained on")
+    need_test_rows(test)
     for row in (*train, *test):
         if not (row.text or "").strip():
             raise InputError(f"{row.where}: the text is empty; fill it in or drop the row")
     lengths = [_tokens(row, encoder) for row in train]
     tests = [_tokens(row, encoder) for row in test]
-    truncated = sum(length > max_length for length in lengths)
-    seen = {plain(row.text or ""): row.where for row in reversed(train)}
-    shared = [row for row in test if plain(row.text or "") in seen]
-    example = f"{shared[0].where} and {seen[plain(shared[0].text or '')]}" if shared else None
-    duplicates = len(train) - len({_content(row) for row in train})
-    warnings = [
-        *size_warnings(len(train), duplicates),
-        *length_warnings(train, lengths, truncated, (), max_length),
-        *_contradictions(train),
-    ]
+    further = _contradictions(train)
     cut = sum(length > max_length for length in tests)
     if cut:
-        warnings.append(
+        further.append(
             f"{cut} of {len(test)} test texts are longer than {max_length} tokens; what is beyond is not read"
         )
-    if shared:
-        warnings.append(
-            f"{len(shared)} of {len(test)} test texts are also training texts ({example}): the report would "
-            "measure memory; take them out of one of the files"
-        )
-    return DataReport(
-        train_rows=len(train),
-        test_rows=len(test),
+    return report(
+        train,
+        test,
+        lengths=lengths,
+        test_lengths=tests,
+        cut=(),
         max_length=max_length,
-        train_lengths=token_lengths(lengths) if lengths else None,
-        test_lengths=token_lengths(tests),
-        truncated=truncated,
-        truncated_share=truncated / len(train) if train else 0.0,
-        completion_cut=0,
-        duplicates=duplicates,
-        overlap=len(shared),
-        overlap_example=example,
-        warnings=tuple(warnings),
+        asked=lambda row: plain(row.text or ""),
+        content=_content,
+        noun="texts",
+        further=further,
     )
 
 

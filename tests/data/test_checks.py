@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.data.checks import BUCKETS, check_data
+from edgepeft.data.checks import check_data
 from edgepeft.data.prompt import Prompter
+from edgepeft.data.report import BUCKETS
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from tests.tiny import CHATML, EOS, write_tiny_tokenizer
