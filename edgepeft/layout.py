@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.digests import DigestCache
-from edgepeft.errors import InputError
 from edgepeft.fidelity.execution import choose_execution
-from edgepeft.hot_swap.frozen import frozen_base
-from edgepeft.merging.adapter_config import read_adapter_config
-from edgepeft.merging.provenance import read_provenance
+from edgepeft.ingredients import Ingredients, Reading
 from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
-from edgepeft.recipe import FurtherAdapter, Quantize
+from edgepeft.recipe import Quantize
 from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, find_exporter
@@ -49,7 +45,7 @@ class Layout:
         self._bundles_apart = bundles_apart
         self._until = until
         self._recipe = plan.recipe.recipe
-        self._digests = DigestCache()
+        self._read = Ingredients(plan)
 
     def lay_out(self) -> None:
         """Lay out every stage up to the last one wanted."""
@@ -65,38 +61,21 @@ class Layout:
         }
         for kind in ORDER[: ORDER.index(self._until) + 1]:
             steps[kind]()
-        self._digests.save()
+        self._read.save()
 
     def _base(self) -> None:
-        model = self._plan.model.path
-        names = None if model.is_dir() else [model.name]
-        digest = self._digests.folder(model if model.is_dir() else model.parent, names)
+        tokens = self._recipe.data.tokens
+        settings: dict[str, Any] = {"tokens": tokens} if tokens else {}
+        function = "edgepeft.checkpoints.base:run"
         if self._plan.task != GENERATION:
-            self._add(
-                "base",
-                "base",
-                "edgepeft.checkpoints.encoder_base:run",
-                {**self._task(), "labels": self._plan.labels},
-                {},
-                {"model": (model, digest)},
-            )
-            return
-        self._add(
-            "base",
-            "base",
-            "edgepeft.checkpoints.base:run",
-            {"tokens": self._recipe.data.tokens} if self._recipe.data.tokens else {},
-            {},
-            {"model": (model, digest)},
-        )
+            settings = {**self._read.task(), "labels": self._plan.labels}
+            function = "edgepeft.checkpoints.encoder_base:run"
+        self._add("base", "base", function, settings, {}, self._read.model())
 
     def _combine(self) -> None:
         parts = self._recipe.adapter
         if not isinstance(parts, list):
             return
-        folders = [self._plan.recipe.resolve(part.path) for part in parts]
-        for folder in folders:
-            self._note_provenance(folder)
         self._add(
             "combine",
             "combine",
@@ -109,24 +88,21 @@ class Layout:
                 "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
             },
             {"base": "base"},
-            {
-                f"adapter-{index}": (folder, self._digests.folder(folder))
-                for index, folder in enumerate(folders)
-            },
+            {f"adapter-{index}": self._read.folder(part.path) for index, part in enumerate(parts)},
         )
 
     def _train(self) -> None:
         if self._recipe.adapter is not None:
             return
         data = self._recipe.data
-        files = {"train": self._file(data.train)}
+        files = {"train": self._read.file(data.train)}
         if data.test is not None and self._recipe.training.eval_rows:
-            files["test"] = self._file(data.test)
+            files["test"] = self._read.file(data.test)
         settings = {
-            **self._task(),
+            **self._read.task(),
             "method": self._recipe.method.model_dump(mode="json"),
             "training": self._recipe.training.model_dump(mode="json"),
-            "data": self._data_settings("max_test_rows"),
+            "data": self._read.data_settings("max_test_rows"),
             "base_name": self._plan.base_name,
         }
         self._add(
@@ -135,20 +111,13 @@ class Layout:
             "edgepeft.training.stage:run",
             settings,
             {"base": "base"},
-            {**files, **self._template()},
+            {**files, **self._read.template()},
         )
 
     def _merge(self) -> None:
         needed = any(not self._plan.swaps(target) for target in self._plan.targets)
         if (self._recipe.merge.save and needed) or self._until == "merge":
-            self._add(
-                "merge",
-                "merge",
-                "edgepeft.merging.stage:run",
-                {"merge": self._merge_settings()},
-                self._trained(),
-                self._adapter_files(),
-            )
+            self._add("merge", "merge", "edgepeft.merging.stage:run", *self._read.adapted)
 
     def _quantize(self) -> None:
         lossless = {
@@ -157,14 +126,8 @@ class Layout:
             if target.precision == "nf4"
         }
         for stage, swapped in sorted(lossless.items()):
-            self._add(
-                stage,
-                "quantize",
-                "edgepeft.quantization.lossless:run",
-                self._base_settings() if swapped else {"merge": self._merge_settings()},
-                {"base": "base"} if swapped else self._trained(),
-                {} if swapped else self._adapter_files(),
-            )
+            read = self._read.base_alone if swapped else self._read.adapted
+            self._add(stage, "quantize", "edgepeft.quantization.lossless:run", *read)
         # Targets that round alike share one stage.
         wanted = {
             self._plan.quantize_stage(target): target
@@ -177,9 +140,9 @@ class Layout:
     def _round(self, stage: str, target: TargetProfile, quantize: Quantize) -> None:
         bits = target.bits or 0
         name = resolve_algorithm(quantize.algorithm, bits)
-        swapped = self._plan.swaps(target)
+        read = self._weights(target)
         settings: dict[str, Any] = {
-            **(self._base_settings() if swapped else {"merge": self._merge_settings()}),
+            **read.settings,
             "quantize": {
                 **quantize.model_dump(
                     mode="json", exclude={"accuracy_level", "calibration"}, exclude_none=True
@@ -188,7 +151,7 @@ class Layout:
             },
             "bits": bits,
         }
-        inputs, files = ({"base": "base"}, {}) if swapped else self._weights()
+        files = read.files
         if quantize.budget is not None:
             levels = [
                 self._accuracy_level(one)
@@ -197,28 +160,27 @@ class Layout:
             ]
             settings["eight_bit_inputs"] = any(level == 4 for level in levels)
         if is_calibrated(name) or quantize.budget is not None:
-            settings |= self._task()
-            settings["data"] = self._data_settings("max_length", "max_test_rows")
+            settings |= self._read.task()
+            settings["data"] = self._read.data_settings("max_length", "max_test_rows")
             settings["quantize"]["calibration"] = quantize.calibration.model_dump(
                 mode="json", exclude={"text"}
             )
-            files = {**files, **self._template()}
+            files = {**files, **self._read.template()}
             if self._recipe.data.train is not None:
-                files["calibration_rows"] = self._file(self._recipe.data.train)
+                files["calibration_rows"] = self._read.file(self._recipe.data.train)
             if quantize.calibration.text is not None:
-                files["calibration_text"] = self._file(quantize.calibration.text)
-        self._add(stage, "quantize", "edgepeft.quantization.stage:run", settings, inputs, files)
-
-    def _base_settings(self) -> dict[str, Any]:
-        """What a stage needs to know of a base without adapters: how it lay while they were trained."""
-        return {"hot_swap": {"frozen": frozen_base(self._plan.recipe)}}
+                files["calibration_text"] = self._read.file(quantize.calibration.text)
+        self._add(
+            stage, "quantize", "edgepeft.quantization.stage:run", settings, read.inputs, files
+        )
 
     def _adapt(self, target: TargetProfile) -> None:
         """Put the recipe's own adapter and the further ones into a hot-swap bundle."""
         bundle = self._plan.stage(f"export-{target.name}")
-        own = (self._plan.recipe.adapter_name, self._trained(), self._adapter_files())
+        _, inputs, files = self._read.adapted
+        own = (self._plan.recipe.adapter_name, inputs, files)
         further = [
-            (adapter.name, {"base": "base"}, self._further_files(adapter))
+            (adapter.name, {"base": "base"}, {"adapter": self._read.folder(adapter.path)})
             for adapter in self._recipe.adapters
         ]
         for name, inputs, files in (own, *further):
@@ -226,36 +188,30 @@ class Layout:
                 f"adapt-{target.name}-{name}",
                 "adapt",
                 "edgepeft.hot_swap.stage:run",
-                {"merge": self._merge_settings(), "name": name},
+                {"merge": self._read.merge_settings(), "name": name},
                 {**inputs, "bundle": bundle.name},
                 files,
                 final=bundle.final / ADAPTERS / name,
             )
 
-    def _further_files(self, adapter: FurtherAdapter) -> dict[str, tuple[Path, str]]:
-        folder = self._plan.recipe.resolve(adapter.path)
-        self._note_provenance(folder)
-        return {"adapter": (folder, self._digests.folder(folder))}
-
     def _export(self) -> None:
         for target in self._plan.targets:
-            (asked,) = (one for one in self._recipe.targets if one.name == target.name)
-            swapped = self._plan.swaps(target)
+            read = self._weights(target)
             settings: dict[str, Any] = {
-                "merge": self._merge_settings(),
+                **read.settings,
                 "target": target.as_dict(),
                 "accuracy_level": self._accuracy_level(target),
                 "template": self._recipe.data.template,
                 "base_name": self._plan.base_name,
             }
-            inputs, files = self._weights() if not swapped else ({"base": "base"}, {})
-            if swapped:
-                del settings["merge"]
+            if self._plan.swaps(target):
+                asked = self._plan.asked(target)
                 settings["hot_swap"] = {
-                    "frozen": frozen_base(self._plan.recipe),
+                    **settings["hot_swap"],
                     "rank": asked.adapter_rank,
                     "modules": asked.adapter_modules,
                 }
+            inputs = read.inputs
             if target.quantized:
                 inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
             self._add(
@@ -264,25 +220,30 @@ class Layout:
                 find_exporter(target.exporter).stage,
                 settings,
                 inputs,
-                {**files, **self._template()},
+                {**read.files, **self._read.template()},
                 final=None if self._bundles_apart else self._plan.run.bundle(target.name),
             )
-            if swapped:
+            if self._plan.swaps(target):
                 self._adapt(target)
+
+    def _weights(self, target: TargetProfile) -> Reading:
+        """What a target's stages read: the merged weights, or where adapters are swapped the base alone."""
+        return self._read.base_alone if self._plan.swaps(target) else self._read.weights()
 
     def _accuracy_level(self, target: TargetProfile) -> int:
         if not target.bits:
             return target.accuracy_level
-        (asked,) = (one for one in self._recipe.targets if one.name == target.name)
+        asked = self._plan.asked(target)
         said = (asked.accuracy_level, self._recipe.quantize.accuracy_level, target.accuracy_level)
         return next(level for level in said if level is not None)
 
     def _reference(self) -> None:
-        self._refer("reference", self._recipe.data.test, self._trained(), self._adapter_files())
+        _, inputs, files = self._read.adapted
+        self._refer("reference", self._recipe.data.test, inputs, files)
         for adapter in self._recipe.adapters:
             test = adapter.test or self._recipe.data.test
-            files = self._further_files(adapter)
-            self._refer(f"reference-{adapter.name}", test, {"base": "base"}, files)
+            folder = self._read.folder(adapter.path)
+            self._refer(f"reference-{adapter.name}", test, {"base": "base"}, {"adapter": folder})
 
     def _refer(
         self,
@@ -291,9 +252,9 @@ class Layout:
         inputs: Mapping[str, str],
         adapter: Mapping[str, tuple[Path, str]],
     ) -> None:
-        files = {"test": self._file(test)}
+        files = {"test": self._read.file(test)}
         if self._recipe.data.generic is not None:
-            files["generic"] = self._file(self._recipe.data.generic)
+            files["generic"] = self._read.file(self._recipe.data.generic)
         self._add(
             name,
             "reference",
@@ -301,16 +262,16 @@ class Layout:
                 "edgepeft.fidelity.reference:run", "edgepeft.fidelity.encoders:reference"
             ),
             {
-                **self._task(),
+                **self._read.task(),
                 "merge": {
                     "base": "dequantized",
                     "grid": self._recipe.merge.grid,
                     "allow_base_mismatch": self._recipe.merge.allow_base_mismatch,
                 },
-                "data": self._data_settings("max_length"),
+                "data": self._read.data_settings("max_length"),
             },
             inputs,
-            {**files, **adapter, **self._template()},
+            {**files, **adapter, **self._read.template()},
         )
 
     def _verify(self) -> None:
@@ -375,75 +336,5 @@ class Layout:
             )
         )
 
-    def _file(self, name: str | None) -> tuple[Path, str]:
-        assert name is not None
-        path = self._plan.recipe.resolve(name)
-        try:
-            return path, self._digests.file(path)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-    def _task(self) -> dict[str, str]:
-        """The task among a stage's settings; that of a model that generates goes without saying."""
-        return {} if self._plan.task == GENERATION else {"task": self._plan.task}
-
     def _by_task(self, generation: str, encoder: str) -> str:
         return generation if self._plan.task == GENERATION else encoder
-
-    def _template(self) -> dict[str, tuple[Path, str]]:
-        """A template that is a file is an input like any other."""
-        template = self._recipe.data.template
-        return {} if template in ("auto", "chat", "plain") else {"template": self._file(template)}
-
-    def _data_settings(self, *unread: str) -> dict[str, Any]:
-        """How rows are read; files enter by content, and what the stage does not read is left out."""
-        # Labels are settled in the base stage, which every other one reads.
-        files = {"train", "test", "generic", "labels"}
-        return self._recipe.data.model_dump(mode="json", exclude={*files, *unread})
-
-    def _merge_settings(self) -> dict[str, Any]:
-        return self._recipe.merge.model_dump(mode="json", exclude={"save"})
-
-    def _trained(self) -> dict[str, str]:
-        if self._plan.adapter is not None:
-            return {"base": "base"}
-        if self._recipe.adapter is not None:
-            return {"base": "base", "train": "combine"}
-        return {"base": "base", "train": "train"}
-
-    def _adapter_files(self) -> dict[str, tuple[Path, str]]:
-        folder = self._plan.adapter
-        if folder is None:
-            return {}
-        self._note_provenance(folder)
-        return {"adapter": (folder, self._digests.folder(folder))}
-
-    def _note_provenance(self, folder: Path) -> None:
-        """Say what is assumed of an adapter that does not say what it was trained on."""
-        provenance = read_provenance(folder, self._recipe.merge.grid)
-        if provenance.source == "assumed" and self._recipe.merge.base != "original":
-            note = (
-                f"{folder.name} does not say what it was trained on; taking NF4 (QLoRA). Set merge.grid: "
-                "none if it was trained at full precision"
-            )
-            if note not in self._plan.notes:
-                self._plan.notes.append(note)
-        self._note_name(folder)
-
-    def _note_name(self, folder: Path) -> None:
-        """PEFT keeps the name of the base; another name proves nothing, and is worth a word."""
-        named = read_adapter_config(folder).get("base_model_name_or_path")
-        if not isinstance(named, str) or read_provenance(folder).base is not None:
-            return
-        own = {self._plan.base_name, self._plan.recipe.recipe.model, self._plan.model.path.name}
-        short = named.rstrip("/").rpartition("/")[2].casefold()
-        if short and short not in {name.rstrip("/").rpartition("/")[2].casefold() for name in own}:
-            note = f"{folder.name} was trained on {named}; make sure that {self._plan.base_name} is that model"
-            if note not in self._plan.notes:
-                self._plan.notes.append(note)
-
-    def _weights(self) -> tuple[dict[str, str], dict[str, tuple[Path, str]]]:
-        """What a stage that reads the merged weights depends on: the merged checkpoint, or its ingredients."""
-        if any(stage.name == "merge" for stage in self._plan.stages):
-            return {"base": "base", "merge": "merge"}, {}
-        return self._trained(), self._adapter_files()

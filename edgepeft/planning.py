@@ -25,7 +25,7 @@ from edgepeft.preflight import (
     rows_of,
 )
 from edgepeft.quantization.algorithms import check_algorithm
-from edgepeft.recipe import Quantize
+from edgepeft.recipe import Quantize, Target
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
@@ -76,8 +76,11 @@ class Plan:
 
     def swaps(self, target: TargetProfile) -> bool:
         """Whether a target's bundle takes adapters instead of having one merged."""
-        (asked,) = (one for one in self.recipe.recipe.targets if one.name == target.name)
-        return asked.adapters == "hot-swap"
+        return self.asked(target).adapters == "hot-swap"
+
+    def asked(self, target: TargetProfile) -> Target:
+        """What the recipe says of a target."""
+        return next(one for one in self.recipe.recipe.targets if one.name == target.name)
 
     def kind(self, kind: str) -> list[Stage]:
         """The stages of one kind."""
@@ -145,7 +148,7 @@ def make_plan(
 def _notes(target: TargetProfile, plan: Plan) -> list[str]:
     """Where a device's kernels made a target leave the recipe's defaults."""
     asked, taken = plan.recipe.recipe.quantize, plan.grids[target.name]
-    (own,) = (t.quantize for t in plan.recipe.recipe.targets if t.name == target.name)
+    own = plan.asked(target).quantize
     changed = {
         key: getattr(taken, key)
         for key in ("block_size", "symmetric", "head")
