@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from edgepeft.fidelity.execution import choose_execution
 from edgepeft.ingredients import Ingredients, Reading
 from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
-from edgepeft.recipe import Quantize
 from edgepeft.runtime.adapters import ADAPTERS
+from edgepeft.sections import Quantize
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, find_exporter
 from edgepeft.tasks import GENERATION

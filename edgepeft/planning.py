@@ -25,9 +25,9 @@ from edgepeft.preflight import (
     rows_of,
 )
 from edgepeft.quantization.algorithms import check_algorithm
-from edgepeft.recipe import Quantize, Target
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
+from edgepeft.sections import Quantize, Target
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile, resolve_target
 from edgepeft.task_choice import labels_of, resolve_task

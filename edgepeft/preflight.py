@@ -12,10 +12,10 @@ from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import carried_as, read_adapter_config, refuse_head
 from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.models import ModelInfo
-from edgepeft.recipe import Quantize
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.runtime.adapters import check_name
 from edgepeft.runtime.devices import CPU
+from edgepeft.sections import Quantize
 from edgepeft.targets import TargetProfile, find_exporter
 from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
 from edgepeft.training.methods import check_method, find_method, trains_rows

@@ -10,8 +10,8 @@ import torch
 from edgepeft.fidelity.encoder_measures import closeness, macro_f1, quality
 from edgepeft.fidelity.gates import missed_gates
 from edgepeft.fidelity.report import table_rows
-from edgepeft.recipe import Gates
 from edgepeft.runtime.encoder import group_tags
+from edgepeft.sections import Gates
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.training.encoders import Example
 

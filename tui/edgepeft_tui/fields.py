@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from edgepeft.recipe import AdapterPart, Recipe
+from edgepeft.recipe import Recipe
+from edgepeft.sections import AdapterPart
 
 
 @dataclass(frozen=True)
