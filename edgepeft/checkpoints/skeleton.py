@@ -11,20 +11,23 @@ from edgepeft.tasks import GENERATION, auto_class_name, head_of
 
 
 def build_skeleton(folder: Path) -> Any:
-    """The transformers model of a checkpoint folder, parameters on the meta device, buffers real.
-
-    Code from the folder is never run (``trust_remote_code`` stays off).
-    """
+    """The transformers model of a checkpoint folder, parameters on the meta device, buffers real."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = model_config(folder)
     config.dtype = torch.float32
     # Small buffers such as rotary frequencies are computed, not stored, so they must be real.
     with init_empty_weights(include_buffers=False):
         model = auto_class(config).from_config(config, trust_remote_code=False)
     model.tie_weights()
     return model.eval()
+
+
+def model_config(folder: Path) -> Any:
+    """Transformers' configuration of a checkpoint folder; code that lies there is never run."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def auto_class(config: Any) -> Any:

@@ -97,16 +97,24 @@ def check_software(bundle: Bundle, prompt: list[int], scratch: Path) -> Agreemen
     device = GraphSession(subject, providers=[bundle.provider])
     cpu = GraphSession(subject, providers=[CPU])
     differences = np.abs(device.logits(ids) - cpu.logits(ids)).max(axis=-1)
-    found = Agreement(len(ids), float(differences.max()))
-    # Written this way round, logits that are not a number don't pass.
-    if not found.max_difference <= MAX_DIFFERENCE:
-        raise EdgepeftError(
-            f"{bundle.model_file}: {bundle.provider} departs from the CPU by {found.max_difference:.3g} in a "
-            f"logit, more than {MAX_DIFFERENCE:g}"
-        )
+    found = agreed(bundle, len(ids), float(differences.max()), "a logit")
     answers = [session.greedy(ids, _STEPS, ()) for session in (device, cpu)]
     if answers[0] != answers[1]:
         raise EdgepeftError(
             f"{bundle.model_file}: {bundle.provider} decodes other tokens than the CPU"
         )
     return Agreement(found.positions + _STEPS, found.max_difference)
+
+
+def agreed(bundle: Bundle, positions: int, largest: float, noun: str) -> Agreement:
+    """What a comparison with the CPU found, the ``largest`` difference in any ``noun``.
+
+    Raises EdgepeftError where it is too large.
+    """
+    # Written this way round, outputs that are not a number don't pass.
+    if not largest <= MAX_DIFFERENCE:
+        raise EdgepeftError(
+            f"{bundle.model_file}: {bundle.provider} departs from the CPU by {largest:.3g} in {noun}, more than "
+            f"{MAX_DIFFERENCE:g}"
+        )
+    return Agreement(positions, largest)

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
-from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
+from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names, model_config
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
 from edgepeft.memory import return_large_blocks
@@ -71,11 +71,7 @@ def open_unmerged(job: Job) -> Unmerged | None:
     folder = adapter_folder(job)
     if is_full(folder) or carried_as(read_adapter_config(folder)) == "weights":
         return None
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        checkpoint_folder(job.inputs["base"]), trust_remote_code=False
-    )
+    config = model_config(checkpoint_folder(job.inputs["base"]))
     return unmerged_of(open_adapter(folder), config)
 
 

@@ -138,12 +138,12 @@ class AdapterPool:
 
     def prefetch(self, name: str) -> None:
         """Load an adapter in the background, its pages included. Raises InputError for one that is unknown."""
-        open_adapter(self._bundle, name)
+        adapter = open_adapter(self._bundle, name)
 
         def fetch() -> None:
             try:
                 self.load(name)
-                with open_adapter(self._bundle, name).factors.open("rb") as stream:
+                with adapter.factors.open("rb") as stream:
                     while stream.read(1 << 20):
                         pass
             except (EdgepeftError, OSError):

@@ -12,7 +12,12 @@ import torch
 
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.checkpoints.skeleton import auto_class, head_modules, linear_weight_names
+from edgepeft.checkpoints.skeleton import (
+    auto_class,
+    head_modules,
+    linear_weight_names,
+    model_config,
+)
 from edgepeft.errors import InputError, one_line
 from edgepeft.merging.initial import Factors, changes_base, initial_factors, without
 from edgepeft.merging.provenance import TrainingGrid
@@ -33,7 +38,7 @@ def load_base_for_training(folder: Path, grid: TrainingGrid, whole: Sequence[str
 
     ``whole`` names modules that train whole and so stay off the grid.
     """
-    from transformers import AutoConfig, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
     if torch.cuda.is_available():
@@ -50,7 +55,7 @@ def load_base_for_training(folder: Path, grid: TrainingGrid, whole: Sequence[str
             bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
             llm_int8_skip_modules=list(whole) or None,
         )
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = model_config(folder)
     model = auto_class(config).from_pretrained(folder, **options)
     model.config.use_cache = False
     for module in model.modules():

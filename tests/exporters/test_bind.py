@@ -20,9 +20,10 @@ from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.rounding import round_weight
-from edgepeft_exporters.decoder.bind import bind_codes
-from edgepeft_exporters.decoder.deferred import Deferred
-from edgepeft_exporters.decoder.graph import DecoderGraph, lazy_tensor, save_graph
+from edgepeft_exporters.decoder.graph import DecoderGraph
+from edgepeft_exporters.lazy.bind import bind_codes
+from edgepeft_exporters.lazy.deferred import Deferred
+from edgepeft_exporters.lazy.graph import lazy_tensor, save_graph
 
 FLOAT = ir.DataType.FLOAT
 GRID = IntGrid(4, 32, False)

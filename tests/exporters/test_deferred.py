@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgepeft_exporters.decoder.deferred import Deferred, defer_parameters
+from edgepeft_exporters.lazy.deferred import Deferred, defer_parameters
 
 Operation = Callable[[torch.Tensor, torch.Tensor], Any]
 

@@ -11,27 +11,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import onnx_ir as ir
-import torch
-from onnx_ir.tensor_adapters import TorchTensor, from_torch_dtype, to_torch_dtype
+from onnx_ir.tensor_adapters import from_torch_dtype
 
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
 from edgepeft.targets import TargetProfile
-from edgepeft_exporters.decoder.deferred import Deferred, defer_parameters
-
-
-class LazyGraph(Protocol):
-    """A graph whose weights are still expressions.
-
-    ``deferred`` maps an initializer's name to the expression over checkpoint names that yields it.
-    """
-
-    model: ir.Model
-    deferred: dict[str, Deferred]
+from edgepeft_exporters.lazy.deferred import Deferred, defer_parameters
+from edgepeft_exporters.lazy.graph import lazy_tensor
 
 
 @dataclass
@@ -168,45 +158,12 @@ def name_sliding_layers(config: Any) -> None:
         config.layer_types = ["sliding_attention"] * config.num_hidden_layers
 
 
-def lazy_tensor(
-    name: str, compute: Any, shape: tuple[int, ...], dtype: ir.DataType
-) -> ir.LazyTensor:
-    """An initializer whose value ``compute()`` yields as a torch tensor when it is written, and not before."""
-    torch_dtype = to_torch_dtype(dtype)
-
-    def materialize() -> TorchTensor:
-        value: torch.Tensor = compute()
-        return TorchTensor(value.to(torch_dtype).contiguous(), name=name)
-
-    return ir.LazyTensor(materialize, dtype=dtype, shape=ir.Shape(shape), name=name)
-
-
 def fix_head_size(graph: DecoderGraph) -> None:
     """State the cache's last dimension as a number: some runtimes read an unknown symbol as 0."""
     for value in (*graph.model.graph.inputs, *graph.model.graph.outputs):
         name = value.name or ""
         if value.shape is not None and name.startswith(("past_key_values.", "present.")):
             value.shape = ir.Shape([*value.shape[:3], graph.head_size])
-
-
-def save_graph(graph: LazyGraph, folder: Path, stem: str, progress: Any) -> None:
-    """Write ``<stem>.onnx`` and its external data, one tensor in memory at a time."""
-    model = graph.model
-    model.graph.sort()
-    written = 0
-
-    def callback(tensor: Any, info: Any) -> None:
-        nonlocal written
-        written += 1
-        progress(written, info.total)
-
-    ir.save(
-        model,
-        folder / f"{stem}.onnx",
-        external_data=f"{stem}.onnx_data",
-        size_threshold_bytes=1024,
-        callback=callback,
-    )
 
 
 def point_genai_config(

@@ -16,8 +16,9 @@ import onnx_ir as ir
 
 from edgepeft.errors import InputError
 from edgepeft.runtime.slots import Run, Slot, Slots
-from edgepeft_exporters.decoder.bind import deferred_input, rows_of
 from edgepeft_exporters.decoder.graph import DecoderGraph
+from edgepeft_exporters.lazy.bind import deferred_input
+from edgepeft_exporters.lazy.rows import rows_of
 
 _BATCH = "adapter_batch"
 

@@ -11,8 +11,9 @@ import onnx_ir as ir
 import torch
 
 from edgepeft.quantization.codes import QuantizedWeights
-from edgepeft_exporters.decoder.bind import Binder, Rows, rows_of
-from edgepeft_exporters.decoder.graph import LazyGraph
+from edgepeft_exporters.lazy.bind import Binder
+from edgepeft_exporters.lazy.graph import LazyGraph
+from edgepeft_exporters.lazy.rows import Rows, rows_of
 
 _TYPES = {"fp4": 0, "nf4": 1}
 

@@ -13,8 +13,9 @@ import torch
 from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid, unpack
-from edgepeft_exporters.decoder.bind import Binder, Rows, rows_of
-from edgepeft_exporters.decoder.graph import LazyGraph
+from edgepeft_exporters.lazy.bind import Binder
+from edgepeft_exporters.lazy.graph import LazyGraph
+from edgepeft_exporters.lazy.rows import Rows, rows_of
 
 
 def bind_dequantized(

@@ -17,13 +17,11 @@ from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
 from edgepeft.targets import TargetProfile
 from edgepeft.workspace import read_manifest
-from edgepeft_exporters.decoder.bind import bind_codes
 from edgepeft_exporters.decoder.graph import (
     DecoderGraph,
     build_graph,
     fix_head_size,
     point_genai_config,
-    save_graph,
 )
 from edgepeft_exporters.decoder.hot_swap import add_slots, describe_slots
 from edgepeft_exporters.decoder.layout import write_side_files
@@ -31,6 +29,8 @@ from edgepeft_exporters.decoder.lead import lead_with
 from edgepeft_exporters.decoder.lossless import bind_lossless
 from edgepeft_exporters.decoder.qdq import bind_dequantized
 from edgepeft_exporters.decoder.unmerged import put_in
+from edgepeft_exporters.lazy.bind import bind_codes
+from edgepeft_exporters.lazy.graph import save_graph
 
 _IO_DTYPES = {
     "fp32": ir.DataType.FLOAT,

@@ -8,7 +8,8 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from edgepeft_exporters.decoder.graph import DecoderGraph, lazy_tensor
+from edgepeft_exporters.decoder.graph import DecoderGraph
+from edgepeft_exporters.lazy.graph import lazy_tensor
 
 
 class Surgeon:

@@ -18,8 +18,8 @@ from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.tasks import ENCODER_TASKS
-from edgepeft_exporters.decoder.deferred import Deferred, named_weight
-from edgepeft_exporters.decoder.graph import lazy_tensor
+from edgepeft_exporters.lazy.deferred import Deferred, named_weight
+from edgepeft_exporters.lazy.graph import lazy_tensor, put_in_place
 
 INPUTS = ("input_ids", "attention_mask")
 _OPSET = 20
@@ -156,7 +156,7 @@ def _split_gemm(graph: EncoderGraph, node: ir.Node) -> None:
         step.outputs[0].type = old.type
         nodes.insert_before(node, step)
     product.outputs[0].shape = old.shape
-    _put_in_place(nodes, node, made[-1].outputs[0])
+    put_in_place(nodes, node, made[-1].outputs[0])
 
 
 def _take_transpose_in(
@@ -178,13 +178,3 @@ def _take_transpose_in(
     graph.deferred[value.name or ""] = tensor
     node.outputs[0].replace_all_uses_with(value)
     graph.model.graph.remove(node, safe=True)
-
-
-def _put_in_place(nodes: ir.Graph, node: ir.Node, made: ir.Value) -> None:
-    """Have ``made`` read wherever the output of ``node`` was; it takes over name, type and shape."""
-    old = node.outputs[0]
-    name = old.name
-    made.type, made.shape = old.type, old.shape
-    ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
-    nodes.remove(node, safe=True)
-    old.name, made.name = None, name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,10 @@ from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
 from edgepeft.targets import TargetProfile
-from edgepeft_exporters.decoder.bind import bind_codes
-from edgepeft_exporters.decoder.graph import save_graph
-from edgepeft_exporters.encoder.graph import INPUTS, build_graph
+from edgepeft_exporters.encoder.graph import build_graph
+from edgepeft_exporters.lazy.bind import bind_codes
+from edgepeft_exporters.lazy.graph import save_graph
+from edgepeft_exporters.side_files import write_config, write_tokenizer
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _IR_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
@@ -43,7 +42,8 @@ def run(job: Job) -> dict[str, Any]:
     graphs = job.out / "onnx"
     graphs.mkdir()
     save_graph(graph, graphs, target.file_stem, job.events.progress)
-    config = write_side_files(folder, job.out, target, facts)
+    config = write_config(folder, job.out, target)
+    write_tokenizer(folder, job.out, facts.context_length)
     return {
         "target": target.name,
         "task": facts.task,
@@ -60,31 +60,3 @@ def run(job: Job) -> dict[str, Any]:
         "operators": counts,
         "exporter": Path(__file__).parent.name,
     }
-
-
-def write_side_files(
-    base: Path, out: Path, target: TargetProfile, facts: EncoderFacts
-) -> dict[str, Any]:
-    """Configuration and tokenizer, as transformers.js and optimum look for them; returns the configuration."""
-    config: dict[str, Any] = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    if target.js_dtype is not None:
-        config["transformers.js_config"] = {
-            "dtype": target.js_dtype,
-            "use_external_data_format": {f"{target.file_stem}.onnx": 1},
-        }
-    config["dtype"] = {"fp32": "float32", "fp16": "float16"}[target.io_dtype]
-    config.pop("torch_dtype", None)
-    _write(out / "config.json", config)
-    shutil.copyfile(base / "tokenizer.json", out / "tokenizer.json")
-    tokenizer = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))
-    tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
-    tokenizer["model_input_names"] = list(INPUTS)
-    tokenizer["model_max_length"] = facts.context_length
-    _write(out / "tokenizer_config.json", tokenizer)
-    if (base / "special_tokens_map.json").is_file():
-        shutil.copyfile(base / "special_tokens_map.json", out / "special_tokens_map.json")
-    return config
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
