@@ -12,6 +12,7 @@ import pytest
 
 from edgepeft.errors import EdgepeftError
 from edgepeft.fidelity import encoders as fidelity
+from edgepeft.fidelity import execution as executions
 from edgepeft.fidelity.execution import choose_execution
 from edgepeft.runtime import Encoder
 from edgepeft.runtime.devices import WEBGPU
@@ -76,6 +77,6 @@ def test_a_provider_that_departs_is_found_out(
     built: Find, webgpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = built(f"minilm-{CLASSIFICATION}", "webgpu-int4-fp32")
-    monkeypatch.setattr(fidelity, "MAX_DIFFERENCE", 0.0)
+    monkeypatch.setattr(executions, "MAX_DIFFERENCE", 0.0)
     with pytest.raises(EdgepeftError, match="departs from the CPU by"):
         verify_on_webgpu(built, tmp_path / "out", bundle)
