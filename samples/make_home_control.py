@@ -10,7 +10,6 @@ the same bytes, so the committed files can be checked against this script.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
@@ -31,6 +30,7 @@ from home_control_words import (
     Device,
     Verb,
 )
+from split_options import parse_options
 
 Value = int | float | str | None
 
@@ -206,27 +206,12 @@ def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _count(text: str) -> int:
-    """Read a number of rows, so that a negative one is refused as a usage error."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative: {number}")
-    return number
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Write both files. The test rows are drawn first, so they do not depend on the train size."""
-    parser = argparse.ArgumentParser(description="Write the home-control sample data.")
-    parser.add_argument("--out-dir", type=Path, default=Path(__file__).resolve().parent / "data")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=_count, default=960, help="number of train rows")
-    parser.add_argument("--test", type=_count, default=200, help="number of test rows")
-    args = parser.parse_args(argv)
-
+    args = parse_options("Write the home-control sample data.", train=960, test=200, argv=argv)
     taken: set[str] = set()
     test = make_rows(random.Random(f"{args.seed} test"), args.test, taken)
     train = make_rows(random.Random(f"{args.seed} train"), args.train, taken)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     write_rows(args.out_dir / "home-control.train.jsonl", train)
     write_rows(args.out_dir / "home-control.test.jsonl", test)
 

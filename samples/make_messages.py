@@ -12,7 +12,6 @@ The same seed always writes the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from make_support_desk import MONTHS, PRODUCTS, make_row, make_rows
+from split_options import parse_options
 
 # The longest name first: "smart lock" before "lock".
 NAMES = sorted((n.split() for names in PRODUCTS.values() for n in names), key=len, reverse=True)
@@ -89,13 +89,7 @@ def write_rows(folder: Path, name: str, train: Rows, test: Rows) -> None:
 
 def main() -> None:
     """Write all three samples."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out-dir", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=480)
-    parser.add_argument("--test", type=int, default=120)
-    options = parser.parse_args()
-    options.out_dir.mkdir(parents=True, exist_ok=True)
+    options = parse_options(str(__doc__), train=480, test=120)
     train, test = make_rows(options.seed, options.train, options.test)
     write_rows(options.out_dir, "message-team", teams(train), teams(test))
     write_rows(options.out_dir, "message-words", tagged(train), tagged(test))

@@ -10,11 +10,12 @@ follows from the message alone, so that exact match can be scored. Rows are CSV 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import random
 from dataclasses import dataclass
 from pathlib import Path
+
+from split_options import parse_options
 
 INSTRUCTION = "Turn the message into a ticket: team; severity; product; reply."
 
@@ -153,13 +154,7 @@ def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:
 
 def main() -> None:
     """Write support-desk.train.csv and support-desk.test.csv."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out-dir", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=960)
-    parser.add_argument("--test", type=int, default=200)
-    options = parser.parse_args()
-    options.out_dir.mkdir(parents=True, exist_ok=True)
+    options = parse_options(str(__doc__), train=960, test=200)
     train, test = make_rows(options.seed, options.train, options.test)
     write_rows(options.out_dir / "support-desk.train.csv", train)
     write_rows(options.out_dir / "support-desk.test.csv", test)

@@ -17,12 +17,12 @@ from edgepeft.checkpoints.encoder_base import EncoderFacts, Pooling
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.fidelity.encoders import EXAMPLES, OUTPUTS
 from edgepeft.quantization.codes import QuantizedWeights
-from edgepeft.quantization.grids import unpack_weight
 from edgepeft.runtime import Bundle, Encoder
 from edgepeft.runtime.encoder import EncoderSession
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
 from tests.encoders.chain import CASES
 from tests.encoders.conftest import Find, result_of
+from tests.simulation import put_codes
 
 TEXT = "What is the colour of a lemon (number 17)? Turn on the light in the kitchen."
 
@@ -41,14 +41,7 @@ def merged_model(built: Find, case: str, codes: Path | None = None) -> Any:
     """The merged model in torch, with quantized weights replaced by what their codes stand for."""
     loader = getattr(transformers, ENCODER_TASKS[CASES[case].task].auto_class)
     model = loader.from_pretrained(built(case, "merge"), dtype=torch.float32).eval()
-    if codes is not None:
-        weights = QuantizedWeights.open(codes)
-        for name, entry in weights.plan["weights"].items():
-            grid = weights.grid(name)
-            assert grid is not None
-            parts = unpack_weight(grid, entry["shape"][1], weights.parts(name))
-            model.get_parameter(name).data = parts.dequantize()
-    return model
+    return put_codes(model, codes)
 
 
 def output_of(model: Any, task: str, ids: list[int]) -> Any:

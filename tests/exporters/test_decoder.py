@@ -16,10 +16,10 @@ from onnx import numpy_helper
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.quantization.codes import QuantizedWeights
-from edgepeft.quantization.grids import unpack_weight
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from tests.exporters.chain import CASES
 from tests.exporters.conftest import Find
+from tests.simulation import put_codes
 from tests.tiny import HIDDEN_SIZE, VOCAB_SIZE
 
 IDS = torch.randint(5, 400, (40,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -37,14 +37,7 @@ def cases(*targets: str) -> Any:
 def simulated(merged: Path, quantized: Path | None) -> Any:
     """The merged model in torch, with quantized weights replaced by what their codes stand for."""
     model = transformers.AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
-    if quantized is not None:
-        weights = QuantizedWeights.open(quantized)
-        for name, entry in weights.plan["weights"].items():
-            grid = weights.grid(name)
-            assert grid is not None
-            codes = unpack_weight(grid, entry["shape"][1], weights.parts(name))
-            model.get_parameter(name).data = codes.dequantize()
-    return model
+    return put_codes(model, quantized)
 
 
 def wanted_logits(model: Any) -> Any:

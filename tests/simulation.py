@@ -1,0 +1,21 @@
+"""What codes stand for, put into a torch model: what a graph over them must compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.quantization.grids import unpack_weight
+
+
+def put_codes(model: Any, quantized: Path | None) -> Any:
+    """Replace a model's quantized weights by what their codes stand for; returns the model."""
+    if quantized is not None:
+        weights = QuantizedWeights.open(quantized)
+        for name, entry in weights.plan["weights"].items():
+            grid = weights.grid(name)
+            assert grid is not None
+            parts = unpack_weight(grid, entry["shape"][1], weights.parts(name))
+            model.get_parameter(name).data = parts.dequantize()
+    return model
