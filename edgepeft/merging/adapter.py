@@ -17,6 +17,7 @@ import torch
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.finite import all_finite
 from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
 from edgepeft.merging.unmerged import unmerged_of
 
@@ -37,7 +38,7 @@ def open_adapter(folder: Path) -> Adapter:
     source = SafetensorsSource.from_file(weights)
     tensors = {name: source.mapped(name) for name in source.specs}
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not all_finite(tensor):
             raise InputError(f"{weights}: {name} holds NaN or infinite values")
     _refuse_other_rank(folder, config, tensors)
     return Adapter(folder, config, tensors)

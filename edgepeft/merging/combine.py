@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from edgepeft.errors import InputError, one_line
+from edgepeft.finite import all_finite
 from edgepeft.merging.adapter import adapter_stays_put
 from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.merging.factors import LoraFactors
@@ -58,7 +59,7 @@ def combine(adapters: Sequence[LoraFactors], how: Combination) -> LoraFactors:
                 (scale * b).contiguous(),
             )
     for name, (a, b) in factors.items():
-        if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        if not (all_finite(a) and all_finite(b)):
             raise InputError(f"combine: {name} is not finite; the weights are too large")
     return LoraFactors(factors, 1.0)
 

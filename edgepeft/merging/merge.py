@@ -17,6 +17,7 @@ from torch import nn
 
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.finite import all_finite
 from edgepeft.merging.adapter import Adapter, attach
 
 _PREFIX = "base_model.model."
@@ -79,7 +80,7 @@ class MergeUnit:
         else:
             results = self._merged(base)
         for name, result in results.items():
-            if not torch.isfinite(result).all():
+            if not all_finite(result):
                 raise EdgepeftError(
                     f"{name}: not finite after the merge; the adapter or the base is damaged"
                 )

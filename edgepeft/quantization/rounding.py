@@ -13,6 +13,7 @@ import torch
 from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
+from edgepeft.finite import all_finite
 from edgepeft.quantization.algorithms import Rounding
 from edgepeft.quantization.calibration import Batch
 from edgepeft.quantization.codes import Parts
@@ -42,7 +43,7 @@ def round_weight(
 
 def check_finite(name: str, weight: torch.Tensor) -> None:
     """Raise EdgepeftError naming a weight that is not finite."""
-    if not torch.isfinite(weight).all():
+    if not all_finite(weight):
         raise EdgepeftError(f"{name}: holds NaN or infinite values; the checkpoint is damaged")
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 
 from edgepeft.errors import EdgepeftError
+from edgepeft.finite import all_finite
 
 DAMPING = 0.01
 """Share of the mean diagonal that is added to H before it is inverted, as in the GPTQ paper."""
@@ -37,7 +38,7 @@ class InputStatistics:
         Raises EdgepeftError where the inputs weren't finite.
         """
         matrix = self.hessian[self.order][:, self.order]
-        if not torch.isfinite(matrix).all():
+        if not all_finite(matrix):
             raise EdgepeftError("the model's activations are not finite on the calibration data")
         mean = float(matrix.diagonal().mean()) or 1.0
         damping = DAMPING
