@@ -6,8 +6,8 @@ BUNDLE takes adapters (``adapters: hot-swap``). A copy of it is filled with rand
 module it keeps open, through the same code as ``edgepeft adapters add``; the last addition is timed. Loading is
 timed once with the adapters' files in the page cache and once after they were dropped from it. Decoding takes
 turns between no adapter, one adapter and, with ``--merged``, a bundle without slots. Eight requests for eight
-adapters are decoded one after another and as one batch. Printed is one JSON object; bytes, seconds, tokens per
-second.
+adapters are answered one after another by onnxruntime-genai, one after another by the batch runtime, and together.
+Printed is one JSON object; bytes, seconds, tokens per second.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ import psutil
 from safetensors.numpy import save_file
 
 from edgepeft.hot_swap.store import add_adapter
-from edgepeft.runtime import Bundle, Runtime
+from edgepeft.runtime import BatchRuntime, Bundle, Runtime
 from edgepeft.runtime.adapters import BASE, open_adapter
-from edgepeft.runtime.batch import BatchDecoder, BatchRequest
 from edgepeft.runtime.slots import slots_of
 
 TOKENS = 64
 ROWS = 8
+PROMPT = "Tell me about the weather in the mountains."
 
 
 def write_adapter(bundle: Bundle, folder: Path, rank: int, seed: int) -> None:
@@ -146,25 +147,38 @@ def decoding(bundle: Bundle, name: str, merged: Path | None, rounds: int) -> dic
 
 
 def mixing(bundle: Bundle, names: list[str]) -> dict[str, Any]:
-    """Eight requests for eight adapters one after another, and as one batch of the same tokens."""
-    runtime, decoder = Runtime(bundle), BatchDecoder(bundle)
-    ids = list(range(100, 116))
+    """Eight requests for eight adapters one after another and together, and whether the answers are the same."""
+    single, batch = Runtime(bundle), BatchRuntime(bundle, rows=len(names))
+
+    def ask(runtime: Runtime | BatchRuntime, name: str) -> list[int]:
+        return runtime.complete(PROMPT, adapter=name, max_new_tokens=TOKENS).ids
 
     def one_by_one() -> list[list[int]]:
-        return [runtime.generate_ids(ids, max_new_tokens=TOKENS, adapter=name) for name in names]
+        return [ask(single, name) for name in names]
+
+    def alone() -> list[list[int]]:
+        return [ask(batch, name) for name in names]
 
     def together() -> list[list[int]]:
-        requests = [BatchRequest(ids, TOKENS, name) for name in names]
-        return decoder.generate(requests, runtime.prompter.stop_ids)
+        with ThreadPoolExecutor(len(names)) as clients:
+            return list(clients.map(lambda name: ask(batch, name), names))
 
-    same = sum(a == b for a, b in zip(one_by_one(), together(), strict=True))
-    times = [(timed(one_by_one), timed(together)) for _ in range(3)]
-    apart, joined = (statistics.median(side) for side in zip(*times, strict=True))
+    wanted, found, other = alone(), together(), one_by_one()
+    same = sum(a == b for a, b in zip(wanted, found, strict=True))
+    genai = sum(a == b for a, b in zip(other, found, strict=True))
+    times = [[timed(way) for way in (one_by_one, alone, together)] for _ in range(3)]
+    apart, lone, joined = (statistics.median(side) for side in zip(*times, strict=True))
+    batch.close()
     return {
+        "tokens": sum(map(len, found)),
+        "widths": batch.widths,
         "one_after_another_seconds": round(apart, 3),
+        "one_after_another_in_the_batch_seconds": round(lone, 3),
         "together_seconds": round(joined, 3),
         "faster": round(apart / joined, 2),
-        "same_answers": f"{same} of {len(names)}",
+        "faster_than_alone_in_the_batch": round(lone / joined, 2),
+        "same_as_alone": f"{same} of {len(names)}",
+        "same_as_onnxruntime_genai": f"{genai} of {len(names)}",
     }
 
 

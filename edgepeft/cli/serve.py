@@ -20,7 +20,21 @@ def command(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.", min=1)] = 1024,
     max_body_bytes: Annotated[int, typer.Option(help="Longest request.", min=1)] = 1 << 20,
-    concurrent: Annotated[int, typer.Option(help="Answers under way at once.", min=1)] = 4,
+    concurrent: Annotated[
+        int | None,
+        typer.Option(
+            help="Answers under way at once, each by itself; default: 4.", min=1, show_default=False
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Make up to this many answers together, on the CPU: requests join a running batch, whatever "
+            "their adapters, and each answer is the one it would be alone.",
+            min=2,
+            show_default=False,
+        ),
+    ] = None,
     waiting: Annotated[
         int, typer.Option(help="Requests that may wait for their turn; more get 429.", min=0)
     ] = 64,
@@ -46,21 +60,34 @@ def command(
 
     Adapters that are added meanwhile are served from then on. Ctrl-C lets answers under way finish.
     """
-    from edgepeft.errors import MissingError
-    from edgepeft.runtime import Bundle, Runtime
+    from edgepeft.errors import InputError, MissingError
+    from edgepeft.runtime import BatchRuntime, Bundle, Runtime
 
     for module in ("starlette", "uvicorn"):
         if importlib.util.find_spec(module) is None:
             raise MissingError(f"{module} is not installed: pip install 'edgepeft[serve]'")
+    from edgepeft.runtime.devices import CPU
+    from edgepeft.runtime.engine import provider_name
     from edgepeft.serving.app import serve
     from edgepeft.serving.limits import Limits
 
+    if batch is not None and concurrent is not None:
+        raise InputError("--concurrent: goes with answers made one by one; --batch is the number")
     opened = Bundle.open(bundle, check="hashes" if check else "sizes")
+    if batch is not None and provider_name(provider or opened.provider) != CPU:
+        raise InputError("--batch: batches run on the CPU alone; add --provider cpu")
     if opened.warning:
         print(f"warning: {opened.warning}", file=sys.stderr)
-    runtime = Runtime(opened, threads=threads, provider=provider, adapter_bytes=adapter_bytes)
+    runtime: Runtime | BatchRuntime
+    if batch is None:
+        runtime = Runtime(opened, threads=threads, provider=provider, adapter_bytes=adapter_bytes)
+    else:
+        runtime = BatchRuntime(opened, rows=batch, threads=threads, adapter_bytes=adapter_bytes)
     limits = Limits(
-        body_bytes=max_body_bytes, tokens=max_tokens, concurrent=concurrent, waiting=waiting
+        body_bytes=max_body_bytes,
+        tokens=max_tokens,
+        concurrent=batch or concurrent or 4,
+        waiting=waiting,
     )
 
     def ready(address: str) -> None:
@@ -70,5 +97,9 @@ def command(
         print(f"{opened.base}, {opened.target}, {len(names)} adapters", file=sys.stderr)
 
     # The server has finished by the time the signal that ended it is raised again.
-    with contextlib.suppress(KeyboardInterrupt):
-        serve(runtime, limits, host=host, port=port, ready=ready)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(runtime, limits, host=host, port=port, ready=ready)
+    finally:
+        if isinstance(runtime, BatchRuntime):
+            runtime.close()

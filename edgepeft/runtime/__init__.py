@@ -10,14 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgepeft.runtime.batch_runtime import BatchRuntime
     from edgepeft.runtime.bundle import Bundle
     from edgepeft.runtime.encoder import Encoder
     from edgepeft.runtime.generate import Completion, Runtime
     from edgepeft.runtime.logits import GraphSession
 
-__all__ = ["Bundle", "Completion", "Encoder", "GraphSession", "Runtime"]
+__all__ = ["BatchRuntime", "Bundle", "Completion", "Encoder", "GraphSession", "Runtime"]
 
 _HOMES = {
+    "BatchRuntime": "batch_runtime",
     "Bundle": "bundle",
     "Completion": "generate",
     "Encoder": "encoder",

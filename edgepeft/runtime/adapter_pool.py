@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.runtime.adapters import (
@@ -41,6 +41,44 @@ class _Loaded:
     held: IO[bytes] | None = None
 
 
+class Loader(Protocol):
+    """Who takes adapters' files in and lets them go; both raise RuntimeError where that can't be."""
+
+    def load(self, path: Path, name: str) -> None:
+        """Take a file in under a name that is not taken."""
+
+    def unload(self, name: str) -> None:
+        """Let go of it."""
+
+
+class GenaiAdapters:
+    """onnxruntime-genai's own registry of adapters, made when the first is loaded."""
+
+    def __init__(self, model: og.Model) -> None:
+        self._model = model
+        self._registry: og.Adapters | None = None
+
+    def load(self, path: Path, name: str) -> None:
+        """As ``Loader``."""
+        self._native.load(str(path), name)
+
+    def unload(self, name: str) -> None:
+        """As ``Loader``; an adapter is in use while a generator lives that answers with it."""
+        self._native.unload(name)
+
+    def activate(self, generator: og.Generator, name: str) -> None:
+        """Make a generator that has read nothing yet answer with the adapter."""
+        generator.set_active_adapter(self._native, name)
+
+    @property
+    def _native(self) -> og.Adapters:
+        if self._registry is None:
+            import onnxruntime_genai as og
+
+            self._registry = og.Adapters(self._model)
+        return self._registry
+
+
 class Lease:
     """An adapter lent to a cache: while this object lives it stays loaded, and is in use unless it rests."""
 
@@ -48,10 +86,6 @@ class Lease:
         self.name = name
         self._pool = pool
         self._resting = False
-
-    def activate(self, generator: og.Generator) -> None:
-        """Make a generator that has read nothing yet answer with the adapter."""
-        generator.set_active_adapter(self._pool.native, self.name)
 
     def rest(self) -> None:
         """Keep the adapter without using it: it may be removed, and makes way where memory is short."""
@@ -71,32 +105,22 @@ class Lease:
 
 
 class AdapterPool:
-    """Loads, lends and unloads the adapters of one bundle for one model; safe to use from several threads.
+    """Loads, lends and unloads the adapters of one bundle for one loader; safe to use from several threads.
 
     ``reclaim`` is told the name of an adapter that ought to go, to drop a resting lease of it.
     """
 
-    def __init__(self, bundle: Bundle, model: og.Model, *, budget: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, loader: Loader, *, budget: int | None = None) -> None:
         """``budget`` is in bytes of adapter files; None sets no bound. Raises InputError for one below 1."""
         if budget is not None and budget < 1:
             raise InputError(f"adapter_bytes: must be 1 or more, not {budget}")
         self.reclaim: Callable[[str], None] = lambda name: None
         self._bundle = bundle
-        self._model = model
+        self._loader = loader
         self._budget = budget
-        self._native: og.Adapters | None = None
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
         # Reentrant, for a lease may be dropped by the garbage collector at any point, within here too.
         self._lock = threading.RLock()
-
-    @property
-    def native(self) -> og.Adapters:
-        """onnxruntime-genai's own registry."""
-        if self._native is None:
-            import onnxruntime_genai as og
-
-            self._native = og.Adapters(self._model)
-        return self._native
 
     @property
     def loaded(self) -> list[str]:
@@ -129,10 +153,10 @@ class AdapterPool:
             self._make_room(adapter)
             _read_ahead(adapter.factors)
             try:
-                self.native.load(str(adapter.factors), name)
+                self._loader.load(adapter.factors, name)
             except RuntimeError as error:
                 raise EdgepeftError(
-                    f"{adapter.factors}: onnxruntime-genai cannot load it ({one_line(error)})"
+                    f"{adapter.factors}: onnxruntime cannot load it ({one_line(error)})"
                 ) from error
             self._loaded[name] = _Loaded(adapter, stamp)
 
@@ -201,7 +225,7 @@ class AdapterPool:
         if entry.leases:
             raise InputError(f"{entry.adapter.path}: is in use by {entry.leases} answers")
         try:
-            self.native.unload(name)
+            self._loader.unload(name)
         except RuntimeError as error:  # an answer has ended and its generator is not gone yet
             raise InputError(f"{entry.adapter.path}: is in use ({one_line(error)})") from None
         del self._loaded[name]

@@ -1,124 +1,152 @@
-"""Requests for different adapters decoded together, through plain onnxruntime.
+"""Sequences of one graph that are decoded together, each with an adapter of its own, joining and leaving at will.
 
-The graph's slots take one adapter for the whole batch or one for each row, so the rows' factors are stacked once,
-filled up with zeros to the widest rank, and every step reads the base's weights once for all rows. Prompts are
-read one by one, for their lengths differ. Greedy only; a row's logits differ from those it has alone by float
-noise.
+A step reads the base's weights once for all rows. The rows' factors lie stacked, filled up with zeros to the
+widest rank, so that every row's branch is a product of its own; prompts are read one by one. Which widths a
+step may have is settled beforehand (``invariance``): at those a row's logits are the same to the last bit
+whatever the other rows hold. Plain onnxruntime on the CPU; nothing here is for several threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.errors import InputError
-from edgepeft.runtime.adapters import BASE, open_adapter
-from edgepeft.runtime.bundle import Bundle
-from edgepeft.runtime.logits import GraphSession
-from edgepeft.runtime.slots import Slot, slots_of
+from edgepeft.runtime.logits import Cache, GraphSession, Step
+from edgepeft.runtime.slots import Slot
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-_Array = npt.NDArray[Any]
+Factors = Mapping[str, "ort.OrtValue"]
+"""An adapter's inputs by name: A float32 [1, width, R] and B float32 [1, R, count]; empty for the base."""
+
+PIECE = 64
+"""Tokens of a prompt read at once: rows under way wait no longer than that takes."""
+_CAPACITY = 256
 
 
-@dataclass
-class BatchRequest:
-    """A prompt as token ids, how many tokens may follow, and the adapter that answers ("base": none)."""
+class Reading:
+    """A prompt that is being read for a row, ``PIECE`` tokens at a time."""
 
-    prompt_ids: Sequence[int]
-    max_new_tokens: int
-    adapter: str = BASE
-    answer: list[int] = field(default_factory=list)
+    def __init__(self, graph: GraphSession, ids: Sequence[int], factors: Factors) -> None:
+        self._graph = graph
+        self.ids = list(ids)
+        self.factors = factors
+        self.read = 0
+        self.cache: list[ort.OrtValue] | None = None
+
+    def advance(self) -> npt.NDArray[np.float32] | None:
+        """Read one piece more; logits [vocabulary] after the last token once all is read. Raises as ``logits``."""
+        piece = self.ids[self.read : self.read + PIECE]
+        logits, self.cache = self._graph.read(piece, self.cache, self.read, self.factors)
+        self.read += len(piece)
+        return logits if self.read == len(self.ids) else None
 
 
-class BatchDecoder:
-    """Decodes several requests of one hot-swap bundle at a time; not for several threads."""
+class Batch:
+    """Rows of one graph, of which a step takes the smallest of ``widths`` that holds those in use."""
 
-    def __init__(self, bundle: Bundle | Path | str, *, threads: int | None = None) -> None:
-        """Load ``bundle``. Raises InputError for one that takes no adapters, and as ``GraphSession`` does."""
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self._slots = slots_of(self.bundle).slots
-        self._graph = GraphSession(self.bundle, threads=threads)
-        self._read: dict[str, dict[str, ort.OrtValue]] = {}
+    def __init__(self, graph: GraphSession, slots: Sequence[Slot], widths: Collection[int]) -> None:
+        """``slots`` are the bundle's, none for one that takes no adapters."""
+        self._graph = graph
+        self._slots = slots
+        self._widths = sorted(widths)
+        self.rows = self._widths[-1]
+        self._lengths = np.zeros(self.rows, np.int64)
+        self._used: set[int] = set()
+        self._capacity = _CAPACITY
+        self._cache: Cache = graph.new_cache(self.rows, self._capacity)
+        self._stacked: dict[str, npt.NDArray[np.float32]] = {}
+        self._steps: dict[int, Step] = {}
 
-    def generate(
-        self, requests: Sequence[BatchRequest], stop_ids: Collection[int]
-    ) -> list[list[int]]:
-        """The likeliest answers, without the stop ids that ended them, in the requests' order.
+    @property
+    def free(self) -> int | None:
+        """The first row that is not in use."""
+        return next((row for row in range(self.rows) if row not in self._used), None)
 
-        Raises InputError for unknown adapters, prompts that leave no room in the context, and no requests.
-        """
-        if not requests:
-            raise InputError("batch: has no requests")
-        for name in {request.adapter for request in requests} - {BASE} - set(self._read):
-            self._read[name] = self._factors(name)
-        lengths = np.array([len(request.prompt_ids) for request in requests])
-        longest = int(max(n + r.max_new_tokens for n, r in zip(lengths, requests, strict=True)))
-        if longest > self.bundle.context_length:
-            raise InputError(
-                f"batch: {longest} tokens do not fit into a context of {self.bundle.context_length}"
-            )
-        cache = self._graph.new_cache(len(requests), longest)
-        newest = np.zeros(len(requests), np.int64)
-        for row, request in enumerate(requests):
-            factors = self._read.get(request.adapter, {})
-            newest[row] = self._graph.prefill(request.prompt_ids, cache, row, factors)
-        step = self._graph.stepper(cache, self._stacked([r.adapter for r in requests]))
-        going = np.ones(len(requests), bool)
-        while True:
-            for row, request in enumerate(requests):
-                if not going[row]:
-                    continue
-                if int(newest[row]) in stop_ids:
-                    going[row] = False
-                    continue
-                request.answer.append(int(newest[row]))
-                going[row] = len(request.answer) < request.max_new_tokens
-            if not going.any():
-                return [request.answer for request in requests]
-            # Rows that are done go on writing at their last place, where nobody reads.
-            newest = step(newest, lengths)
-            lengths = lengths + going
+    def place(self, row: int, reading: Reading) -> None:
+        """Put a prompt that was read whole into a row that is free."""
+        count = len(reading.ids)
+        self._reserve(count)
+        for name, value in zip(self._graph.cache_names, reading.cache or (), strict=True):
+            self._cache[name][row, :, :count] = value.numpy()[0]
+        if not self._used:
+            # Nobody is left whose rank the stack was widened for.
+            self._stacked.clear()
+            self._steps.clear()
+        self._stack(row, reading.factors)
+        self._lengths[row] = count
+        self._used.add(row)
 
-    def _factors(self, name: str) -> dict[str, ort.OrtValue]:
-        """An adapter's inputs, as views of its file."""
-        from onnxruntime import AdapterFormat
+    def drop(self, row: int) -> None:
+        """Free a row; what it holds is never read again."""
+        self._used.discard(row)
+        self._lengths[row] = 0
 
-        path = open_adapter(self.bundle, name).factors
-        found: dict[str, ort.OrtValue] = AdapterFormat.read_adapter(str(path)).get_parameters()
-        return found
+    def step(self, newest: Mapping[int, int]) -> dict[int, npt.NDArray[np.float32]]:
+        """Feed every row in use its newest token; logits [vocabulary] of each. Raises EdgepeftError."""
+        last = max(self._used)
+        width = next(width for width in self._widths if width > last)
+        self._reserve(int(self._lengths.max()) + 1)
+        if width not in self._steps:
+            self._steps[width] = self._stepper(width)
+        tokens = np.zeros(width, np.int64)
+        for row, token in newest.items():
+            tokens[row] = token
+        # Rows that are free are fed a token at position 0, where nobody reads.
+        logits = self._steps[width](tokens, self._lengths[:width].copy())
+        for row in self._used:
+            self._lengths[row] += 1
+        return {row: logits[row] for row in self._used}
 
-    def _stacked(self, names: Sequence[str]) -> dict[str, ort.OrtValue]:
-        """Every slot's factors with a row for each request, float32 [rows, width, R] and [rows, R, count]."""
+    def _stepper(self, width: int) -> Step:
         import onnxruntime as ort
 
-        made: dict[str, ort.OrtValue] = {}
-        # One adapter for all needs no copies of it.
-        if len(set(names)) == 1:
-            return dict(self._read.get(names[0], {}))
+        # onnxruntime works in numpy's own memory, so rows can be written from outside.
+        view = ort.OrtValue.ortvalue_from_numpy
+        cache = {name: view(values[:width]) for name, values in self._cache.items()}
+        factors = {name: view(values[:width]) for name, values in self._stacked.items()}
+        return self._graph.stepper(cache, factors)
+
+    def _reserve(self, tokens: int) -> None:
+        """Make room for a sequence of that many tokens."""
+        if tokens <= self._capacity:
+            return
+        old, kept = self._cache, self._capacity
+        while self._capacity < tokens:
+            self._capacity *= 2
+        self._cache = self._graph.new_cache(self.rows, self._capacity)
+        for name, values in old.items():
+            self._cache[name][:, :, :kept] = values
+        self._steps.clear()
+
+    def _stack(self, row: int, factors: Factors) -> None:
+        """Put an adapter's factors into a row, or none."""
         for slot in self._slots:
-            for name, value in _stack(slot, [self._read.get(one, {}) for one in names]).items():
-                made[name] = ort.OrtValue.ortvalue_from_numpy(value)
-        return made
+            name_a, name_b = slot.inputs
+            own = factors[name_a].shape()[2] if name_a in factors else 0
+            self._widen(slot, own)
+            if name_a not in self._stacked:
+                continue
+            down, up = self._stacked[name_a], self._stacked[name_b]
+            down[row], up[row] = 0, 0
+            if own:
+                down[row, :, :own] = factors[name_a].numpy()[0]
+                up[row, :own] = factors[name_b].numpy()[0]
 
-
-def _stack(slot: Slot, rows: Sequence[Mapping[str, ort.OrtValue]]) -> dict[str, _Array]:
-    name_a, name_b = slot.inputs
-    rank = max((row[name_a].shape()[2] for row in rows if name_a in row), default=0)
-    if not rank:
-        return {}
-    down = np.zeros((len(rows), slot.width, rank), np.float32)
-    up = np.zeros((len(rows), rank, slot.count), np.float32)
-    for index, row in enumerate(rows):
-        if name_a in row:
-            own = row[name_a].shape()[2]
-            down[index, :, :own] = row[name_a].numpy()[0]
-            up[index, :own] = row[name_b].numpy()[0]
-    return {name_a: down, name_b: up}
+    def _widen(self, slot: Slot, rank: int) -> None:
+        """Have a slot's stack take factors of ``rank``."""
+        name_a, name_b = slot.inputs
+        old = self._stacked.get(name_a)
+        before = 0 if old is None else old.shape[2]
+        if rank <= before:
+            return
+        down = np.zeros((self.rows, slot.width, rank), np.float32)
+        up = np.zeros((self.rows, rank, slot.count), np.float32)
+        if old is not None:
+            down[:, :, :before], up[:, :before] = old, self._stacked[name_b]
+        self._stacked[name_a], self._stacked[name_b] = down, up
+        self._steps.clear()

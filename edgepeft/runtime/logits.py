@@ -36,10 +36,9 @@ _NUMPY_TYPES: dict[str, npt.DTypeLike] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
 }
-Cache = dict[str, tuple[npt.NDArray[Any], Any]]
-"""A key-value cache by the names of its inputs: [rows, kv heads, capacity, head size], as numpy and as
-onnxruntime see the same memory.
-"""
+Cache = dict[str, npt.NDArray[Any]]
+"""A key-value cache by the names of its inputs, each [rows, kv heads, capacity, head size]."""
+Step = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 
 class GraphSession:
@@ -116,36 +115,47 @@ class GraphSession:
         return answer
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
-        """An empty cache for ``rows`` sequences of up to ``capacity`` tokens each."""
-        import onnxruntime as ort
-
+        """An empty cache for ``rows`` sequences of up to ``capacity`` tokens each. Raises InputError for a graph
+        whose cache numpy can't hold.
+        """
         made: Cache = {}
         for name, empty in zip(self._past, self._empty, strict=True):
             _, heads, _, size = empty.shape()
-            # onnxruntime works in numpy's own memory, so a row can be written from outside.
-            values = np.zeros((rows, heads, capacity, size), _NUMPY_TYPES[empty.data_type()])
-            made[name] = (values, ort.OrtValue.ortvalue_from_numpy(values))
+            kind = empty.data_type()
+            if kind not in _NUMPY_TYPES:
+                raise InputError(f"{self.model_file}: keeps a cache of {kind}; it can't be batched")
+            made[name] = np.zeros((rows, heads, capacity, size), _NUMPY_TYPES[kind])
         return made
 
-    def prefill(
-        self, ids: Sequence[int], cache: Cache, row: int, factors: Mapping[str, ort.OrtValue]
-    ) -> int:
-        """Read ``ids`` into one row of an empty cache and return the likeliest next token.
+    def read(
+        self,
+        ids: Sequence[int],
+        cache: Sequence[ort.OrtValue] | None,
+        past: int,
+        factors: Mapping[str, ort.OrtValue],
+    ) -> tuple[npt.NDArray[np.float32], list[ort.OrtValue]]:
+        """Read ``ids`` after the ``past`` tokens of a cache (None: no tokens); logits [vocabulary] after the last
+        of them, and the cache grown by them, a tensor [1, kv heads, tokens, head size] for each of ``cache_names``.
 
         ``factors`` are an adapter's inputs. Raises as ``logits`` does.
         """
         wanted = ["logits", *self._present]
-        logits, *present = self._run(ids, self._empty, 0, wanted, factors)
-        for name, value in zip(self._past, present, strict=True):
-            cache[name][0][row, :, : len(ids)] = value.numpy()[0]
-        return int(as_float32(logits)[0, -1].argmax())
+        logits, *grown = self._run(ids, cache or self._empty, past, wanted, factors)
+        return as_float32(logits)[0, -1], grown
+
+    @property
+    def cache_names(self) -> Sequence[str]:
+        """The inputs that take the key-value cache."""
+        return self._past
 
     def stepper(
-        self, cache: Cache, factors: Mapping[str, ort.OrtValue]
-    ) -> Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.int64]]:
-        """A function from each row's newest token and its length so far to each row's next token.
+        self, cache: Mapping[str, ort.OrtValue], factors: Mapping[str, ort.OrtValue]
+    ) -> Step:
+        """A function from each row's newest token and its length so far, int64 [rows], to each row's logits,
+        float32 [rows, vocabulary].
 
-        The cache is written in place. ``factors`` have a row for each of the cache's, or one for all.
+        ``cache`` has a tensor [rows, kv heads, capacity, head size] for each of ``cache_names``, written in place;
+        ``factors`` have a row for each of the cache's.
         """
         import onnxruntime as ort
 
@@ -153,13 +163,13 @@ class GraphSession:
         for name, value in factors.items():
             binding.bind_ortvalue_input(name, value)
         for past, present in zip(self._past, self._present, strict=True):
-            binding.bind_ortvalue_input(past, cache[past][1])
-            binding.bind_ortvalue_output(present, cache[past][1])
+            binding.bind_ortvalue_input(past, cache[past])
+            binding.bind_ortvalue_output(present, cache[past])
         binding.bind_output("logits")
 
         def step(
             newest: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
-        ) -> npt.NDArray[np.int64]:
+        ) -> npt.NDArray[np.float32]:
             mask = np.arange(int(lengths.max()) + 1)[None] <= lengths[:, None]
             values = {
                 "input_ids": newest[:, None],
@@ -170,10 +180,15 @@ class GraphSession:
                 if name in self._inputs:
                     typed = np.ascontiguousarray(value, _INT_TYPES[self._inputs[name].type])
                     binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(typed))
-            self._session.run_with_iobinding(binding)
+            try:
+                self._session.run_with_iobinding(binding)
+            except Exception as error:  # onnxruntime's own exceptions share no base but this
+                raise EdgepeftError(
+                    f"{self.model_file}: onnxruntime failed on {len(newest)} rows ({one_line(error)})"
+                ) from error
             # The logits were bound last.
             logits = binding.get_outputs()[-1]
-            found: npt.NDArray[np.int64] = as_float32(logits)[:, -1].argmax(-1)
+            found: npt.NDArray[np.float32] = as_float32(logits)[:, -1]
             return found
 
         return step

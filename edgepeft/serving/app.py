@@ -1,7 +1,7 @@
 """The endpoint: one bundle, each of its adapters a model.
 
-An answer is made by the runtime in a thread of its own, with its own cache and the adapter it began with, so
-that nothing another request does can change it.
+An answer has its own cache and keeps the adapter it began with, so that nothing another request does can change
+it, whether the runtime makes each in a thread of its own or several in one batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Stream
-from edgepeft.runtime.generate import Runtime
+from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.slots import takes_adapters
 from edgepeft.serving.limits import Limits, Turnstile, read_body
 from edgepeft.serving.protocol import ChatRequest, Reply, RequestError, model_entry
@@ -38,7 +38,7 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 class Endpoint:
     """The handlers of one loaded bundle."""
 
-    def __init__(self, runtime: Runtime, limits: Limits) -> None:
+    def __init__(self, runtime: Answerer, limits: Limits) -> None:
         self._runtime = runtime
         self._limits = limits
         self._turnstile = Turnstile(limits)
@@ -143,7 +143,7 @@ class _Streamed(StreamingResponse):
             await self._turn.__aexit__(None, None, None)
 
 
-def make_app(runtime: Runtime, limits: Limits, *, hosts: Sequence[str] = ("*",)) -> Starlette:
+def make_app(runtime: Answerer, limits: Limits, *, hosts: Sequence[str] = ("*",)) -> Starlette:
     """The ASGI application for a loaded bundle; ``hosts`` are the names a request may call it by."""
     endpoint = Endpoint(runtime, limits)
     return Starlette(
@@ -196,7 +196,7 @@ async def _gone(request: Request, error: Exception) -> Response:
 Ready = Callable[[str], None]
 
 
-def serve(runtime: Runtime, limits: Limits, *, host: str, port: int, ready: Ready) -> None:
+def serve(runtime: Answerer, limits: Limits, *, host: str, port: int, ready: Ready) -> None:
     """Serve until SIGINT or SIGTERM, then finish what is under way; ``ready`` is told the address.
 
     Port 0 takes one that is free. Raises EdgepeftError where the address can't be had.

@@ -22,7 +22,9 @@ from tests.command import edgepeft, start
 from tests.hot_swap.chain import ADAPTERS
 from tests.hot_swap.fixtures import Find
 
-LIMITS = ("--max-tokens", 48, "--max-body-bytes", 4000, "--concurrent", 3, "--waiting", 100)
+LIMITS = ("--max-tokens", 48, "--max-body-bytes", 4000, "--waiting", 100)
+WAYS = {"one by one": ("--concurrent", 3), "batch": ("--batch", 3)}
+"""How answers are made: each by itself, or together."""
 
 
 class Server:
@@ -74,9 +76,9 @@ def serving(bundle: Path, *options: object) -> Server:
     return Server(process, address)
 
 
-@pytest.fixture(scope="module")
-def server(filled: Path) -> Iterator[Server]:
-    running = serving(filled, *LIMITS)
+@pytest.fixture(scope="module", params=WAYS)
+def server(filled: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    running = serving(filled, *LIMITS, *WAYS[request.param])
     yield running
     running.process.terminate()
     running.process.wait(timeout=30)
@@ -162,9 +164,10 @@ def test_bad_requests_are_turned_away(server: Server) -> None:
     assert server.answer("one", "hi") == server.answer("one", "hi")
 
 
-def test_clients_who_leave_give_their_turn_back(filled: Path) -> None:
+@pytest.mark.parametrize("way", ["--concurrent", "--batch"])
+def test_clients_who_leave_give_their_turn_back(filled: Path, way: str) -> None:
     """At once, or in the middle of a stream; more of them than answers may be under way."""
-    running = serving(filled, "--concurrent", 2, "--max-tokens", 200)
+    running = serving(filled, way, 2, "--max-tokens", 200)
     try:
         for turn in range(8):
             connection = http.client.HTTPConnection(running.host, timeout=60)
@@ -197,13 +200,14 @@ def test_too_many_waiting_are_refused(filled: Path) -> None:
         running.process.wait(timeout=30)
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_adapters_come_and_go_while_it_serves(
-    built: Find, own: Path, alone: dict[tuple[str, str], str]
+    built: Find, own: Path, alone: dict[tuple[str, str], str], way: str
 ) -> None:
     """Each is served from when it is there; answers of others stay what they are."""
     bundle = Bundle.open(own)
     add_adapter(bundle, "one", built("llama", "adapters") / "one")
-    running = serving(own, "--max-tokens", 48)
+    running = serving(own, "--max-tokens", 48, *WAYS[way])
     answers: list[str] = []
     over = threading.Event()
 
@@ -232,11 +236,12 @@ def test_adapters_come_and_go_while_it_serves(
     assert set(answers) == {alone["one", PROMPTS[0]]}
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_shuts_down_cleanly_and_lets_answers_finish(
-    filled: Path, alone: dict[tuple[str, str], str], number: int
+    filled: Path, alone: dict[tuple[str, str], str], number: int, way: str
 ) -> None:
-    running = serving(filled, "--max-tokens", 48)
+    running = serving(filled, "--max-tokens", 48, *WAYS[way])
     connection = http.client.HTTPConnection(running.host, timeout=60)
     body = {"model": "one", "messages": [{"role": "user", "content": PROMPTS[0]}], "stream": True}
     connection.request("POST", "/v1/chat/completions", json.dumps(body))
@@ -250,6 +255,16 @@ def test_it_shuts_down_cleanly_and_lets_answers_finish(
     assert time.monotonic() - started < 20
     assert running.process.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+def test_a_batch_has_its_own_number_and_the_cpu(filled: Path) -> None:
+    for options, wanted in (
+        (("--batch", 2, "--concurrent", 2), "--batch is the number"),
+        (("--batch", 2, "--provider", "cuda"), "batches run on the CPU alone"),
+    ):
+        done = edgepeft("serve", filled, *options)
+        assert done.returncode == 2
+        assert wanted in done.stderr
 
 
 def test_a_taken_port_is_one_line(server: Server, filled: Path) -> None:

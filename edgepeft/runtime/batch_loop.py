@@ -1,0 +1,158 @@
+"""The thread that keeps a batch going: it reads prompts into free rows and steps those under way."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Generator
+from queue import SimpleQueue
+
+from edgepeft.errors import EdgepeftError, one_line
+from edgepeft.runtime.adapter_pool import Lease
+from edgepeft.runtime.answering import Request
+from edgepeft.runtime.batch import Batch, Reading
+from edgepeft.runtime.sampling import Chooser
+
+
+class Answer:
+    """An answer that the loop makes; its client takes the tokens in a thread of its own.
+
+    ``lease`` keeps its adapter in memory and in use until it ends.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.lease: Lease | None = None
+        self.left = False
+        self.newest = 0
+        self.choose = Chooser(request.sampling, request.prompt_ids)
+        self._said = 0
+        self._queue: SimpleQueue[int | EdgepeftError | None] = SimpleQueue()
+
+    def tokens(self) -> Generator[int, None, None]:
+        """The tokens as they come. Raises what the loop met; leaving early gives the row back."""
+        try:
+            while (token := self._queue.get()) is not None:
+                if isinstance(token, EdgepeftError):
+                    raise token
+                yield token
+        finally:
+            self.left = True
+
+    def say(self, token: int, stop_ids: Collection[int]) -> bool:
+        """Pass a token on; whether the answer goes on after it."""
+        self.newest = token
+        self._said += 1
+        self._queue.put(token)
+        return token not in stop_ids and self._said < self.request.room
+
+    def end(self, error: EdgepeftError | None = None) -> None:
+        """Nothing more will come."""
+        self.lease = None
+        self._queue.put(error)
+
+
+class Loop:
+    """Between two steps, one piece of one waiting prompt is read, and rows whose client has left are freed."""
+
+    def __init__(
+        self, batch: Batch, begin: Callable[[Answer], Reading], stop_ids: Collection[int]
+    ) -> None:
+        """``begin`` opens an answer's prompt, with its adapter lent to it; raises EdgepeftError."""
+        self._batch = batch
+        self._begin = begin
+        self._stop_ids = stop_ids
+        self._changed = threading.Condition()
+        self._waiting: deque[Answer] = deque()
+        self._closed = False
+        self._reading: tuple[Answer, Reading] | None = None
+        self._rows: dict[int, Answer] = {}
+        self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
+        self._thread.start()
+
+    def submit(self, answer: Answer) -> None:
+        """Have an answer made. Raises EdgepeftError once the loop is closed."""
+        with self._changed:
+            if self._closed:
+                raise EdgepeftError("no more answers are made: the batch is closed")
+            self._waiting.append(answer)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End every answer and the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        error = EdgepeftError("the answer was cut short: the batch is closed")
+        try:
+            while self._has_work():
+                self._admit()
+                self._read()
+                self._step()
+        except Exception as failure:  # whoever waits must be told, whatever it was
+            error = EdgepeftError(f"the batch failed ({one_line(failure)})")
+        with self._changed:
+            self._closed = True
+        reading = [] if self._reading is None else [self._reading[0]]
+        for answer in (*self._rows.values(), *reading, *self._waiting):
+            answer.end(error)
+
+    def _has_work(self) -> bool:
+        """Wait for something to do; False when the loop is to end."""
+        with self._changed:
+            while not (self._closed or self._waiting or self._reading or self._rows):
+                self._changed.wait()
+            return not self._closed
+
+    def _admit(self) -> None:
+        while self._reading is None and self._waiting and self._batch.free is not None:
+            answer = self._waiting.popleft()
+            if answer.left:
+                continue
+            try:
+                self._reading = answer, self._begin(answer)
+            except EdgepeftError as error:
+                answer.end(error)
+
+    def _read(self) -> None:
+        if self._reading is None:
+            return
+        answer, reading = self._reading
+        try:
+            logits = None if answer.left else reading.advance()
+        except EdgepeftError as error:
+            self._reading = None
+            answer.end(error)
+            return
+        if logits is None and not answer.left:
+            return
+        self._reading = None
+        row = self._batch.free
+        if logits is None or row is None or not answer.say(answer.choose(logits), self._stop_ids):
+            answer.end()
+            return
+        self._batch.place(row, reading)
+        self._rows[row] = answer
+
+    def _step(self) -> None:
+        for row in [row for row, answer in self._rows.items() if answer.left]:
+            self._end(row)
+        if not self._rows:
+            return
+        try:
+            found = self._batch.step({row: answer.newest for row, answer in self._rows.items()})
+        except EdgepeftError as error:
+            for row in list(self._rows):
+                self._end(row, error)
+            return
+        for row, logits in found.items():
+            answer = self._rows[row]
+            if not answer.say(answer.choose(logits), self._stop_ids):
+                self._end(row)
+
+    def _end(self, row: int, error: EdgepeftError | None = None) -> None:
+        self._batch.drop(row)
+        self._rows.pop(row).end(error)
