@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepeft.cli.options import JsonOption, MismatchOption
+from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
 
 if TYPE_CHECKING:
     from edgepeft.runtime.adapters import BundleAdapter
@@ -34,28 +34,89 @@ def add(
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it in the place of one of that name.")
     ] = False,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            "--test",
+            metavar="FILE",
+            help="Measure it first against its unmerged reference, on these rows: a data file, a recipe (with "
+            "gates), or a run's folder. One that misses a gate is not added.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="The base it was trained on, for --test; default: the bundle's."
+        ),
+    ] = None,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Add it though it misses a gate, marked as such.")
+    ] = False,
     allow_base_mismatch: MismatchOption = False,
     as_json: JsonOption = False,
+    progress: ProgressOption = ProgressMode.auto,
 ) -> None:
     """Add a PEFT adapter (plain LoRA) to a bundle; no other file of the bundle is touched.
 
-    What the adapter keeps of its training on this base is measured by a build whose recipe lists it.
+    What the adapter keeps of its training on this base is measured with --test, or by a build whose recipe
+    lists it.
     """
-    from edgepeft.hot_swap.store import add_adapter
+    import tempfile
+
+    from edgepeft.errors import GateError, InputError
+    from edgepeft.hot_swap.store import add_adapter, refuse_taken
     from edgepeft.runtime.bundle import Bundle
 
+    if test is None and (model is not None or keep_failed):
+        raise InputError("--model and --keep-failed go with --test")
     opened = Bundle.open(bundle, check="sizes")
-    made = add_adapter(
-        opened,
-        name or folder.resolve().name,
-        folder,
-        replace=replace,
-        allow_base_mismatch=allow_base_mismatch,
-    )
-    if as_json:
-        typer.echo(json.dumps(_facts(made), indent=2))
-    else:
-        typer.echo(f"{made.name}  {_described(made)}")
+    name = name or folder.resolve().name
+    refuse_taken(opened, name, replace=replace)
+
+    def put() -> BundleAdapter:
+        return add_adapter(
+            opened, name, folder, replace=replace, allow_base_mismatch=allow_base_mismatch
+        )
+
+    if test is None:
+        made = put()
+        _show_added(_facts(made), f"{made.name}  {_described(made)}; not measured here", as_json)
+        return
+    from edgepeft.cli.progress import show_events
+    from edgepeft.fidelity.added import base_of, try_adapter
+    from edgepeft.fidelity.given_tests import GivenTests
+    from edgepeft.fidelity.report import cost_line, seal_adapter
+    from edgepeft.runtime.adapters import open_adapter
+
+    given = GivenTests.read(test)
+    base = base_of(opened, model)
+    with tempfile.TemporaryDirectory(prefix="edgepeft-") as scratch:
+        with show_events(progress) as sink:
+            trial = try_adapter(
+                opened,
+                name,
+                folder,
+                given,
+                base,
+                Path(scratch),
+                allow_base_mismatch=allow_base_mismatch,
+                sink=sink,
+            )
+        facts = {"added": not trial.missed or keep_failed, **trial.entry}
+        if facts["added"]:
+            facts["path"] = str(put().path)
+            seal_adapter(Path(facts["path"]), trial.measures, given.gates)
+            facts = {**_facts(open_adapter(opened, name)), **facts}
+        else:
+            facts["path"] = None
+        _show_added(facts, cost_line(trial.entry), as_json)
+    if trial.missed:
+        ending = "added all the same" if facts["added"] else "not added; --keep-failed adds it"
+        raise GateError(f"{name}: missed {'; '.join(trial.missed)} ({ending})")
+
+
+def _show_added(facts: dict[str, Any], line: str, as_json: bool) -> None:
+    typer.echo(json.dumps(facts, indent=2) if as_json else line)
 
 
 @app.command()
@@ -114,7 +175,7 @@ def _described(adapter: BundleAdapter) -> str:
         if facts.get("same_base")
         else f"trained on {facts.get('trained_on')}, served on {facts.get('served_on')}"
     )
-    return f"rank {facts.get('rank')}, {adapter.bytes / 1e6:.1f} MB, {base}; not measured here"
+    return f"rank {facts.get('rank')}, {adapter.bytes / 1e6:.1f} MB, {base}"
 
 
 def _verdict(adapter: BundleAdapter) -> str:

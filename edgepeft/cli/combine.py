@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgepeft.cli.adapter_facts import base_folder, quiet_libraries, show
-from edgepeft.cli.options import JsonOption, MismatchOption
+from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
 
 
 def command(
     adapters: Annotated[list[Path], typer.Argument(metavar="ADAPTER...", help="Adapter folders.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new adapter.")],
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--method",
-            help="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four also with _svd.",
+            help="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four also with _svd. "
+            "Default: svd, and with --search the quick ones.",
+            show_default=False,
         ),
-    ] = "svd",
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -37,26 +40,89 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of what dare drops.")] = 0,
     model: Annotated[
-        str | None, typer.Option("--model", help="The base, which adapters other than LoRA need.")
+        str | None,
+        typer.Option("--model", help="The base, which adapters other than LoRA and tests need."),
     ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--test",
+            metavar="NAME=FILE",
+            help="Test rows of an adapter, by its folder's name: a data file, a recipe, or a run's folder. One "
+            "for each: every task's exact match is shown before and after.",
+        ),
+    ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", help="Test rows of each adapter to report on, at most.", min=1)
+    ] = 64,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search", help="Look for the method and weights that keep most of every task."
+        ),
+    ] = False,
+    trials: Annotated[
+        int, typer.Option("--trials", help="Combinations that a search tries.", min=2)
+    ] = 16,
+    search_rows: Annotated[
+        int,
+        typer.Option(
+            "--search-rows",
+            help="Test rows of each adapter to search on, at most half; they are not reported on.",
+            min=1,
+        ),
+    ] = 24,
     allow_base_mismatch: MismatchOption = False,
     as_json: JsonOption = False,
+    progress: ProgressOption = ProgressMode.auto,
 ) -> None:
     """Combine adapters of one base into a new LoRA adapter, by PEFT's own methods.
 
     Ranks may differ, and other methods than LoRA are converted first; what that loses is shown.
     """
+    from edgepeft.errors import InputError
     from edgepeft.merging.combinations import Combination, check_combination, read_weights
 
-    how = Combination(method, read_weights(weights, len(adapters)), density, rank, seed)
-    check_combination(how, len(adapters))
+    how = Combination(method or "svd", read_weights(weights, len(adapters)), density, rank, seed)
+    if method is not None or not search:
+        check_combination(how, len(adapters))
+    if search and not test:
+        raise InputError(
+            "--search: needs test rows of every adapter; give --test NAME=FILE for each"
+        )
+    if test and model is None:
+        raise InputError("--test: needs the base to answer with; name it with --model")
 
     quiet_libraries()
-    from edgepeft.merging.adapter_files import combine_folders
+    if not test:
+        from edgepeft.merging.adapter_files import combine_folders
 
-    facts = combine_folders(
-        adapters, how, out, model=base_folder(model), allow_base_mismatch=allow_base_mismatch
-    )
+        facts = combine_folders(
+            adapters, how, out, model=base_folder(model), allow_base_mismatch=allow_base_mismatch
+        )
+    else:
+        from edgepeft.cli.progress import show_events
+        from edgepeft.events import Events
+        from edgepeft.fidelity.combining import Measuring, combine_measured, names_of
+        from edgepeft.fidelity.task_scores import read_tests
+
+        tests = read_tests(test, names_of(adapters))
+        measuring = Measuring(tests, rows)
+        if search:
+            methods = [method] if method is not None else []
+            measuring = Measuring(tests, rows, trials, search_rows, methods)
+        base = base_folder(model)
+        assert base is not None
+        with show_events(progress) as sink:
+            facts = combine_measured(
+                adapters,
+                how,
+                out,
+                base,
+                measuring,
+                allow_base_mismatch=allow_base_mismatch,
+                events=Events("combine", sink),
+            )
     for part in facts["of"]:
         if part["lost_in_conversion"]:
             typer.echo(
@@ -65,3 +131,25 @@ def command(
                 err=True,
             )
     show(facts, as_json)
+    if test and not as_json:
+        _show_scores(facts)
+
+
+def _show_scores(facts: Mapping[str, Any]) -> None:
+    """Each task's exact match with its own adapter and with the combined one, and what was searched."""
+    from edgepeft.cli.tables import print_table
+
+    rows = []
+    for name, task in facts["tasks"].items():
+        alone, combined, kept = task["alone"], task["combined"], task["kept"]
+        low, high = combined["interval"]
+        cells = [name, str(alone["rows"]), f"{alone['exact_match']:.3f}"]
+        cells += [f"{combined['exact_match']:.3f}", f"{low:.2f} to {high:.2f}"]
+        rows.append([*cells, "–" if kept is None else f"{kept:.1%}"])
+    print_table(["task", "rows", "alone", "combined", "95 % interval", "kept"], rows)
+    if "search" in facts:
+        counts = ", ".join(f"{count} of {name}" for name, count in facts["search"]["rows"].items())
+        typer.echo(
+            f"best of {len(facts['search']['trials'])} combinations on other test rows ({counts}), which are not "
+            "among those above"
+        )

@@ -127,11 +127,11 @@ def adapted(job: Job, model: Any) -> Any:
     if is_full(folder):
         check_base(job)
         return type(model).from_pretrained(folder, dtype=torch.float32).eval()
-    _onto_training_grid(model, frozen_base(job), job_provenance(job))
+    onto_training_grid(model, frozen_base(job), job_provenance(job))
     return attach(model, open_adapter(folder))
 
 
-def _onto_training_grid(model: Any, frozen: TensorSource, provenance: Provenance) -> None:
+def onto_training_grid(model: Any, frozen: TensorSource, provenance: Provenance) -> None:
     """Give ``model``, in place, the weights that were frozen while the adapter was trained, on their grid."""
     names = provenance.quantized
     chosen = set(linear_weight_names(model) if names is None else names)

@@ -117,6 +117,11 @@ def _cost(adapter: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def cost_line(adapter: Mapping[str, Any]) -> str:
+    """One line on an entry of ``seal_adapter`` that was measured: what its base costs it."""
+    return _adapter_line(_cost(adapter)).removeprefix("- ")
+
+
 def _list_outputs(folder: Path, manifest: dict[str, Any], names: Sequence[str]) -> None:
     for name in names:
         path = folder / name

@@ -37,10 +37,8 @@ def add_adapter(
 
     The adapter is there whole or not at all. One that has the name already is in the way, unless ``replace``.
     """
-    final = adapter_folder(bundle, name)
     slots = slots_of(bundle)
-    if final.exists() and not replace:
-        raise InputError(f"{final}: there is an adapter of that name; remove it, or give --replace")
+    final = refuse_taken(bundle, name, replace=replace)
     lora = read_lora(folder, slots, allow_base_mismatch=allow_base_mismatch)
     staged = staging_folder(final)
     try:
@@ -60,6 +58,14 @@ def add_adapter(
         shutil.rmtree(staged, ignore_errors=True)
         raise
     return open_adapter(bundle, name)
+
+
+def refuse_taken(bundle: Bundle, name: str, *, replace: bool) -> Path:
+    """Where an adapter of that name would lie. Raises InputError where one does, unless it may be replaced."""
+    final = adapter_folder(bundle, name)
+    if final.exists() and not replace:
+        raise InputError(f"{final}: there is an adapter of that name; remove it, or give --replace")
+    return final
 
 
 def remove_adapter(bundle: Bundle, name: str) -> None:

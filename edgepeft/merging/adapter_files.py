@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,52 @@ CONVERTED_RANK = 32
 """Rank at which an adapter of another method becomes LoRA, where nothing else is said."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Adapters opened to be combined, as LoRA; ``lost`` is what that cost each, None for those that were LoRA."""
+
+    adapters: Sequence[Adapter]
+    factors: Sequence[LoraFactors]
+    lost: Sequence[float | None]
+
+    @classmethod
+    def open(
+        cls,
+        folders: Sequence[Path],
+        *,
+        rank: int | None = None,
+        model: Path | None = None,
+        allow_base_mismatch: bool = False,
+    ) -> Parts:
+        """Open adapter folders; those of other methods become LoRA of ``rank``, which takes the base's folder
+        ``model``. Raises InputError.
+        """
+        opened = [_open(folder) for folder in folders]
+        if not allow_base_mismatch:
+            _refuse_unlike(opened)
+        rank = rank or max([_rank(adapter) for adapter in opened], default=CONVERTED_RANK)
+        found = [_as_lora(adapter, model, rank) for adapter in opened]
+        return cls(opened, [factors for factors, _ in found], [lost for _, lost in found])
+
+    def write(self, how: Combination, result: LoraFactors, out: Path) -> dict[str, Any]:
+        """Write what they were combined to into ``out``; what was done."""
+        write_lora(result, out, self.adapters[0].config.get("base_model_name_or_path"))
+        _keep_provenance(self.adapters[0].folder, out)
+        return {
+            "adapter": str(out.resolve()),
+            "method": how.method,
+            "weights": list(how.weights),
+            "density": how.density,
+            "rank": result.rank,
+            "of": [
+                {"path": str(adapter.folder), "rank": factors.rank, "lost_in_conversion": lost}
+                for adapter, factors, lost in zip(
+                    self.adapters, self.factors, self.lost, strict=True
+                )
+            ],
+        }
+
+
 def combine_folders(
     folders: Sequence[Path],
     how: Combination,
@@ -50,28 +96,9 @@ def combine_folders(
     ``model`` is the base's folder, which only adapters of other methods than LoRA need. Raises InputError.
     """
     check_combination(how, len(folders))
-    _refuse_filled(out)
-    opened = [_open(folder) for folder in folders]
-    if not allow_base_mismatch:
-        _refuse_unlike(opened)
-    rank = how.rank or max([_rank(adapter) for adapter in opened], default=CONVERTED_RANK)
-    facts: list[dict[str, Any]] = []
-    factors: list[LoraFactors] = []
-    for adapter in opened:
-        found, lost = _as_lora(adapter, model, rank)
-        factors.append(found)
-        facts.append({"path": str(adapter.folder), "rank": found.rank, "lost_in_conversion": lost})
-    result = combine(factors, how)
-    write_lora(result, out, opened[0].config.get("base_model_name_or_path"))
-    _keep_provenance(opened[0].folder, out)
-    return {
-        "adapter": str(out.resolve()),
-        "method": how.method,
-        "weights": list(how.weights),
-        "density": how.density,
-        "rank": result.rank,
-        "of": facts,
-    }
+    refuse_filled(out)
+    parts = Parts.open(folders, rank=how.rank, model=model, allow_base_mismatch=allow_base_mismatch)
+    return parts.write(how, combine(parts.factors, how), out)
 
 
 def compress_folder(
@@ -81,7 +108,7 @@ def compress_folder(
 
     Raises InputError, also where the rank is not lower than the adapter's.
     """
-    _refuse_filled(out)
+    refuse_filled(out)
     adapter = _open(folder)
     if is_plain_lora(adapter):
         whole = lora_factors(adapter)
@@ -119,7 +146,7 @@ def extract_folder(
 
     Only linear layers are taken; what else changed is listed with its share of the change. Raises InputError.
     """
-    _refuse_filled(out)
+    refuse_filled(out)
     before, after = SafetensorsSource.from_folder(base), SafetensorsSource.from_folder(tuned)
     unlike = [
         name
@@ -246,7 +273,8 @@ def _keep_provenance(source: Path, out: Path) -> None:
         shutil.copyfile(source / "README.md", out / "README.md")
 
 
-def _refuse_filled(out: Path) -> None:
+def refuse_filled(out: Path) -> None:
+    """Raise InputError where a folder to be written holds something."""
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; choose another --out")
 

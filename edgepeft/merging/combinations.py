@@ -39,6 +39,11 @@ class Combination:
     seed: int = 0
 
 
+def drops_values(method: str) -> bool:
+    """Whether a method drops values, and so needs a density."""
+    return any(word in method for word in ("ties", "dare", "magnitude"))
+
+
 def read_weights(text: str | None, adapters: int) -> tuple[float, ...]:
     """Weights written as ``0.6,0.4``; all 1 where nothing is said. Raises InputError."""
     if text is None:
@@ -59,7 +64,7 @@ def check_combination(how: Combination, adapters: int) -> None:
         raise InputError(f"--weights: {len(how.weights)} weights for {adapters} adapters")
     if not all(math.isfinite(weight) for weight in how.weights) or not any(how.weights):
         raise InputError("--weights: must be finite numbers, and not all of them 0")
-    drops = any(word in how.method for word in ("ties", "dare", "magnitude"))
+    drops = drops_values(how.method)
     if drops and (how.density is None or not 0 < how.density <= 1):
         raise InputError(
             f"--density: {how.method} needs the share of values that stay, above 0 and at most 1"

@@ -1,0 +1,143 @@
+"""Combining adapters with each task's score before and after, and with the weights searched for if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepeft.errors import InputError
+from edgepeft.events import Events
+from edgepeft.fidelity.task_scores import Score, Scorer, TaskRows
+from edgepeft.fidelity.weight_search import METHODS, search
+from edgepeft.merging.adapter_files import Parts, refuse_filled
+from edgepeft.merging.combinations import Combination, check_combination
+from edgepeft.merging.combine import combine
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured: ``tests`` are the test rows' files by adapter, ``rows`` of each are reported.
+
+    With ``trials`` so many combinations are tried on ``searched`` other rows of each, of ``methods`` (none: the
+    quick ones), and the best is taken.
+    """
+
+    tests: Mapping[str, Path]
+    rows: int
+    trials: int = 0
+    searched: int = 0
+    methods: Sequence[str] = ()
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """What the adapters are called: their folders' names, or their numbers where those are not apart."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        return [str(number) for number in range(1, len(names) + 1)]
+    return names
+
+
+def combine_measured(
+    folders: Sequence[Path],
+    how: Combination,
+    out: Path,
+    model: Path,
+    measuring: Measuring,
+    *,
+    allow_base_mismatch: bool = False,
+    events: Events,
+) -> dict[str, Any]:
+    """Combine adapter folders of the base ``model`` into ``out``; what was done, and the scores.
+
+    ``tasks`` has for each adapter its own exact match and loss (``alone``), the result's (``combined``) and the share
+    ``kept``, all on rows that no search has seen; ``search`` lists the trials. Raises InputError.
+    """
+    if not measuring.trials:
+        check_combination(how, len(folders))
+    refuse_filled(out)
+    parts = Parts.open(folders, rank=how.rank, model=model, allow_base_mismatch=allow_base_mismatch)
+    scorer = Scorer(model, parts.adapters, allow_mismatch=allow_base_mismatch)
+    tasks = [
+        scorer.read(name, file, rows=measuring.rows, searched=measuring.searched)
+        for name, file in measuring.tests.items()
+    ]
+    run = _Run(parts, scorer, tasks, events, _answers(tasks, measuring.trials))
+    found: dict[str, Any] = {}
+    if measuring.trials:
+        empty = [task.name for task in tasks if not task.searched]
+        if empty:
+            raise InputError(
+                f"--search: {empty[0]} has too few test rows to search on and to report"
+            )
+        methods = measuring.methods or METHODS
+        before = run.alone(searched=True)
+        trials = search(how, methods, before, run.on_searched, measuring.trials)
+        how = trials[0].how
+        found["search"] = {
+            "rows": {task.name: len(task.searched) for task in tasks},
+            "trials": [trial.as_dict() for trial in trials],
+        }
+    alone = run.alone(searched=False)
+    result = combine(parts.factors, how)
+    scorer.wear(result)
+    combined = {task.name: run.score(task, searched=False) for task in tasks}
+    facts = parts.write(how, result, out)
+    facts["tasks"] = {
+        name: {
+            "alone": alone[name].as_dict(),
+            "combined": combined[name].as_dict(),
+            "kept": combined[name].exact_match / alone[name].exact_match
+            if alone[name].right
+            else None,
+        }
+        for name in measuring.tests
+    }
+    return {**facts, **found}
+
+
+class _Run:
+    """Scores of a combination under way, and how far it is."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        scorer: Scorer,
+        tasks: Sequence[TaskRows],
+        events: Events,
+        answers: int,
+    ) -> None:
+        self._parts, self._scorer, self._tasks = parts, scorer, tasks
+        self._events, self._answers, self._done = events, answers, 0
+        events.progress(0, answers)
+
+    def alone(self, *, searched: bool) -> dict[str, Score]:
+        """Each adapter on its own task."""
+        found = {}
+        for task, factors in zip(self._tasks, self._parts.factors, strict=True):
+            self._scorer.wear(factors)
+            found[task.name] = self.score(task, searched=searched)
+        return found
+
+    def on_searched(self, how: Combination) -> dict[str, Score]:
+        """A combination on the rows of the search. Raises InputError."""
+        check_combination(how, len(self._parts.factors))
+        self._scorer.wear(combine(self._parts.factors, how))
+        return {task.name: self.score(task, searched=True) for task in self._tasks}
+
+    def score(self, task: TaskRows, *, searched: bool) -> Score:
+        """What is worn, on one task."""
+        return self._scorer.score(
+            task.name, task.searched if searched else task.reported, self._step
+        )
+
+    def _step(self) -> None:
+        self._done += 1
+        self._events.progress(min(self._done, self._answers), self._answers)
+
+
+def _answers(tasks: Sequence[TaskRows], trials: int) -> int:
+    """How many rows are answered in all, if every trial is made."""
+    reported = 2 * sum(len(task.reported) for task in tasks)
+    return reported + (trials + 1) * sum(len(task.searched) for task in tasks if trials)
