@@ -6,8 +6,8 @@ BUNDLE takes adapters (``adapters: hot-swap``). A copy of it is filled with rand
 module it keeps open, through the same code as ``edgepeft adapters add``; the last addition is timed. Loading is
 timed once with the adapters' files in the page cache and once after they were dropped from it. Decoding takes
 turns between no adapter, one adapter and, with ``--merged``, a bundle without slots. Eight requests for eight
-adapters are answered one after another by onnxruntime-genai, one after another by the batch runtime, and together.
-Printed is one JSON object; bytes, seconds, tokens per second.
+adapters are answered one after another by onnxruntime-genai, likewise by the batch runtime, and together. Printed
+is one JSON object; bytes, seconds, tokens per second.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/serving.py BUNDLE [--adapters 8] [--rank 16] [--clients 16] [--each 2] [--batch 8]
 
 BUNDLE takes adapters (``adapters: hot-swap``). A copy of it is filled with random adapters. ``edgepeft serve`` is
-started twice: with ``--batch``, where every adapter is first asked by one client alone and then all clients ask at
-once, half of them streaming and some leaving in the middle; and with ``--concurrent 1``, where the same requests
-are answered one after another. Printed is one JSON object: seconds, tokens per second, answers that are the
-same.
+started twice: with ``--batch``, where every adapter is first asked by one client alone and then all clients ask
+at once, half of them streaming and some leaving in the middle; and with ``--concurrent 1``, where the same
+requests are answered one after another. Printed is one JSON object: seconds, tokens per second, answers that are
+the same.
 """
 
 from __future__ import annotations

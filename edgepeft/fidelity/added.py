@@ -1,7 +1,7 @@
 """An adapter that is about to be added to a hot-swap bundle, measured against its own unmerged reference.
 
-The stages are those of a build (base, reference, verify), each in a process of its own; the adapter is measured in
-a copy of the bundle, so that nobody is served by one that misses its gates.
+The stages are those of a build (base, reference, verify), each in a process of its own; the adapter is measured
+in a copy of the bundle, so that nobody is served by one that misses its gates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgepeft.workspace import publish, staging_folder, writing_failed
 
 @dataclass(frozen=True)
 class Trial:
-    """An adapter measured in a copy of its bundle: its entry as ``seal_adapter`` gives it, and the measures' folder."""
+    """An adapter measured in a copy of its bundle: its entry as of ``seal_adapter``, and the measures' folder."""
 
     entry: Mapping[str, Any]
     measures: Path
@@ -41,7 +41,7 @@ class Trial:
 
 
 def base_of(bundle: Bundle, name: str | None) -> Path:
-    """The model under a bundle's adapters: ``name``, or what the bundle says it was built from. Raises InputError."""
+    """The model under a bundle's adapters: ``name``, or what the bundle was built from. Raises InputError."""
     try:
         return find_model(name or bundle.base, Path.cwd())
     except InputError as error:

@@ -51,8 +51,8 @@ def combine_measured(
 ) -> dict[str, Any]:
     """Combine adapter folders of the base ``model`` into ``out``; what was done, and the scores.
 
-    ``tasks`` has for each adapter its own exact match and loss (``alone``), the result's (``combined``) and the share
-    ``kept``, all on rows that no search has seen; ``search`` lists the trials. Raises InputError.
+    ``tasks`` has for each adapter its own exact match and loss (``alone``), the result's (``combined``) and the
+    share ``kept``, all on rows that no search has seen; ``search`` lists the trials. Raises InputError.
     """
     if not measuring.trials:
         check_combination(how, len(folders))

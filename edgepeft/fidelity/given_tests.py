@@ -1,32 +1,34 @@
-"""Test rows given on the command line: a data file, a recipe, or a run's folder, which also say how to read them."""
+"""Test rows given on the command line: a data file, or a recipe or run that also says how to read them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepeft.comparison import recipe_of
 from edgepeft.data.formats import read_data
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
-from edgepeft.recipe import Data, Gates, promised
+from edgepeft.recipe import promised
 from edgepeft.recipe_file import load_recipe
+from edgepeft.sections import Data, Gates
 
 _RECIPES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
 class GivenTests:
-    """Test rows in ``path``, read as ``data`` says and rendered with ``template``; ``gates`` are the recipe's own.
+    """Test rows in ``path``, read as ``data`` says and rendered with ``template``.
 
-    ``generic`` is the recipe's text for the generic measures, None for the one edgepeft ships.
+    ``gates`` are the recipe's own, the default ones for a data file. ``generic`` is the recipe's text for the
+    generic measures, None for the one edgepeft ships.
     """
 
     path: Path
     data: Data
     template: str = "auto"
     generic: Path | None = None
-    gates: Gates = Gates()
+    gates: Gates = field(default_factory=lambda: Gates.model_validate({}))
 
     @classmethod
     def read(cls, file: Path) -> GivenTests:
@@ -34,7 +36,7 @@ class GivenTests:
         if not file.exists():
             raise InputError(f"--test: {file} does not exist")
         if not file.is_dir() and file.suffix not in _RECIPES:
-            return cls(file, Data())
+            return cls(file, Data.model_validate({}))
         recipe = recipe_of(file) if file.is_dir() else load_recipe(file)
         data = recipe.recipe.data
         if data.test is None:

@@ -5,7 +5,7 @@ The base is loaded once, on the grid that the adapters were trained on, and wear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def read_tests(given: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
 
 
 class Scorer:
-    """A base in memory that puts adapters on and answers test rows."""
+    """A base in memory, ``model``, that puts adapters on and answers test rows."""
 
     def __init__(self, model: Path, adapters: Sequence[Adapter], *, allow_mismatch: bool) -> None:
         """Load the checkpoint folder ``model`` onto the first adapter's grid.
@@ -94,10 +94,10 @@ class Scorer:
             for adapter in adapters:
                 known = read_provenance(adapter.folder)
                 refuse_other_base(source, adapter.folder, adapter.config, known)
-        self._model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
-        onto_training_grid(self._model, source, read_provenance(adapters[0].folder))
-        self._scored = TorchModel(self._model, changes_head=False)
-        self._context = int(getattr(self._model.config, "max_position_embeddings", 2048))
+        self.model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
+        onto_training_grid(self.model, source, read_provenance(adapters[0].folder))
+        self._scored = TorchModel(self.model, changes_head=False)
+        self._context = int(getattr(self.model.config, "max_position_embeddings", 2048))
         self._hooks: list[Any] = []
         self._prompters: dict[str, Prompter] = {}
 
@@ -124,7 +124,7 @@ class Scorer:
         self._hooks = []
         if factors is None:
             return
-        modules = dict(self._model.named_modules())
+        modules = dict(self.model.named_modules())
         for name, (a, b) in factors.factors.items():
             if name not in modules:
                 raise InputError(f"combine: the base has no {name}, which an adapter changes")

@@ -46,8 +46,8 @@ def search(
 ) -> list[Trial]:
     """Try methods with the weights of ``start``, then other weights with the best of them; the best trial first.
 
-    ``before`` are the adapters' own scores on the rows that ``measure`` uses. Weights are moved one by one and all
-    together, by steps that are halved where none helps. Raises InputError where no combination can be made.
+    ``before`` are the adapters' own scores on the rows that ``measure`` uses. Weights are moved one by one and
+    all together, by steps that are halved where none helps. Raises InputError where no combination can be made.
     """
     done: dict[Combination, Trial] = {}
     refused: list[InputError] = []

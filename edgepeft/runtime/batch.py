@@ -39,7 +39,7 @@ class Reading:
         self.cache: list[ort.OrtValue] | None = None
 
     def advance(self) -> npt.NDArray[np.float32] | None:
-        """Read one piece more; logits [vocabulary] after the last token once all is read. Raises as ``logits``."""
+        """Read one piece more; logits [vocabulary] after the last one, else None. Raises EdgepeftError."""
         piece = self.ids[self.read : self.read + PIECE]
         logits, self.cache = self._graph.read(piece, self.cache, self.read, self.factors)
         self.read += len(piece)

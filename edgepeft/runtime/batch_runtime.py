@@ -1,8 +1,8 @@
 """Answering many requests together: each joins the running batch when a row is free and leaves it when it ends.
 
-An answer hangs on its prompt, its adapter and its seed alone: what a row's logits are does not depend on the other
-rows, which is measured before anything is answered (``invariance``). Beside answers that onnxruntime-genai makes
-one by one, near ties may fall otherwise.
+An answer hangs on its prompt, its adapter and its seed alone: what a row's logits are does not depend on the
+other rows, which is measured before anything is answered (``invariance``). Beside answers that onnxruntime-genai
+makes one by one, near ties may fall otherwise.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class BatchRuntime(Answerer):
         return open_adapter(self.bundle, adapter).name
 
     def _begin(self, answer: Answer) -> Reading:
-        name, factors = answer.request.adapter, {}
+        name = answer.request.adapter
+        factors: Factors = {}
         if name is not None:
             answer.lease = self._pool.lease(name)
             factors = self._files[name]

@@ -120,7 +120,8 @@ class Caches:
         generator = og.Generator(self._model, params)
         lease = None
         if adapter is not None:
-            assert self._pool is not None and self._adapters is not None
+            assert self._pool is not None
+            assert self._adapters is not None
             lease = self._pool.lease(adapter)
             self._adapters.activate(generator, adapter)
         generator.append_tokens(np.array(ids, np.int32))

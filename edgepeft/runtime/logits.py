@@ -134,10 +134,10 @@ class GraphSession:
         past: int,
         factors: Mapping[str, ort.OrtValue],
     ) -> tuple[npt.NDArray[np.float32], list[ort.OrtValue]]:
-        """Read ``ids`` after the ``past`` tokens of a cache (None: no tokens); logits [vocabulary] after the last
-        of them, and the cache grown by them, a tensor [1, kv heads, tokens, head size] for each of ``cache_names``.
+        """Read ``ids`` after the ``past`` tokens of a cache (None: no tokens).
 
-        ``factors`` are an adapter's inputs. Raises as ``logits`` does.
+        Returns logits [vocabulary] after the last of them, and the cache grown by them, a tensor [1, kv heads,
+        tokens, head size] for each of ``cache_names``. ``factors`` are an adapter's inputs. Raises as ``logits``.
         """
         wanted = ["logits", *self._present]
         logits, *grown = self._run(ids, cache or self._empty, past, wanted, factors)
@@ -154,8 +154,8 @@ class GraphSession:
         """A function from each row's newest token and its length so far, int64 [rows], to each row's logits,
         float32 [rows, vocabulary].
 
-        ``cache`` has a tensor [rows, kv heads, capacity, head size] for each of ``cache_names``, written in place;
-        ``factors`` have a row for each of the cache's.
+        ``cache`` has a tensor [rows, kv heads, capacity, head size] for each of ``cache_names`` and is written in
+        place; ``factors`` have a row for each of the cache's.
         """
         import onnxruntime as ort
 

@@ -51,6 +51,23 @@ def test_each_adapter_is_measured_against_its_own_reference(tmp_path: Path) -> N
     assert again["bundles"] == result["bundles"]
     assert "export-cpu-fp32" in again["reused"]
 
+    # An adapter that is added later is measured as the build measures its own.
+    measured = edgepeft(
+        *("adapters", "add", folder, second, "--name", "later", "--test", recipe),
+        *("--model", model, "--json", "--progress", "none"),
+    )
+    assert measured.returncode == 0, measured.stderr
+    facts = json.loads(measured.stdout)
+    assert (facts["added"], facts["gates"]) == (True, "passed")
+    timed = ("tokens_per_second", "exact_match_seconds")
+    theirs = bundle["adapters"][1]["fidelity"]
+    for key in theirs.keys() - set(timed):
+        assert facts["fidelity"][key] == theirs[key], key
+    listed = json.loads(edgepeft("adapters", "list", folder, "--json").stdout)
+    assert [entry["gates"] for entry in listed] == ["passed"] * 3
+    assert edgepeft("verify", folder).returncode == 0
+    assert edgepeft("adapters", "remove", folder, "later").returncode == 0
+
     # A customer's adapter, and a recipe whose base is another: the adapter must not vanish with the old one.
     assert edgepeft("adapters", "add", folder, first, "--name", "customer").returncode == 0
     refused = edgepeft("build", recipe, "--out", out, "--set", "merge.grid=none")
@@ -77,3 +94,24 @@ def test_one_adapter_that_misses_its_gate_fails_the_build(tmp_path: Path) -> Non
     bundle = json.loads(done.stdout)["bundles"][0]
     assert bundle["adapters"][0]["gates"] != "passed"
     assert "trained on nf4, served on int8" in (Path(bundle["path"]) / "README.md").read_text()
+
+    # One that is added later is not even kept, unless that is asked for.
+    add = ("adapters", "add", bundle["path"], tmp_path / "first", "--test", recipe)
+    nameless = edgepeft(*add)
+    assert nameless.returncode == 2
+    assert "name it with --model" in nameless.stderr
+    rest = ("--model", model, "--progress", "none")
+    refused = edgepeft(*add, *rest)
+    assert refused.returncode == 4, refused.stderr
+    assert "max_task_kl" in refused.stderr
+    assert "not added" in refused.stderr
+    assert "which costs it: exact match" in refused.stdout
+    names = [path.name for path in (Path(bundle["path"]) / "adapters").iterdir()]
+    assert names == ["desk"]
+    kept = edgepeft(*add, *rest, "--keep-failed")
+    assert kept.returncode == 4, kept.stderr
+    listed = json.loads(edgepeft("adapters", "list", bundle["path"], "--json").stdout)
+    assert [(entry["name"], entry["gates"] == "passed") for entry in listed] == [
+        ("desk", False),
+        ("first", False),
+    ]
