@@ -1,4 +1,4 @@
-"""Two tasks' adapters in one: what each method keeps of each task, beside PEFT's own combination on the real model.
+"""Two tasks' adapters in one: what each method keeps of each task, beside PEFT's own combination.
 
     python benchmarks/combining.py BASE FIRST=FILE SECOND=FILE [--rows 24] [--trials 12]
 

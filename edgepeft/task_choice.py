@@ -31,7 +31,9 @@ def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
         found = head
     else:
         found = _task_of_rows(rows[0]) if rows else EMBEDDING
-    if head not in (None, found) or (head is None and found == GENERATION):
+    # A decoder's head over the vocabulary gives way to one over labels where that is asked for.
+    rescored = head == GENERATION and found == CLASSIFICATION
+    if not rescored and (head not in (None, found) or (head is None and found == GENERATION)):
         can = f"{head} alone" if head else ", ".join(ENCODER_TASKS)
         raise InputError(
             f"task: {model.architecture} can't do {found}; it can do {can} (with auto, its head or the columns "

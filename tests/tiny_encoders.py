@@ -8,7 +8,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.tiny import COLOURS, CORPUS, HIDDEN_SIZE, INTERMEDIATE_SIZE, VOCAB_SIZE
+from tests.tiny import (
+    COLOURS,
+    CORPUS,
+    HIDDEN_SIZE,
+    INTERMEDIATE_SIZE,
+    VOCAB_SIZE,
+    write_tiny_model,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -51,6 +58,20 @@ def write_tiny_encoder(
             for i, kind in enumerate(kinds)
         ]
         (folder / "modules.json").write_text(json.dumps(modules))
+    return folder
+
+
+def write_tiny_classifier(folder: Path, family: str, labels: tuple[str, ...]) -> Path:
+    """Save a tiny decoder of `tests.tiny`; with ``labels`` its head is one over them, not the vocabulary."""
+    import torch
+    import transformers
+
+    write_tiny_model(folder, family)
+    if labels:
+        torch.manual_seed(1)
+        options = {"id2label": dict(enumerate(labels)), "pad_token_id": 0}
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, **options)
+        model.save_pretrained(str(folder))
     return folder
 
 

@@ -30,7 +30,7 @@ def run(job: Job) -> dict[str, Any]:
     model, tokens = job.inputs["model"], job.settings.get("tokens", [])
     if model.is_file():
         with each_file_read_once():
-            _stage_gguf(model, job.out)
+            stage_gguf(model, job.out)
             size = save_tokenizer(model, job.out, tokens)
         weights = "."
     else:
@@ -66,7 +66,8 @@ def _refuse_incomplete(model: Path) -> None:
         raise InputError(f"{model}: lacks {absent[0]} ({len(absent)} missing)")
 
 
-def _stage_gguf(model: Path, out: Path) -> None:
+def stage_gguf(model: Path, out: Path) -> None:
+    """Write a GGUF file's model into ``out``, dequantized to float32. Raises InputError."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,13 +1,14 @@
 """The base stage of encoders: any checkpoint of one becomes a model for the recipe's task, head included.
 
 A bare encoder gets a fresh head, always drawn from the same seed, so that training, reference, merge and export
-begin with the same one and an adapter finds its base again. The model is loaded whole, as transformers does it:
-encoders are small.
+begin with the same one and an adapter finds its base again. A decoder that classifies texts goes the same way:
+its head reads the last token. The model is loaded whole, as transformers does it: encoders are small.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +16,18 @@ from typing import Any, Literal
 
 import torch
 
-from edgepeft.checkpoints.base import save_tokenizer
+from edgepeft.checkpoints.base import save_tokenizer, stage_gguf
+from edgepeft.checkpoints.gguf_files import each_file_read_once
+from edgepeft.checkpoints.skeleton import is_decoder
+from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import InputError, one_line
 from edgepeft.stage import Job
 from edgepeft.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft.workspace import read_manifest
 
 _HEAD_SEED = 0
+_BODY = ("embeddings", "encoder", "layers", "embed_tokens", "norm")
+_GENERATES = "generates"
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,13 @@ def run(job: Job) -> dict[str, Any]:
     """
     import transformers
 
-    model, task, labels = job.inputs["model"], job.settings["task"], job.settings["labels"]
+    given, task, labels = job.inputs["model"], job.settings["task"], job.settings["labels"]
+    model = given
+    if given.is_file():
+        # transformers knows the names in a GGUF file for models that generate alone.
+        model = job.out / _GENERATES
+        with each_file_read_once():
+            stage_gguf(given, model)
     options: dict[str, Any] = {"trust_remote_code": False}
     if labels:
         options["id2label"] = dict(enumerate(labels))
@@ -91,12 +103,17 @@ def run(job: Job) -> dict[str, Any]:
         lost = sorted(new - {"pooler"})
         new = set()
     else:
-        lost = sorted(name for name in new if name in ("embeddings", "encoder", "layers"))
+        lost = sorted(name for name in new if name in _BODY)
     if lost:
         raise InputError(f"{model}: lacks weights of {lost[0]}; not a whole checkpoint")
     loaded.config.problem_type = "single_label_classification" if task.startswith("text") else None
+    save_tokenizer(given, job.out)
+    if is_decoder(loaded):
+        # Its head reads the last token that is no padding, and so must know which that is.
+        loaded.config.pad_token_id = TextEncoder(job.out, WHOLE).pad_id
     loaded.save_pretrained(job.out)
-    save_tokenizer(model, job.out)
+    if given.is_file():
+        shutil.rmtree(model)
     pooling = asdict(read_pooling(model)) if task == EMBEDDING else None
     return {
         "weights": ".",

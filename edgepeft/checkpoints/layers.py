@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.skeleton import head_and_embedding_names, is_encoder
+from edgepeft.checkpoints.skeleton import head_and_embedding_names, is_decoder, is_encoder
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
 
@@ -42,8 +42,9 @@ class LayerStream:
         stack = getattr(self._body, "encoder", self._body)
         self.layers = stack.layer if hasattr(stack, "layer") else stack.layers
         # What the body runs before its layers needs weights, what it runs after them is left out.
-        self._before = self._body.embeddings if self._is_encoder else self._body.embed_tokens
-        after = ("norm",) if not self._is_encoder else ("final_norm", "pooler")
+        decodes = is_decoder(self.model)
+        self._before = self._body.embed_tokens if decodes else self._body.embeddings
+        after = ("norm",) if decodes else ("final_norm", "pooler")
         found = [getattr(self._body, name, None) for name in after]
         self._after = [module for module in found if module is not None]
         self._names = {id(module): name for name, module in self.model.named_modules()}
@@ -73,7 +74,9 @@ class LayerStream:
             calls.append((args, kwargs))
             return hidden
 
-        how = {"attention_mask": mask.long()} if self._is_encoder else {"use_cache": False}
+        how: dict[str, Any] = {"use_cache": False} if is_decoder(self.model) else {}
+        if self._is_encoder:
+            how["attention_mask"] = mask.long()
         with self._filled(self._before), self._recording(recorder), torch.no_grad():
             self._body(input_ids=ids, **how)
         if len(calls) != len(self.layers):

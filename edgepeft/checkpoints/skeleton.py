@@ -42,6 +42,11 @@ def is_encoder(config: Any) -> bool:
     return head_of((config.architectures or ["ForCausalLM"])[0]) != GENERATION
 
 
+def is_decoder(model: Any) -> bool:
+    """Whether the body of a model is a decoder's, whatever its head."""
+    return hasattr(model.base_model, "embed_tokens")
+
+
 def linear_weight_names(model: Any) -> list[str]:
     """Names of the weights of every linear layer below the head, in module order."""
     head = model.get_output_embeddings()

@@ -106,8 +106,8 @@ def add_adapter(
     modules = _target_modules(model, method, settings["target_modules"])
     if facts is not None:
         whole = whole_modules(model, facts)
-        # PEFT adds the classifier itself.
-        more = {*arguments.get("modules_to_save", ()), *whole} - {"classifier"}
+        # PEFT adds the classifier itself, by either name.
+        more = {*arguments.get("modules_to_save", ()), *whole} - {"classifier", "score"}
         if more:
             arguments["modules_to_save"] = sorted(more)
         if modules == "all-linear":

@@ -14,6 +14,7 @@ from tests.tiny_encoders import (
     LABELS,
     TAGS,
     write_encoder_data,
+    write_tiny_classifier,
     write_tiny_encoder,
 )
 
@@ -65,6 +66,12 @@ CASES: dict[str, Case] = {
     f"modernbert-{EMBEDDING}": Case(
         "modernbert", EMBEDDING, "qlora", ("cpu-fp32", "cpu-int8", "cpu-int4")
     ),
+    # Decoders whose head reads the last token: one that has it, and two that are given one.
+    f"llama-{CLASSIFICATION}": Case(
+        "llama", CLASSIFICATION, "qlora", ("cpu-fp32", "cpu-int4"), algorithm="gptq"
+    ),
+    f"qwen2-{CLASSIFICATION}": Case("qwen2", CLASSIFICATION, head="SequenceClassification"),
+    f"qwen3-{CLASSIFICATION}": Case("qwen3", CLASSIFICATION, targets=("cpu-fp32", "cpu-int8")),
     "own-head": Case("bert", CLASSIFICATION, "dora", head="SequenceClassification"),
     "full": Case("minilm", EMBEDDING, "full"),
 }
@@ -104,7 +111,10 @@ def carry(case: Case, root: Path) -> None:
     from edgepeft_exporters.encoder import stage as export_stage
 
     labels = tuple(case.labels) if case.head else ()
-    model = write_tiny_encoder(root / "model", case.family, head=case.head, labels=labels)
+    if case.family in FAMILIES:
+        model = write_tiny_encoder(root / "model", case.family, head=case.head, labels=labels)
+    else:
+        model = write_tiny_classifier(root / "model", case.family, labels)
     train, test = write_encoder_data(root / "data", case.task)
     task = {"task": case.task}
     base = run_stage(

@@ -1,11 +1,11 @@
-"""Encoders (classifiers and embedding models), through torch's exporter over a skeleton without weights."""
+"""Encoders and decoders that classify, through torch's exporter over a skeleton without weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from edgepeft.models import ModelInfo
-from edgepeft.tasks import GENERATION, head_of
+from edgepeft.tasks import CLASSIFICATION, GENERATION, head_of
 
 MODEL_TYPES = {
     "bert": "BERT (MiniLM too)",
@@ -13,6 +13,12 @@ MODEL_TYPES = {
     "modernbert": "ModernBERT",
 }
 """Kinds of model whose exported graph the tests hold against the original."""
+
+
+DECODERS = {"llama": "Llama", "qwen2": "Qwen 2", "qwen3": "Qwen 3"}
+"""The same of decoders, which classify texts by their last token."""
+_ROTARY = (None, "default", "linear", "llama3")
+"""Kinds of rotary positions that don't depend on the length of a text."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,17 @@ class EncoderExporter:
         """Why this model can't be exported, in one line, or None if it can."""
         config = model.config
         kind = str(config.get("model_type", ""))
+        if kind in DECODERS:
+            return _refuses_decoder(model)
         if head_of(model.architecture) == GENERATION:
-            return f"{model.architecture} is no encoder"
+            able = ", ".join(DECODERS.values())
+            return f"{model.architecture} can't classify texts; decoders that can: {able}"
         if kind not in MODEL_TYPES:
             known = ", ".join(MODEL_TYPES.values())
-            return f"{model.architecture} ({kind}) is not supported; supported encoders: {known}"
+            return (
+                f"{model.architecture} ({kind}) is not supported; supported encoders: {known}; decoders that "
+                f"classify texts: {', '.join(DECODERS.values())}"
+            )
         if config.get("quantization_config"):
             return "its weights are already quantized; start from the full-precision checkpoint"
         if config.get("is_decoder"):
@@ -38,6 +50,21 @@ class EncoderExporter:
         if str(config.get("position_embedding_type", "absolute")) != "absolute":
             return "its position embeddings are relative; only absolute ones are supported"
         return None
+
+
+def _refuses_decoder(model: ModelInfo) -> str | None:
+    head = head_of(model.architecture)
+    if head not in (GENERATION, CLASSIFICATION):
+        return (
+            f"{model.architecture}: of tasks without generation, decoders do {CLASSIFICATION} alone"
+        )
+    rotary = [model.config.get(name) or {} for name in ("rope_parameters", "rope_scaling")]
+    kinds = {one.get("rope_type") or one.get("type") for one in rotary}
+    if not kinds <= set(_ROTARY):
+        return f"{model.architecture}: its rotary positions depend on the length of the text"
+    if model.config.get("quantization_config"):
+        return "its weights are already quantized; start from the full-precision checkpoint"
+    return None
 
 
 EXPORTER = EncoderExporter()

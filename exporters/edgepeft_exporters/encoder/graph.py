@@ -58,6 +58,7 @@ def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dty
     output = ENCODER_TASKS[task].output
     skeleton = build_skeleton(folder)
     skeleton.set_attn_implementation("eager")
+    skeleton.config.use_cache = False
     embedding = skeleton.get_input_embeddings().weight
     names = {id(parameter): name for name, parameter in skeleton.named_parameters()}
     embedding_name = f"model.{names[id(embedding)]}"
