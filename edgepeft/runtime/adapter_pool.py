@@ -87,6 +87,11 @@ class Lease:
         self._pool = pool
         self._resting = False
 
+    def activate(self, generator: og.Generator) -> None:
+        """Make a generator of onnxruntime-genai that has read nothing yet answer with the adapter."""
+        assert isinstance(self._pool.loader, GenaiAdapters)
+        self._pool.loader.activate(generator, self.name)
+
     def rest(self) -> None:
         """Keep the adapter without using it: it may be removed, and makes way where memory is short."""
         if not self._resting:
@@ -116,7 +121,7 @@ class AdapterPool:
             raise InputError(f"adapter_bytes: must be 1 or more, not {budget}")
         self.reclaim: Callable[[str], None] = lambda name: None
         self._bundle = bundle
-        self._loader = loader
+        self.loader = loader
         self._budget = budget
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
         # Reentrant, for a lease may be dropped by the garbage collector at any point, within here too.
@@ -153,7 +158,7 @@ class AdapterPool:
             self._make_room(adapter)
             _read_ahead(adapter.factors)
             try:
-                self._loader.load(adapter.factors, name)
+                self.loader.load(adapter.factors, name)
             except RuntimeError as error:
                 raise EdgepeftError(
                     f"{adapter.factors}: onnxruntime cannot load it ({one_line(error)})"
@@ -225,7 +230,7 @@ class AdapterPool:
         if entry.leases:
             raise InputError(f"{entry.adapter.path}: is in use by {entry.leases} answers")
         try:
-            self._loader.unload(name)
+            self.loader.unload(name)
         except RuntimeError as error:  # an answer has ended and its generator is not gone yet
             raise InputError(f"{entry.adapter.path}: is in use ({one_line(error)})") from None
         del self._loaded[name]

@@ -17,21 +17,21 @@ from edgepeft.errors import InputError
 from edgepeft.runtime.adapters import adapter_names
 from edgepeft.runtime.answer import Completion, Progress, Stream
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.runtime.sampling import Sampling
+from edgepeft.runtime.engine import SearchOptions, search_options
 from edgepeft.runtime.spelling import spelled
 from edgepeft.tasks import GENERATION
 
 
 @dataclass(frozen=True)
 class Request:
-    """One answer to make: up to ``room`` tokens after ``prompt_ids``, chosen as ``sampling`` says.
+    """One answer to make: up to ``room`` tokens after ``prompt_ids``, chosen as ``options`` say.
 
     ``adapter`` is None for the base. ``continues`` says whether the prompt goes on from an answer given before.
     """
 
     prompt_ids: list[int]
     room: int
-    sampling: Sampling
+    options: SearchOptions
     adapter: str | None
     continues: bool
 
@@ -85,11 +85,13 @@ class Answerer(ABC):
         turns = _conversation(messages, system)
         ids = self.prompter.prompt(turns)
         room = self._room(ids, max_new_tokens)
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+        options = search_options(
+            temperature, top_k, top_p, repetition_penalty, seed, self.bundle.vocab_size
+        )
         if isinstance(stop, str) or not all(stop):
             raise InputError("stop: must be a list of strings, none of them empty")
         continues = any(turn["role"] == "assistant" for turn in turns)
-        request = Request(ids, room, sampling, self._chosen(adapter), continues)
+        request = Request(ids, room, options, self._chosen(adapter), continues)
         progress = Progress(ids)
         return Stream(spelled(self._tokens(request), progress, self.prompter, stop), progress)
 

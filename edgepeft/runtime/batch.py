@@ -72,7 +72,7 @@ class Batch:
         count = len(reading.ids)
         self._reserve(count)
         for name, value in zip(self._graph.cache_names, reading.cache or (), strict=True):
-            self._cache[name][row, :, :count] = value.numpy()[0]
+            self._cache[name][0][row, :, :count] = value.numpy()[0]
         if not self._used:
             # Nobody is left whose rank the stack was widened for.
             self._stacked.clear()
@@ -107,7 +107,7 @@ class Batch:
 
         # onnxruntime works in numpy's own memory, so rows can be written from outside.
         view = ort.OrtValue.ortvalue_from_numpy
-        cache = {name: view(values[:width]) for name, values in self._cache.items()}
+        cache = {name: view(values[:width]) for name, (values, _) in self._cache.items()}
         factors = {name: view(values[:width]) for name, values in self._stacked.items()}
         return self._graph.stepper(cache, factors)
 
@@ -119,8 +119,8 @@ class Batch:
         while self._capacity < tokens:
             self._capacity *= 2
         self._cache = self._graph.new_cache(self.rows, self._capacity)
-        for name, values in old.items():
-            self._cache[name][:, :, :kept] = values
+        for name, (values, _) in old.items():
+            self._cache[name][0][:, :, :kept] = values
         self._steps.clear()
 
     def _stack(self, row: int, factors: Factors) -> None:

@@ -7,11 +7,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator
 from queue import SimpleQueue
 
+import numpy as np
+import numpy.typing as npt
+
 from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.runtime.adapter_pool import Lease
 from edgepeft.runtime.answering import Request
 from edgepeft.runtime.batch import Batch, Reading
-from edgepeft.runtime.sampling import Chooser
+from edgepeft.runtime.sampling import Sampler
 
 
 class Answer:
@@ -20,13 +23,13 @@ class Answer:
     ``lease`` keeps its adapter in memory and in use until it ends.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, stop_ids: Collection[int]) -> None:
         self.request = request
         self.lease: Lease | None = None
         self.left = False
-        self.newest = 0
-        self.choose = Chooser(request.sampling, request.prompt_ids)
-        self._said = 0
+        self._stop_ids = stop_ids
+        self._sampler = Sampler(request.options, stop_ids)
+        self._ids = list(request.prompt_ids)
         self._queue: SimpleQueue[int | EdgepeftError | None] = SimpleQueue()
 
     def tokens(self) -> Generator[int, None, None]:
@@ -39,12 +42,18 @@ class Answer:
         finally:
             self.left = True
 
-    def say(self, token: int, stop_ids: Collection[int]) -> bool:
-        """Pass a token on; whether the answer goes on after it."""
-        self.newest = token
-        self._said += 1
+    @property
+    def newest(self) -> int:
+        """The token said last."""
+        return self._ids[-1]
+
+    def go_on(self, logits: npt.NDArray[np.float32]) -> bool:
+        """Say the token that ``logits`` [vocabulary] call for; whether the answer goes on after it."""
+        token = self._sampler.choose(logits, self._ids)
+        self._ids.append(token)
         self._queue.put(token)
-        return token not in stop_ids and self._said < self.request.room
+        said = len(self._ids) - len(self.request.prompt_ids)
+        return token not in self._stop_ids and said < self.request.room
 
     def end(self, error: EdgepeftError | None = None) -> None:
         """Nothing more will come."""
@@ -55,13 +64,10 @@ class Answer:
 class Loop:
     """Between two steps, one piece of one waiting prompt is read, and rows whose client has left are freed."""
 
-    def __init__(
-        self, batch: Batch, begin: Callable[[Answer], Reading], stop_ids: Collection[int]
-    ) -> None:
+    def __init__(self, batch: Batch, begin: Callable[[Answer], Reading]) -> None:
         """``begin`` opens an answer's prompt, with its adapter lent to it; raises EdgepeftError."""
         self._batch = batch
         self._begin = begin
-        self._stop_ids = stop_ids
         self._changed = threading.Condition()
         self._waiting: deque[Answer] = deque()
         self._closed = False
@@ -131,7 +137,7 @@ class Loop:
             return
         self._reading = None
         row = self._batch.free
-        if logits is None or row is None or not answer.say(answer.choose(logits), self._stop_ids):
+        if logits is None or row is None or not answer.go_on(logits):
             answer.end()
             return
         self._batch.place(row, reading)
@@ -150,7 +156,7 @@ class Loop:
             return
         for row, logits in found.items():
             answer = self._rows[row]
-            if not answer.say(answer.choose(logits), self._stop_ids):
+            if not answer.go_on(logits):
                 self._end(row)
 
     def _end(self, row: int, error: EdgepeftError | None = None) -> None:

@@ -53,14 +53,14 @@ class BatchRuntime(Answerer):
         self._files = FactorFiles()
         self._pool = AdapterPool(self.bundle, self._files, budget=adapter_bytes)
         batch = Batch(self._graph, slots, self.widths)
-        self._loop = Loop(batch, self._begin, self.prompter.stop_ids)
+        self._loop = Loop(batch, self._begin)
 
     def close(self) -> None:
         """End every answer under way; further requests are refused."""
         self._loop.close()
 
     def _tokens(self, request: Request) -> Generator[int, None, None]:
-        answer = Answer(request)
+        answer = Answer(request, self.prompter.stop_ids)
         self._loop.submit(answer)
         yield from answer.tokens()
 

@@ -18,7 +18,7 @@ from edgepeft.runtime.engine import SearchOptions
 if TYPE_CHECKING:
     import onnxruntime_genai as og
 
-    from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters, Lease
+    from edgepeft.runtime.adapter_pool import AdapterPool, Lease
 
 
 @dataclass
@@ -48,16 +48,11 @@ class Caches:
     """
 
     def __init__(
-        self,
-        model: og.Model,
-        context_length: int,
-        pool: AdapterPool | None = None,
-        adapters: GenaiAdapters | None = None,
+        self, model: og.Model, context_length: int, pool: AdapterPool | None = None
     ) -> None:
-        """``pool`` lends the adapters that it loads into ``adapters``, where the bundle takes any."""
+        """``pool`` has the adapters, where the bundle takes any."""
         self._model = model
         self._pool = pool
-        self._adapters = adapters
         self._context_length = context_length
         self._kept: Cached | None = None
         if pool is not None:
@@ -121,9 +116,8 @@ class Caches:
         lease = None
         if adapter is not None:
             assert self._pool is not None
-            assert self._adapters is not None
             lease = self._pool.lease(adapter)
-            self._adapters.activate(generator, adapter)
+            lease.activate(generator)
         generator.append_tokens(np.array(ids, np.int32))
         return Cached(generator, capacity, options, len(ids), lease)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
-from edgepeft.runtime.sampling import Sampling
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -39,6 +38,7 @@ _PROVIDERS = {
 }
 _FINDABLE = frozenset(_PROVIDERS) - {"OpenVINOExecutionProvider", "QNNExecutionProvider"}
 _NAMED_DEVICES = frozenset({"cuda", "DML", "WebGPU"})
+_MAX_SEED = 2**31 - 1
 
 SOFTWARE_CHUNK = 16
 """Tokens of a prompt that a software adapter is given at once."""
@@ -103,20 +103,40 @@ def load_model(
     return loaded
 
 
-def search_options(sampling: Sampling, vocab_size: int) -> SearchOptions:
-    """``sampling`` in onnxruntime-genai's words; a seed is among the options only when one is used."""
-    options = {**GREEDY, "repetition_penalty": sampling.repetition_penalty}
-    if sampling.temperature == 0:
+def search_options(
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    repetition_penalty: float,
+    seed: int | None,
+    vocab_size: int,
+) -> SearchOptions:
+    """Check how tokens are to be chosen; a ``seed`` is among the options only when one is used.
+
+    Raises InputError naming the value that is out of range.
+    """
+    _require(temperature >= 0, "temperature", "0 (greedy) or more", temperature)
+    _require(top_k >= 0, "top_k", "0 (any token) or more", top_k)
+    _require(0 < top_p <= 1, "top_p", "above 0 and at most 1", top_p)
+    _require(repetition_penalty > 0, "repetition_penalty", "above 0", repetition_penalty)
+    options = {**GREEDY, "repetition_penalty": repetition_penalty}
+    if temperature == 0:
         return options
     options |= {
         "do_sample": True,
-        "temperature": sampling.temperature,
-        "top_k": min(sampling.top_k, vocab_size),
-        "top_p": sampling.top_p,
+        "temperature": temperature,
+        "top_k": min(top_k, vocab_size),
+        "top_p": top_p,
     }
-    if sampling.seed is not None:
-        options["random_seed"] = sampling.seed
+    if seed is not None:
+        _require(0 <= seed <= _MAX_SEED, "seed", f"from 0 to {_MAX_SEED}", seed)
+        options["random_seed"] = seed
     return options
+
+
+def _require(holds: bool, name: str, wanted: str, value: float) -> None:
+    if not holds:
+        raise InputError(f"{name}: must be {wanted}, not {value}")
 
 
 def provider_name(provider: str) -> str:

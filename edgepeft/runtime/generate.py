@@ -12,7 +12,7 @@ from edgepeft.runtime.answer import Completion, Stream
 from edgepeft.runtime.answering import Answerer, Request
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
-from edgepeft.runtime.engine import GREEDY, load_model, search_options
+from edgepeft.runtime.engine import GREEDY, load_model
 
 __all__ = ["Completion", "Runtime", "Stream"]
 
@@ -45,9 +45,8 @@ class Runtime(Answerer):
         super().__init__(bundle)
         stop_ids = self.prompter.stop_ids
         model = load_model(self.bundle, stop_ids, threads=threads, provider=provider)
-        adapters = GenaiAdapters(model)
-        self._pool = AdapterPool(self.bundle, adapters, budget=adapter_bytes)
-        self._caches = Caches(model, self.bundle.context_length, self._pool, adapters)
+        self._pool = AdapterPool(self.bundle, GenaiAdapters(model), budget=adapter_bytes)
+        self._caches = Caches(model, self.bundle.context_length, self._pool)
         self._adapter: str | None = None
 
     @property
@@ -121,7 +120,6 @@ class Runtime(Answerer):
         return answer
 
     def _tokens(self, request: Request) -> Generator[int, None, None]:
-        options = search_options(request.sampling, self.bundle.vocab_size)
         try:
             # A cache holds not quite what reading the whole prompt afresh would give (kernels for one
             # token round unlike those for many), so a prompt that continues nothing never goes on
@@ -129,7 +127,7 @@ class Runtime(Answerer):
             cached = self._caches.take(
                 request.prompt_ids,
                 request.room,
-                options,
+                request.options,
                 resume=request.continues,
                 adapter=request.adapter,
             )

@@ -108,6 +108,6 @@ def _sequence(
         ort.OrtValue.ortvalue_from_numpy(
             values((1, one.shape[1], length, one.shape[3]), 1.0).astype(one.dtype)
         )
-        for one in graph.new_cache(1, 1).values()
+        for one, _ in graph.new_cache(1, 1).values()
     ]
     return reading

@@ -36,8 +36,10 @@ _NUMPY_TYPES: dict[str, npt.DTypeLike] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
 }
-Cache = dict[str, npt.NDArray[Any]]
-"""A key-value cache by the names of its inputs, each [rows, kv heads, capacity, head size]."""
+Cache = dict[str, tuple[npt.NDArray[Any], Any]]
+"""A key-value cache by the names of its inputs: [rows, kv heads, capacity, head size], as numpy and as
+onnxruntime see the same memory.
+"""
 Step = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 
@@ -118,13 +120,17 @@ class GraphSession:
         """An empty cache for ``rows`` sequences of up to ``capacity`` tokens each. Raises InputError for a graph
         whose cache numpy can't hold.
         """
+        import onnxruntime as ort
+
         made: Cache = {}
         for name, empty in zip(self._past, self._empty, strict=True):
             _, heads, _, size = empty.shape()
             kind = empty.data_type()
             if kind not in _NUMPY_TYPES:
                 raise InputError(f"{self.model_file}: keeps a cache of {kind}; it can't be batched")
-            made[name] = np.zeros((rows, heads, capacity, size), _NUMPY_TYPES[kind])
+            # onnxruntime works in numpy's own memory, so a row can be written from outside.
+            values = np.zeros((rows, heads, capacity, size), _NUMPY_TYPES[kind])
+            made[name] = (values, ort.OrtValue.ortvalue_from_numpy(values))
         return made
 
     def read(

@@ -14,6 +14,7 @@ from edgepeft.planning import Plan, make_plan
 from edgepeft.recipe_file import load_recipe
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.workspace import RunFolder
+from tests.tiny import write_tiny_model
 from tests.tiny_encoders import LABELS, write_encoder_data, write_tiny_encoder
 
 
@@ -155,3 +156,39 @@ def test_a_model_that_generates_refuses_an_encoders_rows(tmp_path: Path) -> None
         plan(tmp_path, TAGGING)
     with pytest.raises(EdgepeftError, match=r"LlamaForCausalLM can't do text-classification"):
         plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION)
+
+
+def test_a_decoder_is_given_a_head_where_that_is_asked_for(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model", "llama")
+    made = plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION)
+    assert (made.task, made.labels) == (CLASSIFICATION, sorted(LABELS))
+    assert made.targets[0].exporter == "encoder"
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "words"),
+    [
+        ("llama", TAGGING, "LlamaForCausalLM can't do token-classification"),
+        (
+            "gemma2",
+            CLASSIFICATION,
+            "can't classify texts; decoders that can: Llama, Qwen 2, Qwen 3",
+        ),
+    ],
+)
+def test_decoders_that_cannot_are_refused(
+    tmp_path: Path, family: str, task: str, words: str
+) -> None:
+    write_tiny_model(tmp_path / "model", family)
+    with pytest.raises(EdgepeftError, match=words) as raised:
+        plan(tmp_path, task, task=task)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_classifier_of_another_kind_names_those_that_are_supported(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model", "llama")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config |= {"model_type": "mamba", "architectures": ["MambaForSequenceClassification"]}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EdgepeftError, match="decoders that classify texts: Llama"):
+        plan(tmp_path, CLASSIFICATION, data={"train": "train.jsonl", "labels": list(LABELS)})
