@@ -6,7 +6,8 @@ BASE is a checkpoint's folder (a run's stages/base-...), FIRST and SECOND are ad
 data file, recipe or run with each one's test rows. Every method is tried with weights of 1 on the reported rows,
 by ``edgepeft combine``'s code and by PEFT's ``add_weighted_adapter`` around the loaded model; ``difference`` is
 the largest between the two changes of any weight (dare draws what it drops, so there is none for it). Then a
-search over methods and weights is made on other rows. Printed is one JSON object with exact matches.
+search over methods and weights is made on other rows. Printed is a JSON object a line, as each is measured; the
+figures are exact matches.
 """
 
 from __future__ import annotations
@@ -91,6 +92,11 @@ class Bench:
         return found, None if "dare" in how.method else difference
 
 
+def show(**facts: Any) -> None:
+    """Print one line of the result."""
+    print(json.dumps(facts, default=str), flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -108,16 +114,15 @@ def main() -> None:
     quiet_libraries()
     pairs = [text.partition("=")[::2] for text in (asked.first, asked.second)]
     folders, tests = ([Path(pair[side]) for pair in pairs] for side in (0, 1))
-    found: dict[str, Any] = {"rows": asked.rows}
     if "methods" in asked.parts.split(","):
         bench = Bench(asked.base, folders, tests, asked.rows)
-        found["alone"] = bench.alone()
+        show(rows=asked.rows, alone=bench.alone())
         plain = Combination("cat", (1.0, 1.0))
         for method in asked.methods.split(","):
             density = DENSITY if drops_values(method) else None
             how = replace(plain, method=method, density=density)
             theirs, difference = bench.pefts(how)
-            found[method] = {"edgepeft": bench.ours(how), "peft": theirs, "difference": difference}
+            show(method=method, edgepeft=bench.ours(how), peft=theirs, difference=difference)
     if "search" in asked.parts.split(","):
         with tempfile.TemporaryDirectory() as out:
             measuring = Measuring(
@@ -135,8 +140,7 @@ def main() -> None:
                 events=Events("combine"),
             )
         keys = ("method", "weights", "density", "rank", "tasks", "search")
-        found["searched"] = {"settings": asdict(measuring), **{key: facts[key] for key in keys}}
-    print(json.dumps(found, indent=2, default=str))
+        show(settings=asdict(measuring), **{key: facts[key] for key in keys})
 
 
 if __name__ == "__main__":

@@ -20,21 +20,22 @@ Scores = Mapping[str, Score]
 
 @dataclass(frozen=True)
 class Trial:
-    """A combination and what it keeps: for each task its exact match as a share of its own adapter's."""
+    """A combination and what it keeps: for each task its exact match as a share of its own adapter's, and its
+    loss in nats per token.
+    """
 
     how: Combination
     kept: Mapping[str, float]
-    loss: float
+    losses: Mapping[str, float]
 
     @property
-    def merit(self) -> tuple[float, float, float]:
-        """The task that lost most decides, then all of them, then the loss."""
-        shares = [min(1.0, share) for share in self.kept.values()]
-        return min(shares), sum(shares) / len(shares), -self.loss
+    def merit(self) -> tuple[float, float]:
+        """The task that is worst off decides, by what it keeps and then by its loss, which a few rows tell finer."""
+        return min(1.0, *self.kept.values()), -max(self.losses.values())
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {**asdict(self.how), "kept": dict(self.kept), "loss": self.loss}
+        return {**asdict(self.how), "kept": dict(self.kept), "losses": dict(self.losses)}
 
 
 def search(
@@ -61,7 +62,7 @@ def search(
             refused.append(error)
             return
         kept = {name: _share(score, before[name]) for name, score in scores.items()}
-        done[how] = Trial(how, kept, sum(score.loss for score in scores.values()) / len(scores))
+        done[how] = Trial(how, kept, {name: score.loss for name, score in scores.items()})
 
     for method in methods:
         density = (start.density or DENSITY) if drops_values(method) else None
