@@ -30,7 +30,7 @@ class Trial:
 
     @property
     def merit(self) -> tuple[float, float]:
-        """The task that is worst off decides, by what it keeps and then by its loss, which a few rows tell finer."""
+        """The task that is worst off decides: by what it keeps, then by its loss, which few rows tell finer."""
         return min(1.0, *self.kept.values()), -max(self.losses.values())
 
     def as_dict(self) -> dict[str, Any]:
