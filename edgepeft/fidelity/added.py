@@ -68,6 +68,7 @@ def try_adapter(
     ``scratch`` is an empty folder for the copy and the stages. Raises InputError for adapters and rows that are
     refused, EdgepeftError where a stage fails.
     """
+    given.rows()
     copied = scratch / "bundle"
     try:
         shutil.copytree(bundle.path, copied, ignore=shutil.ignore_patterns(ADAPTERS))
@@ -75,7 +76,6 @@ def try_adapter(
         raise writing_failed(copied, error) from None
     copy = Bundle.open(copied, check="sizes")
     added = add_adapter(copy, name, folder, allow_base_mismatch=allow_base_mismatch)
-    given.rows()
     target = bundle.manifest["settings"]["target"]
     execution = choose_execution(bundle.provider, target["io_dtype"], target["verify_provider"])
     data = given.data.model_dump(

@@ -186,8 +186,9 @@ def test_clients_who_leave_give_their_turn_back(filled: Path, way: str) -> None:
     assert "Traceback" not in errors, errors
 
 
-def test_too_many_waiting_are_refused(filled: Path) -> None:
-    running = serving(filled, "--concurrent", 1, "--waiting", 0, "--max-tokens", 200)
+@pytest.mark.parametrize("way", [("--concurrent", 1), ("--batch", 2)])
+def test_too_many_waiting_are_refused(filled: Path, way: tuple[str, int]) -> None:
+    running = serving(filled, *way, "--waiting", 0, "--max-tokens", 200)
     try:
         with ThreadPoolExecutor(12) as clients:
             found = list(clients.map(lambda _: running.chat("one", "hi"), range(12)))
