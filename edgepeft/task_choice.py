@@ -35,6 +35,8 @@ def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
     rescored = head == GENERATION and found == CLASSIFICATION
     if not rescored and (head not in (None, found) or (head is None and found == GENERATION)):
         can = f"{head} alone" if head else ", ".join(ENCODER_TASKS)
+        if head == GENERATION:
+            can = f"{GENERATION} and {CLASSIFICATION}"
         raise InputError(
             f"task: {model.architecture} can't do {found}; it can do {can} (with auto, its head or the columns "
             "of the rows decide)"
