@@ -208,6 +208,11 @@ class Quantize(Section):
         "int8",
         description="How head and embedding are kept in integer targets; float: as the target computes.",
     )
+    smooth: bool | None = Field(
+        None,
+        description="Scales of channels moved from activations into weights, exactly, so that both lose less "
+        "in rounding; default: where algorithm is auto and weights have 8 bits.",
+    )
     max_bytes: ByteSize | None = Field(
         None,
         description="Size of the whole bundle, as 105MB: the grid of each layer and of the head is then "

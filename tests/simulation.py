@@ -10,7 +10,9 @@ from edgepeft.quantization.grids import unpack_weight
 
 
 def put_codes(model: Any, quantized: Path | None) -> Any:
-    """Replace a model's quantized weights by what their codes stand for; returns the model."""
+    """Replace a model's quantized weights by what their codes stand for, and what smoothing folded into others;
+    returns the model.
+    """
     if quantized is not None:
         weights = QuantizedWeights.open(quantized)
         for name, entry in weights.plan["weights"].items():
@@ -18,4 +20,7 @@ def put_codes(model: Any, quantized: Path | None) -> Any:
             assert grid is not None
             parts = unpack_weight(grid, entry["shape"][1], weights.parts(name))
             model.get_parameter(name).data = parts.dequantize()
+        if weights.folded is not None:
+            for name in weights.folded.specs:
+                model.get_parameter(name).data = weights.folded.load(name)
     return model

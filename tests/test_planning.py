@@ -168,6 +168,23 @@ def test_one_more_target_leaves_the_others_alone(project: Project) -> None:
     assert changed(before, after) == {"quantize-int8", "export-cpu-int8", "verify-cpu-int8"}
 
 
+def test_smoothing_is_for_8_bits_unless_the_recipe_says_otherwise(project: Project) -> None:
+    project.recipe["targets"] = ["cpu-int8", "cpu-int4"]
+
+    def smoothed(*overrides: str) -> dict[str, bool]:
+        stages = project.plan(*overrides).kind("quantize")
+        found = {stage.name: "smooth" in stage.settings["quantize"] for stage in stages}
+        calibrated = {stage.name: "calibration_rows" in stage.files for stage in stages}
+        assert all(calibrated[name] for name, smooth in found.items() if smooth)
+        return found
+
+    assert smoothed() == {"quantize-int8": True, "quantize-int4": False}
+    assert not any(smoothed("quantize.smooth=false").values())
+    assert all(smoothed("quantize.smooth=true").values())
+    # Who names an algorithm gets it as it is.
+    assert not any(smoothed("quantize.algorithm=rtn").values())
+
+
 def test_merge_that_is_not_kept_is_done_again_by_its_readers(project: Project) -> None:
     plan = project.plan("merge.save=false")
     assert [stage.name for stage in plan.stages] == [s for s in STAGES if s != "merge"]

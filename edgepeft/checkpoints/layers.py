@@ -59,6 +59,10 @@ class LayerStream:
             if isinstance(module, torch.nn.Linear)
         }
 
+    def name(self, module: Any, parameter: str) -> str:
+        """The checkpoint name of a module's parameter."""
+        return f"{self._names[id(module)]}.{parameter}"
+
     def begin(self, ids: torch.Tensor, mask: torch.Tensor) -> LayerInputs:
         """Embed token ids int64 [B, T], padded on the right; ``mask`` bool [B, T]: what is no padding.
 
