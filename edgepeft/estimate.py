@@ -28,6 +28,9 @@ _TRAINING_LIBRARIES_BYTES = 1.2e9
 _RUNTIME_BYTES = 160e6
 """Resident size of Python with onnxruntime-genai and a tokenizer, before any weight."""
 
+_STEP_TOKENS = 384
+"""Tokens that a step of learning scales looks at."""
+
 _SMOOTHING_TOKENS = 512
 """Calibration tokens where nothing but smoothing looks at them."""
 
@@ -273,6 +276,8 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
         body = model.parameters - model.embedding_parameters
         # Two passes and the second moments, about six operations a weight and token; rounding itself besides.
         calibration = _calibration_tokens(plan) * body * 6 / (0.5 * flops) + body * 1e-7
+        # A step of learning is a forward and a backward pass through every layer over a few hundred tokens.
+        calibration += quantize.learn_steps * _STEP_TOKENS * body * 6 / (0.5 * flops)
         if quantize.budget is None:
             return start + calibration
         # Sensitivity is a forward and a backward pass over a thousand tokens, and four grids to try.

@@ -142,6 +142,8 @@ class Layout:
         name = resolve_algorithm(quantize.algorithm, bits)
         read = self._weights(target)
         unread = {"accuracy_level", "calibration", "smooth"}
+        if not quantize.learn_steps:
+            unread.add("learn_steps")
         settings: dict[str, Any] = {
             **read.settings,
             "quantize": {

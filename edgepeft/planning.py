@@ -103,6 +103,7 @@ class Plan:
         return bool(target.bits) and (
             is_calibrated(resolve_algorithm(quantize.algorithm, target.bits or 0))
             or quantize.budget is not None
+            or quantize.learn_steps > 0
             or (smoothing and self.smooths(target))
         )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import unpack_weight
 
@@ -24,3 +28,10 @@ def put_codes(model: Any, quantized: Path | None) -> Any:
             for name in weights.folded.specs:
                 model.get_parameter(name).data = weights.folded.load(name)
     return model
+
+
+def override(source: TensorSource, values: Mapping[str, torch.Tensor]) -> TensorSource:
+    """A source with some of its tensors replaced."""
+    return ComputedSource(
+        source.specs, lambda name: values[name] if name in values else source.load(name)
+    )

@@ -18,6 +18,7 @@ from edgepeft.quantization.algorithms import Rounding
 from edgepeft.quantization.calibration import Batch
 from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.grids import IntGrid, unpack_weight
+from edgepeft.quantization.learning import Learner
 from edgepeft.quantization.smoothing import SAMPLED_TOKENS, Smoothing
 from edgepeft.quantization.statistics import InputStatistics
 
@@ -64,10 +65,12 @@ def round_in_sequence(
     algorithm: Rounding,
     errors: list[float] | None = None,
     smoothing: Smoothing | None = None,
+    learner: Learner | None = None,
 ) -> Iterator[Parts]:
     """Round layer by layer, each on the activations that the rounded layers before it yield.
 
-    ``errors`` takes each layer's mean ``layer_error``; ``smoothing`` has its turn before a layer is rounded.
+    ``errors`` takes each layer's mean ``layer_error``; ``smoothing`` has its turn before a layer is rounded,
+    ``learner`` after.
     Memory is that of one layer, its inputs' second moments and the activations of one layer's boundaries. What
     lies outside the layers comes last: the head on the final hidden states, anything else on its own.
     """
@@ -85,7 +88,11 @@ def round_in_sequence(
                 )
                 if smoothing is not None:
                     statistics = _smoothed(smoothing, index, statistics)
+                if learner is not None:
+                    learner.watch(index)
                 parts = _round_layer(modules, left, statistics, algorithm)
+                if learner is not None:
+                    learner.learn(index, parts, modules, grids, inputs)
                 measured = []
                 for batch, batch_inputs, wanted in zip(batches, inputs, exact, strict=True):
                     before, batch_inputs.hidden = (

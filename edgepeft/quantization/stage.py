@@ -23,7 +23,7 @@ from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.merging.carry import carry
 from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.calibration import job_calibration
+from edgepeft.quantization.calibration import ROWS_AT_ONCE, job_calibration
 from edgepeft.quantization.choosing import Formats, as_told, open_menu, within_bytes
 from edgepeft.quantization.codes import (
     CODES,
@@ -34,6 +34,8 @@ from edgepeft.quantization.codes import (
     write_plan,
 )
 from edgepeft.quantization.grids import are_half
+from edgepeft.quantization.learning import ROWS_AT_ONCE as LEARNED_AT_ONCE
+from edgepeft.quantization.learning import Learner
 from edgepeft.quantization.reaching import round_within
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.quantization.smoothing import TOKENS, Smoothing
@@ -96,6 +98,7 @@ def _round_into(
     settings = job.settings["quantize"]
     # What lies beside the weights was made for the channels as they are.
     smooths = bool(settings.get("smooth")) and open_unmerged(job) is None
+    steps = int(settings.get("learn_steps", 0))
     smoothing: Smoothing | None = None
     algorithm = find_algorithm(settings["algorithm"])
     entries: dict[str, Any] = {}
@@ -106,15 +109,17 @@ def _round_into(
         entries[name] = {"shape": [rows, width], "grid": grid.as_dict()}
         for part, shape in grid.shapes(rows, width).items():
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
-    if algorithm.calibrated or smooths:
-        tokens = settings["calibration"]["tokens"] if algorithm.calibrated else TOKENS
-        batches = job_calibration(job, tokens)
+    if algorithm.calibrated or smooths or steps:
+        tokens = settings["calibration"]["tokens"] if algorithm.calibrated or steps else TOKENS
+        together = LEARNED_AT_ONCE if steps else ROWS_AT_ONCE
+        batches = job_calibration(job, tokens, rows_at_once=together)
         stream = LayerStream(skeleton, weights)
         if smooths:
             coarse = bool(job.settings["eight_bit_inputs"])
             smoothing = Smoothing(stream, batches, formats.grids, eight_bit_inputs=coarse)
+        learner = Learner(stream, batches, steps) if steps else None
         units = round_in_sequence(
-            stream, batches, weights, formats.grids, algorithm, errors, smoothing
+            stream, batches, weights, formats.grids, algorithm, errors, smoothing, learner
         )
     else:
         units = round_each(weights, formats.grids, algorithm)
