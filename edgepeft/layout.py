@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepeft.fidelity.execution import choose_execution
 from edgepeft.ingredients import Ingredients, Reading
-from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
+from edgepeft.quantization.algorithms import resolve_algorithm
 from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.sections import Quantize
 from edgepeft.stage import Stage
@@ -141,25 +141,29 @@ class Layout:
         bits = target.bits or 0
         name = resolve_algorithm(quantize.algorithm, bits)
         read = self._weights(target)
+        unread = {"accuracy_level", "calibration", "smooth"}
+        if not quantize.learn_steps:
+            unread.add("learn_steps")
         settings: dict[str, Any] = {
             **read.settings,
             "quantize": {
-                **quantize.model_dump(
-                    mode="json", exclude={"accuracy_level", "calibration"}, exclude_none=True
-                ),
+                **quantize.model_dump(mode="json", exclude=unread, exclude_none=True),
                 "algorithm": name,
             },
             "bits": bits,
         }
         files = read.files
-        if quantize.budget is not None:
+        smooths = self._plan.smooths(target)
+        if smooths:
+            settings["quantize"]["smooth"] = True
+        if quantize.budget is not None or smooths:
             levels = [
                 self._accuracy_level(one)
                 for one in self._plan.targets
                 if one.bits and self._plan.quantize_stage(one) == stage
             ]
             settings["eight_bit_inputs"] = any(level == 4 for level in levels)
-        if is_calibrated(name) or quantize.budget is not None:
+        if self._plan.calibrates(target):
             settings |= self._read.task()
             settings["data"] = self._read.data_settings("max_length", "max_test_rows")
             settings["quantize"]["calibration"] = quantize.calibration.model_dump(

@@ -18,13 +18,19 @@ from edgepeft.preflight import (
     check_hot_swap,
     check_model,
     check_prefix,
+    check_smoothing,
     check_target,
     check_task,
     check_training,
     for_task,
     rows_of,
 )
-from edgepeft.quantization.algorithms import check_algorithm
+from edgepeft.quantization.algorithms import (
+    AUTO,
+    check_algorithm,
+    is_calibrated,
+    resolve_algorithm,
+)
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.sections import Quantize, Target
@@ -82,6 +88,25 @@ class Plan:
         """What the recipe says of a target."""
         return next(one for one in self.recipe.recipe.targets if one.name == target.name)
 
+    def smooths(self, target: TargetProfile) -> bool:
+        """Whether a target's weights are smoothed before they are rounded."""
+        quantize = self.grids[target.name]
+        if not target.bits or self.swaps(target) or self.task != GENERATION:
+            return False
+        if quantize.smooth is not None:
+            return quantize.smooth
+        return target.bits == 8 and quantize.algorithm == AUTO
+
+    def calibrates(self, target: TargetProfile, *, smoothing: bool = True) -> bool:
+        """Whether rounding a target's weights looks at calibration data; with or without what smoothing does."""
+        quantize = self.grids[target.name]
+        return bool(target.bits) and (
+            is_calibrated(resolve_algorithm(quantize.algorithm, target.bits or 0))
+            or quantize.budget is not None
+            or quantize.learn_steps > 0
+            or (smoothing and self.smooths(target))
+        )
+
     def kind(self, kind: str) -> list[Stage]:
         """The stages of one kind."""
         return [stage for stage in self.stages if stage.kind == kind]
@@ -125,6 +150,7 @@ def make_plan(
     check_model(model, targets, settings.model)
     check_task(recipe, task)
     check_budget(recipe, targets, model)
+    check_smoothing(recipe, targets, task)
     labels = labels_of(task, model, settings.data.labels, train, test)
     named = recipe.resolve(settings.model) != path
     plan = Plan(

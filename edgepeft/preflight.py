@@ -98,6 +98,21 @@ def check_hot_swap(recipe: RecipeFile, targets: Sequence[TargetProfile], own: st
         read_adapter_config(recipe.resolve(adapter.path))
 
 
+def check_smoothing(recipe: RecipeFile, targets: Sequence[TargetProfile], task: Task) -> None:
+    """Raise InputError where smoothing is asked for and can't be had."""
+    settings = recipe.recipe
+    if not settings.quantize.smooth:
+        return
+    if task != GENERATION:
+        raise InputError("quantize.smooth: is for models that generate; leave it out")
+    for target, asked in zip(targets, settings.targets, strict=True):
+        if asked.adapters == "hot-swap":
+            raise InputError(
+                f"quantize.smooth: the adapters that {target.name} takes read the channels as they are; leave it "
+                "out, or leave out adapters: hot-swap"
+            )
+
+
 def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) -> None:
     """Raise InputError if a target can't do a model; ``named`` is what the recipe calls it."""
     for name in {target.exporter for target in targets}:

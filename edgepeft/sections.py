@@ -208,6 +208,17 @@ class Quantize(Section):
         "int8",
         description="How head and embedding are kept in integer targets; float: as the target computes.",
     )
+    smooth: bool | None = Field(
+        None,
+        description="Scales of channels moved from activations into weights, exactly, so that both lose less "
+        "in rounding; default: where algorithm is auto and weights have 8 bits.",
+    )
+    learn_steps: int = Field(
+        0,
+        ge=0,
+        description="Steps in which each layer's block scales are learned after rounding, so that it puts out "
+        "what it did before; slow (see edgepeft plan), 40 is much, 0 is none.",
+    )
     max_bytes: ByteSize | None = Field(
         None,
         description="Size of the whole bundle, as 105MB: the grid of each layer and of the head is then "

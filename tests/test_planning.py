@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepeft.estimate import estimate
 from edgepeft.layout import ORDER
 from tests.conftest import ModelMaker
 from tests.project import Keys, Project, write_project
@@ -166,6 +167,38 @@ def test_one_more_target_leaves_the_others_alone(project: Project) -> None:
     project.recipe["targets"] = ["cpu-int8", "cpu-int4", "cpu-fp32"]
     after = project.keys()
     assert changed(before, after) == {"quantize-int8", "export-cpu-int8", "verify-cpu-int8"}
+
+
+def test_smoothing_is_for_8_bits_unless_the_recipe_says_otherwise(project: Project) -> None:
+    project.recipe["targets"] = ["cpu-int8", "cpu-int4"]
+
+    def smoothed(*overrides: str) -> dict[str, bool]:
+        stages = project.plan(*overrides).kind("quantize")
+        found = {stage.name: "smooth" in stage.settings["quantize"] for stage in stages}
+        calibrated = {stage.name: "calibration_rows" in stage.files for stage in stages}
+        assert all(calibrated[name] for name, smooth in found.items() if smooth)
+        return found
+
+    assert smoothed() == {"quantize-int8": True, "quantize-int4": False}
+    assert not any(smoothed("quantize.smooth=false").values())
+    assert all(smoothed("quantize.smooth=true").values())
+    # Who names an algorithm gets it as it is.
+    assert not any(smoothed("quantize.algorithm=rtn").values())
+
+
+def test_learning_asks_for_calibration_data_and_time(project: Project) -> None:
+    project.recipe["targets"] = ["cpu-int8"]
+    project.recipe["quantize"] = {"algorithm": "rtn"}
+    plain, learned = project.plan(), project.plan("quantize.learn_steps=40")
+    for plan, wanted in ((plain, False), (learned, True)):
+        stage = plan.stage("quantize-int8")
+        assert ("learn_steps" in stage.settings["quantize"]) == wanted
+        assert ("calibration_rows" in stage.files) == wanted
+    seconds = [
+        next(row.seconds for row in estimate(plan, 1e9) if row.name == "quantize-int8")
+        for plan in (plain, learned)
+    ]
+    assert seconds[1] > seconds[0] + 0.1
 
 
 def test_merge_that_is_not_kept_is_done_again_by_its_readers(project: Project) -> None:

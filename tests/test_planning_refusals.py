@@ -44,6 +44,13 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
             r"quantize.symmetric: k_quant has no symmetric form; set it to false",
         ),
         (
+            [
+                "quantize.smooth=true",
+                "targets=[{name: cpu-int4, adapters: hot-swap}]",
+            ],
+            r"quantize.smooth: the adapters that cpu-int4 takes read the channels as they are; leave",
+        ),
+        (
             ["quantize.max_generic_kl=0.05", "targets=[cpu-int8]"],
             r"quantize.max_generic_kl: chooses among 4 and 8 bits, and cpu-int8 has .*int4 targets only",
         ),

@@ -8,11 +8,12 @@ those of its own code; the layers are then filled from a tensor source, used and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.func import functional_call
 
 from edgepeft.checkpoints.skeleton import head_and_embedding_names, is_decoder, is_encoder
 from edgepeft.checkpoints.source import TensorSource
@@ -60,6 +61,10 @@ class LayerStream:
             if isinstance(module, torch.nn.Linear)
         }
 
+    def name(self, module: Any, parameter: str) -> str:
+        """The checkpoint name of a module's parameter."""
+        return f"{self._names[id(module)]}.{parameter}"
+
     def begin(self, ids: torch.Tensor, mask: torch.Tensor) -> LayerInputs:
         """Embed token ids int64 [B, T], padded on the right; ``mask`` bool [B, T]: what is no padding.
 
@@ -91,10 +96,18 @@ class LayerStream:
         with self._filled(self.layers[index]):
             yield
 
-    def run(self, index: int, inputs: LayerInputs) -> torch.Tensor:
-        """Output float32 [B, T, H] of a filled layer over a batch's hidden states."""
+    def run(
+        self, index: int, inputs: LayerInputs, weights: Mapping[str, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Output float32 [B, T, H] of a filled layer over a batch's hidden states.
+
+        ``weights``, by checkpoint name, take the place of the layer's own; gradients reach them.
+        """
         args, kwargs = inputs.calls[index]
-        output = self.layers[index](inputs.hidden, *args, **kwargs)
+        layer = self.layers[index]
+        stem = f"{self._names[id(layer)]}."
+        replaced = {name.removeprefix(stem): value for name, value in (weights or {}).items()}
+        output = functional_call(layer, replaced, (inputs.hidden, *args), kwargs)
         return output[0] if isinstance(output, tuple) else output
 
     @contextlib.contextmanager

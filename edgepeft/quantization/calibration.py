@@ -21,7 +21,8 @@ from edgepeft.stage import Job
 
 WINDOW = 256
 """Tokens of one sequence at most."""
-_ROWS_AT_ONCE = 16
+ROWS_AT_ONCE = 16
+"""Sequences of one batch at most."""
 Kind = Literal["task", "generic"]
 _Sequence = tuple[list[int], list[bool]]
 """Token ids, and for each whether its prediction is judged."""
@@ -85,11 +86,12 @@ def calibration_batches(
     seed: int,
     other_end: bool = False,
     lead: int = 0,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> list[Batch]:
     """Sequences up to the token counts wanted, or as many as there are.
 
-    ``lead`` virtual tokens go before each: ids that stand for nothing, masked out, whose embeddings the model
-    they run through has been given.
+    ``rows_at_once`` sequences make a batch. ``lead`` virtual tokens go before each: ids that stand for nothing,
+    masked out, whose embeddings the model they run through has been given.
 
     ``other_end`` takes rows and text from the far end, which the near end's choice hasn't seen where there is
     enough of both. Raises InputError where neither rows nor text hold a sequence of two tokens.
@@ -118,16 +120,19 @@ def calibration_batches(
     task.sort(key=lambda sequence: len(sequence[0]))
     parts: tuple[tuple[list[_Sequence], Kind], ...] = ((task, "task"), (generic, "generic"))
     return [
-        _batch(part[start : start + _ROWS_AT_ONCE], kind, lead)
+        _batch(part[start : start + rows_at_once], kind, lead)
         for part, kind in parts
-        for start in range(0, len(part), _ROWS_AT_ONCE)
+        for start in range(0, len(part), rows_at_once)
     ]
 
 
-def job_calibration(job: Job, tokens: int, *, other_end: bool = False) -> list[Batch]:
+def job_calibration(
+    job: Job, tokens: int, *, other_end: bool = False, rows_at_once: int = ROWS_AT_ONCE
+) -> list[Batch]:
     """A job's calibration data, ``tokens`` of it: training rows if it names any, and generic text.
 
-    ``other_end`` as in ``calibration_batches``. Warns where there is less than half of that. Raises InputError.
+    ``other_end`` and ``rows_at_once`` as in ``calibration_batches``. Warns where there is less than half of that.
+    Raises InputError.
     """
     data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
     prompter: Reader
@@ -151,6 +156,7 @@ def job_calibration(job: Job, tokens: int, *, other_end: bool = False) -> list[B
         seed=wanted["seed"],
         other_end=other_end,
         lead=calibration_lead(open_unmerged(job)),
+        rows_at_once=rows_at_once,
     )
     found = sum(batch.tokens for batch in batches)
     if found < tokens // 2:

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
-from edgepeft.checkpoints.source import ComputedSource, TensorSpec
+from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.events import Events
 from edgepeft.quantization.grids import IntGrid
 
 PLAN = "quantization.json"
 CODES = "codes.safetensors"
+FOLDED = "folded.safetensors"
 Parts = dict[str, dict[str, torch.Tensor]]
 """Parts of weights, by the weight's name and the part's."""
 
@@ -50,6 +51,15 @@ def write_codes(
     )
 
 
+def write_folded(folder: Path, folded: Mapping[str, torch.Tensor]) -> None:
+    """Write ``folded.safetensors`` beside the codes, if there is anything to write."""
+    if not folded:
+        return
+    specs = {name: TensorSpec(tuple(value.shape), value.dtype) for name, value in folded.items()}
+    source = ComputedSource(specs, folded.__getitem__)
+    write_checkpoint(source, folder, stem=FOLDED.removesuffix(".safetensors"))
+
+
 def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
     """Write ``quantization.json`` beside the codes."""
     (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
@@ -61,6 +71,7 @@ class QuantizedWeights:
 
     plan: Mapping[str, Any]
     codes: SafetensorsSource
+    folded: SafetensorsSource | None = None
 
     @classmethod
     def open(cls, folder: Path) -> QuantizedWeights:
@@ -69,7 +80,23 @@ class QuantizedWeights:
             plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{folder / PLAN}: not readable ({error})") from None
-        return cls(plan, SafetensorsSource.from_file(folder / CODES))
+        folded = folder / FOLDED
+        return cls(
+            plan,
+            SafetensorsSource.from_file(folder / CODES),
+            SafetensorsSource.from_file(folded) if folded.is_file() else None,
+        )
+
+    def over(self, weights: TensorSource) -> TensorSource:
+        """The weights that were rounded, with what smoothing changed of the others in its place, float32."""
+        folded = self.folded
+        if folded is None:
+            return weights
+        specs = {**weights.specs, **folded.specs}
+        return ComputedSource(
+            {name: specs[name] for name in weights.specs},
+            lambda name: (folded if name in folded.specs else weights).load(name),
+        )
 
     def grid(self, name: str) -> IntGrid | None:
         """The grid of a weight, or None where it was left as it is."""

@@ -74,6 +74,7 @@ class Judge:
 def rounded_source(rounded: QuantizedWeights, weights: TensorSource) -> TensorSource:
     """The weights as a quantize stage left them, float32; what it left alone comes from ``weights``."""
     half = set(rounded.plan["half"])
+    weights = rounded.over(weights)
 
     def compute(name: str) -> torch.Tensor:
         grid = rounded.grid(name)

@@ -18,6 +18,8 @@ from edgepeft.quantization.algorithms import Rounding
 from edgepeft.quantization.calibration import Batch
 from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.grids import IntGrid, unpack_weight
+from edgepeft.quantization.learning import Learner
+from edgepeft.quantization.smoothing import SAMPLED_TOKENS, Smoothing
 from edgepeft.quantization.statistics import InputStatistics
 
 _ELEMENTS_AT_ONCE = 1 << 22
@@ -62,22 +64,35 @@ def round_in_sequence(
     grids: Mapping[str, IntGrid],
     algorithm: Rounding,
     errors: list[float] | None = None,
+    smoothing: Smoothing | None = None,
+    learner: Learner | None = None,
 ) -> Iterator[Parts]:
     """Round layer by layer, each on the activations that the rounded layers before it yield.
 
-    ``errors`` takes each layer's mean ``layer_error``. Memory is that of one layer, its inputs' second moments
-    and the activations of one layer's boundaries. What lies outside the layers comes last: the head on the final
-    hidden states, anything else on its own.
+    ``errors`` takes each layer's mean ``layer_error``; ``smoothing`` has its turn before a layer is rounded,
+    ``learner`` after.
+    Memory is that of one layer, its inputs' second moments and the activations of one layer's boundaries. What
+    lies outside the layers comes last: the head on the final hidden states, anything else on its own.
     """
     with torch.no_grad():
         inputs = [stream.begin(batch.ids, batch.mask) for batch in batches]
         left = dict(grids)
+        tokens = sum(batch.tokens for batch in batches)
+        every = 0 if smoothing is None else max(1, tokens // SAMPLED_TOKENS)
         for index in range(len(stream)):
             with stream.layer(index):
                 linear = stream.linear(index)
                 modules = {name: module for name, module in linear.items() if name in left}
-                statistics, exact = _collect(stream, index, modules, batches, inputs)
+                statistics, exact = _collect(
+                    stream, index, modules, batches, inputs, algorithm.calibrated, every
+                )
+                if smoothing is not None:
+                    statistics = _smoothed(smoothing, index, statistics)
+                if learner is not None:
+                    learner.watch(index)
                 parts = _round_layer(modules, left, statistics, algorithm)
+                if learner is not None:
+                    learner.learn(index, parts, modules, grids, inputs)
                 measured = []
                 for batch, batch_inputs, wanted in zip(batches, inputs, exact, strict=True):
                     before, batch_inputs.hidden = (
@@ -91,7 +106,7 @@ def round_in_sequence(
             yield parts
         head = stream.head_weight_name
         if stream.has_head and head in left:
-            final = InputStatistics(inputs[0].hidden.shape[-1])
+            final = InputStatistics(inputs[0].hidden.shape[-1], moments=algorithm.calibrated)
             with stream.norm() as norm:
                 for batch, batch_inputs in zip(batches, inputs, strict=True):
                     final.add(norm(batch_inputs.hidden)[batch.mask])
@@ -138,12 +153,28 @@ def _round_layer(
     return parts
 
 
+def _smoothed(
+    smoothing: Smoothing, index: int, statistics: Mapping[str, InputStatistics]
+) -> dict[str, InputStatistics]:
+    """Smooth a filled layer; the statistics of its weights' inputs afterwards, shared as they were."""
+    scales = smoothing.smooth(index, {name: one.sample for name, one in statistics.items()})
+    made: dict[int, InputStatistics] = {}
+    found: dict[str, InputStatistics] = {}
+    for name, one in statistics.items():
+        if name in scales and id(one) not in made:
+            made[id(one)] = one.divided(scales[name])
+        found[name] = made.get(id(one), one)
+    return found
+
+
 def _collect(
     stream: LayerStream,
     index: int,
     modules: Mapping[str, Any],
     batches: Sequence[Batch],
     inputs: Sequence[Any],
+    moments: bool,
+    sample_every: int,
 ) -> tuple[dict[str, InputStatistics], list[torch.Tensor]]:
     """Statistics of the inputs of a layer's weights, and the layer's outputs float32 [B, T, H] batch by batch.
 
@@ -158,7 +189,10 @@ def _collect(
         if id(value) in seen:
             found.setdefault(name, seen[id(value)][1])
             return
-        statistics = found.setdefault(name, InputStatistics(value.shape[-1]))
+        if name not in found:
+            width = value.shape[-1]
+            found[name] = InputStatistics(width, moments=moments, sample_every=sample_every)
+        statistics = found[name]
         # The tensor is kept until the pass is over, so that its identity stays its own.
         seen[id(value)] = (value, statistics)
         statistics.add(value[mask])

@@ -23,20 +23,30 @@ from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.merging.carry import carry
 from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.calibration import job_calibration
+from edgepeft.quantization.calibration import ROWS_AT_ONCE, job_calibration
 from edgepeft.quantization.choosing import Formats, as_told, open_menu, within_bytes
-from edgepeft.quantization.codes import CODES, PLAN, Parts, write_codes, write_plan
+from edgepeft.quantization.codes import (
+    CODES,
+    PLAN,
+    Parts,
+    write_codes,
+    write_folded,
+    write_plan,
+)
 from edgepeft.quantization.grids import are_half
+from edgepeft.quantization.learning import ROWS_AT_ONCE as LEARNED_AT_ONCE
+from edgepeft.quantization.learning import Learner
 from edgepeft.quantization.reaching import round_within
 from edgepeft.quantization.rounding import round_each, round_in_sequence
+from edgepeft.quantization.smoothing import TOKENS, Smoothing
 from edgepeft.stage import Job
 
 _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": torch.uint8}
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``quantize``, ``bits`` and, for calibration, ``data``; for budgets,
-    ``eight_bit_inputs``: whether products round what they are multiplied with.
+    """Stage function. Settings: ``quantize``, ``bits`` and, for calibration, ``data``; for budgets
+    and smoothing, ``eight_bit_inputs``: whether products round what they are multiplied with.
 
     Inputs: as ``open_weights``; ``calibration_rows`` and ``calibration_text`` if there are any.
 
@@ -60,8 +70,8 @@ def run(job: Job) -> dict[str, Any]:
             lambda folder, formats: _round_into(folder, job, weights, skeleton, formats),
         )
         formats, divergence = best.formats, best.divergence
-        for name in (CODES, PLAN):
-            shutil.move(best.folder / name, job.out / name)
+        for file in sorted(best.folder.iterdir()):
+            shutil.move(file, job.out / file.name)
     else:
         formats = as_told(skeleton, settings, job.settings["bits"])
         _round_into(job.out, job, weights, skeleton, formats)
@@ -86,6 +96,10 @@ def _round_into(
 ) -> None:
     """Round weights onto their formats and leave codes and plan in a folder."""
     settings = job.settings["quantize"]
+    # What lies beside the weights was made for the channels as they are.
+    smooths = bool(settings.get("smooth")) and open_unmerged(job) is None
+    steps = int(settings.get("learn_steps", 0))
+    smoothing: Smoothing | None = None
     algorithm = find_algorithm(settings["algorithm"])
     entries: dict[str, Any] = {}
     errors: list[float] = []
@@ -95,10 +109,18 @@ def _round_into(
         entries[name] = {"shape": [rows, width], "grid": grid.as_dict()}
         for part, shape in grid.shapes(rows, width).items():
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
-    if algorithm.calibrated:
-        batches = job_calibration(job, settings["calibration"]["tokens"])
+    if algorithm.calibrated or smooths or steps:
+        tokens = settings["calibration"]["tokens"] if algorithm.calibrated or steps else TOKENS
+        together = LEARNED_AT_ONCE if steps else ROWS_AT_ONCE
+        batches = job_calibration(job, tokens, rows_at_once=together)
         stream = LayerStream(skeleton, weights)
-        units = round_in_sequence(stream, batches, weights, formats.grids, algorithm, errors)
+        if smooths:
+            coarse = bool(job.settings["eight_bit_inputs"])
+            smoothing = Smoothing(stream, batches, formats.grids, eight_bit_inputs=coarse)
+        learner = Learner(stream, batches, steps) if steps else None
+        units = round_in_sequence(
+            stream, batches, weights, formats.grids, algorithm, errors, smoothing, learner
+        )
     else:
         units = round_each(weights, formats.grids, algorithm)
 
@@ -109,6 +131,9 @@ def _round_into(
             yield unit
 
     write_codes(folder, job.events, specs, noted())
+    if smoothing is not None:
+        write_folded(folder, smoothing.folded)
+        job.events.message(f"smoothed the inputs of {smoothing.places} products")
     head, embedding = head_and_embedding_names(skeleton)
     plan = {
         "algorithm": settings["algorithm"],
@@ -118,6 +143,7 @@ def _round_into(
         "embedding": embedding,
         "budget": formats.why,
         "layer_errors": errors or None,
+        "smoothed": 0 if smoothing is None else smoothing.places,
     }
     write_plan(folder, plan)
 

@@ -14,16 +14,38 @@ DAMPING = 0.01
 
 
 class InputStatistics:
-    """H = Σ x xᵀ over calibration inputs x float32 [K]; ``tokens`` counts them."""
+    """H = Σ x xᵀ over calibration inputs x float32 [K]; ``tokens`` counts them.
 
-    def __init__(self, width: int) -> None:
-        self.hessian = torch.zeros(width, width)
+    ``moments``: whether H is wanted; ``sample_every``: one input of so many is kept as it is, none at 0.
+    """
+
+    def __init__(self, width: int, *, moments: bool = True, sample_every: int = 0) -> None:
+        self.hessian = torch.zeros(width, width) if moments else torch.empty(0, 0)
         self.tokens = 0
+        self._every = sample_every
+        self._kept: list[torch.Tensor] = []
 
     def add(self, inputs: torch.Tensor) -> None:
         """Take in inputs float32 [T, K]."""
-        self.hessian.addmm_(inputs.T, inputs)
+        if len(self.hessian):
+            self.hessian.addmm_(inputs.T, inputs)
+        if self._every:
+            self._kept.append(inputs[:: self._every].clone())
         self.tokens += inputs.shape[0]
+
+    @property
+    def sample(self) -> torch.Tensor:
+        """The inputs that were kept, float32 [T, K]."""
+        return torch.cat(self._kept)
+
+    def divided(self, scales: torch.Tensor) -> InputStatistics:
+        """Those of the inputs divided by scales float32 [K]; without a sample."""
+        made = InputStatistics(0)
+        made.tokens = self.tokens
+        made.hessian = self.hessian
+        if len(self.hessian):
+            made.hessian = self.hessian / scales / scales[:, None]
+        return made
 
     @cached_property
     def order(self) -> torch.Tensor:

@@ -111,8 +111,10 @@ def build(case: Case, root: Path) -> None:
             limits = {"symmetric": target.symmetric, "head": target.heads}
             own = {k: v[0] for k, v in limits.items() if chosen[k] not in v}
             settings = {
-                "quantize": {**chosen, **case.quantize, **own},
+                # As a build does where nothing is said.
+                "quantize": {**chosen, "smooth": target.bits == 8, **case.quantize, **own},
                 "bits": target.bits,
+                "eight_bit_inputs": True,
                 "data": {"template": "auto"},
             }
             folder = root / f"quantize-{target.name}"

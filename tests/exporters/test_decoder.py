@@ -63,6 +63,20 @@ def test_integer_graph_computes_what_its_codes_stand_for(
     np.testing.assert_allclose(logits, wanted, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("case", ["llama", "qwen2", "gemma3", "phi3", "granite"])
+def test_integer_graphs_of_8_bits_have_the_smoothed_norms(built: Find, case: str) -> None:
+    """What the codes stand for is another function without them."""
+    folder = built(case, "quantize-cpu-int8")
+    quantized, merged = QuantizedWeights.open(folder), built(case, "merge")
+    assert quantized.plan["smoothed"] > 0
+    model = put_codes(transformers.AutoModelForCausalLM.from_pretrained(merged).float(), folder)
+    right, source = wanted_logits(model), SafetensorsSource.from_folder(merged)
+    assert quantized.folded is not None
+    for name in quantized.folded.specs:
+        model.get_parameter(name).data = source.load(name)
+    assert np.abs(wanted_logits(model) - right).max() > 0.01
+
+
 @cases("cpu-fp32", "cuda-fp16")
 def test_float_graph_computes_what_the_merged_model_computes(
     built: Find, case: str, target: str

@@ -22,28 +22,11 @@ from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks, unpack
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.quantization.statistics import DAMPING, InputStatistics
 from tests.conftest import ModelMaker
+from tests.quantization.inputs import correlated, loss, statistics_of
 from tests.quantization.weights import grids, normal
 from tests.tiny import FAMILIES
 
 gptq, rtn = find_algorithm("gptq"), find_algorithm("rtn")
-
-
-def statistics_of(inputs: torch.Tensor) -> InputStatistics:
-    statistics = InputStatistics(inputs.shape[1])
-    statistics.add(inputs)
-    return statistics
-
-
-def correlated(tokens: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Inputs as layers have them: few directions hold most of the energy."""
-    generator = torch.Generator().manual_seed(seed)
-    mix = torch.randn(width, width, generator=generator) / width**0.5
-    energy = torch.logspace(0, -1.5, width)
-    return torch.randn(tokens, width, generator=generator) * energy @ mix
-
-
-def loss(weight: torch.Tensor, rounded: BlockCodes, inputs: torch.Tensor) -> float:
-    return float(((weight - rounded.dequantize()) @ inputs.T).square().sum())
 
 
 def by_the_paper(weight: torch.Tensor, grid: IntGrid, hessian: torch.Tensor) -> torch.Tensor:
@@ -90,7 +73,8 @@ def test_never_worse_than_rounding_to_nearest_on_its_own_objective(
 ) -> None:
     weight, inputs = normal(16, 192, seed=seed), correlated(300, 192, seed=seed)
     ours = gptq(weight, grid, statistics_of(inputs))
-    assert loss(weight, ours, inputs) <= loss(weight, rtn(weight, grid), inputs)
+    nearest = rtn(weight, grid)
+    assert loss(weight, ours.dequantize(), inputs) <= loss(weight, nearest.dequantize(), inputs)
 
 
 @given(grids(), st.integers(1, 200))

@@ -67,7 +67,7 @@ def run(job: Job) -> dict[str, Any]:
     return_large_blocks()
     target = TargetProfile.from_dict(job.settings["target"])
     quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.quantized else None
-    weights = open_weights(job)
+    weights = open_weights(job) if quantized is None else quantized.over(open_weights(job))
     head_is_float = quantized is None or quantized.plan["head"] not in quantized.plan["weights"]
     accuracy_level = int(job.settings["accuracy_level"])
 
