@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from edgepeft.data.rows import Row
 from edgepeft.planning import Plan
 from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
+from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile
 from edgepeft.tasks import GENERATION
 from edgepeft.training.methods import find_method
@@ -52,9 +54,14 @@ class StageEstimate:
 
 def disk_needed(plan: Plan) -> int:
     """Bytes that the stages still to run will write, the larger temporary files included."""
+    return disk_of((plan, stage) for stage in plan.stages)
+
+
+def disk_of(stages: Iterable[tuple[Plan, Stage]]) -> int:
+    """The same of stages with the plans that they are of."""
     sizes = [
         _disk(plan, stage.kind, stage.name)
-        for stage in plan.stages
+        for plan, stage in stages
         if not is_finished(stage.final, stage.key)
     ]
     return int(1.05 * sum(sizes))
@@ -63,16 +70,23 @@ def disk_needed(plan: Plan) -> int:
 def estimate(plan: Plan, flops_per_second: float | None = None) -> list[StageEstimate]:
     """The rough cost of every stage; ``flops_per_second`` is measured when not given."""
     rate = flops_per_second or measure_flops()
-    return [
-        StageEstimate(
-            name=stage.name,
-            memory_bytes=_memory(plan, stage.kind),
-            disk_bytes=_disk(plan, stage.kind, stage.name),
-            seconds=_seconds(plan, stage.kind, rate),
-            cached=is_finished(stage.final, stage.key),
-        )
-        for stage in plan.stages
-    ]
+    return [estimate_stage(plan, stage, rate) for stage in plan.stages]
+
+
+def estimate_stage(plan: Plan, stage: Stage, flops_per_second: float) -> StageEstimate:
+    """The rough cost of one stage of a plan."""
+    return StageEstimate(
+        name=stage.name,
+        memory_bytes=memory_of(plan, stage),
+        disk_bytes=_disk(plan, stage.kind, stage.name),
+        seconds=_seconds(plan, stage.kind, flops_per_second),
+        cached=is_finished(stage.final, stage.key),
+    )
+
+
+def memory_of(plan: Plan, stage: Stage) -> float:
+    """Bytes of memory that a stage takes at its peak, roughly."""
+    return _memory(plan, stage.kind)
 
 
 def measure_flops() -> float:
