@@ -115,6 +115,11 @@ class Workers:
             raise ERROR_CLASSES.get(ended["status"], EdgepeftError)(f"{stage.name}: {message}")
         return ended
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was interrupted, and so takes no further stage."""
+        return self._interrupted
+
     def interrupt(self, *, at_once: bool = False) -> None:
         """Have the stage at work save its state and end, and every later one refused; ``at_once`` kills it.
 

@@ -42,7 +42,7 @@ def carry_out_fleet(
     if fresh and only:
         raise InputError("--fresh: would clear the other cells too; leave --only or --fresh out")
     cells = chosen_cells(cells_of(recipe), only)
-    with _crew(jobs, memory, cluster, folder) as crew, show_events(progress) as sink:
+    with _crew(jobs, memory, cluster) as crew, show_events(progress) as sink:
         result = build_fleet(
             recipe, cells, folder, crew, until=until, fresh=fresh, force=force, sink=sink
         )
@@ -67,13 +67,17 @@ def carry_out_fleet(
 
 
 @contextmanager
-def _crew(
-    jobs: int | None, memory: str | None, cluster: str | None, folder: Path
-) -> Iterator[Crew]:
+def _crew(jobs: int | None, memory: str | None, cluster: str | None) -> Iterator[Crew]:
     """Whoever carries the stages out: this machine, or a cluster."""
     from edgepeft.fleet.local import LocalCrew, default_jobs, default_memory
 
     budget = _bytes_of(memory)
+    if cluster is not None:
+        from edgepeft.fleet.cluster import ClusterCrew
+
+        with ClusterCrew(cluster, jobs or 1, budget) as workers:
+            yield workers
+        return
     with LocalCrew(jobs or default_jobs(), budget or default_memory()) as crew:
         yield crew
 

@@ -124,7 +124,8 @@ def build_fleet(
         _announce(fleet, Events("build", sink))
         result = FleetResult(run.path)
         try:
-            course = run_tasks(fleet, crew, _Vetter(sink), sink)
+            with crew.at(run):
+                course = run_tasks(fleet, crew, _Vetter(sink), sink)
             result.cells = [_settled(one, course) for one in fleet.cells]
             result.seconds = time.monotonic() - started
             done = [*course.reused, *course.finished]

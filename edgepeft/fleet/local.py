@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ from edgepeft.events import Sink
 from edgepeft.fleet.scheduling import Done, Place
 from edgepeft.fleet.tasks import Task
 from edgepeft.process import Workers
-from edgepeft.workspace import free_memory
+from edgepeft.workspace import RunFolder, free_memory
 
 _CORES_A_JOB = 1
 _MEMORY_SHARE = 0.8
@@ -58,6 +59,10 @@ class LocalCrew:
         self._pool.shutdown()
         for workers in self._all:
             workers.__exit__(kind, error, trace)
+
+    def at(self, run: RunFolder) -> AbstractContextManager[None]:
+        """Nothing to prepare: whoever builds is here."""
+        return nullcontext()
 
     def places(self) -> Sequence[Place]:
         """This machine."""

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
@@ -18,6 +18,7 @@ from edgepeft.errors import EdgepeftError, InterruptedRun
 from edgepeft.estimate import memory_of
 from edgepeft.events import Event, Sink
 from edgepeft.fleet.tasks import CellPlan, Fleet, Task
+from edgepeft.workspace import RunFolder
 
 _LOOK_SECONDS = 0.2
 """How often a request to stop, and places that come and go, are looked for."""
@@ -54,6 +55,9 @@ Done = Callable[[Task, Place, BaseException | None], None]
 
 class Crew(Protocol):
     """Carries tasks out at its places."""
+
+    def at(self, run: RunFolder) -> AbstractContextManager[None]:
+        """Work in a run's folder, which is locked. Raises EdgepeftError where that is impossible."""
 
     def places(self) -> Sequence[Place]:
         """The places there are now. A lost one says so of its tasks through their ``done``."""
@@ -209,7 +213,7 @@ class _Run:
         self._running += 1
         self._attempts[task.label] += 1
         order = order_of(task.plan, task.stage, task.log)
-        self._crew.start(task, order, place, self._of(task), self._tell)
+        self._crew.start(task, order, place, self._of(task, place=place.name), self._tell)
 
     def _tell(self, task: Task, place: Place, error: BaseException | None) -> None:
         self._ended.put((task, place, error))
@@ -232,9 +236,10 @@ class _Run:
             self._crew.interrupt(at_once=True)
             raise error
 
-    def _of(self, task: Task) -> Sink:
-        """A sink for a task's events: they say which task, and for which cells."""
-        return lambda event: self._say({**event, "stage": task.label, "cells": task.names})
+    def _of(self, task: Task, **facts: str) -> Sink:
+        """A sink for a task's events: they say which task, for which cells, and where it runs."""
+        about = {"stage": task.label, "cells": task.names, **facts}
+        return lambda event: self._say({**event, **about})
 
     def _say(self, event: Event) -> None:
         with self._turn:
