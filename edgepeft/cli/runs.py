@@ -52,4 +52,5 @@ def _exact_matches(run: dict[str, object]) -> list[str]:
     for bundle in bundles:
         value = (bundle.get("fidelity") or {}).get("exact_match")
         found.append("–" if value is None else f"{value:.3f}")
-    return found
+    # A matrix may have hundreds.
+    return found if len(found) <= 4 else [min(found), "…", max(found), f"({len(found)})"]

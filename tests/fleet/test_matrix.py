@@ -95,7 +95,9 @@ def test_cells_are_chosen_by_name_beginning_or_pattern(
 
 
 def test_an_unknown_cell_names_its_nearest(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--only: zeta/min: no such cell; did you mean zeta/mine?"):
+    with pytest.raises(
+        InputError, match=r"--only: zeta/min: no such cell; did you mean zeta/mine\?"
+    ):
         chosen_cells(cells(tmp_path, CUSTOMERS), ["zeta/min"])
 
 
