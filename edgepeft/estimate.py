@@ -18,6 +18,7 @@ from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
 from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile
 from edgepeft.tasks import GENERATION
+from edgepeft.training.hosts import processes_here
 from edgepeft.training.methods import find_method
 from edgepeft.workspace import is_finished
 
@@ -145,7 +146,7 @@ def steps(plan: Plan) -> int:
     training = plan.recipe.recipe.training
     if training.max_steps:
         return training.max_steps
-    per_step = training.batch_size * training.gradient_accumulation
+    per_step = training.batch_size * training.gradient_accumulation * training.processes
     return max(1, math.ceil(math.ceil(len(plan.train_rows) / per_step) * training.epochs))
 
 
@@ -230,14 +231,16 @@ def training_memory(plan: Plan) -> dict[str, float]:
     """Bytes of memory at training's peak by what they are for: libraries, weights, optimizer, activations."""
     model, recipe = plan.model, plan.recipe.recipe
     tokens = _tokens_per_row(plan.train_rows, recipe.data.max_length) * recipe.training.batch_size
+    # Each process holds a model of its own.
+    here = processes_here(plan.recipe)
     kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
     logits = 3 * tokens * model.vocab_size * 4 if plan.task == GENERATION else 0
     return {
-        "libraries": _TRAINING_LIBRARIES_BYTES,
-        "weights": model.parameters * 4.0,
+        "libraries": here * _TRAINING_LIBRARIES_BYTES,
+        "weights": here * model.parameters * 4.0,
         # The adapter itself, its gradient and AdamW's two moments, each in float32.
-        "optimizer": _adapter_size(plan) * 16.0,
-        "activations": float(kept + logits),
+        "optimizer": here * _adapter_size(plan) * 16.0,
+        "activations": here * float(kept + logits),
     }
 
 
@@ -269,7 +272,8 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
     start = 6.0
     if kind == "train":
         training = plan.recipe.recipe.training
-        rows = training.batch_size * training.gradient_accumulation
+        # Processes of one machine share its rate; those of other hosts bring their own.
+        rows = training.batch_size * training.gradient_accumulation * processes_here(plan.recipe)
         tokens = steps(plan) * rows * _tokens_per_row(plan.train_rows, data.max_length)
         # Forward and backward without weight gradients: 4 operations a weight and token; half the peak rate.
         return start + tokens * model.parameters * 4 / (0.5 * flops)

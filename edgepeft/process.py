@@ -17,13 +17,14 @@ from typing import IO, Any, Self
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
 from edgepeft.events import Event, Sink
+from edgepeft.runtime.sessions import STAGE_THREADS
 from edgepeft.stage import Stage
 
 _GRACE_SECONDS = 180
 """How long a cancelled stage may take to save its state; a training step on a slow machine sets the scale."""
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables by which a stage is told how many threads to compute with."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", STAGE_THREADS)
+"""Environment variables by which a stage's libraries are told how many threads to compute with."""
 
 
 class Workers:

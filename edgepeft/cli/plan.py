@@ -87,9 +87,10 @@ def show_plan(
         method = recipe.recipe.method
         common = find_method(method.name).common(method.model_dump())
         rank = f", rank {common['rank']}" if "rank" in common else ""
-        count = adapter_parameters(plan)
+        count, processes = adapter_parameters(plan), recipe.recipe.training.processes
+        together = f" of {processes} processes" if processes > 1 else ""
         size = "" if count is None else f", about {count / 1e6:.1f} M trainable parameters"
-        typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps")
+        typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps{together}")
     elif plan.adapter is not None:
         typer.echo(f"adapter  {plan.adapter}")
     elif not isinstance(parts, str):
