@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,38 +100,46 @@ def _bytes_of(text: str | None) -> int | None:
 
 
 def fleet_rows(cells: Sequence[CellResult]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: a row a cell, in the measures of the first cell's task."""
+    """Header and rows of the table: a row a cell, in the measures of all tasks that were measured."""
     from edgepeft.fidelity.report import number
     from edgepeft.fidelity.vocabulary import vocabulary
 
-    facts = [(cell.bundle or {}).get("fidelity") for cell in cells]
-    measured = [one for one in facts if one]
+    measured = [facts for cell in cells if (facts := _measures(cell))]
     if not measured:
+        adapters = [str(cell.adapter) if cell.adapter else "–" for cell in cells]
         return (
             ["cell", "state", "adapter"],
-            [
-                [cell.cell.name, cell.state, str(cell.adapter) if cell.adapter else "–"]
-                for cell in cells
-            ],
+            [[c.cell.name, c.state, place] for c, place in zip(cells, adapters, strict=True)],
         )
-    words = vocabulary(measured[0])
-    first, *others = words.columns
+    words = [vocabulary(facts) for facts in measured]
+    columns = {column.measure: column for word in words for column in word.columns}
+    rates = {word.rate.measure: word.rate for word in words}
 
-    def row(cell: CellResult, found: Mapping[str, Any] | None) -> list[str]:
-        blank = ["–"] * (len(words.columns) + 2)
-        if not found or cell.bundle is None:
-            return [cell.cell.name, *blank, cell.state]
-        wanted = found.get(f"reference_{first.measure}")
-        of = "" if wanted is None else f" of {number(wanted, first.digits)}"
-        speed = found.get(words.rate.measure)
+    def row(cell: CellResult) -> list[str]:
+        facts = _measures(cell)
+        if cell.bundle is None or not facts:
+            return [cell.cell.name, *["–"] * (len(columns) + len(rates) + 1), cell.state]
+        found = []
+        for measure, column in columns.items():
+            said = number(facts.get(measure), column.digits)
+            wanted = facts.get(f"reference_{measure}")
+            of = column.reference is None and wanted is not None
+            found.append(f"{said} of {number(wanted, column.digits)}" if of else said)
+        speeds = [facts.get(rate) for rate in rates]
         return [
             cell.cell.name,
-            number(found.get(first.measure), first.digits) + of,
-            *(number(found.get(column.measure), column.digits) for column in others),
+            *found,
             f"{cell.bundle['bytes'] / 1e6:.0f}",
-            "–" if speed is None else f"{speed:.0f}",
+            *("–" if speed is None else f"{speed:.0f}" for speed in speeds),
             cell.state,
         ]
 
-    header = ["cell", *(column.title for column in words.columns), "MB", words.rate.title, "state"]
-    return header, [row(cell, found) for cell, found in zip(cells, facts, strict=True)]
+    titles = [column.title for column in columns.values()]
+    header = ["cell", *titles, "MB", *(rate.title for rate in rates.values()), "state"]
+    return header, [row(cell) for cell in cells]
+
+
+def _measures(cell: CellResult) -> dict[str, Any]:
+    """What was measured of a cell's bundle, empty where nothing was."""
+    found: dict[str, Any] = (cell.bundle or {}).get("fidelity") or {}
+    return found

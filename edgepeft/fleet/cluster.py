@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ from edgepeft.fleet.tasks import Task
 from edgepeft.workspace import RunFolder
 
 _CONNECT_SECONDS = 20
+_ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 _LOOK_SECONDS = 2.0
 """How often the workers that there are are asked for."""
 _ALONE_SECONDS = 120.0
@@ -42,6 +44,8 @@ class ClusterCrew:
             raise MissingError(
                 "--cluster needs dask.distributed, which is not installed: pip install 'edgepeft[cluster]'"
             ) from None
+        if not _ADDRESS.fullmatch(address):
+            raise InputError(f"--cluster {address}: no address; write it as tcp://host:8786")
         self._address = address
         self._jobs = jobs
         self._memory = memory
@@ -54,10 +58,6 @@ class ClusterCrew:
         except OSError as error:
             raise EdgepeftError(
                 f"--cluster {address}: no Dask scheduler answers there ({one_line(error)})"
-            ) from None
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"--cluster {address}: no address; write it as tcp://host:8786 ({one_line(error)})"
             ) from None
         self._token = uuid.uuid4().hex
         self._topic = f"edgepeft-{self._token}"

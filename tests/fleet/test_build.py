@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import edgepeft, start
+from tests.command import build_json, edgepeft, start, write_recipe
 from tests.fleet.conftest import BuiltFleet, adapter_bytes, events_of, write_fleet
 
 CELLS = [f"{who}/{target}" for who in ("acme", "zeta") for target in ("cpu-int8", "cpu-fp32")]
@@ -80,19 +80,19 @@ def test_the_same_command_reuses_everything_and_only_one_cell_alone(fleet: Built
 def test_a_bundle_is_the_one_that_a_recipe_of_its_own_makes(
     fleet: BuiltFleet, tmp_path: Path
 ) -> None:
-    done = edgepeft(
-        "build", fleet.recipe, "--out", tmp_path / "run", "--json", "--set", "matrix={}", "--set",
-        "adapter=adapters/zeta", "--set", "merge.grid=none", "--set", "targets=cpu-int8",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (alone,) = json.loads(done.stdout)["bundles"]
+    root = fleet.recipe.parent
+    data = (root / "data" / "train.jsonl", root / "data" / "test.jsonl")
+    adapter = {"adapter": str(root / "adapters" / "zeta"), "merge": {"grid": "none"}}
+    recipe = write_recipe(
+        tmp_path / "zeta.yaml", root / "model", data, method=None, training=None, **adapter
+    )
+    (alone,) = build_json(recipe, "--out", tmp_path / "run")["bundles"]
     (ours,) = (one for one in fleet.result["bundles"] if one["cell"] == "zeta/cpu-int8")
-    data = "onnx/model_int8.onnx_data"
-    files = sorted(path.name for path in Path(alone["path"]).rglob("*.onnx_data"))
-    assert files
-    for path in Path(alone["path"]).rglob("*.onnx_data"):
+    weights = sorted(Path(alone["path"]).rglob("*.onnx_data"))
+    assert weights
+    for path in weights:
         twin = Path(ours["path"]) / path.relative_to(alone["path"])
-        assert twin.read_bytes() == path.read_bytes(), data
+        assert twin.read_bytes() == path.read_bytes()
     assert alone["fidelity"]["task_kl"] == pytest.approx(ours["fidelity"]["task_kl"], abs=1e-6)
 
 
