@@ -87,7 +87,22 @@ def _choose(raw: dict[str, Any], keys: Mapping[str, Any], where: str) -> None:
     for key, value in keys.items():
         if key.partition(".")[0] == "matrix":
             raise InputError(f"{where}: {key}: a matrix does not vary itself")
-        put(raw, key, value, f"{where}: {key}")
+        put(raw, key, _merged(_at(raw, key), value), f"{where}: {key}")
+
+
+def _at(raw: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    node: Any = raw
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """A value in another's place; of two mappings the keys that are not named again stay."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return new
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
 
 
 def _named(axis: str, choices: Choices, origin: str) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,6 @@ from edgepeft.fleet.tasks import Task
 from edgepeft.process import Workers
 from edgepeft.workspace import RunFolder, free_memory
 
-_CORES_A_JOB = 1
 _MEMORY_SHARE = 0.8
 
 
@@ -26,8 +26,8 @@ def cores() -> int:
 
 
 def default_jobs() -> int:
-    """How many tasks to carry out at a time where nothing is said."""
-    return max(1, cores() // _CORES_A_JOB)
+    """How many tasks to carry out at a time where nothing is said: one a core, one where a GPU is shared."""
+    return 1 if any(Path("/dev").glob("nvidia[0-9]*")) else cores()
 
 
 def default_memory() -> float:

@@ -22,12 +22,13 @@ def cells(folder: Path, text: str, *overrides: str) -> list[Cell]:
 
 
 CUSTOMERS = """
+data: {test: both.jsonl, system: Be brief.}
 method: {name: lora}
 training: {max_steps: 3}
 targets: [cpu-int4, {name: mine, like: cuda-int4}]
 matrix:
   customer:
-    acme: {data.train: acme.jsonl, data: {test: both.jsonl}}
+    acme: {data.train: acme.jsonl, data: {test: acme.test.jsonl}}
     zeta: {adapter: adapters/zeta}
 """
 
@@ -48,8 +49,9 @@ def test_every_choice_goes_with_every_target(tmp_path: Path) -> None:
 def test_a_choice_sets_its_keys_and_an_adapter_leaves_training_aside(tmp_path: Path) -> None:
     acme, _, zeta, _ = (cell.recipe.recipe for cell in cells(tmp_path, CUSTOMERS))
     assert (acme.training.max_steps, acme.adapter) == (3, None)
-    # Keys are set in their order; a section as a whole replaces what was there.
-    assert (acme.data.train, acme.data.test) == (None, "both.jsonl")
+    # A section that is named takes what it says and keeps the rest.
+    assert (acme.data.train, acme.data.test) == ("acme.jsonl", "acme.test.jsonl")
+    assert acme.data.system == zeta.data.system == "Be brief."
     assert zeta.adapter == "adapters/zeta"
     assert not {"method", "training"} & zeta.model_fields_set
 
