@@ -36,7 +36,7 @@ def cluster() -> Iterator[Any]:
         threads_per_worker=1,
         processes=True,
         memory_limit="4GB",
-        dashboard_address=None,
+        dashboard_address=":0",
         silence_logs=50,
     ) as found:
         yield found
@@ -174,7 +174,7 @@ def test_no_scheduler_no_workers_and_no_shared_files(
         ClusterCrew("tcp://127.0.0.1:9")
     with (
         distributed.LocalCluster(
-            n_workers=0, processes=False, dashboard_address=None, silence_logs=50
+            n_workers=0, processes=False, protocol="tcp://", dashboard_address=":0", silence_logs=50
         ) as empty,
         ClusterCrew(empty.scheduler_address) as crew,
         pytest.raises(EdgepeftError, match="has no workers"),
