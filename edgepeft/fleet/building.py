@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from edgepeft.errors import (
     InterruptedRun,
 )
 from edgepeft.estimate import disk_of
-from edgepeft.events import Events, Sink, discard
+from edgepeft.events import Event, Events, Sink, discard
 from edgepeft.fleet.scheduling import Course, Crew, run_tasks
 from edgepeft.fleet.tasks import CellPlan, Fleet, plan_fleet
 from edgepeft.history import read_run
@@ -116,11 +117,12 @@ def build_fleet(
     with run.locked():
         if fresh:
             run.clear()
-        earlier = _earlier(recipe, run, cells)
-        targets = list(dict.fromkeys(cell.target for cell in cells))
-        names = [cell.name for cell in cells]
+        everything = cells_of(recipe)
+        earlier = _earlier(run, everything, cells)
+        targets = list(dict.fromkeys(cell.target for cell in everything))
+        names = [cell.name for cell in everything]
         record = Record.start(run, recipe, _models(fleet), targets, cells=names)
-        sink = recorded(run.events, sink)
+        sink = _one_at_a_time(recorded(run.events, sink))
         _announce(fleet, Events("build", sink))
         result = FleetResult(run.path)
         try:
@@ -209,10 +211,23 @@ def _settled(one: CellPlan, course: Course) -> CellResult:
     return CellResult(one.cell, "failed", error.exit_status, error=str(error))
 
 
-def _earlier(recipe: RecipeFile, run: RunFolder, built: Sequence[Cell]) -> list[dict[str, Any]]:
+def _one_at_a_time(sink: Sink) -> Sink:
+    """A sink that several threads may send to."""
+    turn = threading.Lock()
+
+    def send(event: Event) -> None:
+        with turn:
+            sink(event)
+
+    return send
+
+
+def _earlier(
+    run: RunFolder, everything: Sequence[Cell], built: Sequence[Cell]
+) -> list[dict[str, Any]]:
     """What the run's record has of cells that are not built now and would be as they were, had they been."""
     names = {cell.name for cell in built}
-    others = {cell.name: cell for cell in cells_of(recipe) if cell.name not in names}
+    others = {cell.name: cell for cell in everything if cell.name not in names}
     result = read_run(run.path).get("result")
     known = result.get("cells", []) if isinstance(result, dict) else []
     return [

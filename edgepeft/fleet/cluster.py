@@ -207,9 +207,11 @@ class ClusterCrew:
                 return
             del self._futures[label]
         _, task, place, done = known
-        error = future.exception() if future.status != "cancelled" else None
-        if future.status == "cancelled" or type(error).__name__ == "KilledWorker":
+        error = future.exception() if future.status in ("finished", "error") else None
+        if future.status not in ("finished", "error") or type(error).__name__ == "KilledWorker":
             error = PlaceLost(f"{label}: the worker {place.name} is gone")
+        elif error is not None and not isinstance(error, EdgepeftError):
+            error = EdgepeftError(f"{label}: {place.name}: {one_line(error)}")
         done(task, place, error)
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:

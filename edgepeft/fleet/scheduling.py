@@ -16,7 +16,7 @@ from typing import Protocol
 from edgepeft.carrying import Order, is_done, order_of
 from edgepeft.errors import EdgepeftError, InterruptedRun
 from edgepeft.estimate import memory_of
-from edgepeft.events import Event, Sink
+from edgepeft.events import Sink
 from edgepeft.fleet.tasks import CellPlan, Fleet, Task
 from edgepeft.workspace import RunFolder
 
@@ -122,8 +122,8 @@ def run_tasks(
 ) -> Course:
     """Carry out all tasks of a fleet; what fails ends the cells that need it, and no others.
 
-    ``vet`` looks a cell over once its base is done. ``sink`` is called from one thread at a time. Ends early,
-    with ``interrupted`` set, on Ctrl-C or SIGTERM.
+    ``vet`` looks a cell over once its base is done. ``sink`` is called from several threads. Ends early, with
+    ``interrupted`` set, on Ctrl-C or SIGTERM.
     """
     return _Run(fleet, crew, vet, sink).to_the_end()
 
@@ -140,7 +140,6 @@ class _Run:
     ) -> None:
         self._crew = crew
         self._vet = vet
-        self._turn = threading.Lock()
         self._sink = sink
         self._waiting = list(fleet.tasks)
         self._running = 0
@@ -166,7 +165,7 @@ class _Run:
     def _heed_stop(self) -> None:
         if self._stop.times > self._heeded:
             self._heeded = self._stop.times
-            self._say({"event": "message", "stage": "build", "text": "stopping"})
+            self._sink({"event": "message", "stage": "build", "text": "stopping"})
             self._course.interrupted = True
             self._crew.interrupt(at_once=self._heeded > 1)
 
@@ -239,8 +238,4 @@ class _Run:
     def _of(self, task: Task, **facts: str) -> Sink:
         """A sink for a task's events: they say which task, for which cells, and where it runs."""
         about = {"stage": task.label, "cells": task.names, **facts}
-        return lambda event: self._say({**event, **about})
-
-    def _say(self, event: Event) -> None:
-        with self._turn:
-            self._sink(event)
+        return lambda event: self._sink({**event, **about})
