@@ -43,8 +43,10 @@ def launch(job: Job) -> dict[str, Any]:
     config = job.settings.get("accelerate_config")
     machines = hosts_of(Path(config) if config is not None else None)
     _check_devices(int(job.settings["training"]["processes"]) // machines)
+    # A socket's path must be short, which that of a user's own temporary folder need not be.
+    short = "/tmp" if Path("/tmp").is_dir() else None
     with (
-        tempfile.TemporaryDirectory(prefix="edgepeft-") as folder,
+        tempfile.TemporaryDirectory(prefix="edgepeft-", dir=short) as folder,
         socket.socket(socket.AF_UNIX) as listener,
     ):
         place = Path(folder) / "events"
