@@ -29,7 +29,7 @@ def main(path: Path) -> int:
     request = json.loads(path.read_text(encoding="utf-8"))
     ranks = Ranks.launched()
     stop = StopRequest()
-    channel = _Channel.open(Path(request["socket"]), stop)
+    channel = _Channel.open(Path(request["socket"]), request["host"], stop)
     job = Job(
         settings=request["settings"],
         inputs={name: Path(place) for name, place in request["inputs"].items()},
@@ -75,9 +75,9 @@ class _Channel:
         threading.Thread(target=self._listen, daemon=True).start()
 
     @classmethod
-    def open(cls, place: Path, stop: StopRequest) -> _Channel | None:
-        """Connect; None on another host, where the socket is not."""
-        if not place.exists():
+    def open(cls, place: Path, host: str, stop: StopRequest) -> _Channel | None:
+        """Connect; None on another host than that of the socket. Raises OSError once the socket is gone."""
+        if socket.gethostname() != host:
             return None
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(place))

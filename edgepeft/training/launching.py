@@ -7,11 +7,13 @@ to stop by a line, and leave when the socket closes. So nothing has to be guesse
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import selectors
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -62,6 +64,7 @@ def launch(job: Job) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
             # A folder where somebody happens to stand must not shadow a library.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
+            preexec_fn=_end_with_parent,
         ) as launcher:
             try:
                 ended = _follow(job, listener, launcher, stop)
@@ -71,6 +74,16 @@ def launch(job: Job) -> dict[str, Any]:
     result = _result(ended, launcher.returncode)
     shutil.rmtree(job.scratch, ignore_errors=True)
     return result
+
+
+_C = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Have Linux kill the launcher with this process (prctl(2)): it may wait for other hosts for long."""
+    if sys.platform == "linux":
+        _C.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _check_devices(here: int) -> None:
@@ -90,6 +103,7 @@ def _request(job: Job, place: Path) -> dict[str, Any]:
         "out": str(job.out),
         "scratch": str(job.scratch),
         "socket": str(place),
+        "host": socket.gethostname(),
     }
 
 
@@ -157,6 +171,9 @@ def _follow(
             while launcher.poll() is None or rest:
                 if stop.requested and not told:
                     told = True
+                    if not rest:
+                        # Nothing has been trained: the processes, or other hosts, are waited for still.
+                        raise KeyboardInterrupt
                     for connection in rest:
                         _send_stop(connection)
                 for key, _ in selector.select(_LOOK_SECONDS):

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import peft
 import psutil
@@ -145,10 +146,8 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def test_two_hosts_train_what_one_does(
-    tiny_model: ModelMaker, tmp_path: Path, alone: dict[str, torch.Tensor]
-) -> None:
-    """Each host has a launcher of its own; the second's command is the one that the first says."""
+def of_two_hosts(folder: Path, model: Path) -> Path:
+    """A recipe for two hosts that are this machine, one process on each."""
     config = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "MULTI_CPU",
@@ -159,8 +158,37 @@ def test_two_hosts_train_what_one_does(
         "num_processes": 2,
         "use_cpu": True,
     }
-    (tmp_path / "hosts.yaml").write_text(yaml.safe_dump(config))
-    recipe = recipe_in(tmp_path, tiny_model("llama"), accelerate_config="hosts.yaml")
+    (folder / "hosts.yaml").write_text(yaml.safe_dump(config))
+    return recipe_in(folder, model, accelerate_config="hosts.yaml")
+
+
+def command_for_the_second(said: IO[str]) -> list[str]:
+    """What the first host says has to be started on the other."""
+    for line in said:
+        text = str(json.loads(line).get("text", ""))
+        if "waiting for host 1 of 1" in text:
+            return shlex.split(text.partition("start there: ")[2])
+    raise AssertionError("it did not say what to start")
+
+
+def test_ctrl_c_ends_the_wait_for_another_host(tiny_model: ModelMaker, tmp_path: Path) -> None:
+    recipe = of_two_hosts(tmp_path, tiny_model("llama"))
+    process = start("train", recipe, "--out", tmp_path / "run", "--progress", "jsonl")
+    assert process.stderr is not None
+    command_for_the_second(process.stderr)
+    time.sleep(1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_two_hosts_train_what_one_does(
+    tiny_model: ModelMaker, tmp_path: Path, alone: dict[str, torch.Tensor]
+) -> None:
+    """Each host has a launcher of its own; the second's command is the one that the first says."""
+    recipe = of_two_hosts(tmp_path, tiny_model("llama"))
     first = subprocess.Popen(
         [
             *COMMAND,
@@ -178,13 +206,7 @@ def test_two_hosts_train_what_one_does(
     )
     assert first.stderr is not None
     assert first.stdout is not None
-    command = None
-    for line in first.stderr:
-        text = str(json.loads(line).get("text", ""))
-        if "waiting for host 1 of 1" in text:
-            command = shlex.split(text.partition("start there: ")[2])
-            break
-    assert command is not None
+    command = command_for_the_second(first.stderr)
     rest = threading.Thread(target=first.stderr.read)
     rest.start()
     second = subprocess.run(
