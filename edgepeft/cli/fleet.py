@@ -15,6 +15,7 @@ from edgepeft.cli.options import ProgressMode
 if TYPE_CHECKING:
     from edgepeft.fleet.building import CellResult
     from edgepeft.fleet.scheduling import Crew
+    from edgepeft.matrix import Cell
     from edgepeft.recipe_file import RecipeFile
 
 
@@ -42,7 +43,7 @@ def carry_out_fleet(
     if fresh and only:
         raise InputError("--fresh: would clear the other cells too; leave --only or --fresh out")
     cells = chosen_cells(cells_of(recipe), only)
-    with _crew(jobs, memory, cluster) as crew, show_events(progress) as sink:
+    with _crew(cells, jobs, memory, cluster) as crew, show_events(progress) as sink:
         result = build_fleet(
             recipe, cells, folder, crew, until=until, fresh=fresh, force=force, sink=sink
         )
@@ -67,7 +68,9 @@ def carry_out_fleet(
 
 
 @contextmanager
-def _crew(jobs: int | None, memory: str | None, cluster: str | None) -> Iterator[Crew]:
+def _crew(
+    cells: Sequence[Cell], jobs: int | None, memory: str | None, cluster: str | None
+) -> Iterator[Crew]:
     """Whoever carries the stages out: this machine, or a cluster."""
     from edgepeft.fleet.local import LocalCrew, default_jobs, default_memory
 
@@ -78,7 +81,7 @@ def _crew(jobs: int | None, memory: str | None, cluster: str | None) -> Iterator
         with ClusterCrew(cluster, jobs or 1, budget) as workers:
             yield workers
         return
-    with LocalCrew(jobs or default_jobs(), budget or default_memory()) as crew:
+    with LocalCrew(jobs or default_jobs(cells), budget or default_memory()) as crew:
         yield crew
 
 

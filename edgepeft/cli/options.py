@@ -82,8 +82,8 @@ JobsOption = Annotated[
         "--jobs",
         "-j",
         min=1,
-        help="Stages of a matrix carried out at a time (on a cluster: on each worker); default: one a core, "
-        "one where there is a GPU (cluster: one a worker).",
+        help="Stages of a matrix carried out at a time (on a cluster: on each worker); default: one for "
+        "each combination of choices, at most one a core, and one where there is a GPU (cluster: one a worker).",
     ),
 ]
 MemoryOption = Annotated[

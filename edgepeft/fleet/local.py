@@ -14,6 +14,7 @@ from edgepeft.carrying import Order, carry_out
 from edgepeft.events import Sink
 from edgepeft.fleet.scheduling import Done, Place
 from edgepeft.fleet.tasks import Task
+from edgepeft.matrix import Cell
 from edgepeft.process import Workers
 from edgepeft.workspace import RunFolder, free_memory
 
@@ -25,9 +26,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_jobs() -> int:
-    """How many tasks to carry out at a time where nothing is said: one a core, one where a GPU is shared."""
-    return 1 if any(Path("/dev").glob("nvidia[0-9]*")) else cores()
+def default_jobs(cells: Sequence[Cell]) -> int:
+    """How many tasks to carry out at a time where nothing is said.
+
+    One for each combination of choices, for those have trainings of their own; at most one a core, and one where
+    a GPU is shared. More would leave a training fewer cores than it could have.
+    """
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return 1
+    return max(1, min(cores(), len({cell.recipe.variant for cell in cells})))
 
 
 def default_memory() -> float:
