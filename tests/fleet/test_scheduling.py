@@ -12,7 +12,7 @@ import pytest
 from edgepeft.carrying import Order
 from edgepeft.errors import EdgepeftError
 from edgepeft.events import Event, Sink, discard
-from edgepeft.fleet import scheduling
+from edgepeft.fleet import local, scheduling
 from edgepeft.fleet.scheduling import Done, Place, PlaceLost, run_tasks
 from edgepeft.fleet.tasks import Fleet, Task, plan_fleet
 from edgepeft.matrix import cells_of
@@ -136,3 +136,15 @@ def test_a_mistake_of_ours_is_not_hidden(fleet: Fleet) -> None:
     with pytest.raises(ZeroDivisionError):
         carried(fleet, crew)
     assert crew.order == ["base", "interrupted True"]
+
+
+def test_cores_are_not_cut_finer_than_there_are_trainings(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [one.cell for one in fleet.cells]
+    monkeypatch.setattr(local, "_gpus", lambda: False)
+    for cores, jobs in ((1, 1), (2, 2), (16, 3)):
+        monkeypatch.setattr(local, "cores", lambda count=cores: count)
+        assert local.default_jobs(cells) == jobs
+    monkeypatch.setattr(local, "_gpus", lambda: True)
+    assert local.default_jobs(cells) == 1
