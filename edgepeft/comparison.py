@@ -83,6 +83,10 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
     """
     folder = RunFolder(run.resolve())
     recipe = recipe_of(folder.path)
+    if recipe.recipe.matrix:
+        raise InputError(
+            f"{run}: has a matrix, and compare varies a recipe without one; put the keys into the matrix instead"
+        )
     chosen = [(variant, varied(recipe, variant.overrides)) for variant in variants(axes)]
     task = make_plan(recipe, folder).task
     if task != GENERATION:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from edgepeft.data.rows import Row
 from edgepeft.planning import Plan
 from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
+from edgepeft.stage import Stage
 from edgepeft.targets import TargetProfile
 from edgepeft.tasks import GENERATION
+from edgepeft.training.hosts import processes_here
 from edgepeft.training.methods import find_method
 from edgepeft.workspace import is_finished
 
@@ -58,9 +61,14 @@ class StageEstimate:
 
 def disk_needed(plan: Plan) -> int:
     """Bytes that the stages still to run will write, the larger temporary files included."""
+    return disk_of((plan, stage) for stage in plan.stages)
+
+
+def disk_of(stages: Iterable[tuple[Plan, Stage]]) -> int:
+    """The same of stages with the plans that they are of."""
     sizes = [
         _disk(plan, stage.kind, stage.name)
-        for stage in plan.stages
+        for plan, stage in stages
         if not is_finished(stage.final, stage.key)
     ]
     return int(1.05 * sum(sizes))
@@ -69,16 +77,23 @@ def disk_needed(plan: Plan) -> int:
 def estimate(plan: Plan, flops_per_second: float | None = None) -> list[StageEstimate]:
     """The rough cost of every stage; ``flops_per_second`` is measured when not given."""
     rate = flops_per_second or measure_flops()
-    return [
-        StageEstimate(
-            name=stage.name,
-            memory_bytes=_memory(plan, stage.kind),
-            disk_bytes=_disk(plan, stage.kind, stage.name),
-            seconds=_seconds(plan, stage.kind, rate),
-            cached=is_finished(stage.final, stage.key),
-        )
-        for stage in plan.stages
-    ]
+    return [estimate_stage(plan, stage, rate) for stage in plan.stages]
+
+
+def estimate_stage(plan: Plan, stage: Stage, flops_per_second: float) -> StageEstimate:
+    """The rough cost of one stage of a plan."""
+    return StageEstimate(
+        name=stage.name,
+        memory_bytes=memory_of(plan, stage),
+        disk_bytes=_disk(plan, stage.kind, stage.name),
+        seconds=_seconds(plan, stage.kind, flops_per_second),
+        cached=is_finished(stage.final, stage.key),
+    )
+
+
+def memory_of(plan: Plan, stage: Stage) -> float:
+    """Bytes of memory that a stage takes at its peak, roughly."""
+    return _memory(plan, stage.kind)
 
 
 def measure_flops() -> float:
@@ -137,7 +152,7 @@ def steps(plan: Plan) -> int:
     training = plan.recipe.recipe.training
     if training.max_steps:
         return training.max_steps
-    per_step = training.batch_size * training.gradient_accumulation
+    per_step = training.batch_size * training.gradient_accumulation * training.processes
     return max(1, math.ceil(math.ceil(len(plan.train_rows) / per_step) * training.epochs))
 
 
@@ -222,14 +237,16 @@ def training_memory(plan: Plan) -> dict[str, float]:
     """Bytes of memory at training's peak by what they are for: libraries, weights, optimizer, activations."""
     model, recipe = plan.model, plan.recipe.recipe
     tokens = _tokens_per_row(plan.train_rows, recipe.data.max_length) * recipe.training.batch_size
+    # Each process holds a model of its own.
+    here = processes_here(plan.recipe)
     kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
     logits = 3 * tokens * model.vocab_size * 4 if plan.task == GENERATION else 0
     return {
-        "libraries": _TRAINING_LIBRARIES_BYTES,
-        "weights": model.parameters * 4.0,
+        "libraries": here * _TRAINING_LIBRARIES_BYTES,
+        "weights": here * model.parameters * 4.0,
         # The adapter itself, its gradient and AdamW's two moments, each in float32.
-        "optimizer": _adapter_size(plan) * 16.0,
-        "activations": float(kept + logits),
+        "optimizer": here * _adapter_size(plan) * 16.0,
+        "activations": here * float(kept + logits),
     }
 
 
@@ -261,7 +278,8 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
     start = 6.0
     if kind == "train":
         training = plan.recipe.recipe.training
-        rows = training.batch_size * training.gradient_accumulation
+        # Processes of one machine share its rate; those of other hosts bring their own.
+        rows = training.batch_size * training.gradient_accumulation * processes_here(plan.recipe)
         tokens = steps(plan) * rows * _tokens_per_row(plan.train_rows, data.max_length)
         # Forward and backward without weight gradients: 4 operations a weight and token; half the peak rate.
         return start + tokens * model.parameters * 4 / (0.5 * flops)

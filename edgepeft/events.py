@@ -2,8 +2,9 @@
 
 An event is one JSON object: ``event`` (``planned``, ``started``, ``progress``, ``message``, ``warning``,
 ``finished``, ``reused``, ``failed``), ``stage``, and for progress ``step``, ``total``, ``seconds`` and
-``metrics``; ``planned`` opens a build and names its ``stages`` in order. Stages only emit; faces (terminal, JSON
-lines, wizard) subscribe. Times are seconds of wall clock.
+``metrics``; ``planned`` opens a build and names its ``stages`` in order. In a build of several cells each event
+of a stage also says which ``cells`` it is for and in what ``place`` it runs, and names of stages are unique among
+all. Stages only emit; faces (terminal, JSON lines, wizard) subscribe. Times are seconds of wall clock.
 """
 
 from __future__ import annotations

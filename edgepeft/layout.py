@@ -98,10 +98,11 @@ class Layout:
         files = {"train": self._read.file(data.train)}
         if data.test is not None and self._recipe.training.eval_rows:
             files["test"] = self._read.file(data.test)
+        recipe, config = self._plan.recipe, self._recipe.training.accelerate_config
         settings = {
             **self._read.task(),
             "method": self._recipe.method.model_dump(mode="json"),
-            "training": self._recipe.training.model_dump(mode="json"),
+            "training": self._training(),
             "data": self._read.data_settings("max_test_rows"),
             "base_name": self._plan.base_name,
         }
@@ -112,7 +113,14 @@ class Layout:
             settings,
             {"base": "base"},
             {**files, **self._read.template()},
+            how={} if config is None else {"accelerate_config": str(recipe.resolve(config))},
         )
+
+    def _training(self) -> dict[str, Any]:
+        """What makes a training what it is; a single process goes without saying."""
+        training = self._recipe.training
+        left_out = {"accelerate_config", *(("processes",) if training.processes == 1 else ())}
+        return training.model_dump(mode="json", exclude=left_out)
 
     def _merge(self) -> None:
         needed = any(not self._plan.swaps(target) for target in self._plan.targets)
@@ -316,7 +324,9 @@ class Layout:
         inputs: Mapping[str, str],
         files: Mapping[str, tuple[Path, str]],
         final: Path | None = None,
+        how: Mapping[str, Any] | None = None,
     ) -> None:
+        """Add a stage; ``how`` are settings that don't change what comes out, and so are no part of its key."""
         identity = {
             "kind": kind,
             "version": STAGE_VERSIONS[kind],
@@ -331,7 +341,7 @@ class Layout:
                 name=name,
                 kind=kind,
                 function=function,
-                settings=settings,
+                settings={**settings, **(how or {})},
                 inputs=inputs,
                 files=files,
                 key=key,

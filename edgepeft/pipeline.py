@@ -2,62 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import json
-import os
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgepeft import __version__
+from edgepeft.carrying import carry_out, is_done, order_of, peak_memory
 from edgepeft.data.checks import check_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.report import DataReport
 from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
-from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
+from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.estimate import disk_needed
-from edgepeft.events import Event, Events, Sink, discard
+from edgepeft.events import Events, Sink, discard
 from edgepeft.fidelity.report import seal, seal_adapter
-from edgepeft.history import remember_run
 from edgepeft.planning import Plan, make_plan
 from edgepeft.process import Workers
 from edgepeft.recipe import promised
 from edgepeft.recipe_file import RecipeFile
+from edgepeft.recording import Record, recorded
 from edgepeft.runtime.adapters import ADAPTERS, NAME
-from edgepeft.stage import Stage
 from edgepeft.tasks import GENERATION
 from edgepeft.workspace import (
     RunFolder,
     free_bytes,
     is_finished,
-    publish,
-    read_manifest,
-    staging_folder,
     write_json,
 )
-
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "bitsandbytes",
-    "onnx",
-    "onnx-ir",
-    "onnxruntime",
-    "onnxruntime-genai",
-    "safetensors",
-    "tokenizers",
-)
-
-
-_MANIFEST_KINDS = {"export": "bundle", "adapt": "adapter"}
 
 
 @dataclass
@@ -112,14 +85,13 @@ def build(
     """
     run = RunFolder(out.resolve())
     plan = make_plan(recipe, run, until=until)
-    _check_place(run, plan, force=force)
+    check_place(run, [plan], disk_needed(plan), force=force)
     started = time.monotonic()
     with run.locked():
         if fresh:
-            for place in ("stages", "scratch", "bundles"):
-                shutil.rmtree(run.path / place, ignore_errors=True)
-        record = _start_record(plan)
-        sink = _recorded(run.events, sink)
+            run.clear()
+        record = Record.start(run, recipe, plan.base_name, [target.name for target in plan.targets])
+        sink = recorded(run.events, sink)
         events = Events("build", sink)
         events.emit("planned", stages=[stage.name for stage in plan.stages])
         for note in plan.notes:
@@ -128,18 +100,12 @@ def build(
         try:
             with Workers() as workers:
                 _run_stages(plan, result, sink, workers)
-            _collect(plan, result)
+            collect(plan, result)
             result.seconds = time.monotonic() - started
         except BaseException as error:
-            state = (
-                "interrupted"
-                if isinstance(error, (InterruptedRun, KeyboardInterrupt))
-                else "failed"
-            )
-            _finish_record(run, record, state, error=str(error))
+            record.fail(error)
             raise
-        state = "gate missed" if result.failed_gates else "done"
-        _finish_record(run, record, state, result=result.as_dict())
+        record.finish("gate missed" if result.failed_gates else "done", result=result.as_dict())
     return result
 
 
@@ -152,39 +118,30 @@ def measure(
     ``build`` does. Raises EdgepeftError and its subclasses.
     """
     plan = make_plan(recipe, run, bundles_apart=True)
-    _check_place(run, plan, force=False)
+    check_place(run, [plan], disk_needed(plan), force=False)
     result = BuildResult(run=run.path)
     _run_stages(plan, result, sink, workers)
-    _collect(plan, result)
+    collect(plan, result)
     return result.bundles
 
 
-def _recorded(path: Path, sink: Sink) -> Sink:
-    """A sink that also keeps every event in the run's folder, for whoever looks in later."""
-    path.unlink(missing_ok=True)
-
-    def record(event: Event) -> None:
-        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
-        sink(event)
-
-    return record
-
-
-def _check_place(run: RunFolder, plan: Plan, *, force: bool) -> None:
+def check_place(run: RunFolder, plans: Sequence[Plan], needed: int, *, force: bool) -> None:
+    """Raise InputError, EdgepeftError where a folder can't take plans, which write ``needed`` bytes there."""
     path = run.path
     if path.is_file():
         raise InputError(f"{path}: is a file; choose another --out")
-    if path.is_dir() and any(path.iterdir()) and not force:
+    if force:
+        return
+    if path.is_dir() and any(path.iterdir()):
         known = run.record.is_file() or (path / ".lock").is_file()
         if not known:
             raise InputError(
                 f"{path}: holds files that are no edgepeft run; choose another --out, or --force"
             )
-    if not force:
+    for plan in plans:
         _keep_added_adapters(plan)
-    needed, free = disk_needed(plan), free_bytes(path)
-    if needed > free and not force:
+    free = free_bytes(path)
+    if needed > free:
         raise EdgepeftError(
             f"{path}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some "
             "space, choose another --out, set merge.save: false, or --force"
@@ -211,81 +168,33 @@ def _keep_added_adapters(plan: Plan) -> None:
 
 
 def _run_stages(plan: Plan, result: BuildResult, sink: Sink, workers: Workers) -> None:
-    outputs: dict[str, Path] = {}
     checked = False
     for stage in plan.stages:
         if stage.kind != "base" and not checked:
-            _check_rows(plan, outputs["base"], Events("data", sink))
+            report = check_rows(plan, Events("data", sink))
+            if report is not None:
+                write_json(plan.run.path / "data.json", report)
             checked = True
-        if is_finished(stage.final, stage.key) and _still_points_somewhere(stage):
+        if is_done(stage):
             sink({"event": "reused", "stage": stage.name, "path": str(stage.final)})
             result.reused.append(stage.name)
         else:
-            _run_stage(plan, stage, outputs, sink, workers)
-        outputs[stage.name] = stage.final
-        manifest = read_manifest(stage.final) or {}
-        peak = int(manifest.get("peak_memory_bytes", 0))
-        result.peak_memory_bytes = max(result.peak_memory_bytes, peak)
+            carry_out(order_of(plan, stage), workers, sink)
+        result.peak_memory_bytes = max(result.peak_memory_bytes, peak_memory(stage))
 
 
-def _still_points_somewhere(stage: Stage) -> bool:
-    """A base made from a model folder names that folder; the folder may have moved since."""
-    if stage.kind != "base":
-        return True
-    weights = Path(str((read_manifest(stage.final) or {}).get("result", {}).get("weights", ".")))
-    return not weights.is_absolute() or weights.is_dir()
+def check_rows(plan: Plan, events: Events) -> dict[str, Any] | None:
+    """Look the data over as the model will read it; problems stop here, before training. Raises InputError.
 
-
-def _run_stage(
-    plan: Plan, stage: Stage, outputs: Mapping[str, Path], sink: Sink, workers: Workers
-) -> None:
-    sink({"event": "started", "stage": stage.name})
-    staged = staging_folder(stage.final)
-    inputs = {name: outputs[source] for name, source in stage.inputs.items()}
-    inputs.update({name: path for name, (path, _) in stage.files.items()})
-    try:
-        ended = workers.run(stage, inputs, staged, plan.run.logs / f"{stage.name}.log", sink)
-        manifest = {
-            "kind": _MANIFEST_KINDS.get(stage.kind, "stage"),
-            "stage": stage.name,
-            "key": stage.key,
-            "edgepeft": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(ended["seconds"], 2),
-            "peak_memory_bytes": ended["peak_memory_bytes"],
-            "seed": plan.recipe.recipe.training.seed,
-            "settings": dict(stage.settings),
-            "inputs": {
-                **{name: plan.stage(source).key for name, source in stage.inputs.items()},
-                **{name: digest for name, (_, digest) in stage.files.items()},
-            },
-            "versions": _versions(),
-            "result": ended["result"],
-        }
-        publish(staged, stage.final, manifest)
-    except BaseException as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        sink({"event": "failed", "stage": stage.name, "error": str(error)})
-        raise
-    sink(
-        {
-            "event": "finished",
-            "stage": stage.name,
-            "seconds": round(ended["seconds"], 2),
-            "metrics": {"peak_memory_bytes": ended["peak_memory_bytes"]},
-        }
-    )
-
-
-def _check_rows(plan: Plan, base: Path, events: Events) -> None:
-    """Look the data over as the model will read it; problems stop here, before training."""
+    The plan's base stage is finished. Returns what was found, None for a plan without rows.
+    """
     if not plan.test_rows and not plan.train_rows:
-        return
-    report = _checked(plan, base)
-    write_json(plan.run.path / "data.json", report.as_dict())
+        return None
+    report = _checked(plan, plan.stage("base").final)
     events.emit("data", report=report.as_dict())
     for warning in report.warnings:
         events.warning(warning)
+    return report.as_dict()
 
 
 def _checked(plan: Plan, base: Path) -> DataReport:
@@ -303,7 +212,7 @@ def _checked(plan: Plan, base: Path) -> DataReport:
     return check_data(train, test, Prompter.from_folder(base, template), max_length=longest)
 
 
-def _collect(plan: Plan, result: BuildResult) -> None:
+def collect(plan: Plan, result: BuildResult) -> None:
     """Gather the paths and, for verified bundles, seal them with their report and gates."""
     names = {stage.name: stage for stage in plan.stages}
     if plan.adapter is not None:
@@ -333,39 +242,3 @@ def _collect(plan: Plan, result: BuildResult) -> None:
                 adapters=adapters,
             )
         )
-
-
-def _versions() -> dict[str, str]:
-    found = {"edgepeft": __version__}
-    for library in _LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _start_record(plan: Plan) -> dict[str, Any]:
-    recipe, run = plan.recipe, plan.run
-    (run.path / "recipe.yaml").write_text(recipe.verbatim, encoding="utf-8")
-    (run.path / "recipe.resolved.yaml").write_text(recipe.resolved_yaml(), encoding="utf-8")
-    record = {
-        "format": 1,
-        "name": recipe.name,
-        "recipe": str(recipe.path.resolve()) if recipe.path else None,
-        "folder": str(recipe.folder.resolve()),
-        "model": plan.base_name,
-        "targets": [target.name for target in plan.targets],
-        "state": "running",
-        "pid": os.getpid(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "edgepeft": __version__,
-    }
-    write_json(run.record, record)
-    remember_run(run.path)
-    return record
-
-
-def _finish_record(run: RunFolder, record: dict[str, Any], state: str, **facts: Any) -> None:
-    ended = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(run.record, {**record, "state": state, "ended": ended, **facts})

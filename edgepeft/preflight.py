@@ -18,6 +18,7 @@ from edgepeft.runtime.devices import CPU
 from edgepeft.sections import Quantize
 from edgepeft.targets import TargetProfile, find_exporter
 from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
+from edgepeft.training.hosts import processes_here
 from edgepeft.training.methods import check_method, find_method, trains_rows
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
@@ -33,6 +34,7 @@ def check_training(recipe: RecipeFile) -> None:
             f"data.tokens: {method.name} would leave their embeddings as they begin; use lora, qlora, dora or "
             "trainable_tokens, or name embed_tokens in method.options.modules_to_save"
         )
+    processes_here(recipe)
     start = settings.method.options.get("init_lora_weights")
     if settings.training.objective == "preference" and (
         method.peft_type != "LORA" or (isinstance(start, str) and start not in _PLAIN_STARTS)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,19 +17,29 @@ from typing import IO, Any, Self
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
 from edgepeft.events import Event, Sink
+from edgepeft.runtime.sessions import STAGE_THREADS
 from edgepeft.stage import Stage
 
 _GRACE_SECONDS = 180
 """How long a cancelled stage may take to save its state; a training step on a slow machine sets the scale."""
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", STAGE_THREADS)
+"""Environment variables by which a stage's libraries are told how many threads to compute with."""
 
 
 class Workers:
     """Carries out stages one after another, each in a process of its own; a context manager.
 
     They are forks of one process that has the libraries loaded (``worker``), started with the first stage.
+    ``threads`` bounds what a stage computes with at a time; default: as its libraries choose. Where ``run`` isn't
+    called by the main thread, which alone hears Ctrl-C, ``interrupt`` stands for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
+        self._turn = threading.Lock()
+        self._pid: int | None = None
+        self._interrupted = False
         self._source: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._answers: IO[str] | None = None
@@ -49,6 +60,8 @@ class Workers:
 
         Raises the EdgepeftError class that matches how the stage failed, InterruptedRun on Ctrl-C or SIGTERM.
         """
+        if self._interrupted:
+            raise InterruptedRun(f"{stage.name}: interrupted before it began")
         log.parent.mkdir(parents=True, exist_ok=True)
         request = {
             "stage": stage.name,
@@ -59,15 +72,13 @@ class Workers:
             "scratch": str(stage.scratch),
         }
         ended: Event | None = None
-        interrupted = False
-        pid: int | None = None
         job, events = os.pipe(), os.pipe()
         with (
             _job_pipe(job[1]) as asking,
             os.fdopen(events[0], encoding="utf-8") as channel,
         ):
             try:
-                pid = self._child(job[0], log, events[1])
+                self._took(self._child(job[0], log, events[1]))
                 # A child that is gone already tells by closing its events.
                 with contextlib.suppress(BrokenPipeError):
                     asking.write(json.dumps(request) + "\n")
@@ -82,19 +93,19 @@ class Workers:
                                 sink(event)
                         break
                     except KeyboardInterrupt:
-                        if not interrupted:
+                        if not self._interrupted:
                             sink({"event": "message", "stage": stage.name, "text": "stopping"})
-                        _send(signal.SIGKILL if interrupted else signal.SIGINT, pid)
-                        interrupted = True
+                        self.interrupt(at_once=self._interrupted)
                 code = self._exit_code()
             except BaseException as error:
-                _send(signal.SIGKILL, pid)
+                _send(signal.SIGKILL, self._pid)
                 self._stop(at_once=True)
-                if isinstance(error, KeyboardInterrupt):
-                    interrupted = True
-                else:
+                if not isinstance(error, KeyboardInterrupt):
                     raise
-        if interrupted:
+                self._interrupted = True
+            finally:
+                self._took(None)
+        if self._interrupted:
             raise InterruptedRun(f"{stage.name}: interrupted; the same command goes on from here")
         if ended is None:
             raise EdgepeftError(f"{stage.name}: {_how_it_died(code)}; see {log}")
@@ -104,6 +115,31 @@ class Workers:
                 message = f"{message}; see {log}"
             raise ERROR_CLASSES.get(ended["status"], EdgepeftError)(f"{stage.name}: {message}")
         return ended
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was interrupted, and so takes no further stage."""
+        return self._interrupted
+
+    def interrupt(self, *, at_once: bool = False) -> None:
+        """Have the stage at work save its state and end, and every later one refused; ``at_once`` kills it.
+
+        Safe to call from any thread, whether a stage is at work or not.
+        """
+        with self._turn:
+            first, self._interrupted = not self._interrupted, True
+            if self._pid is not None and (first or at_once):
+                _send(signal.SIGKILL if at_once else signal.SIGINT, self._pid)
+            elif self._pid is None and self._source is not None:
+                # Libraries are being loaded still, or nothing is at work.
+                self._source.kill()
+
+    def _took(self, pid: int | None) -> None:
+        """Note which process is at work; one that was interrupted before it had begun is told now."""
+        with self._turn:
+            self._pid = pid
+            if pid is not None and self._interrupted:
+                _send(signal.SIGINT, pid)
 
     def _child(self, job: int, log: Path, events: int) -> int | None:
         """Hand a new child its ends of the pipes, which are closed here; its pid, None if it could not start."""
@@ -129,7 +165,7 @@ class Workers:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=_environment(),
+                env=_environment(self._threads),
             )
         self._answers = self._control.makefile(encoding="utf-8")
         return self._control
@@ -189,8 +225,10 @@ def _send(number: signal.Signals, pid: int | None) -> None:
             os.kill(pid, number)
 
 
-def _environment() -> dict[str, str]:
+def _environment(threads: int | None) -> dict[str, str]:
     environment = dict(os.environ)
+    if threads is not None:
+        environment.update({name: str(threads) for name in THREADS})
     # Nothing a stage loads may reach for a hub behind the user's back; models are resolved before.
     environment.setdefault("HF_HUB_OFFLINE", "1")
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")

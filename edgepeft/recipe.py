@@ -6,7 +6,7 @@ any form. A field's description is its help text everywhere. Paths in a recipe a
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,6 +24,9 @@ from edgepeft.sections import (
     Training,
 )
 
+CHOICE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a choice of a matrix, which is a folder's name too, may be called."""
+
 
 def _names_stand_for_mappings(schema: dict[str, Any]) -> None:
     """JSON Schema of a list of sections: the short form of an item, its name or path alone, is valid too."""
@@ -37,6 +40,13 @@ def _one_stands_for_a_list(schema: dict[str, Any]) -> None:
     _names_stand_for_mappings(schema)
     listed = {key: schema.pop(key) for key in ("type", "items", "minItems")}
     schema["anyOf"] = [{"type": "string"}, listed]
+
+
+Choices = (
+    Annotated[list[Any], Field(min_length=1)]
+    | Annotated[dict[Annotated[str, Field(pattern=CHOICE)], dict[str, Any]], Field(min_length=1)]
+)
+"""One axis of a matrix: values of the key that it is called after, or named choices that each set keys."""
 
 
 class Recipe(Section):
@@ -80,6 +90,12 @@ class Recipe(Section):
         json_schema_extra=_one_stands_for_a_list,
     )
     gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
+    matrix: dict[str, Choices] = Field(
+        default_factory=dict,
+        description="What varies: every combination with every target is built, as one cell each. An axis is a "
+        "key with its values, as method.rank: [8, 16], or a name of yours with choices that set keys, as "
+        "customer: {acme: {data.train: acme.jsonl}, zeta: {adapter: ./zeta}}.",
+    )
 
     @field_validator("adapter", mode="before")
     @classmethod
@@ -121,6 +137,13 @@ class Recipe(Section):
             raise ValueError(
                 "adapters lists adapters for hot-swap targets, and no target has adapters: hot-swap"
             )
+        for axis in ("targets", "matrix"):
+            if axis in self.matrix:
+                raise ValueError(
+                    f"matrix.{axis}: targets vary as they are: list them under targets"
+                    if axis == "targets"
+                    else "matrix.matrix: a matrix does not vary itself"
+                )
         return self
 
 

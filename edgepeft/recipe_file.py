@@ -26,13 +26,15 @@ STDIN = Path("-")
 class RecipeFile:
     """A validated recipe and where it came from.
 
-    ``verbatim`` is the text as the user wrote it; ``folder`` is what the recipe's paths are relative to.
+    ``verbatim`` is the text as the user wrote it; ``folder`` is what the recipe's paths are relative to;
+    ``variant`` is what a variant of a recipe with a matrix is called, empty for the recipe itself.
     """
 
     recipe: Recipe
     path: Path | None
     verbatim: str
     folder: Path
+    variant: str = ""
 
     @property
     def name(self) -> str:
@@ -41,8 +43,8 @@ class RecipeFile:
 
     @property
     def adapter_name(self) -> str:
-        """What the recipe's own adapter is called in hot-swap bundles: after the recipe."""
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.name).lstrip("._-")
+        """What the recipe's own adapter is called in hot-swap bundles: after the recipe, or its variant."""
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", self.variant or self.name).lstrip("._-")
         return name if name and name.casefold() != "base" else "trained"
 
     def resolve(self, value: str) -> Path:
@@ -107,26 +109,36 @@ def varied(recipe: RecipeFile, overrides: Sequence[str]) -> RecipeFile:
 def _overridden(raw: dict[str, Any], overrides: Sequence[str], origin: str) -> Recipe:
     """Apply overrides and validate; an error begins with ``origin``."""
     for override in overrides:
-        _apply(raw, override)
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise InputError(
+                f"--set {override}: write it as key=value, as in training.max_steps=10"
+            )
+        put(raw, key.strip(), parse_value(value), f"--set {override}")
+    return validated(raw, origin)
+
+
+def validated(raw: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe of a mapping. Raises InputError, which begins with ``origin``."""
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
         raise InputError(f"{origin}{explain(error)}") from None
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
-    """Apply one ``a.b=c``; a key on the way that is missing is made."""
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise InputError(f"--set {override}: write it as key=value, as in training.max_steps=10")
-    parts = key.strip().split(".")
+def put(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
+    """Put a value at a dotted key; a mapping on the way that is missing is made. Raises InputError.
+
+    ``said`` is what the user wrote, for the error.
+    """
+    parts = key.split(".")
     node = raw
     for part in parts[:-1]:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise InputError(f"--set {override}: {part} is not a mapping in this recipe")
+            raise InputError(f"{said}: {part} is not a mapping in this recipe")
         node = child
-    node[parts[-1]] = parse_value(value)
+    node[parts[-1]] = value
 
 
 def parse_value(text: str) -> Any:

@@ -106,7 +106,7 @@ class Training(Section):
     )
     max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
     epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
-    batch_size: int = Field(8, ge=1, description="Rows per optimizer step and device.")
+    batch_size: int = Field(8, ge=1, description="Rows per optimizer step and process.")
     gradient_accumulation: int = Field(1, ge=1, description="Batches summed into one step.")
     learning_rate: float = Field(2.0e-4, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
@@ -125,6 +125,17 @@ class Training(Section):
         None, ge=1, description="Steps between checkpoints; default: six in a training."
     )
     seed: int = Field(0, ge=0, description="Seed of weights, data order and dropout.")
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Processes that train together through `accelerate launch`, one a GPU where there are some; "
+        "gradients are averaged, so a step takes batch_size rows of each.",
+    )
+    accelerate_config: str | None = Field(
+        None,
+        description="For processes on several hosts: the file that `accelerate config` wrote, which names them; "
+        "processes counts all.",
+    )
 
 
 class AdapterPart(Section):

@@ -41,16 +41,23 @@ def load_function(reference: str) -> StageFunction:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident set of this process so far, in bytes."""
+    """Largest resident set so far, in bytes, of this process and of any that it has started and seen end."""
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
+    return max(_own_peak(scale), started)
+
+
+def _own_peak(scale: int) -> int:
+    import resource
+
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    import resource
-
-    scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 

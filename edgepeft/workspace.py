@@ -30,9 +30,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run: its record, logs, finished stages and bundles."""
+    """The folder of one run: its record, logs, finished stages and bundles.
+
+    ``variant`` is the folder among its bundles that those of one variant of the recipe go into, where the run
+    builds several.
+    """
 
     path: Path
+    variant: str = ""
 
     @property
     def record(self) -> Path:
@@ -59,7 +64,7 @@ class RunFolder:
 
     def bundle(self, target: str) -> Path:
         """The bundle for a target."""
-        return self.path / "bundles" / target
+        return self.path / "bundles" / self.variant / target
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -81,11 +86,25 @@ class RunFolder:
         finally:
             lock.release()
 
+    def clear(self) -> None:
+        """Remove all that builds have made here; only while the lock is held."""
+        for place in ("stages", "scratch", "bundles"):
+            shutil.rmtree(self.path / place, ignore_errors=True)
+
     def _sweep(self) -> None:
         """Remove what killed runs left behind; only safe while the lock is held."""
         for place in (self.path / "stages", self.path / "bundles"):
-            for leftover in place.glob(".*.tmp*"):
+            for leftover in _leftovers(place):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _leftovers(place: Path) -> Iterator[Path]:
+    """Unfinished folders in ``place`` and in the folders that group finished ones there."""
+    for entry in list(place.iterdir()) if place.is_dir() else ():
+        if entry.name.startswith(".") and ".tmp" in entry.name:
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink() and not (entry / MANIFEST).is_file():
+            yield from _leftovers(entry)
 
 
 def writing_failed(path: Path, error: OSError) -> EdgepeftError:

@@ -113,3 +113,33 @@ def test_interrupt_while_libraries_load_leaves_nothing(tmp_path: Path) -> None:
         _run(workers, "patient", tmp_path)
     running = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     assert not any("edgepeft.worker" in command for command in running)
+
+
+def test_a_stage_keeps_to_the_threads_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with Workers(threads=1) as workers:
+        assert _run(workers, "threads", tmp_path)["result"] == {"told": 1, "torch": 1}
+
+
+def test_another_thread_may_interrupt(tmp_path: Path) -> None:
+    """A stage run from a thread hears nothing of Ctrl-C; whoever does can end it, and none begins after it."""
+    ended: list[BaseException] = []
+    begun = threading.Event()
+
+    def run() -> None:
+        try:
+            _run(workers, "patient", tmp_path, lambda event: begun.set())
+        except InterruptedRun as error:
+            ended.append(error)
+
+    with Workers() as workers:
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert begun.wait(60)
+        workers.interrupt()
+        thread.join(30)
+        assert ended
+        with pytest.raises(InterruptedRun, match="interrupted before it began"):
+            _run(workers, "tell", tmp_path)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgepeft.errors import InputError
+from edgepeft.matrix import cells_of
 from edgepeft.recipe import Recipe, json_schema, promised
 from edgepeft.recipe_file import load_recipe
 
@@ -37,8 +38,9 @@ def sections(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, typ
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads_and_names_files_that_are_there(path: Path) -> None:
     recipe = load_recipe(path)
-    for name in (recipe.recipe.data.train, recipe.recipe.data.test, recipe.recipe.adapter):
-        assert name is None or recipe.resolve(name).exists()
+    for one in (recipe.recipe, *(cell.recipe.recipe for cell in cells_of(recipe))):
+        for name in (one.data.train, one.data.test, one.adapter):
+            assert name is None or recipe.resolve(name).exists()
     assert recipe.name == path.stem
     # What is stored as the resolved recipe means the same when it is read again.
     assert Recipe.model_validate(yaml.safe_load(recipe.resolved_yaml())) == recipe.recipe

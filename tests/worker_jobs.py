@@ -39,3 +39,12 @@ def stubborn(job: Job) -> dict[str, Any]:
     """Wait, and not let itself be interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return patient(job)
+
+
+def threads(job: Job) -> dict[str, Any]:
+    """How many threads it was told to compute with, and how many torch takes."""
+    import torch
+
+    from edgepeft.runtime.sessions import threads_of_stage
+
+    return {"told": threads_of_stage(), "torch": torch.get_num_threads()}

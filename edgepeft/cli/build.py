@@ -11,17 +11,22 @@ import typer
 
 from edgepeft.cli.options import (
     AdapterOption,
+    ClusterOption,
     DryRunOption,
     ForceOption,
     FreshOption,
+    JobsOption,
     JsonOption,
+    MemoryOption,
     MismatchOption,
     ModelOption,
+    OnlyOption,
     OutOption,
     ProgressMode,
     ProgressOption,
     RecipeArgument,
     SetOption,
+    check_matrix,
     recipe_from,
     run_folder,
     with_mismatch,
@@ -46,14 +51,36 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         fresh: FreshOption = False,
         force: ForceOption = False,
         allow_base_mismatch: MismatchOption = False,
+        only: OnlyOption = None,
+        jobs: JobsOption = None,
+        memory: MemoryOption = None,
+        cluster: ClusterOption = None,
         progress: ProgressOption = ProgressMode.auto,
     ) -> None:
         loaded = recipe_from(recipe, with_mismatch(overrides, allow_base_mismatch), model, adapter)
         folder = run_folder(loaded, out, recipe)
+        given = {"--only": only, "--jobs": jobs, "--memory": memory, "--cluster": cluster}
+        check_matrix(loaded, given)
         if dry_run:
             from edgepeft.cli.plan import show_plan
 
-            show_plan(loaded, folder, until=until, as_json=as_json)
+            show_plan(loaded, folder, until=until, as_json=as_json, only=only)
+        elif loaded.recipe.matrix:
+            from edgepeft.cli.fleet import carry_out_fleet
+
+            carry_out_fleet(
+                until,
+                loaded,
+                folder,
+                only=only or [],
+                jobs=jobs,
+                memory=memory,
+                cluster=cluster,
+                as_json=as_json,
+                fresh=fresh,
+                force=force,
+                progress=progress,
+            )
         else:
             carry_out(
                 until, loaded, folder, as_json=as_json, fresh=fresh, force=force, progress=progress
@@ -68,7 +95,8 @@ command = command_until(
     """Train, merge, quantize, export and verify, as the recipe says.
 
     Exit status: 0 done, 1 failed, 2 usage or recipe or input data, 3 missing dependency or hardware, 4 a
-    fidelity gate not met, 130 interrupted. The same command goes on from what is finished.
+    fidelity gate not met, 130 interrupted. The same command goes on from what is finished. A recipe with a
+    matrix is built cell by cell, what cells share once; the exit status is that of the worst cell.
     """,
 )
 

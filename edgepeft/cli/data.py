@@ -11,8 +11,10 @@ from edgepeft.cli.options import (
     AdapterOption,
     JsonOption,
     ModelOption,
+    OnlyOption,
     RecipeArgument,
     SetOption,
+    check_matrix,
     recipe_from,
 )
 
@@ -23,16 +25,26 @@ def command(
     model: ModelOption = None,
     adapter: AdapterOption = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
+    only: OnlyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how the data is laid out, a few rows as tokens see them, and what the checks say.
 
-    What is learned of a row stands in [[double brackets]]; the rest is the prompt.
+    What is learned of a row stands in [[double brackets]]; the rest is the prompt. Of a recipe with a matrix the
+    first cell is shown, or the first that --only names.
     """
     from edgepeft.cli.progress import describe_data
     from edgepeft.preview import preview_data
 
-    facts = preview_data(recipe_from(recipe, overrides, model, adapter), rows)
+    loaded = recipe_from(recipe, overrides, model, adapter)
+    check_matrix(loaded, {"--only": only})
+    if loaded.recipe.matrix:
+        from edgepeft.matrix import cells_of, chosen_cells
+
+        cell = chosen_cells(cells_of(loaded), only or [])[0]
+        typer.echo(f"cell {cell.name}", err=True)
+        loaded = cell.recipe
+    facts = preview_data(loaded, rows)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

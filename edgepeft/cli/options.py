@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,6 +67,42 @@ MismatchOption = Annotated[
         help="Take an adapter that was trained on another base model of the same shape.",
     ),
 ]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="CELL",
+        help="Of a recipe with a matrix only these cells: a name, its beginning up to a /, or a pattern such as "
+        "'*/cpu-int4'.",
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Stages of a matrix carried out at a time (on a cluster: on each worker); default: one for "
+        "each combination of choices, at most one a core, and one where there is a GPU (cluster: one a worker).",
+    ),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="BYTES",
+        help="What the stages of a matrix may take together, as 8GB; default: most of what is free.",
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Build a matrix on the Dask cluster whose scheduler is there, as tcp://host:8786; its workers must "
+        "see the same files.",
+    ),
+]
 ProgressOption = Annotated[
     ProgressMode,
     typer.Option("--progress", help="Progress on stderr: for people, JSON lines, or none."),
@@ -94,6 +131,15 @@ def recipe_from(
 def with_mismatch(overrides: list[str] | None, allowed: bool) -> list[str]:
     """The overrides, with --allow-base-mismatch among them as the recipe key it is short for."""
     return [*(overrides or []), *(["merge.allow_base_mismatch=true"] if allowed else [])]
+
+
+def check_matrix(recipe: RecipeFile, given: Mapping[str, object]) -> None:
+    """Refuse options of a fleet for a recipe that is none. Raises InputError."""
+    from edgepeft.errors import InputError
+
+    for option, value in given.items():
+        if value is not None and not recipe.recipe.matrix:
+            raise InputError(f"{option}: is for recipes with a matrix, and this one has none")
 
 
 def _from_here(value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,14 +14,17 @@ from edgepeft.cli.options import (
     AdapterOption,
     JsonOption,
     ModelOption,
+    OnlyOption,
     OutOption,
     RecipeArgument,
     SetOption,
+    check_matrix,
     recipe_from,
     run_folder,
 )
 
 if TYPE_CHECKING:
+    from edgepeft.estimate import StageEstimate
     from edgepeft.planning import Plan
     from edgepeft.recipe_file import RecipeFile
 
@@ -34,56 +38,41 @@ def command(
     price: Annotated[
         float | None, typer.Option("--price", min=0, help="Price of this machine per hour.")
     ] = None,
+    only: OnlyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a build would do: stages, memory, disk, time, sizes, and what is already there."""
     loaded = recipe_from(recipe, overrides, model, adapter)
-    show_plan(loaded, run_folder(loaded, out, recipe), until="verify", as_json=as_json, price=price)
+    check_matrix(loaded, {"--only": only})
+    folder = run_folder(loaded, out, recipe)
+    show_plan(loaded, folder, until="verify", as_json=as_json, price=price, only=only)
 
 
 def show_plan(
-    recipe: RecipeFile, folder: Path, *, until: str, as_json: bool, price: float | None = None
+    recipe: RecipeFile,
+    folder: Path,
+    *,
+    until: str,
+    as_json: bool,
+    price: float | None = None,
+    only: Sequence[str] | None = None,
 ) -> None:
     """Print the plan of a recipe as a table or as JSON. Raises what planning raises."""
+    if recipe.recipe.matrix:
+        from edgepeft.cli.fleet_plan import show_fleet_plan
+
+        show_fleet_plan(recipe, folder, until=until, as_json=as_json, price=price, only=only or [])
+        return
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
-    from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps, training_memory
+    from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps
     from edgepeft.planning import make_plan
     from edgepeft.training.methods import find_method
-    from edgepeft.workspace import RunFolder, free_bytes, free_memory
+    from edgepeft.workspace import RunFolder, free_bytes
 
     plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
     costs = estimate(plan)
-    waiting = [cost for cost in costs if not cost.cached]
-    seconds = sum(cost.seconds for cost in waiting)
-    memory = max((cost.memory_bytes for cost in waiting), default=0)
-    disk = sum(cost.disk_bytes for cost in waiting)
-    facts = {
-        "run": str(plan.run.path),
-        "model": plan.model.as_dict(),
-        "train_rows": len(plan.train_rows),
-        "test_rows": len(plan.test_rows),
-        "steps": steps(plan) if recipe.recipe.adapter is None else None,
-        "trainable_parameters": adapter_parameters(plan) if recipe.recipe.adapter is None else None,
-        "stages": [cost.as_dict() for cost in costs],
-        "seconds": round(seconds, 1),
-        "peak_memory_bytes": int(memory),
-        "free_memory_bytes": free_memory(),
-        "training_memory": (
-            None
-            if recipe.recipe.adapter is not None
-            else {part: int(size) for part, size in training_memory(plan).items()}
-        ),
-        "disk_bytes": int(disk),
-        "free_disk_bytes": free_bytes(folder),
-        "bundles": [
-            {"target": target.name, "bytes": int(bundle_bytes(plan, target))}
-            for target in plan.targets
-        ],
-        "choices": _choices(plan),
-        "price": None if price is None else round(seconds / 3600 * price, 4),
-        "notes": plan.notes,
-    }
+    facts = plan_facts(plan, costs, price)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -98,9 +87,10 @@ def show_plan(
         method = recipe.recipe.method
         common = find_method(method.name).common(method.model_dump())
         rank = f", rank {common['rank']}" if "rank" in common else ""
-        count = adapter_parameters(plan)
+        count, processes = adapter_parameters(plan), recipe.recipe.training.processes
+        together = f" of {processes} processes" if processes > 1 else ""
         size = "" if count is None else f", about {count / 1e6:.1f} M trainable parameters"
-        typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps")
+        typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps{together}")
     elif plan.adapter is not None:
         typer.echo(f"adapter  {plan.adapter}")
     elif not isinstance(parts, str):
@@ -123,13 +113,47 @@ def show_plan(
     for target in plan.targets:
         typer.echo(f"bundle   {target.name}: about {megabytes(bundle_bytes(plan, target))}")
     typer.echo(
-        f"in all   about {duration(seconds)}, peak memory {megabytes(memory)}, "
-        f"disk {megabytes(disk)} of {megabytes(free_bytes(folder))} free"
+        f"in all   about {duration(facts['seconds'])}, peak memory {megabytes(facts['peak_memory_bytes'])}, "
+        f"disk {megabytes(facts['disk_bytes'])} of {megabytes(free_bytes(folder))} free"
     )
     if price is not None:
         typer.echo(f"price    {facts['price']:.2f} at {price:g} per hour")
     for note in plan.notes:
         typer.echo(f"note     {note}", err=True)
+
+
+def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) -> dict[str, Any]:
+    """What ``plan --json`` prints of a plan whose stages cost so much."""
+    from edgepeft.estimate import adapter_parameters, bundle_bytes, steps, training_memory
+    from edgepeft.workspace import free_bytes, free_memory
+
+    waiting = [cost for cost in costs if not cost.cached]
+    seconds = sum(cost.seconds for cost in waiting)
+    trains = plan.recipe.recipe.adapter is None
+    return {
+        "run": str(plan.run.path),
+        "model": plan.model.as_dict(),
+        "train_rows": len(plan.train_rows),
+        "test_rows": len(plan.test_rows),
+        "steps": steps(plan) if trains else None,
+        "trainable_parameters": adapter_parameters(plan) if trains else None,
+        "stages": [cost.as_dict() for cost in costs],
+        "seconds": round(seconds, 1),
+        "peak_memory_bytes": int(max((cost.memory_bytes for cost in waiting), default=0)),
+        "free_memory_bytes": free_memory(),
+        "training_memory": (
+            {part: int(size) for part, size in training_memory(plan).items()} if trains else None
+        ),
+        "disk_bytes": int(sum(cost.disk_bytes for cost in waiting)),
+        "free_disk_bytes": free_bytes(plan.run.path),
+        "bundles": [
+            {"target": target.name, "bytes": int(bundle_bytes(plan, target))}
+            for target in plan.targets
+        ],
+        "choices": _choices(plan),
+        "price": None if price is None else round(seconds / 3600 * price, 4),
+        "notes": plan.notes,
+    }
 
 
 def _choices(plan: Plan) -> list[dict[str, Any]]:

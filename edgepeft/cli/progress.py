@@ -115,7 +115,7 @@ class _Plain:
 
 
 class _Live:
-    """One progress bar at a time below the lines of finished stages."""
+    """A progress bar for each stage at work, below the lines of finished ones."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -129,8 +129,8 @@ class _Live:
             console=self._console,
             transient=True,
         )
-        self._task: Any = None
-        self._figures: dict[str, Any] = {}
+        self._bars: dict[str, Any] = {}
+        self._figures: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> _Live:
         self._progress.start()
@@ -144,25 +144,30 @@ class _Live:
         if kind == "progress":
             self._advance(event)
             return
-        if kind in ("finished", "failed", "started") and self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
-            self._figures = {}
+        stage = event["stage"]
+        if kind in ("finished", "failed", "started") and stage in self._bars:
+            self._progress.remove_task(self._bars.pop(stage))
         if kind == "started":
-            self._task = self._progress.add_task(event["stage"], total=None, note="")
+            self._figures[stage] = {}
+            self._bar(stage)
             return
         line = _headline(event)
         if line is not None:
             colour = {"✓": "green", "!": "yellow", "✗": "red"}.get(line[0], "")
             self._console.print(line, style=colour, markup=False)
 
+    def _bar(self, stage: str) -> Any:
+        if stage not in self._bars:
+            self._bars[stage] = self._progress.add_task(stage, total=None, note="")
+        return self._bars[stage]
+
     def _advance(self, event: Event) -> None:
-        if self._task is None:
-            self._task = self._progress.add_task(event["stage"], total=None, note="")
         # Evaluation and training send different figures; the last of each stays in view.
-        self._figures.update(event.get("metrics", {}))
+        figures = self._figures.setdefault(event["stage"], {})
+        figures.update(event.get("metrics", {}))
         left = time_left(event)
-        note = describe_progress({**event, "metrics": self._figures})
+        note = describe_progress({**event, "metrics": figures})
         if left is not None:
             note += f"  {duration(left)} left"
-        self._progress.update(self._task, completed=event["step"], total=event["total"], note=note)
+        bar = self._bar(event["stage"])
+        self._progress.update(bar, completed=event["step"], total=event["total"], note=note)

@@ -52,4 +52,8 @@ def _exact_matches(run: dict[str, object]) -> list[str]:
     for bundle in bundles:
         value = (bundle.get("fidelity") or {}).get("exact_match")
         found.append("–" if value is None else f"{value:.3f}")
-    return found
+    if len(found) <= 4:
+        return found
+    # A matrix may have hundreds.
+    measured = [value for value in found if value != "–"] or ["–"]
+    return [min(measured), "…", max(measured), f"({len(found)})"]

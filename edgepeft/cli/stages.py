@@ -11,11 +11,15 @@ import typer
 from edgepeft.cli.build import command as build
 from edgepeft.cli.build import command_until
 from edgepeft.cli.options import (
+    ClusterOption,
     DryRunOption,
     ForceOption,
     FreshOption,
+    JobsOption,
     JsonOption,
+    MemoryOption,
     MismatchOption,
+    OnlyOption,
     OutOption,
     ProgressMode,
     ProgressOption,
@@ -34,6 +38,10 @@ def verify(
     fresh: FreshOption = False,
     force: ForceOption = False,
     allow_base_mismatch: MismatchOption = False,
+    only: OnlyOption = None,
+    jobs: JobsOption = None,
+    memory: MemoryOption = None,
+    cluster: ClusterOption = None,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
     """Measure a recipe's bundles against the reference, or check that a bundle is whole and loads.
@@ -55,6 +63,10 @@ def verify(
         fresh=fresh,
         force=force,
         allow_base_mismatch=allow_base_mismatch,
+        only=only,
+        jobs=jobs,
+        memory=memory,
+        cluster=cluster,
         progress=progress,
     )
 

@@ -178,12 +178,15 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def table_rows(bundles: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the fidelity table of a build: base, reference, then each bundle."""
+    """Header and rows of the fidelity table of a build: base, reference, then each bundle.
+
+    Bundles of a matrix' cells have references of their own, which are left out.
+    """
     rows: list[list[str]] = []
     measured = [bundle for bundle in bundles if bundle["fidelity"]]
     words = vocabulary(measured[0]["fidelity"] if measured else {})
     header = ["model", *(c.title for c in words.columns), "MB", words.rate.title, "gates"]
-    if measured:
+    if measured and "cell" not in measured[0]:
         facts = measured[0]["fidelity"]
 
         def own(column: Column, who: str, said: str | None) -> str:
@@ -201,8 +204,8 @@ def table_rows(bundles: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
         speed = facts.get(words.rate.measure)
         rows.append(
             [
-                bundle["target"],
-                *(number(facts[c.measure], c.digits) for c in words.columns),
+                bundle.get("cell", bundle["target"]),
+                *(number(facts.get(c.measure), c.digits) for c in words.columns),
                 f"{bundle['bytes'] / 1e6:.0f}",
                 "–" if speed is None else f"{speed:.0f}",
                 "passed" if bundle["gates"] == "passed" else "MISSED",

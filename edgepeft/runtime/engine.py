@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
+from edgepeft.runtime.sessions import threads_of_stage
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -59,6 +60,7 @@ def load_model(
             "needs onnxruntime-genai: pip install 'edgepeft[cpu]' or 'edgepeft[cuda]'"
         ) from error
     decoder: dict[str, Any] = {}
+    threads = threads_of_stage() if threads is None else threads
     if threads is not None:
         if threads < 1:
             raise InputError(f"threads: must be 1 or more, not {threads}")

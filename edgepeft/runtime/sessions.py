@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Provider = str | tuple[str, dict[str, Any]]
 """An execution provider's name, or its name and options."""
 
+STAGE_THREADS = "EDGEPEFT_THREADS"
+"""Environment variable that says how many threads a stage may compute with."""
 _BFLOAT16 = 16
 """ONNX's number for the type; numpy has no bfloat16."""
 _HEAVY = frozenset({"MatMul", "MatMulNBits", "MatMulBnb4", "GroupQueryAttention", "Attention"})
@@ -32,6 +35,12 @@ def session_entries(bundle: Bundle) -> dict[str, str]:
     options = model.get("decoder", {}).get("session_options", {})
     options = options or bundle.manifest["result"].get("session_options", {})
     return {k: v for k, v in options.items() if "." in k and isinstance(v, str)}
+
+
+def threads_of_stage() -> int | None:
+    """Threads that a stage of a build was given because others work beside it; None where nothing is said."""
+    said = os.environ.get(STAGE_THREADS, "")
+    return int(said) if said.isdecimal() and int(said) > 0 else None
 
 
 def open_session(
@@ -55,6 +64,7 @@ def open_session(
     options.log_severity_level = 3
     # A memory plan is kept for every sequence length met, which a verifier meets hundreds of.
     options.enable_mem_pattern = False
+    threads = threads_of_stage() if threads is None else threads
     if threads is not None:
         if threads < 1:
             raise InputError(f"threads: must be 1 or more, not {threads}")

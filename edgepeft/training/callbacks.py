@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from edgepeft.events import Events
 from edgepeft.training.checkpoints import mark_complete
+from edgepeft.training.ranks import ALONE, Ranks
 
 
 class StopRequest:
@@ -36,9 +37,12 @@ class StopRequest:
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Turns the trainer's logs into progress events and marks its checkpoints."""
 
-    def __init__(self, events: Events, stop: StopRequest, tokens_per_step: float) -> None:
+    def __init__(
+        self, events: Events, stop: StopRequest, tokens_per_step: float, ranks: Ranks = ALONE
+    ) -> None:
         self._events = events
         self._stop = stop
+        self._ranks = ranks
         self._tokens_per_step = tokens_per_step
         self._step_started = 0.0
         self.step_seconds = 0.0
@@ -57,6 +61,8 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         """Stop the clock; if a stop was asked for, save and leave."""
         self.step_seconds += time.monotonic() - self._step_started
         self.steps_run += 1
+        # Whoever was asked, all stop after the same step.
+        self._stop.requested = self._ranks.any(self._stop.requested)
         if self._stop.requested:
             control.should_save = True
             control.should_training_stop = True
@@ -80,8 +86,10 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         self._events.progress(state.global_step, state.max_steps, **metrics)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Mark the checkpoint that was just written as whole."""
-        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        """Mark the checkpoint that was just written as whole; every process has written its part."""
+        self._ranks.wait()
+        if self._ranks.first:
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class PromptState(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -97,6 +105,8 @@ class PromptState(TrainerCallback):  # type: ignore[misc]  # transformers ships 
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the network beside the checkpoint."""
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         save_file(self._adapted.prompt_encoder.state_dict(), str(folder / self.FILE))
 
@@ -136,6 +146,8 @@ class RankAllocation(TrainerCallback):  # type: ignore[misc]  # transformers shi
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the importances beside the checkpoint that was just written."""
+        if not state.is_world_process_zero:
+            return
         allocator = self._tuner.rankallocator
         kept = {name: getattr(allocator, name) for name in ("ipt", "exp_avg_ipt", "exp_avg_unc")}
         pattern = self._tuner.peft_config["default"].rank_pattern

@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.encoder_base import EncoderFacts
@@ -40,7 +40,11 @@ from edgepeft.training.objectives import (
     make_trainer,
     token_count,
 )
+from edgepeft.training.ranks import ALONE, Ranks
 from edgepeft.training.saving import load_start, save_start, save_trained
+
+if TYPE_CHECKING:
+    from edgepeft.training.callbacks import StopRequest
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -48,13 +52,29 @@ def run(job: Job) -> dict[str, Any]:
 
     The adapter's folder also says what it was trained on. Result: counts and seconds of optimizer steps.
     """
-    import torch
-    from transformers import set_seed
+    if job.settings["training"].get("processes", 1) > 1:
+        from edgepeft.training.launching import launch
 
-    from edgepeft.training.callbacks import PromptState, RankAllocation, Reporter, StopRequest
+        return launch(job)
+    from edgepeft.training.callbacks import StopRequest
 
     stop = StopRequest()
     stop.listen()
+    result = train(job, stop, ALONE)
+    shutil.rmtree(job.scratch, ignore_errors=True)
+    return result
+
+
+def train(job: Job, stop: StopRequest, ranks: Ranks) -> dict[str, Any]:
+    """Train in this process, which is one of ``ranks``; the first of them reports and writes what is kept.
+
+    Raises KeyboardInterrupt once ``stop`` has been obeyed, with a whole checkpoint in the job's scratch folder.
+    """
+    import torch
+    from transformers import set_seed
+
+    from edgepeft.training.callbacks import PromptState, RankAllocation, Reporter
+
     settings = job.settings
     training = settings["training"]
     method = find_method(settings["method"]["name"])
@@ -70,12 +90,12 @@ def run(job: Job) -> dict[str, Any]:
     quantized = quantized_weight_names(model)
     adapted = add_adapter(model, method, _method_settings(job, method), grid, steps, facts)
     job.scratch.mkdir(parents=True, exist_ok=True)
-    start = _start(job, adapted, method, grid)
+    start = _start(job, adapted, method, grid, ranks)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
-    batch = training["batch_size"] * training["gradient_accumulation"]
+    batch = training["batch_size"] * training["gradient_accumulation"] * ranks.size
     mean_tokens = sum(map(token_count, rows)) / len(rows)
-    reporter = Reporter(job.events, stop, mean_tokens * batch)
+    reporter = Reporter(job.events, stop, mean_tokens * batch, ranks)
     # What keeps a method's own state goes before the reporter, which says that a checkpoint is whole.
     callbacks: list[Any] = [reporter]
     if method.peft_type == "ADALORA":
@@ -97,19 +117,23 @@ def run(job: Job) -> dict[str, Any]:
     if stop.requested and trainer.state.global_step < steps:
         raise KeyboardInterrupt
 
-    base_name = settings["base_name"]
-    record = {"name": base_name, "fingerprint": fingerprint(open_base(job.inputs["base"]))}
-    provenance = Provenance(grid, tuple(quantized), "edgepeft", method.name, record)
-    save_trained(adapted, job.out / "adapter", provenance, base_name, start)
-    (job.out / "history.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     _refuse_divergence(trainer.state.log_history)
-    shutil.rmtree(job.scratch, ignore_errors=True)
+    if ranks.first:
+        base_name = settings["base_name"]
+        record = {"name": base_name, "fingerprint": fingerprint(open_base(job.inputs["base"]))}
+        provenance = Provenance(grid, tuple(quantized), "edgepeft", method.name, record)
+        save_trained(adapted, job.out / "adapter", provenance, base_name, start)
+        history = json.dumps(trainer.state.log_history, indent=1)
+        (job.out / "history.json").write_text(history + "\n")
+    # Nobody leaves while another still writes.
+    ranks.wait()
     return {
         "method": method.name,
         "grid": grid.kind,
         "objective": training["objective"],
         "steps": steps,
         "rows": len(rows),
+        "processes": ranks.size,
         "trainable_parameters": trainable,
         "train_seconds": round(seconds, 2),
         "step_seconds": round(reporter.step_seconds, 2),
@@ -124,7 +148,9 @@ def step_count(training: Mapping[str, Any], rows: int) -> int:
     """Optimizer steps of a training: ``max_steps``, or what ``epochs`` come to."""
     if training["max_steps"]:
         return int(training["max_steps"])
-    per_step = int(training["batch_size"] * training["gradient_accumulation"])
+    per_step = int(
+        training["batch_size"] * training["gradient_accumulation"] * training.get("processes", 1)
+    )
     return max(1, math.ceil(math.ceil(rows / per_step) * float(training["epochs"])))
 
 
@@ -205,7 +231,9 @@ def _encoded(job: Job) -> tuple[list[Any], list[Any]]:
     return rows, held_out
 
 
-def _start(job: Job, adapted: Any, method: TrainingMethod, grid: TrainingGrid) -> Start | None:
+def _start(
+    job: Job, adapted: Any, method: TrainingMethod, grid: TrainingGrid, ranks: Ranks
+) -> Start | None:
     """The start taken out of the base, if the method has one; a resumed training takes the same again."""
     init = method.arguments(job.settings["method"], 1).get("init_lora_weights")
     if method.peft_type != "LORA" or not changes_base(init):
@@ -213,7 +241,7 @@ def _start(job: Job, adapted: Any, method: TrainingMethod, grid: TrainingGrid) -
     path = job.scratch / "start.safetensors"
     kept = load_start(path) if path.is_file() else None
     start = take_start(adapted, str(init), open_base(job.inputs["base"]), grid, kept)
-    if kept is None:
+    if kept is None and ranks.first:
         save_start(start, path)
     return start
 

@@ -63,11 +63,11 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         )
         count = (wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         loss = total / torch.as_tensor(count, device=total.device).clamp(min=1)
-        if model.training:
-            loss = loss + _orthogonality(self.accelerator.unwrap_model(model))
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             # The count is that of all processes, and their gradients are averaged.
             loss = loss * self.accelerator.num_processes
+        if model.training:
+            loss = loss + _orthogonality(self.accelerator.unwrap_model(model))
         return (loss, outputs) if return_outputs else loss
 
 

@@ -30,9 +30,16 @@ def say(**fields: Any) -> None:
 def trained_system(bundle: Path) -> str | None:
     """The system message of the rows that a bundle was trained on, where its run is still around it."""
     from edgepeft.comparison import recipe_of
+    from edgepeft.matrix import cells_of
 
-    with contextlib.suppress(EdgepeftError, IndexError):
-        return recipe_of(bundle.resolve().parents[1]).recipe.data.system
+    bundle = bundle.resolve()
+    with contextlib.suppress(EdgepeftError, StopIteration, ValueError):
+        run = next(folder for folder in bundle.parents if (folder / "run.json").is_file())
+        name = bundle.relative_to(run / "bundles").as_posix()
+        recipe = recipe_of(run)
+        if recipe.recipe.matrix:
+            recipe = next(cell.recipe for cell in cells_of(recipe) if cell.name == name)
+        return recipe.recipe.data.system
     return None
 
 

@@ -98,7 +98,7 @@ class ResultScreen(Page):
 
     def _verdicts(self) -> Iterable[str]:
         for bundle in self.bundles:
-            name, gates = bundle["target"], bundle["gates"]
+            name, gates = bundle.get("cell", bundle["target"]), bundle["gates"]
             if gates == "passed":
                 yield f"{mark('passed')} [b]{name}[/b] answers as the model that was trained"
             elif gates is None:

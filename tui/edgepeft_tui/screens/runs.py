@@ -128,7 +128,7 @@ class RunsScreen(Page):
         for bundle in (run.get("result") or {}).get("bundles", []):
             gates = bundle["gates"]
             verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
-            lines.append((bundle["target"], verdict))
+            lines.append((bundle.get("cell", bundle["target"]), verdict))
         self.query_one("#about-run", Panel).say(pairs(lines))
 
     @on(DataTable.RowSelected)

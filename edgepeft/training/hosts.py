@@ -1,0 +1,52 @@
+"""The hosts that train together, as a file that ``accelerate config`` wrote has them; needs no heavy library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from edgepeft.errors import InputError
+from edgepeft.recipe_file import RecipeFile
+
+_AVERAGING = ("MULTI_GPU", "MULTI_CPU", "NO")
+"""Kinds of training that average gradients between whole models; all else would divide the model."""
+
+
+def hosts_of(config: Path | None) -> int:
+    """How many hosts there are, 1 without a file. Raises InputError for what is no such file."""
+    if config is None:
+        return 1
+    key = f"training.accelerate_config: {config}"
+    try:
+        read = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
+        raise InputError(f"{key}: cannot be read ({reason})") from None
+    if not isinstance(read, dict):
+        raise InputError(f"{key}: is not what `accelerate config` writes")
+    kind = str(read.get("distributed_type", "MULTI_GPU"))
+    if kind not in _AVERAGING:
+        raise InputError(
+            f"{key}: distributed_type {kind} divides the model; MULTI_GPU and MULTI_CPU train whole ones"
+        )
+    hosts = read.get("num_machines", 1)
+    if not isinstance(hosts, int) or hosts < 1:
+        raise InputError(f"{key}: num_machines: write a number of hosts")
+    if hosts > 1 and not (read.get("main_process_ip") and read.get("main_process_port")):
+        raise InputError(f"{key}: several hosts need main_process_ip and main_process_port")
+    return hosts
+
+
+def processes_here(recipe: RecipeFile) -> int:
+    """Training processes on this host. Raises InputError where the hosts can't share them evenly."""
+    training = recipe.recipe.training
+    config = training.accelerate_config
+    if config is None:
+        return training.processes
+    hosts = hosts_of(recipe.resolve(config))
+    if training.processes % hosts or training.processes == 1:
+        raise InputError(
+            f"training.processes: {training.processes} on {hosts} hosts; give the number of all, as many on each"
+        )
+    return training.processes // hosts
