@@ -13,8 +13,8 @@ from textual.pilot import Pilot
 from edgepeft.errors import InputError
 from edgepeft.fidelity.bare_base import BareBase, base_of
 from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.screens.chat import ChatScreen, Conversation
-from edgepeft_tui.screens.result import layer_strips
+from edgepeft_tui.screens.chat import ChatScreen
+from edgepeft_tui.widgets.conversation import Conversation
 from tests.tui.drive import drive, text_of, until, write
 
 
@@ -22,30 +22,14 @@ def test_layers_and_comparison_of_a_real_build_are_drawn(tiny_run: Path) -> None
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open(f"result:{tiny_run / 'runs/small'}")
         await until(pilot, lambda: "Verdict" in text_of(app))
-        await until(pilot, lambda: "rounding changes what a layer adds by" in text_of(app))
+        await until(pilot, lambda: "rounding changes what it adds by" in text_of(app))
         shown = text_of(app)
-        assert "worst in layer" in shown
+        assert "the worst of 2" in shown
         assert "generic KL (nats per token) against bundle size (MB)" in shown
         for variant in (" 1 int4", " 2 int8"):
             assert variant in shown
 
     drive(scenario, size=(120, 90))
-
-
-def test_a_strip_has_a_cell_a_layer_or_the_worst_of_several(tmp_path: Path) -> None:
-    (tmp_path / "fidelity.json").write_text(
-        '{"weights": {"layer_errors": [0.01, 0.04, 0.02, 0.08]}}'
-    )
-    bundle = {"target": "t", "path": str(tmp_path)}
-    strip, scale, words = layer_strips([bundle], 40)
-    assert [cell for cell in strip if cell in "▁▂▃▄▅▆▇█"] == ["▁", "▄", "▂", "█"]
-    assert scale.endswith("0  3[/]")
-    assert "1.0 to 8.0 %; worst in layer 3" in words
-    (tmp_path / "fidelity.json").write_text(
-        f'{{"weights": {{"layer_errors": {[0.01] * 15 + [0.08]}}}}}'
-    )
-    strip, *_ = layer_strips([bundle], 8)
-    assert [cell for cell in strip if cell in "▁▂▃▄▅▆▇█"] == ["▁"] * 7 + ["█"]
 
 
 def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -22,6 +22,9 @@ from edgepeft_tui.state import State, read_keymap
 from edgepeft_tui.themes import DARK, LIGHT, THEMES
 from edgepeft_tui.widgets.jump import JumpScreen
 from edgepeft_tui.widgets.page import Page
+
+if TYPE_CHECKING:
+    from edgepeft_tui.widgets.conversation import Speaker
 
 COLLECT = (20_000, 20, 100)
 """Allocations before a collection of the young, collections of those before one of the older, and of all."""
@@ -208,9 +211,9 @@ class EdgepeftApp(App[None]):
 
                 self.push_screen(ResultScreen(self.jobs.watch(Path(path))))
             case ("chat", _, path):
-                from edgepeft_tui.screens.chat import ChatScreen
+                from edgepeft_tui.widgets.conversation import Speaker
 
-                self.push_screen(ChatScreen(path.split("|")))
+                self.open_chat([Speaker(Path(path))])
 
     def open_draft(self, draft: Draft, step: str = "Model") -> None:
         """Open the wizard on a draft."""
@@ -218,6 +221,12 @@ class EdgepeftApp(App[None]):
 
         self.draft = draft
         self.push_screen(WizardScreen(draft, step))
+
+    def open_chat(self, speakers: Sequence[Speaker]) -> None:
+        """Talk with one or two, side by side."""
+        from edgepeft_tui.screens.chat import ChatScreen
+
+        self.push_screen(ChatScreen(speakers))
 
     def open_run(self, run: Path) -> None:
         """Watch a run, wherever it was started."""

@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.recipe import Recipe
 from edgepeft.recipe_file import load_recipe, parse_value, problems_of
-from edgepeft_tui.fields import Field, all_fields, shown
+from edgepeft_tui.fields import Field, all_fields, field_at, shown
 
 STEPS = ("Model", "Data", "Method", "Merge and quantize", "Targets", "Review")
 _SECTIONS = {
@@ -36,8 +37,16 @@ DEFAULT_TARGETS = ("cpu-int4",)
 
 
 def step_of(key: str) -> str:
-    """The wizard's step that a recipe key belongs to; Review for what belongs to none."""
-    return _SECTIONS.get(key.partition(".")[0], "Review")
+    """The wizard's step that a recipe key belongs to; Review for what belongs to none.
+
+    A section that is not known here belongs where the one declared before it does.
+    """
+    top, place = key.partition(".")[0], "Review"
+    for declared in Recipe.model_fields:
+        place = _SECTIONS.get(declared, place)
+        if declared == top:
+            return place
+    return "Review"
 
 
 @dataclass
@@ -88,6 +97,10 @@ class Draft:
                 if target.exists():
                     self._put(key, _relative(target, folder))
         self.folder = folder
+
+    def __post_init__(self) -> None:
+        """The values in the form that the fields work on."""
+        self.raw = _normal(self.raw)
 
     # -- values ------------------------------------------------------------------------------------------
 
@@ -140,20 +153,40 @@ class Draft:
         for parent, part in reversed(list(zip(nodes, way, strict=False))):
             if isinstance(parent, dict) and not parent[part]:
                 del parent[part]
+        _normal(self.raw)
         self.trouble, self.planned = None, False
 
     @property
     def targets(self) -> list[str]:
         """Names of the targets in the recipe."""
-        listed = self.raw.get("targets", list(DEFAULT_TARGETS))
-        return [item["name"] if isinstance(item, dict) else str(item) for item in listed or []]
+        listed = self.raw.get("targets", [{"name": name} for name in DEFAULT_TARGETS])
+        return [str(item.get("name", "")) for item in listed or [] if isinstance(item, dict)]
 
     def toggle_target(self, name: str) -> None:
         """Add a target, or take it away."""
-        names = self.targets
-        names = [other for other in names if other != name] if name in names else [*names, name]
-        self.raw["targets"] = names
-        self.trouble, self.planned = None, False
+        listed = self.raw.get("targets", [{"name": name} for name in DEFAULT_TARGETS]) or []
+        # What a recipe says of its other targets stays as it is.
+        kept = [item for item in listed if item.get("name") != name]
+        self._put("targets", kept if len(kept) < len(listed) else [*listed, {"name": name}])
+
+    def parts(self, listed: str) -> int:
+        """How many parts a list of sections has."""
+        named = self.raw.get(listed)
+        return len(named) if isinstance(named, list) else 0
+
+    def add_part(self, listed: str) -> None:
+        """Room for one more part of a list of sections."""
+        self._put(listed, [*(self.raw.get(listed) or []), {}])
+
+    def drop_part(self, listed: str) -> None:
+        """Take the last part of a list of sections away, and an empty list with it."""
+        self._put(listed, (self.raw.get(listed) or [])[:-1] or None)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether a target takes adapters that are chosen while it runs."""
+        listed = self.raw.get("targets") or []
+        return any(isinstance(t, dict) and t.get("adapters") == "hot-swap" for t in listed)
 
     @property
     def adapters(self) -> int:
@@ -212,7 +245,7 @@ class Draft:
     def _key_in(self, text: str) -> str:
         keys = sorted(all_fields(), key=len, reverse=True)
         start = _field_key(text.partition(": ")[0])
-        if start in keys:
+        if field_at(start) is not None:
             return start
         for key in self._path_keys():
             value = self.get(key)
@@ -224,9 +257,13 @@ class Draft:
 
     def _path_keys(self) -> list[str]:
         """The keys that may hold a path."""
-        named = self.raw.get("adapter")
-        parts = range(len(named)) if isinstance(named, list) else ()
-        return [*_MORE_PATHS, "adapter", *(f"adapter.{index}.path" for index in parts)]
+        listed = [
+            f"{name}.{index}.{key}"
+            for name, keys in _PATHS_OF_PARTS.items()
+            for index in range(self.parts(name))
+            for key in keys
+        ]
+        return [*_MORE_PATHS, "adapter", *listed]
 
     def resolve(self, value: str) -> Path:
         """A path of the recipe as an absolute one."""
@@ -260,10 +297,13 @@ class Draft:
     def clean(self) -> dict[str, Any]:
         """The recipe as it will be written."""
         raw = copy.deepcopy(self.raw)
-        named = raw.get("adapter")
-        if isinstance(named, list):
-            # A path alone is short for a mapping that holds but the path.
-            raw["adapter"] = [part["path"] if list(part) == ["path"] else part for part in named]
+        for listed, key in _SHORT.items():
+            if isinstance(raw.get(listed), list):
+                # A path or a name alone is short for a mapping that holds nothing else.
+                parts = raw[listed]
+                raw[listed] = [
+                    p[key] if isinstance(p, dict) and [*p] == [key] else p for p in parts
+                ]
         return raw
 
     def yaml(self) -> str:
@@ -340,8 +380,12 @@ _MORE_PATHS = (
     "data.train",
     "data.test",
     "data.generic",
+    "data.template",
     "quantize.calibration.text",
 )
+_PATHS_OF_PARTS = {"adapter": ("path",), "adapters": ("path", "test")}
+_SHORT = {"adapter": "path", "targets": "name"}
+"""Lists whose parts may be written as the value of one key."""
 
 
 def sample_recipe() -> Path:
@@ -353,14 +397,8 @@ def sample_recipe() -> Path:
 
 
 def _field_key(key: str) -> str:
-    """The field that shows an error at ``key``: targets are chosen in one place, whatever their index."""
-    if key.startswith("targets"):
-        return "targets"
-    top, _, rest = key.partition(".")
-    if top == "adapter" and rest[:1].isdigit():
-        return key
-    known = all_fields()
-    while key and key not in known and "." in key:
+    """The field that shows an error at ``key``: itself, or the nearest that holds it."""
+    while field_at(key) is None and "." in key:
         key = key.rpartition(".")[0]
     return key
 
@@ -374,8 +412,9 @@ def _normal(raw: dict[str, Any]) -> dict[str, Any]:
     """A recipe in the one form that the fields work on, whichever of its short forms was written."""
     if isinstance(raw.get("targets"), str):
         raw["targets"] = [raw["targets"]]
-    if isinstance(raw.get("adapter"), list):
-        raw["adapter"] = [{"path": p} if isinstance(p, str) else p for p in raw["adapter"]]
+    for listed, key in _SHORT.items():
+        if isinstance(raw.get(listed), list):
+            raw[listed] = [{key: part} if isinstance(part, str) else part for part in raw[listed]]
     return raw
 
 

@@ -18,7 +18,7 @@ from edgepeft_tui.jobs import Job
 from edgepeft_tui.progress import StageView
 from edgepeft_tui.widgets.curve import Curve
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import mark, near, plain
+from edgepeft_tui.words import HANG, mark, marked, near, plain
 
 _LOG_COLOURS = {"warning": "$text-warning", "error": "$text-error"}
 
@@ -31,6 +31,9 @@ class RunScreen(Page):
         Binding("s", "stop", "Stop", id="run.stop", tooltip="Save a checkpoint and end"),
         Binding("r", "resume", "Resume", id="run.resume", tooltip="Go on from what is finished"),
         Binding("enter", "result", "Result", id="run.result"),
+        Binding(
+            "l", "layers", "Layers", id="run.layers", tooltip="What rounding does to each layer"
+        ),
         Binding("slash", "filter", "Filter log", id="run.filter"),
     ]
 
@@ -40,7 +43,7 @@ class RunScreen(Page):
         self._written = 0
         self._wanted = ""
         self._drawn: tuple[int, ...] = ()
-        self._offered: tuple[str, bool] = ("", False)
+        self._offered: tuple[str, bool, bool] = ("", False, False)
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -74,7 +77,17 @@ class RunScreen(Page):
                 return not self.job.active and self.job.state != "done"
             case "result":
                 return self.job.result is not None
+            case "layers":
+                return self._rounded
         return True
+
+    @property
+    def _rounded(self) -> bool:
+        """Whether a stage that may have measured layers is finished."""
+        return any(
+            name.startswith("quantize") and stage.state in ("done", "reused")
+            for name, stage in self.job.progress.stages.items()
+        )
 
     def tick(self) -> None:
         """Show what is new."""
@@ -89,7 +102,7 @@ class RunScreen(Page):
             self._drawn = points
             self.query_one(Curve).draw(job.progress.curves)
         self._write_log()
-        if (offered := (job.state, job.result is not None)) != self._offered:
+        if (offered := (job.state, job.result is not None, self._rounded)) != self._offered:
             # Making the footer anew is dear; it changes only with what can be done.
             self._offered = offered
             self.refresh_bindings()
@@ -121,8 +134,8 @@ class RunScreen(Page):
         stage = progress.running()
         lines = []
         if job.error():
-            lines.append(f"[$text-error]✗ {plain(job.error())}[/]")
-            lines.append(f"[$foreground 60%]log[/] {plain(near(job.log))}")
+            lines.append(f"[$text-error]✗ {HANG}{plain(job.error())}[/]")
+            lines.append(f"[$foreground 60%]log[/] {HANG}{plain(near(job.log))}")
         elif stage is not None:
             step = f"{stage.step} of {stage.total}" if stage.total else "begins"
             left = stage.left()
@@ -131,7 +144,7 @@ class RunScreen(Page):
             if stage.total:
                 lines.append(_bar(stage.step / stage.total, 30))
         else:
-            lines.append(f"{mark(job.state)} {plain(_ENDINGS.get(job.state, job.state))}")
+            lines.append(marked(job.state, plain(_ENDINGS.get(job.state, job.state))))
         figures = []
         for key, label, form in _FIGURES:
             if key in progress.figures:
@@ -200,6 +213,16 @@ class RunScreen(Page):
             self._written, self._drawn = 0, ()
             self.query_one(RichLog).clear()
             self.tick()
+
+    def action_layers(self) -> None:
+        """Show what rounding does to each layer, of a run that is not done as well."""
+        from edgepeft_tui.layers import layers_of
+        from edgepeft_tui.screens.layers import LayersScreen
+
+        if layers_of(self.job.run):
+            self.app.push_screen(LayersScreen(self.job))
+        else:
+            self.notify("only calibrated rounding (gptq) measures layers; this run has none")
 
     def action_result(self) -> None:
         """Show what was built."""

@@ -16,9 +16,10 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.fidelity.report import number
 from edgepeft.history import delete_run, differences
 from edgepeft_tui.fields import shown
+from edgepeft_tui.widgets.conversation import speaker_of
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import cell, near, pairs, plain
+from edgepeft_tui.words import HANG, cell, near, pairs, plain
 
 COLUMNS = ("", "run", "state", "started", "exact match", "generic KL", "size", "targets", "model")
 _SORTS = ("started", "run", "state", "exact match", "size")
@@ -145,13 +146,13 @@ class RunsScreen(Page):
     def action_try_it(self) -> None:
         """Chat with the bundles of the marked runs, or of the one under the cursor."""
         runs = [self.records[path] for path in self.marked] or [self.chosen or {}]
-        paths = [
-            bundle["path"]
+        speakers = [
+            speaker_of(bundle)
             for run in runs
-            for bundle in (run.get("result") or {}).get("bundles", [])[: 1 if len(runs) > 1 else 2]
+            for bundle in _bundles(run)[: 1 if len(runs) > 1 else 2]
         ]
-        if paths:
-            self.wizard_app.open("chat:" + "|".join(paths[:2]))
+        if speakers:
+            self.wizard_app.open_chat(speakers[:2])
         else:
             self.notify("this run has no bundle to try", severity="warning")
 
@@ -254,9 +255,11 @@ def differences_markup(one: Path, other: Path, found: list[tuple[str, Any, Any]]
     lines = []
     for key, left, right in found:
         lines.append(f"[b]{plain(key):<{width}}[/b]")
-        lines.append(f"  [$foreground 60%]{plain(one.name)}[/]  {plain(shown(left) or 'not set')}")
         lines.append(
-            f"  [$foreground 60%]{plain(other.name)}[/]  {plain(shown(right) or 'not set')}"
+            f"  [$foreground 60%]{plain(one.name)}[/]  {HANG}{plain(shown(left) or 'not set')}"
+        )
+        lines.append(
+            f"  [$foreground 60%]{plain(other.name)}[/]  {HANG}{plain(shown(right) or 'not set')}"
         )
     return "\n".join(lines)
 

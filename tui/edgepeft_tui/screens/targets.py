@@ -7,7 +7,7 @@ from textual.containers import VerticalScroll
 
 from edgepeft.targets import TargetProfile, all_targets
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import mark, pairs
+from edgepeft_tui.words import marked, pairs
 
 
 class TargetsScreen(Page):
@@ -42,4 +42,4 @@ def _describe(target: TargetProfile) -> str:
     ]
     if target.bits:
         lines.append(("blocks", ", ".join(map(str, target.block_sizes))))
-    return f"{pairs(lines)}\n{mark('done' if executed else 'warning')} {proof}"
+    return f"{pairs(lines)}\n{marked('done' if executed else 'warning', proof)}"

@@ -27,7 +27,7 @@ from edgepeft_tui.steps.targets import TargetsStep
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import estimate_lines, mark, near, pairs, plain
+from edgepeft_tui.words import HANG, estimate_lines, mark, near, pairs, plain
 
 PAUSE = 0.5
 """Seconds without a key press after which the recipe is planned anew."""
@@ -189,7 +189,7 @@ class WizardScreen(Page):
     def on_descendant_focus(self, event: Any) -> None:
         """Say what the field in focus is for."""
         row = _row_of(self.focused)
-        said = plain(self.current.help.partition("\n\n")[0].replace("\n", " "))
+        said = plain(self.current.help.partition("\n\n")[0])
         if row is not None:
             spec = row.field
             about = f" [$foreground 60%]({plain(spec.about)})[/]" if spec.about else ""
@@ -200,21 +200,21 @@ class WizardScreen(Page):
         """All about the field in focus, or about the step."""
         row = _row_of(self.focused)
         if row is None:
-            self.app.push_screen(HelpWindow(self.step, self.current.help))
+            self.app.push_screen(HelpWindow(self.step, plain(self.current.help)))
             return
         spec = row.field
         lines = [plain(spec.help), ""]
         if spec.default:
-            lines.append(f"[$foreground 60%]default[/]   {plain(spec.default)}")
+            lines.append(f"[$foreground 60%]default[/]   {HANG}{plain(spec.default)}")
         if spec.range:
-            lines.append(f"[$foreground 60%]range[/]     {plain(spec.range)}")
+            lines.append(f"[$foreground 60%]range[/]     {HANG}{plain(spec.range)}")
         if spec.choices:
-            lines.append(f"[$foreground 60%]choices[/]   {plain(', '.join(spec.choices))}")
+            lines.append(f"[$foreground 60%]choices[/]   {HANG}{plain(', '.join(spec.choices))}")
         lines.append(f"[$foreground 60%]in YAML[/]   {spec.key}")
-        lines.append(f"[$foreground 60%]as flag[/]   {plain(spec.flag)}")
+        lines.append(f"[$foreground 60%]as flag[/]   {HANG}{plain(spec.flag)}")
         error = self.draft.errors().get(spec.key)
         if error:
-            lines += ["", f"[$text-error]! {plain(error)}[/]"]
+            lines += ["", f"[$text-error]! {HANG}{plain(error)}[/]"]
         self.app.push_screen(HelpWindow(spec.key, "\n".join(lines)))
 
     def action_advanced(self) -> None:
@@ -276,12 +276,8 @@ class WizardScreen(Page):
 
 
 _STEPS: dict[str, type[Step]] = {
-    "Model": ModelStep,
-    "Data": DataStep,
-    "Method": MethodStep,
-    "Merge and quantize": MergeStep,
-    "Targets": TargetsStep,
-    "Review": ReviewStep,
+    kind.title: kind
+    for kind in (ModelStep, DataStep, MethodStep, MergeStep, TargetsStep, ReviewStep)
 }
 
 

@@ -8,9 +8,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.screen import Screen
-from textual.widget import Widget
 from textual.widgets import Footer, Static
 
+from edgepeft_tui.widgets.hanging import Said
 from edgepeft_tui.words import mark, plain
 
 if TYPE_CHECKING:
@@ -107,27 +107,9 @@ class Page(Screen[None]):
         self.app.pop_screen()
 
 
-class Panel(Static):
+class Panel(Said):
     """A box with a title, filled with markup."""
 
     def __init__(self, title: str, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__("", id=id, classes=classes)
         self.border_title = title
-        self.said = ""
-
-    def say(self, markup: str) -> None:
-        """Show other text, unless it is the same."""
-        if markup == self.said:
-            return
-        self.said = markup
-        width, height = self.content_size
-        self.update(markup, layout=False)
-        # Laying a screen out anew costs more than painting a box, and most figures change in place.
-        rules: Any = self.styles
-        if not width or self.visual.get_height(rules, width) != height:
-            self.refresh(layout=True)
-
-
-def is_inside(widget: Widget | None, kind: type[Widget]) -> bool:
-    """Whether a widget lies in one of a kind."""
-    return widget is not None and any(isinstance(node, kind) for node in widget.ancestors_with_self)
