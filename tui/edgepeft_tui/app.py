@@ -15,7 +15,7 @@ from textual.screen import Screen
 
 from edgepeft.errors import EdgepeftError
 from edgepeft.history import all_runs
-from edgepeft_tui.draft import Draft
+from edgepeft_tui.draft import STEPS, Draft
 from edgepeft_tui.jobs import Job, Jobs
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.state import State, read_keymap
@@ -189,7 +189,9 @@ class EdgepeftApp(App[None]):
             case ("demo", _, _):
                 self.open_draft(Draft.demo(Path.cwd()), step="Review")
             case ("draft", _, _):
-                self.open_draft(self.kept_draft() or Draft.new(Path.cwd()))
+                kept = self.kept_draft()
+                step = str(self.state.get("step", "")) if kept is not None else ""
+                self.open_draft(kept or Draft.new(Path.cwd()), step if step in STEPS else STEPS[0])
             case ("recipe", _, path):
                 self.open_draft(Draft.open(Path(path)), step="Review")
             case ("runs", _, _):
@@ -285,10 +287,11 @@ def binding_ids() -> Iterable[str]:
     from edgepeft_tui.screens.run import RunScreen
     from edgepeft_tui.screens.runs import RunsScreen
     from edgepeft_tui.screens.wizard import WizardScreen
+    from edgepeft_tui.widgets.layer_strip import LayerStrip
 
     kinds = (
         *(EdgepeftApp, Page, HomeScreen, WizardScreen),
-        *(RunScreen, ResultScreen, ChatScreen, RunsScreen),
+        *(RunScreen, ResultScreen, ChatScreen, RunsScreen, LayerStrip),
     )
     for kind in kinds:
         for binding in kind.BINDINGS:

@@ -323,6 +323,12 @@ class Draft:
         """Where a build of it goes, as the command line's default has it."""
         return Path.cwd() / "runs" / self.name
 
+    def name_error(self) -> str:
+        """Why no file can have the name, empty where one can."""
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            return f"{self.name or 'name'}: no file name; use letters, digits and hyphens"
+        return ""
+
     def replaces(self) -> bool:
         """Whether saving would write over a file that this draft was not read from."""
         return self.path.exists() and self.path != self.source and self._on_disk() != self.yaml()
@@ -335,10 +341,8 @@ class Draft:
 
     def save(self) -> Path:
         """Write the recipe, unless the file says the same already. Raises InputError."""
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise InputError(
-                f"{self.name or 'name'}: no file name; use letters, digits and hyphens"
-            )
+        if wrong := self.name_error():
+            raise InputError(wrong)
         try:
             if self.source == self.path and _same_recipe(self.path, self.raw):
                 return self.path

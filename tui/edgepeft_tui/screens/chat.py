@@ -21,6 +21,11 @@ class ChatScreen(Page):
     """One prompt line, one or two conversations."""
 
     heading = "try it"
+    help = (
+        "What you type goes to every conversation on the screen: a model that generates "
+        "answers, a classifier names labels, a tagger marks words, an embedding model "
+        "compares texts with those before."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("ctrl+l", "forget", "Forget", id="chat.forget", priority=True),

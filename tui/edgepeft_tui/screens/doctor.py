@@ -15,6 +15,7 @@ class DoctorScreen(Page):
     """The report of ``edgepeft doctor``."""
 
     heading = "doctor"
+    help = "What is installed here, what is wrong with it, and what each extra would add."
 
     def body(self) -> ComposeResult:
         """Four boxes."""

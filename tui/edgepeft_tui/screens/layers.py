@@ -14,6 +14,8 @@ from edgepeft_tui.widgets.page import Page
 class LayersScreen(Page):
     """A strip for each rounding of a run."""
 
+    help = "Higher is worse. Left and right walk the layers, down goes to the next worst."
+
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.job = job

@@ -33,6 +33,11 @@ _WIDE_ENOUGH = 96
 class ResultScreen(Page):
     """The fidelity table with its gates, the files, what went wrong, a comparison if there is one."""
 
+    help = (
+        "Is the bundle the model that was trained? The table says so in figures, the gates in "
+        "words. Enter on a row, or l, leads to the layers that rounding has moved most."
+    )
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("t", "try_it", "Try it", id="result.try"),
@@ -117,6 +122,9 @@ class ResultScreen(Page):
                 yield f"{mark('missed')} [b]{name}[/b] does not hold what was asked:"
                 yield from (f"    {HANG}{plain(gate)}" for gate in gates)
                 yield "    [$foreground 60%]l shows which layers rounding has moved most[/]"
+            for adapter in bundle.get("adapters", ()):
+                if adapter["gates"] == "passed":
+                    yield f"  {mark('passed')} with the adapter {plain(adapter['name'])} too"
         seconds = self.result.get("seconds")
         if seconds is not None:
             peak = megabytes(self.result.get("peak_memory_bytes", 0))

@@ -26,6 +26,11 @@ _LOG_COLOURS = {"warning": "$text-warning", "error": "$text-error"}
 class RunScreen(Page):
     """One job. Leaving the screen, or the app, does not touch it."""
 
+    help = (
+        "Leaving this screen, or the app, does not touch the build. Stop saves a checkpoint; "
+        "Resume goes on from it."
+    )
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("s", "stop", "Stop", id="run.stop", tooltip="Save a checkpoint and end"),

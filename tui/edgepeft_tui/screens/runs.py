@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from textual.widgets import DataTable, Input
 from edgepeft.cli.tables import megabytes
 from edgepeft.errors import EdgepeftError
 from edgepeft.fidelity.report import number
+from edgepeft.fidelity.vocabulary import vocabulary
 from edgepeft.history import delete_run, differences
 from edgepeft_tui.fields import shown
 from edgepeft_tui.widgets.conversation import speaker_of
@@ -21,14 +23,19 @@ from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import HANG, cell, near, pairs, plain
 
-COLUMNS = ("", "run", "state", "started", "exact match", "generic KL", "size", "targets", "model")
-_SORTS = ("started", "run", "state", "exact match", "size")
+COLUMNS = ("", "run", "state", "started", "score", "task KL", "size", "targets", "model")
+"""A score is the first measure of a run's task: exact match, accuracy, or how often the right text is found."""
+_SORTS = ("started", "run", "state", "score", "size")
 
 
 class RunsScreen(Page):
     """The history. Space marks a run; with two marked, c shows what their recipes differ in."""
 
     heading = "runs"
+    help = (
+        "Every build on this machine. Space marks a run; two marked runs are compared or "
+        "tried side by side. Click on a column's head, or o, to sort."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("enter", "look", "Open", id="runs.open", show=False),
@@ -92,7 +99,7 @@ class RunsScreen(Page):
             run for run in self.records.values() if self._wanted in " ".join(_cells(run)).lower()
         ]
         by = _SORTS[self._order]
-        chosen.sort(key=lambda run: _sort_key(run, by), reverse=by in ("started", "exact match"))
+        chosen.sort(key=lambda run: _sort_key(run, by), reverse=by in ("started", "score"))
         table, at = self.table, self.table.cursor_row
         table.clear()
         for run in chosen:
@@ -129,7 +136,8 @@ class RunsScreen(Page):
         for bundle in (run.get("result") or {}).get("bundles", []):
             gates = bundle["gates"]
             verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
-            lines.append((bundle["target"], verdict))
+            said = f"; {_measures(bundle['fidelity'])}" if bundle.get("fidelity") else ""
+            lines.append((bundle["target"], f"{verdict}{said}"))
         self.query_one("#about-run", Panel).say(pairs(lines))
 
     @on(DataTable.RowSelected)
@@ -203,6 +211,13 @@ class RunsScreen(Page):
         self._order = (self._order + 1) % len(_SORTS)
         self._show()
 
+    @on(DataTable.HeaderSelected)
+    def _sort_by(self, event: DataTable.HeaderSelected) -> None:
+        """A click on a column's head sorts by it, where that can be done."""
+        if str(event.column_key.value) in _SORTS:
+            self._order = _SORTS.index(str(event.column_key.value))
+            self._show()
+
     def action_filter(self) -> None:
         """Go into the filter."""
         self.query_one("#runs-filter").focus()
@@ -275,19 +290,32 @@ def _cells(run: dict[str, Any]) -> list[str]:
         str(run.get("name", "")),
         str(run.get("state", "")),
         str(run.get("started", ""))[:16].replace("T", " "),
-        " ".join(number(facts.get("exact_match"), 3) for facts in measured) or "–",
-        " ".join(number(facts.get("generic_kl")) for facts in measured) or "–",
+        " ".join(number(_score(facts), 3) for facts in measured) or "–",
+        " ".join(number(facts.get("task_kl")) for facts in measured) or "–",
         " ".join(megabytes(bundle["bytes"]) for bundle in _bundles(run)) or "–",
         " ".join(map(str, run.get("targets", []))),
         str(run.get("model", "")),
     ]
 
 
+def _score(facts: Mapping[str, Any]) -> float | None:
+    value = facts.get(vocabulary(facts).columns[0].measure)
+    return None if value is None else float(value)
+
+
+def _measures(facts: Mapping[str, Any]) -> str:
+    """The measures of a bundle in a line, by their names."""
+    return ", ".join(
+        f"{column.title} {number(facts.get(column.measure), column.digits)}"
+        for column in vocabulary(facts).columns
+    )
+
+
 def _sort_key(run: dict[str, Any], by: str) -> tuple[bool, Any]:
     match by:
-        case "exact match":
+        case "score":
             measured = [b["fidelity"] for b in _bundles(run) if b.get("fidelity")]
-            found = [facts.get("exact_match") or 0.0 for facts in measured]
+            found = [_score(facts) or 0.0 for facts in measured]
             return (bool(found), max(found, default=0.0))
         case "size":
             return (not _bundles(run), min((b["bytes"] for b in _bundles(run)), default=0))

@@ -14,6 +14,7 @@ class TargetsScreen(Page):
     """Every registered target with its limits."""
 
     heading = "targets"
+    help = "The devices a bundle can be built for, and whether this machine can run what it builds."
 
     def body(self) -> ComposeResult:
         """A box for each."""

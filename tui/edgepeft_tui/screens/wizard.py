@@ -83,6 +83,7 @@ class WizardScreen(Page):
     def show_step(self, name: str, *, begin: bool = True, anew: bool = False) -> None:
         """Show a step, made ``anew`` if its fields are others now, and ``begin`` in it."""
         self.step = name
+        self.wizard_app.state.put("step", name)
         self.query_one("#steps", ContentSwitcher).current = _id(name)
         self.query_one("#rail", OptionList).highlighted = STEPS.index(name)
         self.show_where()

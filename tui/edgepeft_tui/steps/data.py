@@ -84,23 +84,29 @@ class DataStep(Step):
             rows.say("[$foreground 60%]once the files can be read[/]")
             return
         self._seen = wanted
-        rows.say(rows_markup(facts))
+        rows.say(rows_markup(facts, draft.get("data.columns") or {}))
         checks.say(checks_markup(facts))
 
 
-def rows_markup(facts: Mapping[str, Any]) -> str:
-    """Layout of the files and the first rows, the learned part of each marked and coloured."""
+def rows_markup(facts: Mapping[str, Any], mapping: Mapping[str, str]) -> str:
+    """Layout of the files and the first rows, the learned part of each marked and coloured.
+
+    ``mapping`` is what the recipe says of columns: our name to theirs.
+    """
     lines = []
+    read_as = "".join(f"; {ours} is their {theirs}" for ours, theirs in mapping.items())
     for split, layout in facts["files"].items():
         lines.append(
             f"[$foreground 60%]{split:<6}[/]{HANG}{layout['rows']} rows, {layout['format']}, shape "
-            f"{layout['shape']}, columns {plain(', '.join(layout['columns']))}"
+            f"{layout['shape']}, columns {plain(', '.join(layout['columns']) + read_as)}"
         )
     for row in facts["rows"]:
         lines.append(f"\n[$foreground 60%]{plain(row['where'])}, {row['tokens']} tokens[/]")
         text = ""
         for piece in row["pieces"]:
             shown = plain(piece["text"].rstrip("\n") if piece["learned"] else piece["text"])
+            if piece["learned"] and text and facts.get("mode") not in (None, "chat", "plain"):
+                text += " "  # a label, not a text that goes on
             text += f"[b $text-success]»{shown}«[/]" if piece["learned"] else shown
         lines.append(text)
     return "\n".join(lines)

@@ -31,6 +31,7 @@ class MergeStep(Step):
                 "quantize.block_size",
                 "quantize.head",
                 "quantize.max_bytes",
+                "quantize.max_generic_kl",
             ],
             browse=["quantize.calibration.text"],
         )

@@ -35,6 +35,7 @@ class ReviewStep(Step):
         with Horizontal(classes="field"):
             yield Static("name", classes="label")
             yield Input(self.draft.name, id="name", compact=True, select_on_focus=False)
+        yield Said("", id="wrong-name", classes="error")
         yield Said("", id="wrong", classes="error")
         yield Said("", id="command")
         yield Panel("Recipe", id="yaml")
@@ -74,6 +75,9 @@ class ReviewStep(Step):
         self.draft.name = event.value.strip()
         self.wizard.show_where()
         self.wizard.wizard_app.keep_draft(self.draft)
+        wrong, line = self.draft.name_error(), self.query_one("#wrong-name", Said)
+        line.display = bool(wrong)
+        line.say(f"! {HANG}{plain(wrong)}" if wrong else "")
         self._show()
 
     @on(Button.Pressed)

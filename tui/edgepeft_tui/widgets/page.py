@@ -11,7 +11,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from edgepeft_tui.widgets.hanging import Said
-from edgepeft_tui.words import mark, plain
+from edgepeft_tui.words import mark, pairs, plain
 
 if TYPE_CHECKING:
     from edgepeft_tui.app import EdgepeftApp
@@ -39,8 +39,13 @@ class Page(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
+        Binding(
+            "f1", "help", "Help", show=False, id="page.help", tooltip="What this screen is for"
+        ),
     ]
     heading = ""
+    help = ""
+    """What F1 says of the screen, above its keys."""
     composed = False
     """Whether every widget is there; timers of the app may tick before."""
     _where = ""
@@ -101,6 +106,25 @@ class Page(Screen[None]):
 
     def tick(self) -> None:
         """Look at whatever this screen shows of a job; called twice a second."""
+
+    def action_help(self) -> None:
+        """What the screen is for, and every key that does something on it."""
+        from edgepeft_tui.widgets.dialogs import HelpWindow
+
+        keys: dict[str, tuple[str, str]] = {}
+        for active in self.active_bindings.values():
+            binding = active.binding
+            if binding.id and binding.description and active.enabled:
+                about = (
+                    f"{binding.description}: {binding.tooltip}"
+                    if binding.tooltip
+                    else binding.description
+                )
+                keys.setdefault(binding.action, (self.app.get_key_display(binding), about))
+        lines = pairs(list(keys.values()), 8)
+        self.app.push_screen(
+            HelpWindow(self.heading or "help", f"{plain(self.help)}\n\n{lines}".lstrip())
+        )
 
     def action_leave(self) -> None:
         """Go back to the screen before."""
