@@ -41,9 +41,7 @@ class ResultScreen(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("t", "try_it", "Try it", id="result.try"),
-        Binding(
-            "b", "beside_base", "Beside base", id="result.base", tooltip="Ask bundle and bare base"
-        ),
+        Binding("b", "beside_base", "Base", id="result.base", tooltip="Ask bundle and bare base"),
         Binding(
             "l",
             "layers",
@@ -51,8 +49,8 @@ class ResultScreen(Page):
             id="result.layers",
             tooltip="Which layers rounding has moved most",
         ),
-        Binding("w", "watch_run", "Stages and log", id="result.log"),
-        Binding("c", "copy", "Copy path", id="result.copy"),
+        Binding("w", "watch_run", "Build", id="result.log", tooltip="Its stages and its log"),
+        Binding("c", "copy", "Copy", id="result.copy", tooltip="The bundle's path"),
     ]
 
     def __init__(self, job: Job) -> None:

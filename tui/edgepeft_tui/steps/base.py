@@ -77,11 +77,15 @@ class Step(VerticalScroll):
         self._named.add(listed)
 
         def shown(key: str) -> bool:
-            required = field_at(key)
-            said = self.draft.get(key) is not None or (required is not None and required.required)
-            return said or self.shows(key)
+            spec = field_at(key)
+            said = self.draft.get(key) is not None or (spec is not None and spec.required)
+            return (said and not self.seen_elsewhere(key)) or self.shows(key)
 
         return Parts(self.draft, listed, shown, browse=browse, grows=grows)
+
+    def seen_elsewhere(self, key: str) -> bool:
+        """Whether what the recipe says at a key of a part can be seen and changed without its field."""
+        return False
 
     def filled(self) -> None:
         """The widgets are there: put into them what does not come from the draft."""

@@ -57,6 +57,10 @@ class TargetsStep(Step):
         yield Static("Gates", classes="caption")
         yield from self.rows("gates.", simple=["gates.max_exact_match_drop", "gates.max_task_kl"])
 
+    def seen_elsewhere(self, key: str) -> bool:
+        """The names of registered devices are ticks in the list."""
+        return key.endswith(".name") and self.draft.text(key) in all_targets()
+
     @on(SelectionList.SelectionToggled, "#devices")
     def _toggle(self, event: SelectionList.SelectionToggled[str]) -> None:
         event.stop()

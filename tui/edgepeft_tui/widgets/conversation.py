@@ -306,6 +306,6 @@ def _voiced(voice: str) -> str:
 
 def _described(adapter: Mapping[str, Any]) -> str:
     gates = adapter["gates"]
-    verdict = "not measured here" if gates is None else "passed" if gates == "passed" else "MISSED"
+    verdict = "not measured" if gates is None else "passed" if gates == "passed" else "MISSED"
     rank = f"rank {adapter['rank']}, " if adapter["rank"] else ""
     return f"{adapter['name']}  ({rank}{verdict})"

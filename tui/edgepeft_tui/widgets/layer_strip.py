@@ -38,6 +38,7 @@ class LayerStrip(Widget, can_focus=True):
         super().__init__()
         self.rounding = rounding
         self._ranking = rounding.ranking
+        self.border_title = "Layers"
         self.set_reactive(LayerStrip.chosen, self._ranking[0])
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
