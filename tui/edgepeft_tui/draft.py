@@ -67,9 +67,8 @@ class Draft:
     @classmethod
     def new(cls, folder: Path) -> Draft:
         """An empty draft with the model of the demo and the CPU as device."""
-        draft = cls(folder, _free_name(folder, "run"))
-        draft.raw = {"model": "smollm2-135m-instruct", "targets": list(DEFAULT_TARGETS)}
-        return draft
+        raw = {"model": "smollm2-135m-instruct", "targets": list(DEFAULT_TARGETS)}
+        return cls(folder, _free_name(folder, "run"), raw)
 
     @classmethod
     def demo(cls, folder: Path) -> Draft:

@@ -24,7 +24,7 @@ from edgepeft_tui.layers import layers_of
 from edgepeft_tui.widgets.conversation import Speaker, speaker_of
 from edgepeft_tui.widgets.layer_strip import LayerStrip
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import HANG, cell, mark, near, plain, size
+from edgepeft_tui.words import HANG, cell, mark, marked, near, plain, size
 
 _WIDE_ENOUGH = 96
 """Cells in which every column of the fidelity table has room."""
@@ -123,6 +123,8 @@ class ResultScreen(Page):
             for adapter in bundle.get("adapters", ()):
                 if adapter["gates"] == "passed":
                     yield f"  {mark('passed')} with the adapter {plain(adapter['name'])} too"
+        if not self.bundles:
+            yield marked("open", "this run has built no bundle; w shows how far it came")
         seconds = self.result.get("seconds")
         if seconds is not None:
             peak = megabytes(self.result.get("peak_memory_bytes", 0))

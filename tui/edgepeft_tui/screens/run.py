@@ -79,7 +79,7 @@ class RunScreen(Page):
             case "stop":
                 return self.job.active
             case "resume":
-                return not self.job.active and self.job.state != "done"
+                return not self.job.active and self.job.state not in ("done", "unknown")
             case "result":
                 return self.job.result is not None
             case "layers":
@@ -154,13 +154,13 @@ class RunScreen(Page):
         for key, label, form in _FIGURES:
             if key in progress.figures:
                 value = form.format(progress.figures[key])
-                figures.append(f"[$foreground 60%]{label}[/] {value}")
+                figures.append(_figure(label, value))
         memory = job.memory_bytes()
         if memory:
-            figures.append(f"[$foreground 60%]memory[/] {megabytes(memory)}")
+            figures.append(_figure("memory", megabytes(memory)))
         if progress.began is not None:
             until = time.time() if job.active else progress.latest or progress.began
-            figures.append(f"[$foreground 60%]elapsed[/] {duration(until - progress.began)}")
+            figures.append(_figure("elapsed", duration(until - progress.began)))
         lines.append("   ".join(figures))
         return "\n".join(lines)
 
@@ -247,6 +247,7 @@ _ENDINGS = {
     "done": "done: Enter shows the result",
     "gate missed": "a gate was missed: Enter shows which",
     "interrupted": "stopped; r goes on from here",
+    "unknown": "no run is on record in this folder",
     "killed": "its process is gone; r goes on from what is finished",
 }
 
@@ -266,6 +267,12 @@ def _how_far(stage: StageView, *, memory: bool) -> str:
             return ""
         case _:
             return stage.state
+
+
+def _figure(label: str, value: str) -> str:
+    """A figure that stays with its name and its unit where a line wraps."""
+    kept = value.replace(" ", "\u00a0")
+    return f"[$foreground 60%]{label}[/]\u00a0{kept}"
 
 
 def _bar(share: float, width: int) -> str:

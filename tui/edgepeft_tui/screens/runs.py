@@ -112,7 +112,11 @@ class RunsScreen(Page):
         self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by} (o sorts)"
         self.show_where()
         if not chosen:
-            empty = "nothing matches the filter" if self.records else "No runs yet."
+            empty = (
+                "nothing matches the filter"
+                if self.records
+                else "No runs yet; the demo on the first screen makes one."
+            )
             self.query_one("#about-run", Panel).say(f"[$foreground 60%]{empty}[/]")
 
     @property

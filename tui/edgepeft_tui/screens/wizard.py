@@ -70,7 +70,7 @@ class WizardScreen(Page):
                 for name, kind in _STEPS.items():
                     yield kind(self.draft, id=_id(name))
             with Vertical(id="aside"):
-                yield Panel("Estimate", id="estimate")
+                yield Panel("Estimate", id="estimate", classes="estimate")
         yield Static("", id="help")
 
     def on_mount(self) -> None:
@@ -160,11 +160,11 @@ class WizardScreen(Page):
         """Ask what the recipe would do and cost; whatever a build would refuse is refused here."""
         draft = self.draft
         if draft.errors() and draft.trouble is None:
-            self.query_one("#estimate", Panel).say("[$foreground 60%]once the recipe is valid[/]")
+            self._say_estimate("once the recipe is valid")
             return
         before = draft.yaml()
         if self.facts is None:
-            self.query_one("#estimate", Panel).say("[$foreground 60%]estimating …[/]")
+            self._say_estimate("estimating …")
         try:
             facts = await ask(
                 "plan", "-", "--out", str(draft.run), folder=draft.folder, text=before
@@ -173,7 +173,7 @@ class WizardScreen(Page):
             if draft.yaml() != before:
                 return
             draft.note_failure(str(error))
-            self.query_one("#estimate", Panel).say("[$foreground 60%]once the recipe is valid[/]")
+            self._say_estimate("once the recipe is valid")
         else:
             if draft.yaml() != before:
                 return
@@ -185,16 +185,24 @@ class WizardScreen(Page):
                     step.planned(facts)
         self.show_errors()
 
+    def _say_estimate(self, words: str) -> None:
+        """Say why there is no estimate, wherever one would stand."""
+        for panel in self.query(".estimate").results(Panel):
+            panel.say(f"[$foreground 60%]{words}[/]")
+
     # -- help ---------------------------------------------------------------------------------------------
 
     def on_descendant_focus(self, event: Any) -> None:
         """Say what the field in focus is for."""
         row = _row_of(self.focused)
-        said = plain(self.current.help.partition("\n\n")[0])
+        room = _HELP_LINES * (self.size.width - 2)
+        said = plain(_cut(self.current.help.partition("\n\n")[0], room))
         if row is not None:
             spec = row.field
-            about = f" [$foreground 60%]({plain(spec.about)})[/]" if spec.about else ""
-            said = f"[b]{spec.key}[/b]  {plain(spec.help)}{about}"
+            about = f" ({spec.about})" if spec.about else ""
+            words = _cut(f"{spec.help}{about}", room - len(spec.key) - 2)
+            shown, muted = words[: len(spec.help)], words[len(spec.help) :]
+            said = f"[b]{spec.key}[/b]  {plain(shown)}[$foreground 60%]{plain(muted)}[/]"
         self.query_one("#help", Static).update(said, layout=False)
 
     def action_help(self) -> None:
@@ -280,6 +288,18 @@ _STEPS: dict[str, type[Step]] = {
     kind.title: kind
     for kind in (ModelStep, DataStep, MethodStep, MergeStep, TargetsStep, ReviewStep)
 }
+
+
+_HELP_LINES = 2
+"""Lines that help has at the foot of the screen."""
+
+
+def _cut(text: str, room: int) -> str:
+    """Text that fits into so many cells, and where the rest of it is."""
+    more = " … F1 says more"
+    # Words that wrap leave some cells empty at the ends of lines.
+    kept = room - len(more) - 8
+    return text if len(text) <= room - 8 else text[:kept].rpartition(" ")[0] + more
 
 
 def _id(step: str) -> str:

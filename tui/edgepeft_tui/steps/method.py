@@ -45,7 +45,7 @@ class MethodStep(Step):
             yield from self.rows(
                 "training.", simple=["training.max_steps", "training.learning_rate"]
             )
-        yield Panel("Estimate", id="cost", classes="narrow-only")
+        yield Panel("Estimate", id="cost", classes="narrow-only estimate")
 
     def _adapters(self) -> Iterable[Any]:
         """A field for the one adapter, or fields for each of several and for how they are combined."""

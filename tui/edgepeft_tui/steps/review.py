@@ -39,7 +39,7 @@ class ReviewStep(Step):
         yield Said("", id="wrong", classes="error")
         yield Said("", id="command")
         yield Panel("Recipe", id="yaml")
-        yield Panel("Estimate", id="review-cost", classes="narrow-only")
+        yield Panel("Estimate", id="review-cost", classes="narrow-only estimate")
 
     def begin(self) -> None:
         """Begin on the button that most are here for."""

@@ -147,13 +147,13 @@ class Conversation(Vertical):
                 cut = "" if done["finish_reason"] == "stop" else ", cut at the limit"
                 self.say(
                     f"{done['tokens']} tokens, {done['tokens_per_second']:.0f} tokens/s, first after "
-                    f"{done['first_seconds']:.2f} s{cut}; {self._memory()}"
+                    f"{done['first_seconds']:.2f} s{cut}{self._memory()}"
                 )
             case {"reading": reading}:
                 self.busy = False
                 self.messages[-1]["content"] = json.dumps(reading)
                 self._show(reading_markup(self.messages[-2]["content"], reading))
-                self.say(f"read in {reading['seconds']:.3f} s; {self._memory()}")
+                self.say(f"read in {reading['seconds']:.3f} s{self._memory()}")
             case {"error": error}:
                 self._drop_question()
                 self.say(marked("failed", plain(error)))
@@ -166,7 +166,7 @@ class Conversation(Vertical):
         title = f"{ready['base']} · {ready['target']}"
         self.query_one(".transcript").border_title = title
         warning = "\n" + marked("warning", plain(ready["warning"])) if ready["warning"] else ""
-        self.say(marked("done", f"loaded in {ready['seconds']} s, {self._memory()}") + warning)
+        self.say(marked("done", f"loaded in {ready['seconds']} s{self._memory()}") + warning)
         self.post_message(self.Ready())
 
     def _drop_question(self) -> None:
@@ -189,7 +189,7 @@ class Conversation(Vertical):
     def _memory(self) -> str:
         with contextlib.suppress(psutil.Error):
             if self._process is not None:
-                return megabytes(psutil.Process(self._process.pid).memory_info().rss)
+                return f"; {megabytes(psutil.Process(self._process.pid).memory_info().rss)}"
         return ""
 
     @property
@@ -222,10 +222,11 @@ class Conversation(Vertical):
     @on(Select.Changed)
     async def _choose(self, event: Select.Changed) -> None:
         event.stop()
-        # The list says what it holds once before there is anything to choose.
-        if self.adapters is None or event.value == self.adapter:
+        chosen = self.choice.value
+        # The list also says what it held before there was anything to choose.
+        if self.adapters is None or event.value != chosen or chosen == self.adapter:
             return
-        self.adapter = str(event.value)
+        self.adapter = str(chosen)
         if self.messages:
             about = "without adapter" if self.adapter == NO_ADAPTER else f"with {self.adapter}"
             line = Said("", classes="turn")
