@@ -9,6 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
+from edgepeft.errors import MissingError
 from edgepeft.runtime import Encoder, Runtime
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft_tui.app import EdgepeftApp
@@ -142,6 +143,25 @@ def test_vectors_are_held_against_each_other(encoders: Find) -> None:
         await _ask(app, pilot, "a lemon")
         assert "a second text will be held against this one" in text_of(app)
         assert json.loads(_chats(app)[0].messages[-1]["content"])["similar"] == []
+
+    drive(scenario, size=(100, 30))
+
+
+def test_a_bundle_for_a_device_that_is_not_here_answers_on_the_cpu(encoders: Find) -> None:
+    folder = encoders(f"roberta-{CLASSIFICATION}", "cuda-fp16")
+    # As edgepeft run says it, without a device of that kind.
+    with pytest.raises(MissingError, match=r"edgepeft\[cuda\]"):
+        Encoder(folder)
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        app.open(f"chat:{folder}")
+        await until(pilot, lambda: "f6 On the CPU" in text_of(app))
+        assert "edgepeft[cuda]" in " ".join(text_of(app).split())
+        await pilot.press("f6")
+        await until(pilot, lambda: "loaded in" in text_of(app))
+        assert "on cpu" in text_of(app)
+        await _ask(app, pilot, TEXT)
+        assert Encoder(folder, provider="cpu").classify(TEXT)[0].label in text_of(app)
 
     drive(scenario, size=(100, 30))
 

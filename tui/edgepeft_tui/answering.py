@@ -78,11 +78,11 @@ class Talker:
 class Reader:
     """An encoder: labels, labelled words, or vectors and how like each other they are."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, provider: str | None) -> None:
         from edgepeft.runtime import Encoder
 
         self._bundle = bundle
-        self._encoder = Encoder(bundle)
+        self._encoder = Encoder(bundle, provider=provider)
         self._vectors: list[tuple[str, Any]] = []
 
     def about(self) -> dict[str, Any]:
@@ -158,8 +158,8 @@ def _adapters(bundle: Bundle) -> list[dict[str, Any]]:
     return found
 
 
-def load(place: str) -> Answerer:
-    """What answers, as ``edgepeft run`` would load it. Raises EdgepeftError."""
+def load(place: str, provider: str | None = None) -> Answerer:
+    """What answers, as ``edgepeft run``, with ``--provider``, would load it. Raises EdgepeftError."""
     if place.startswith(BASE_OF):
         from edgepeft.fidelity.bare_base import BareBase
 
@@ -172,17 +172,17 @@ def load(place: str) -> Answerer:
 
     bundle = Bundle.open(Path(place))
     if bundle.task != GENERATION:
-        return Reader(bundle)
+        return Reader(bundle, provider)
     adapters = _adapters(bundle) if takes_adapters(bundle) else None
-    return Talker(Runtime(bundle), {**_facts(bundle), "adapters": adapters})
+    return Talker(Runtime(bundle, provider=provider), {**_facts(bundle), "adapters": adapters})
 
 
-def main(place: str) -> int:
+def main(place: str, provider: str | None = None) -> int:
     """Load what ``place`` names and answer until standard input ends; 1 if it can't be loaded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     began = time.perf_counter()
     try:
-        answerer = load(place)
+        answerer = load(place, provider)
     except EdgepeftError as error:
         say(error=str(error))
         return 1
@@ -202,4 +202,4 @@ def main(place: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -46,6 +46,11 @@ class ChatScreen(Page):
             id="chat.adapters",
             tooltip="The same prompts to another adapter of the bundle, or no more",
         ),
+        Binding(
+            *("f6", "on_cpu", "On the CPU"),
+            id="chat.cpu",
+            tooltip="Load it for the CPU, where the device it was built for is not here",
+        ),
     ]
 
     def __init__(self, speakers: Sequence[Speaker]) -> None:
@@ -76,7 +81,17 @@ class ChatScreen(Page):
         """Offer adapters only where there are some."""
         if action in ("adapter", "beside_adapter"):
             return bool(self._swappable)
+        if action == "on_cpu":
+            return bool(self._elsewhere)
         return True
+
+    @property
+    def _elsewhere(self) -> list[Conversation]:
+        """Bundles that could not be loaded for the device they were built for."""
+        chats = self.conversations
+        return [
+            c for c in chats if c.failed and not c.ready and not c.provider and not c.speaker.base
+        ]
 
     @on(Conversation.Ready)
     def _ready(self) -> None:
@@ -144,6 +159,13 @@ class ChatScreen(Page):
         names = [*(str(adapter["name"]) for adapter in chat.adapters or ()), NO_ADAPTER]
         other = next(name for name in names if name != chat.adapter)
         await self._beside(replace(chat.speaker, adapter=other))
+
+    def action_on_cpu(self) -> None:
+        """Load what could not be loaded as it was built, as ``edgepeft run --provider cpu`` does."""
+        for chat in self._elsewhere:
+            chat.provider = "cpu"
+            chat.say("loading …")
+            chat.load()
 
     async def action_forget(self) -> None:
         """Begin the conversation anew."""

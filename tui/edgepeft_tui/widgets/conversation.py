@@ -55,7 +55,7 @@ class Conversation(Vertical):
     """A transcript, a choice of adapters for a bundle that has them, and a line of figures."""
 
     class Ready(Message):
-        """It can be asked now."""
+        """It can be asked now, or never again."""
 
     class Chosen(Message):
         """Another adapter was chosen."""
@@ -69,6 +69,7 @@ class Conversation(Vertical):
         self.messages: list[dict[str, str]] = []
         self.busy = False
         self.ready = False
+        self.provider: str | None = None
         self._system: str | None = None
         self._loaded = self._killed = False
         self._process: asyncio.subprocess.Process | None = None
@@ -117,6 +118,7 @@ class Conversation(Vertical):
         self.ready = self._loaded = self._killed = False
         process = self._process = await asyncio.create_subprocess_exec(
             *(*PYTHON, "edgepeft_tui.answering", self.speaker.place),
+            *([self.provider] if self.provider else []),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
@@ -131,6 +133,7 @@ class Conversation(Vertical):
                 said_why = "error" in said and not self._loaded
                 await self._take(said)
         await process.wait()
+        self.post_message(self.Ready())
         if not said_why and not self._killed:
             self._drop_question()
             self.say(marked("failed", f"its process has ended ({process.returncode})"))
@@ -163,7 +166,8 @@ class Conversation(Vertical):
         self.purpose, self._system = ready["task"], ready["system"]
         self._offer(ready["adapters"])
         await self._show_system()
-        title = f"{ready['base']} · {ready['target']}"
+        where = f" · on {self.provider}" if self.provider else ""
+        title = f"{ready['base']} · {ready['target']}{where}"
         self.query_one(".transcript").border_title = title
         warning = "\n" + marked("warning", plain(ready["warning"])) if ready["warning"] else ""
         self.say(marked("done", f"loaded in {ready['seconds']} s{self._memory()}") + warning)
