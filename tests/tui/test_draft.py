@@ -10,8 +10,9 @@ import yaml
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe, json_schema
 from edgepeft.recipe_file import load_recipe
-from edgepeft_tui.draft import Draft, step_of
+from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import all_fields, part_fields
+from edgepeft_tui.raw_recipe import step_of
 from tests.command import edgepeft
 
 

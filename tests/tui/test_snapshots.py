@@ -24,7 +24,8 @@ import edgepeft_tui.screens.wizard
 import edgepeft_tui.steps.data
 import edgepeft_tui.steps.model
 from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.draft import STEPS, Draft
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.themes import DARK, LIGHT
 from edgepeft_tui.widgets.conversation import Conversation, Speaker
 from tests.tui.drive import backgrounds, cells, lines_of, picture

@@ -13,14 +13,15 @@ from pydantic import Field
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-import edgepeft_tui.draft
 import edgepeft_tui.fields
+import edgepeft_tui.raw_recipe
 import edgepeft_tui.steps.base
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe, json_schema
 from edgepeft.sections import Section
 from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.draft import STEPS, Draft
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.screens.run import RunScreen
 from edgepeft_tui.screens.wizard import WizardScreen
@@ -434,7 +435,7 @@ def test_a_section_that_the_wizard_has_never_heard_of_is_a_form(
         haste: Part = Field(default_factory=Part, description="What is to come.")
         hurries: list[Part] = Field(default_factory=list, description="Several of it.")
 
-    for module in (edgepeft_tui.fields, edgepeft_tui.draft, edgepeft_tui.steps.base):
+    for module in (edgepeft_tui.fields, edgepeft_tui.raw_recipe, edgepeft_tui.steps.base):
         monkeypatch.setattr(module, "Recipe", Later)
     caches = (edgepeft_tui.fields.all_fields, edgepeft_tui.fields.part_fields)
     for cache in caches:

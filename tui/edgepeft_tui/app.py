@@ -15,8 +15,9 @@ from textual.screen import Screen
 
 from edgepeft.errors import EdgepeftError
 from edgepeft.history import all_runs
-from edgepeft_tui.draft import STEPS, Draft
+from edgepeft_tui.draft import Draft
 from edgepeft_tui.jobs import Job, Jobs
+from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.state import State, read_keymap
 from edgepeft_tui.themes import DARK, LIGHT, THEMES

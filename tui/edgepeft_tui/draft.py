@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shlex
@@ -14,39 +13,17 @@ from typing import Any
 import yaml
 
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.recipe import Recipe
 from edgepeft.recipe_file import load_recipe, parse_value, problems_of
 from edgepeft_tui.fields import Field, all_fields, field_at, shown
-
-STEPS = ("Model", "Data", "Method", "Merge and quantize", "Targets", "Review")
-_SECTIONS = {
-    "model": "Model",
-    "task": "Data",
-    "data": "Data",
-    "adapter": "Method",
-    "combine": "Method",
-    "method": "Method",
-    "training": "Method",
-    "merge": "Merge and quantize",
-    "quantize": "Merge and quantize",
-    "targets": "Targets",
-    "adapters": "Targets",
-    "gates": "Targets",
-}
-DEFAULT_TARGETS = ("cpu-int4",)
-
-
-def step_of(key: str) -> str:
-    """The wizard's step that a recipe key belongs to; Review for what belongs to none.
-
-    A section that is not known here belongs where the one declared before it does.
-    """
-    top, place = key.partition(".")[0], "Review"
-    for declared in Recipe.model_fields:
-        place = _SECTIONS.get(declared, place)
-        if declared == top:
-            return place
-    return "Review"
+from edgepeft_tui.raw_recipe import (
+    DEFAULT_TARGETS,
+    STEPS,
+    put_value,
+    shortened,
+    spelled_out,
+    step_of,
+    value_at,
+)
 
 
 @dataclass
@@ -83,7 +60,7 @@ class Draft:
     def open(cls, path: Path) -> Draft:
         """A recipe file, to be changed and saved again. Raises InputError."""
         load_recipe(path)
-        raw = _normal(yaml.safe_load(path.read_text(encoding="utf-8")))
+        raw = spelled_out(yaml.safe_load(path.read_text(encoding="utf-8")))
         path = path.resolve()
         return cls(path.parent, path.stem, raw, path)
 
@@ -99,19 +76,13 @@ class Draft:
 
     def __post_init__(self) -> None:
         """The values in the form that the fields work on."""
-        self.raw = _normal(self.raw)
+        self.raw = spelled_out(self.raw)
 
     # -- values ------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Any:
         """The value at a key, None where nothing is said."""
-        node: Any = self.raw
-        for part in key.split("."):
-            if isinstance(node, list):
-                node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
-            else:
-                node = node.get(part) if isinstance(node, dict) else None
-        return node
+        return value_at(self.raw, key)
 
     def text(self, key: str) -> str:
         """The value at a key as typed into a field; empty where nothing is said."""
@@ -134,25 +105,8 @@ class Draft:
         self._put(key, value)
 
     def _put(self, key: str, value: Any) -> None:
-        *way, last = key.split(".")
-        nodes: list[Any] = [self.raw]
-        for part in way:
-            if isinstance(nodes[-1], list):
-                nodes.append(nodes[-1][int(part)])
-                continue
-            child = nodes[-1].get(part)
-            if not isinstance(child, (dict, list)):
-                child = {}
-                nodes[-1][part] = child
-            nodes.append(child)
-        if value is None:
-            nodes[-1].pop(last, None)
-        else:
-            nodes[-1][last] = value
-        for parent, part in reversed(list(zip(nodes, way, strict=False))):
-            if isinstance(parent, dict) and not parent[part]:
-                del parent[part]
-        _normal(self.raw)
+        put_value(self.raw, key, value)
+        spelled_out(self.raw)
         self.trouble, self.planned = None, False
 
     @property
@@ -295,15 +249,7 @@ class Draft:
 
     def clean(self) -> dict[str, Any]:
         """The recipe as it will be written."""
-        raw = copy.deepcopy(self.raw)
-        for listed, key in _SHORT.items():
-            if isinstance(raw.get(listed), list):
-                # A path or a name alone is short for a mapping that holds nothing else.
-                parts = raw[listed]
-                raw[listed] = [
-                    p[key] if isinstance(p, dict) and [*p] == [key] else p for p in parts
-                ]
-        return raw
+        return shortened(self.raw)
 
     def yaml(self) -> str:
         """The recipe as YAML, keys in the order of their declaration."""
@@ -375,7 +321,7 @@ class Draft:
         """A draft from its JSON form. Raises KeyError, TypeError for what is none."""
         json.dumps(kept["raw"])
         source = Path(kept["source"]) if kept.get("source") else None
-        return cls(Path(kept["folder"]), str(kept["name"]), _normal(dict(kept["raw"])), source)
+        return cls(Path(kept["folder"]), str(kept["name"]), spelled_out(dict(kept["raw"])), source)
 
 
 _MORE_PATHS = (
@@ -387,8 +333,6 @@ _MORE_PATHS = (
     "quantize.calibration.text",
 )
 _PATHS_OF_PARTS = {"adapter": ("path",), "adapters": ("path", "test")}
-_SHORT = {"adapter": "path", "targets": "name"}
-"""Lists whose parts may be written as the value of one key."""
 
 
 def sample_recipe() -> Path:
@@ -408,17 +352,7 @@ def _field_key(key: str) -> str:
 
 def _same_recipe(path: Path, raw: dict[str, Any]) -> bool:
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return isinstance(written, dict) and _normal(written) == raw
-
-
-def _normal(raw: dict[str, Any]) -> dict[str, Any]:
-    """A recipe in the one form that the fields work on, whichever of its short forms was written."""
-    if isinstance(raw.get("targets"), str):
-        raw["targets"] = [raw["targets"]]
-    for listed, key in _SHORT.items():
-        if isinstance(raw.get(listed), list):
-            raw[listed] = [{key: part} if isinstance(part, str) else part for part in raw[listed]]
-    return raw
+    return isinstance(written, dict) and spelled_out(written) == raw
 
 
 def _free_name(folder: Path, wanted: str) -> str:

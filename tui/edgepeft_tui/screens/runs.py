@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,16 +11,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Input
 
-from edgepeft.cli.tables import megabytes
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity.report import number
-from edgepeft.fidelity.vocabulary import vocabulary
 from edgepeft.history import delete_run, differences
-from edgepeft_tui.fields import shown
+from edgepeft_tui.records import bundles_of, cells_of, differences_markup, measures, sort_key
 from edgepeft_tui.widgets.conversation import speaker_of
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import HANG, cell, near, pairs, plain
+from edgepeft_tui.words import cell, near, pairs
 
 COLUMNS = ("", "run", "state", "started", "score", "task KL", "size", "targets", "model")
 """A score is the first measure of a run's task: exact match, accuracy, or how often the right text is found."""
@@ -96,16 +92,16 @@ class RunsScreen(Page):
 
     def _show(self) -> None:
         chosen = [
-            run for run in self.records.values() if self._wanted in " ".join(_cells(run)).lower()
+            run for run in self.records.values() if self._wanted in " ".join(cells_of(run)).lower()
         ]
         by = _SORTS[self._order]
-        chosen.sort(key=lambda run: _sort_key(run, by), reverse=by in ("started", "score"))
+        chosen.sort(key=lambda run: sort_key(run, by), reverse=by in ("started", "score"))
         table, at = self.table, self.table.cursor_row
         table.clear()
         for run in chosen:
             path = str(run["path"])
             sign = "●" if path in self.marked else " "
-            cells = _cells(run)
+            cells = cells_of(run)
             state = cell(cells[1], cells[1], self.app.theme_variables)
             table.add_row(sign, Text(cells[0]), state, *map(Text, cells[2:]), key=path)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
@@ -140,7 +136,7 @@ class RunsScreen(Page):
         for bundle in (run.get("result") or {}).get("bundles", []):
             gates = bundle["gates"]
             verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
-            said = f"; {_measures(bundle['fidelity'])}" if bundle.get("fidelity") else ""
+            said = f"; {measures(bundle['fidelity'])}" if bundle.get("fidelity") else ""
             lines.append((bundle["target"], f"{verdict}{said}"))
         self.query_one("#about-run", Panel).say(pairs(lines))
 
@@ -161,7 +157,7 @@ class RunsScreen(Page):
         speakers = [
             speaker_of(bundle)
             for run in runs
-            for bundle in _bundles(run)[: 1 if len(runs) > 1 else 2]
+            for bundle in bundles_of(run)[: 1 if len(runs) > 1 else 2]
         ]
         if speakers:
             self.wizard_app.open_chat(speakers[:2])
@@ -264,64 +260,3 @@ class RunsScreen(Page):
         else:
             self.wizard_app.jobs.forget(path)
         self.app.call_from_thread(self.read)
-
-
-def differences_markup(one: Path, other: Path, found: list[tuple[str, Any, Any]]) -> str:
-    """Two recipes side by side, differences only."""
-    if not found:
-        return "The two recipes say the same."
-    width = max(len(key) for key, _, _ in found)
-    lines = []
-    for key, left, right in found:
-        lines.append(f"[b]{plain(key):<{width}}[/b]")
-        lines.append(
-            f"  [$foreground 60%]{plain(one.name)}[/]  {HANG}{plain(shown(left) or 'not set')}"
-        )
-        lines.append(
-            f"  [$foreground 60%]{plain(other.name)}[/]  {HANG}{plain(shown(right) or 'not set')}"
-        )
-    return "\n".join(lines)
-
-
-def _bundles(run: dict[str, Any]) -> list[dict[str, Any]]:
-    result = run.get("result")
-    return list(result.get("bundles", [])) if isinstance(result, dict) else []
-
-
-def _cells(run: dict[str, Any]) -> list[str]:
-    measured = [bundle["fidelity"] for bundle in _bundles(run) if bundle.get("fidelity")]
-    return [
-        str(run.get("name", "")),
-        str(run.get("state", "")),
-        str(run.get("started", ""))[:16].replace("T", " "),
-        " ".join(number(_score(facts), 3) for facts in measured) or "–",
-        " ".join(number(facts.get("task_kl")) for facts in measured) or "–",
-        " ".join(megabytes(bundle["bytes"]) for bundle in _bundles(run)) or "–",
-        " ".join(map(str, run.get("targets", []))),
-        str(run.get("model", "")),
-    ]
-
-
-def _score(facts: Mapping[str, Any]) -> float | None:
-    value = facts.get(vocabulary(facts).columns[0].measure)
-    return None if value is None else float(value)
-
-
-def _measures(facts: Mapping[str, Any]) -> str:
-    """The measures of a bundle in a line, by their names."""
-    return ", ".join(
-        f"{column.title} {number(facts.get(column.measure), column.digits)}"
-        for column in vocabulary(facts).columns
-    )
-
-
-def _sort_key(run: dict[str, Any], by: str) -> tuple[bool, Any]:
-    match by:
-        case "score":
-            measured = [b["fidelity"] for b in _bundles(run) if b.get("fidelity")]
-            found = [_score(facts) or 0.0 for facts in measured]
-            return (bool(found), max(found, default=0.0))
-        case "size":
-            return (not _bundles(run), min((b["bytes"] for b in _bundles(run)), default=0))
-        case _:
-            return (True, str(run.get({"run": "name"}.get(by, by), "")))

@@ -16,7 +16,8 @@ from textual.widgets.option_list import Option
 
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import ask
-from edgepeft_tui.draft import STEPS, Draft, step_of
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.raw_recipe import STEPS, step_of
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.steps.data import DataStep
 from edgepeft_tui.steps.merge import MergeStep

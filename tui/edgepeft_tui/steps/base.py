@@ -12,8 +12,9 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from edgepeft.recipe import Recipe
-from edgepeft_tui.draft import Draft, step_of
+from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
+from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.widgets.dialogs import Picker
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.parts import Parts
