@@ -100,6 +100,10 @@ class Conversation(Vertical):
     async def on_unmount(self) -> None:
         """End the process; its memory comes back."""
         self.kill()
+        if self._process is not None:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            await self._process.wait()
 
     def kill(self) -> None:
         """End the process at once."""
