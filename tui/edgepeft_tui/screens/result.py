@@ -57,6 +57,7 @@ class ResultScreen(Page):
         super().__init__()
         self.job = job
         self.result: dict[str, Any] = job.result or {}
+        self._rows: list[str] = []
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -88,9 +89,13 @@ class ResultScreen(Page):
             header, rows = _fitting(*table_rows(self.bundles), self.app.size.width)
             figures = [Text(name, justify="right") for name in header[1:-1]]
             table.add_columns(header[0], *figures, header[-1])
+            targets, target = {bundle["target"] for bundle in self.bundles}, ""
             for name, *row, verdict in rows:
                 right = [Text(figure, justify="right") for figure in row]
-                table.add_row(Text(name), *right, self._gates(verdict), key=name)
+                table.add_row(Text(name), *right, self._gates(verdict))
+                # An adapter's row stands below that of its bundle.
+                target = name if name in targets else target
+                self._rows.append(target)
         else:
             table.display = False
         self.query_one("#result").focus()
@@ -159,7 +164,7 @@ class ResultScreen(Page):
 
     @on(DataTable.RowSelected)
     def _jump(self, event: DataTable.RowSelected) -> None:
-        self.show_layers(str(event.row_key.value))
+        self.show_layers(self._rows[event.cursor_row])
 
     def action_layers(self) -> None:
         """Go to the layers, or from those of one bundle to those of the next."""
