@@ -86,6 +86,15 @@ def carry_chain(module: str, root: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def carried_once(module: str, factory: pytest.TempPathFactory) -> Find:
+    """The finder of a chain that is carried once a session, whichever test asks for it first."""
+    root = factory.getbasetemp() / module
+    if not root.is_dir():
+        root.mkdir()
+        carry_chain(module, root)
+    return finder(root)
+
+
 def write_adapter(model: Path, folder: Path, *, seed: int = 0, **lora: Any) -> Path:
     """Save a random LoRA adapter for ``model``, as PEFT writes it; ``lora`` goes to LoraConfig."""
     import torch

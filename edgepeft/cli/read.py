@@ -36,17 +36,13 @@ def read_texts(
     started = time.perf_counter()
     for where, text in texts:
         try:
-            answer = _answer(encoder, text)
+            answer = reading(encoder, text)
         except InputError as error:
             raise InputError(f"{where}: {error}" if where else str(error)) from None
         lost = encoder.tokens_lost(text)
         if lost:
             place = f"{where}: " if where else ""
-            print(
-                f"warning: {place}the text is longer than the {bundle.context_length} tokens this model reads; "
-                f"the last {lost} were left out",
-                file=sys.stderr,
-            )
+            print(f"warning: {place}{left_out(bundle, lost)}", file=sys.stderr)
         if as_json:
             shown = {"text": text, **answer, **({"tokens_left_out": lost} if lost else {})}
             print(json.dumps(shown, ensure_ascii=False), flush=True)
@@ -57,7 +53,16 @@ def read_texts(
         print(f"{len(texts)} texts, {len(texts) / seconds:.1f} texts/s", file=sys.stderr)
 
 
-def _answer(encoder: Encoder, text: str) -> dict[str, Any]:
+def left_out(bundle: Bundle, tokens: int) -> str:
+    """What is said of a text that was too long by so many tokens."""
+    return (
+        f"the text is longer than the {bundle.context_length} tokens this model reads; "
+        f"the last {tokens} were left out"
+    )
+
+
+def reading(encoder: Encoder, text: str) -> dict[str, Any]:
+    """What a model makes of a text: ``labels``, ``spans`` or a ``vector``. Raises InputError for an empty one."""
     if encoder.bundle.task == CLASSIFICATION:
         return {"labels": [asdict(label) for label in encoder.classify(text)]}
     if encoder.bundle.task == TAGGING:

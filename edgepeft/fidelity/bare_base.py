@@ -18,6 +18,7 @@ from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.requirements import require_libraries
 from edgepeft.runtime.answer import Progress, Stream
+from edgepeft.tasks import GENERATION
 from edgepeft.workspace import read_manifest
 
 _BYTES = 4
@@ -43,11 +44,17 @@ class BareBase:
     def __init__(self, bundle: Path) -> None:
         """Load the base of a bundle's run.
 
-        Raises InputError as ``base_of`` does, MissingError without torch, EdgepeftError where memory is short.
+        Raises InputError as ``base_of`` does and for an encoder, MissingError without torch, EdgepeftError where
+        memory is short.
         """
         require_libraries(["reference"])
-        stage = base_of(bundle)
         manifest = read_manifest(bundle) or {}
+        task = manifest.get("result", {}).get("task", GENERATION)
+        if task != GENERATION:
+            raise InputError(
+                f"{bundle}: is for {task}; only a model that generates has a base to ask"
+            )
+        stage = base_of(bundle)
         folder = checkpoint_folder(stage)
         self.name = str(manifest["result"]["base"])
         _check_memory(folder)

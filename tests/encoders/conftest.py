@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.stages import Find, carry_chain, finder
+from tests.stages import Find, carried_once
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Find:
     """``built(case, stage)``: a stage's folder of a case; fails with what the stage raised."""
-    root = tmp_path_factory.mktemp("encoders")
-    carry_chain("tests.encoders.chain", root)
-    return finder(root)
+    return carried_once("tests.encoders.chain", tmp_path_factory)
 
 
 def result_of(folder: Path) -> dict[str, Any]:

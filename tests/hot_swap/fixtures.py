@@ -10,17 +10,13 @@ import pytest
 from edgepeft.hot_swap.store import add_adapter
 from edgepeft.runtime import Bundle
 from tests.hot_swap.chain import ADAPTERS
-from tests.stages import Find, carry_chain, finder
+from tests.stages import Find, carried_once
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Find:
     """``built(case, name)``: a folder of a case, not to be changed; fails with what its building raised."""
-    root = tmp_path_factory.getbasetemp() / "hot-swap"
-    if not root.is_dir():
-        root.mkdir()
-        carry_chain("tests.hot_swap.chain", root)
-    return finder(root)
+    return carried_once("tests.hot_swap.chain", tmp_path_factory)
 
 
 @pytest.fixture

@@ -8,9 +8,19 @@ import pytest
 
 from tests.command import edgepeft, write_recipe
 from tests.conftest import ModelMaker
+from tests.hot_swap.fixtures import built, filled
+from tests.stages import Find, carried_once
 from tests.tiny import write_tiny_data
 
+__all__ = ["built", "filled"]
+
 pytest.importorskip("textual")
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Find:
+    """``encoders(case, stage)``: a folder of the chain of tiny encoders; not to be changed."""
+    return carried_once("tests.encoders.chain", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,8 @@ def test_several_adapters_are_named_weighed_and_combined(tiny_model: ModelMaker)
         _field(app, "combine.method").query_one(Select).value = "ties"
         await until(pilot, lambda: bool(wizard.query("#row-combine--density Input")))
         await until(pilot, lambda: _field(app, "combine.density").has_class("-wrong"))
-        assert "ties needs the share of values" in text_of(app)
+        said = "ties needs the share of values"
+        await until(pilot, lambda: said in " ".join(text_of(app).split()))
         _field(app, "combine.density").query_one(Input).focus()
         await write(pilot, "0.4")
         await until(pilot, lambda: draft.planned)

@@ -10,8 +10,9 @@ import yaml
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe, json_schema
 from edgepeft.recipe_file import load_recipe
-from edgepeft_tui.draft import Draft, step_of
-from edgepeft_tui.fields import adapter_fields, all_fields
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.fields import all_fields, part_fields
+from edgepeft_tui.raw_recipe import step_of
 from tests.command import edgepeft
 
 
@@ -180,4 +181,64 @@ def test_several_adapters_are_combined_and_one_is_none_of_that(tmp_path: Path) -
 
 
 def _set_part(draft: Draft, index: int, name: str, text: str) -> None:
-    draft.set_text(adapter_fields(index)[f"adapter.{index}.{name}"], text)
+    draft.set_text(part_fields("adapter", index)[f"adapter.{index}.{name}"], text)
+
+
+RICH = {
+    "model": "m",
+    "data": {"test": "test.jsonl"},
+    "adapter": ["one", {"path": "two", "weight": 0.5}],
+    "combine": {"method": "ties", "density": 0.4},
+    "adapters": [{"name": "support", "path": "../support", "test": "support.csv"}],
+    "targets": [
+        "cpu-int8",
+        {"name": "cpu-int4", "adapters": "hot-swap", "adapter_rank": 32},
+        {"name": "desk", "like": "cuda-int4", "quantize": {"block_size": 64}},
+    ],
+}
+
+
+def test_a_recipe_with_several_targets_and_adapters_loses_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "rich.yaml"
+    path.write_text("# why\n" + yaml.safe_dump(RICH))
+    draft = Draft.open(path)
+    assert not draft.errors()
+    assert draft.swaps
+    draft.save()
+    assert path.read_text().startswith("# why")
+    # One more device, one fewer: the others keep what is said of them.
+    draft.toggle_target("cpu-fp32")
+    draft.toggle_target("cpu-int8")
+    draft.save()
+    written = yaml.safe_load(path.read_text())
+    assert written == {**RICH, "targets": [*RICH["targets"][1:], "cpu-fp32"]}
+    assert Draft.from_dict(draft.as_dict()) == draft
+    assert yaml.safe_load(Draft.from_dict(draft.as_dict()).yaml()) == written
+
+
+def test_a_key_of_one_target_or_adapter_is_a_field_like_any_other(tmp_path: Path) -> None:
+    draft = Draft(tmp_path, raw={"model": "m", "targets": ["cpu-int4"]})
+    fields = part_fields("targets", 0)
+    assert fields["targets.0.adapters"].choices == ("merged", "hot-swap")
+    assert fields["targets.0.quantize.block_size"].help
+    draft.set_text(fields["targets.0.adapters"], "hot-swap")
+    draft.add_part("adapters")
+    assert set(draft.errors()) == {"adapters.0.name", "adapters.0.path"}
+    assert draft.marks()["Targets"] == "invalid"
+    adapter = part_fields("adapters", 0)
+    draft.set_text(adapter["adapters.0.name"], "yes")
+    draft.set_text(adapter["adapters.0.path"], "there")
+    assert yaml.safe_load(draft.yaml()) == {
+        "model": "m",
+        "adapters": [{"name": "yes", "path": "there"}],
+        "targets": [{"name": "cpu-int4", "adapters": "hot-swap"}],
+    }
+    draft.set_text(fields["targets.0.adapter_rank"], "0")
+    assert list(draft.errors()) == ["targets.0.adapter_rank"]
+    draft.set_text(fields["targets.0.adapter_rank"], "")
+    draft.note_failure("adapters.0.path: there: no such adapter folder")
+    assert draft.trouble is not None
+    assert draft.trouble[0] == "adapters.0.path"
+    draft.drop_part("adapters")
+    draft.set_text(fields["targets.0.adapters"], "")
+    assert yaml.safe_load(draft.yaml()) == {"model": "m", "targets": ["cpu-int4"]}

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 from textual.pilot import Pilot
+from textual.widgets import DataTable
 
 from edgepeft.errors import InputError
 from edgepeft.fidelity.bare_base import BareBase, base_of
 from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.screens.chat import ChatScreen, Conversation
-from edgepeft_tui.screens.result import layer_strips
+from edgepeft_tui.screens.chat import ChatScreen
+from edgepeft_tui.widgets.conversation import Conversation
+from edgepeft_tui.widgets.layer_strip import LayerStrip
 from tests.tui.drive import drive, text_of, until, write
 
 
@@ -22,30 +24,14 @@ def test_layers_and_comparison_of_a_real_build_are_drawn(tiny_run: Path) -> None
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open(f"result:{tiny_run / 'runs/small'}")
         await until(pilot, lambda: "Verdict" in text_of(app))
-        await until(pilot, lambda: "rounding changes what a layer adds by" in text_of(app))
+        await until(pilot, lambda: "rounding changes what it adds by" in text_of(app))
         shown = text_of(app)
-        assert "worst in layer" in shown
+        assert "the worst of 2" in shown
         assert "generic KL (nats per token) against bundle size (MB)" in shown
         for variant in (" 1 int4", " 2 int8"):
             assert variant in shown
 
     drive(scenario, size=(120, 90))
-
-
-def test_a_strip_has_a_cell_a_layer_or_the_worst_of_several(tmp_path: Path) -> None:
-    (tmp_path / "fidelity.json").write_text(
-        '{"weights": {"layer_errors": [0.01, 0.04, 0.02, 0.08]}}'
-    )
-    bundle = {"target": "t", "path": str(tmp_path)}
-    strip, scale, words = layer_strips([bundle], 40)
-    assert [cell for cell in strip if cell in "▁▂▃▄▅▆▇█"] == ["▁", "▄", "▂", "█"]
-    assert scale.endswith("0  3[/]")
-    assert "1.0 to 8.0 %; worst in layer 3" in words
-    (tmp_path / "fidelity.json").write_text(
-        f'{{"weights": {{"layer_errors": {[0.01] * 15 + [0.08]}}}}}'
-    )
-    strip, *_ = layer_strips([bundle], 8)
-    assert [cell for cell in strip if cell in "▁▂▃▄▅▆▇█"] == ["▁"] * 7 + ["█"]
 
 
 def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
@@ -109,3 +95,34 @@ def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_se
 def test_a_bundle_away_from_its_run_has_no_base(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="only a bundle in its run's folder has one"):
         base_of(tmp_path)
+
+
+def test_bundles_with_the_same_adapters_have_a_row_for_each(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs/swaps"
+    shutil.copytree(tiny_run / "runs/small", run)
+    record = json.loads((run / "run.json").read_text())
+    [bundle] = record["result"]["bundles"]
+    wrong = [{"where": "line 3", "wanted": "on", "got": "off"}]
+    adapters = [
+        {"name": "desk", "gates": "passed", "fidelity": {**bundle["fidelity"], "wrong": []}},
+        {"name": "sales", "gates": ["it fell"], "fidelity": {**bundle["fidelity"], "wrong": wrong}},
+    ]
+    record["result"]["bundles"] = [
+        {**bundle, "target": target, "adapters": adapters} for target in ("cpu-int4", "cpu-int8")
+    ]
+    (run / "run.json").write_text(json.dumps(record))
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        app.open(f"result:{run}")
+        await until(pilot, lambda: text_of(app).count("+ sales") == 2)
+        shown = text_of(app)
+        assert "with the adapter desk too" in shown
+        assert "cpu-int8, sales, line 3" in shown
+        table = app.screen.query_one(DataTable)
+        table.focus()
+        table.move_cursor(row=table.row_count - 1)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.focused, LayerStrip))
+        assert app.focused.rounding.name == "cpu-int8"  # type: ignore[union-attr]
+
+    drive(scenario, size=(120, 90))

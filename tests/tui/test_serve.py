@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -11,6 +12,7 @@ pytest.importorskip("textual_serve")
 from aiohttp.test_utils import TestClient, TestServer
 
 from edgepeft_tui.serve import HOST, make_server
+from tests.command import edgepeft
 
 PORT = 8765
 
@@ -30,6 +32,18 @@ def test_the_page_and_its_files_are_served_under_the_own_address() -> None:
 def test_a_websocket_of_another_page_is_refused() -> None:
     own = {"Host": f"{HOST}:{PORT}", "Origin": "http://evil.example"}
     assert asyncio.run(_status("/ws", own)) == 403
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = edgepeft("tui", "--serve", "--port", port)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"edgepeft: --port {port}: cannot be listened on (Address already in use); choose another"
+    ]
 
 
 async def _status(path: str, headers: dict[str, str]) -> int:

@@ -14,6 +14,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from textual.pilot import Pilot
@@ -23,14 +24,17 @@ import edgepeft_tui.screens.wizard
 import edgepeft_tui.steps.data
 import edgepeft_tui.steps.model
 from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.draft import STEPS, Draft
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.themes import DARK, LIGHT
+from edgepeft_tui.widgets.conversation import Conversation, Speaker
 from tests.tui.drive import backgrounds, cells, lines_of, picture
 
 KEPT = Path(__file__).parent / "snapshots"
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
 PLACES = (
-    *("home", "runs", "targets", "doctor", "help", "run", "result", "compare"),
+    *("home", "runs", "targets", "doctor", "help", "run", "result", "compare", "layers"),
+    *("chat", "reading", "hot-swap"),
     *(f"step-{step.split()[0].lower()}" for step in STEPS),
 )
 
@@ -97,6 +101,45 @@ DATA = {
         "warnings": ["2 of 960 training rows repeat an earlier row"],
     },
 }
+READY = {
+    "base": "tiny",
+    "target": "cpu-int4",
+    "seconds": 0.4,
+    "warning": None,
+    "system": "Answer briefly.",
+}
+ADAPTERS = [
+    {"name": "desk", "rank": 16, "gates": "passed", "warning": None},
+    {"name": "support", "rank": 8, "gates": None, "warning": None},
+]
+SAID: dict[str, list[dict[str, Any]]] = {
+    "chat": [
+        {"ready": {**READY, "task": "text-generation", "adapters": ADAPTERS}},
+        {"piece": "A first line\n[and] a second one that is much too long for a narrow column."},
+        {
+            "done": {
+                "tokens": 20,
+                "tokens_per_second": 90.0,
+                "first_seconds": 0.05,
+                "finish_reason": "stop",
+            }
+        },
+    ],
+    "reading": [
+        {"ready": {**READY, "task": "text-classification", "adapters": None}},
+        {
+            "reading": {
+                "labels": [
+                    {"label": "billing", "score": 0.9},
+                    {"label": "hardware", "score": 0.1},
+                ],
+                "seconds": 0.01,
+            }
+        },
+    ],
+}
+"""What answering processes say, for pictures of a talk: the first line once loaded, the rest to a question."""
+
 HARDWARE = {
     "system": "Linux x86_64, Python 3.11",
     "processor": "A processor",
@@ -122,6 +165,20 @@ def _still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edgepeft.doctor, "versions", lambda: {"edgepeft": "1", "torch": None})
     monkeypatch.setattr(edgepeft.doctor, "extras", lambda installed: {})
     monkeypatch.setenv("TZ", "UTC")
+
+    async def load(self: Conversation) -> None:
+        await self._take(SAID[self.speaker.bundle.name][0])
+
+    async def ask(self: Conversation, text: str) -> None:
+        self._process = Mock(stdin=Mock(drain=AsyncMock()), returncode=None, pid=0)
+        await asks(self, text)
+        self._process = None
+        for said in SAID[self.speaker.bundle.name][1:]:
+            await self._take(said)
+
+    asks = Conversation.ask
+    monkeypatch.setattr(Conversation, "load", lambda self: self.run_worker(load(self)))
+    monkeypatch.setattr(Conversation, "ask", ask)
     for name, rank in (("first", 8), ("second", 16)):
         _write_run(Path("runs") / name, rank)
 
@@ -143,6 +200,10 @@ def _write_run(run: Path, rank: int) -> None:
     (path / "config.json").write_text("{}")
     errors = [0.012, 0.02, 0.034, 0.051, 0.018, 0.02, 0.027, 0.022]
     (path / "fidelity.json").write_text(json.dumps({"weights": {"layer_errors": errors}}))
+    rounded = run / "stages" / "quantize-int4-0123456789ab"
+    rounded.mkdir(parents=True)
+    facts = {"layer_errors": errors, "algorithm": "gptq", "linear": "int4, blocks of 32"}
+    (rounded / "edgepeft.json").write_text(json.dumps({"result": facts}))
     variants = (("int4", 90e6, 0.12), ("int8", 98e6, 0.086), ("float", 140e6, 0.081))
     entries = [
         {
@@ -209,6 +270,24 @@ async def _picture(place: str, size: tuple[int, int], theme: str) -> str:
                 app.open("runs")
                 await pilot.pause(0.2)
                 await pilot.press("space", "down", "space", "c")
+            case "chat" | "reading":
+                speaker = Speaker(Path(place).resolve())
+                other = Speaker(Path(place).resolve(), "support")
+                app.open_chat([speaker, other] if place == "chat" else [speaker])
+                await pilot.pause(0.3)
+                await pilot.press("w", "h", "y", "enter")
+            case "hot-swap":
+                draft = _draft()
+                swaps = {"name": "cpu-int4", "adapters": "hot-swap"}
+                draft.put("targets", [swaps, {"name": "desk", "like": "cuda-int4"}])
+                draft.put("adapters", [{"name": "support", "path": "../support"}])
+                app.open_draft(draft, "Targets")
+                await pilot.pause(0.6)
+                app.screen.query_one("#row-gates--max_task_kl Input").focus()
+            case "layers":
+                app.open(f"run:{run}")
+                await pilot.pause(0.3)
+                app.screen.action_layers()  # type: ignore[attr-defined]
             case "run" | "result":
                 app.open(f"{place}:{run}")
             case "home":

@@ -9,13 +9,19 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from pydantic import Field
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
+import edgepeft_tui.fields
+import edgepeft_tui.raw_recipe
+import edgepeft_tui.steps.base
 from edgepeft.errors import InputError
-from edgepeft.recipe import json_schema
+from edgepeft.recipe import Recipe, json_schema
+from edgepeft.sections import Section
 from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.draft import STEPS, Draft
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.screens.run import RunScreen
 from edgepeft_tui.screens.wizard import WizardScreen
@@ -191,6 +197,7 @@ def test_a_closed_terminal_loses_nothing_of_the_draft() -> None:
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.focused, Input))
         await write(pilot, "-x")
+        _wizard(app).show_step("Method")
         await pilot.pause()
 
     drive(first)
@@ -200,6 +207,7 @@ def test_a_closed_terminal_loses_nothing_of_the_draft() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, WizardScreen))
         assert _wizard(app).draft.get("model") == "smollm2-135m-instruct-x"
+        assert _wizard(app).step == "Method"
 
     drive(second)
 
@@ -365,3 +373,114 @@ def test_a_build_at_work_is_offered_first_and_watched() -> None:
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
 
     drive(scenario)
+
+
+def test_a_recipe_with_hot_swap_targets_is_changed_without_losing_a_key() -> None:
+    raw = {
+        "model": "m",
+        "adapter": "one",
+        "adapters": [{"name": "support", "path": "there", "test": "rows.csv"}],
+        "targets": [
+            {"name": "cpu-int4", "adapters": "hot-swap", "adapter_rank": 32},
+            {"name": "desk", "like": "cuda-int4", "quantize": {"block_size": 64}},
+        ],
+    }
+    Path("rich.yaml").write_text(yaml.safe_dump(raw))
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        wizard.show_step("Targets")
+        await until(pilot, lambda: bool(wizard.query("#row-targets--1--like Input")))
+        # What the file says of a target is seen; what it doesn't say, with all keys alone.
+        assert not wizard.query("#row-targets--0--session_options")
+        assert not wizard.query("#row-targets--0--name")
+        devices = wizard.query_one("#devices", OptionList)
+        await until(pilot, lambda: app.focused is devices)
+        rank = wizard.query_one("#row-targets--0--adapter_rank", FieldRow)
+        rank.begin()
+        await pilot.press("end", "backspace", "backspace", "0")
+        await until(pilot, lambda: rank.has_class("-wrong"))
+        await pilot.press("backspace", "8")
+        await until(pilot, lambda: not rank.has_class("-wrong"))
+        devices.focus()
+        devices.highlighted = 1
+        await pilot.press("space")
+        await until(pilot, lambda: wizard.draft.targets == ["cpu-int4", "desk", "cpu-int8"])
+        wizard.query_one("#parts-adapters .add").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: _focused(app) == "adapters.1.name")
+        await write(pilot, "sales")
+        await pilot.press("tab")
+        await write(pilot, "elsewhere")
+        await until(pilot, lambda: wizard.draft.get("adapters.1.path") == "elsewhere")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "sales" in Path("rich.yaml").read_text())
+        raw["targets"][0]["adapter_rank"] = 8  # type: ignore[index]
+        raw["targets"].append("cpu-int8")  # type: ignore[attr-defined]
+        raw["adapters"].append({"name": "sales", "path": "elsewhere"})  # type: ignore[attr-defined]
+        assert yaml.safe_load(Path("rich.yaml").read_text()) == raw
+        await pilot.press("f4")
+        await until(pilot, lambda: bool(wizard.query("#row-targets--0--session_options")))
+
+    drive(scenario, draft=Draft.open(Path("rich.yaml")), size=(120, 60))
+
+
+def test_a_section_that_the_wizard_has_never_heard_of_is_a_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Part(Section):
+        speed: int = Field(3, ge=1, description="How fast.")
+
+    class Later(Recipe):
+        haste: Part = Field(default_factory=Part, description="What is to come.")
+        hurries: list[Part] = Field(default_factory=list, description="Several of it.")
+
+    for module in (edgepeft_tui.fields, edgepeft_tui.raw_recipe, edgepeft_tui.steps.base):
+        monkeypatch.setattr(module, "Recipe", Later)
+    caches = (edgepeft_tui.fields.all_fields, edgepeft_tui.fields.part_fields)
+    for cache in caches:
+        cache.cache_clear()
+
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        wizard.show_step("Targets")
+        await until(pilot, lambda: bool(wizard.query("#row-gates--max_task_kl")))
+        assert not wizard.query("#row-haste--speed")
+        await pilot.press("f4")
+        await until(pilot, lambda: bool(wizard.query("#row-haste--speed")))
+        assert wizard.query_one("#row-haste--speed", FieldRow).field.range == "at least 1"
+        wizard.query_one("#parts-hurries .add").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: _focused(app) == "hurries.0.speed")
+
+    try:
+        drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m"}), size=(120, 60))
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+
+
+def test_f1_says_what_a_screen_is_for_and_which_keys_it_has() -> None:
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        for place, words in (("runs", "Every build on this"), ("doctor", "What is installed here")):
+            app.open(place)
+            await pilot.pause(0.2)
+            await pilot.press("f1")
+            await until(pilot, lambda words=words: words in text_of(app))  # type: ignore[misc]
+            assert "Go to a control by a letter" in text_of(app)
+            await pilot.press("escape", "escape")
+
+    drive(scenario, size=(100, 40))
+
+
+def test_a_name_that_is_none_is_told_at_its_field() -> None:
+    async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
+        wizard = _wizard(app)
+        wizard.show_step("Review")
+        await until(pilot, lambda: bool(wizard.query("#name")))
+        wizard.query_one("#name", Input).value = "../out"
+        await until(pilot, lambda: "! ../out: no file name" in text_of(app))
+        wizard.query_one("#name", Input).value = "out"
+        await until(pilot, lambda: "no file name" not in text_of(app))
+
+    drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m"}), size=(120, 40))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -17,11 +17,15 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.history import all_runs
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.jobs import Job, Jobs
+from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.state import State, read_keymap
 from edgepeft_tui.themes import DARK, LIGHT, THEMES
 from edgepeft_tui.widgets.jump import JumpScreen
 from edgepeft_tui.widgets.page import Page
+
+if TYPE_CHECKING:
+    from edgepeft_tui.widgets.conversation import Speaker
 
 COLLECT = (20_000, 20, 100)
 """Allocations before a collection of the young, collections of those before one of the older, and of all."""
@@ -186,7 +190,9 @@ class EdgepeftApp(App[None]):
             case ("demo", _, _):
                 self.open_draft(Draft.demo(Path.cwd()), step="Review")
             case ("draft", _, _):
-                self.open_draft(self.kept_draft() or Draft.new(Path.cwd()))
+                kept = self.kept_draft()
+                step = str(self.state.get("step", "")) if kept is not None else ""
+                self.open_draft(kept or Draft.new(Path.cwd()), step if step in STEPS else STEPS[0])
             case ("recipe", _, path):
                 self.open_draft(Draft.open(Path(path)), step="Review")
             case ("runs", _, _):
@@ -208,9 +214,9 @@ class EdgepeftApp(App[None]):
 
                 self.push_screen(ResultScreen(self.jobs.watch(Path(path))))
             case ("chat", _, path):
-                from edgepeft_tui.screens.chat import ChatScreen
+                from edgepeft_tui.widgets.conversation import Speaker
 
-                self.push_screen(ChatScreen(path.split("|")))
+                self.open_chat([Speaker(Path(path))])
 
     def open_draft(self, draft: Draft, step: str = "Model") -> None:
         """Open the wizard on a draft."""
@@ -218,6 +224,12 @@ class EdgepeftApp(App[None]):
 
         self.draft = draft
         self.push_screen(WizardScreen(draft, step))
+
+    def open_chat(self, speakers: Sequence[Speaker]) -> None:
+        """Talk with one or two, side by side."""
+        from edgepeft_tui.screens.chat import ChatScreen
+
+        self.push_screen(ChatScreen(speakers))
 
     def open_run(self, run: Path) -> None:
         """Watch a run, wherever it was started."""
@@ -276,10 +288,11 @@ def binding_ids() -> Iterable[str]:
     from edgepeft_tui.screens.run import RunScreen
     from edgepeft_tui.screens.runs import RunsScreen
     from edgepeft_tui.screens.wizard import WizardScreen
+    from edgepeft_tui.widgets.layer_strip import LayerStrip
 
     kinds = (
         *(EdgepeftApp, Page, HomeScreen, WizardScreen),
-        *(RunScreen, ResultScreen, ChatScreen, RunsScreen),
+        *(RunScreen, ResultScreen, ChatScreen, RunsScreen, LayerStrip),
     )
     for kind in kinds:
         for binding in kind.BINDINGS:

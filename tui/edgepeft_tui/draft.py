@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shlex
@@ -15,29 +14,16 @@ import yaml
 
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.recipe_file import load_recipe, parse_value, problems_of
-from edgepeft_tui.fields import Field, all_fields, shown
-
-STEPS = ("Model", "Data", "Method", "Merge and quantize", "Targets", "Review")
-_SECTIONS = {
-    "model": "Model",
-    "task": "Data",
-    "data": "Data",
-    "adapter": "Method",
-    "combine": "Method",
-    "method": "Method",
-    "training": "Method",
-    "merge": "Merge and quantize",
-    "quantize": "Merge and quantize",
-    "targets": "Targets",
-    "adapters": "Targets",
-    "gates": "Targets",
-}
-DEFAULT_TARGETS = ("cpu-int4",)
-
-
-def step_of(key: str) -> str:
-    """The wizard's step that a recipe key belongs to; Review for what belongs to none."""
-    return _SECTIONS.get(key.partition(".")[0], "Review")
+from edgepeft_tui.fields import Field, all_fields, field_at, shown
+from edgepeft_tui.raw_recipe import (
+    DEFAULT_TARGETS,
+    STEPS,
+    put_value,
+    shortened,
+    spelled_out,
+    step_of,
+    value_at,
+)
 
 
 @dataclass
@@ -58,9 +44,8 @@ class Draft:
     @classmethod
     def new(cls, folder: Path) -> Draft:
         """An empty draft with the model of the demo and the CPU as device."""
-        draft = cls(folder, _free_name(folder, "run"))
-        draft.raw = {"model": "smollm2-135m-instruct", "targets": list(DEFAULT_TARGETS)}
-        return draft
+        raw = {"model": "smollm2-135m-instruct", "targets": list(DEFAULT_TARGETS)}
+        return cls(folder, _free_name(folder, "run"), raw)
 
     @classmethod
     def demo(cls, folder: Path) -> Draft:
@@ -75,7 +60,7 @@ class Draft:
     def open(cls, path: Path) -> Draft:
         """A recipe file, to be changed and saved again. Raises InputError."""
         load_recipe(path)
-        raw = _normal(yaml.safe_load(path.read_text(encoding="utf-8")))
+        raw = spelled_out(yaml.safe_load(path.read_text(encoding="utf-8")))
         path = path.resolve()
         return cls(path.parent, path.stem, raw, path)
 
@@ -89,17 +74,15 @@ class Draft:
                     self._put(key, _relative(target, folder))
         self.folder = folder
 
+    def __post_init__(self) -> None:
+        """The values in the form that the fields work on."""
+        self.raw = spelled_out(self.raw)
+
     # -- values ------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Any:
         """The value at a key, None where nothing is said."""
-        node: Any = self.raw
-        for part in key.split("."):
-            if isinstance(node, list):
-                node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
-            else:
-                node = node.get(part) if isinstance(node, dict) else None
-        return node
+        return value_at(self.raw, key)
 
     def text(self, key: str) -> str:
         """The value at a key as typed into a field; empty where nothing is said."""
@@ -122,38 +105,41 @@ class Draft:
         self._put(key, value)
 
     def _put(self, key: str, value: Any) -> None:
-        *way, last = key.split(".")
-        nodes: list[Any] = [self.raw]
-        for part in way:
-            if isinstance(nodes[-1], list):
-                nodes.append(nodes[-1][int(part)])
-                continue
-            child = nodes[-1].get(part)
-            if not isinstance(child, (dict, list)):
-                child = {}
-                nodes[-1][part] = child
-            nodes.append(child)
-        if value is None:
-            nodes[-1].pop(last, None)
-        else:
-            nodes[-1][last] = value
-        for parent, part in reversed(list(zip(nodes, way, strict=False))):
-            if isinstance(parent, dict) and not parent[part]:
-                del parent[part]
+        put_value(self.raw, key, value)
+        spelled_out(self.raw)
         self.trouble, self.planned = None, False
 
     @property
     def targets(self) -> list[str]:
         """Names of the targets in the recipe."""
-        listed = self.raw.get("targets", list(DEFAULT_TARGETS))
-        return [item["name"] if isinstance(item, dict) else str(item) for item in listed or []]
+        listed = self.raw.get("targets", [{"name": name} for name in DEFAULT_TARGETS])
+        return [str(item.get("name", "")) for item in listed or [] if isinstance(item, dict)]
 
     def toggle_target(self, name: str) -> None:
         """Add a target, or take it away."""
-        names = self.targets
-        names = [other for other in names if other != name] if name in names else [*names, name]
-        self.raw["targets"] = names
-        self.trouble, self.planned = None, False
+        listed = self.raw.get("targets", [{"name": name} for name in DEFAULT_TARGETS]) or []
+        # What a recipe says of its other targets stays as it is.
+        kept = [item for item in listed if item.get("name") != name]
+        self._put("targets", kept if len(kept) < len(listed) else [*listed, {"name": name}])
+
+    def parts(self, listed: str) -> int:
+        """How many parts a list of sections has."""
+        named = self.raw.get(listed)
+        return len(named) if isinstance(named, list) else 0
+
+    def add_part(self, listed: str) -> None:
+        """Room for one more part of a list of sections."""
+        self._put(listed, [*(self.raw.get(listed) or []), {}])
+
+    def drop_part(self, listed: str) -> None:
+        """Take the last part of a list of sections away, and an empty list with it."""
+        self._put(listed, (self.raw.get(listed) or [])[:-1] or None)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether a target takes adapters that are chosen while it runs."""
+        listed = self.raw.get("targets") or []
+        return any(isinstance(t, dict) and t.get("adapters") == "hot-swap" for t in listed)
 
     @property
     def adapters(self) -> int:
@@ -212,7 +198,7 @@ class Draft:
     def _key_in(self, text: str) -> str:
         keys = sorted(all_fields(), key=len, reverse=True)
         start = _field_key(text.partition(": ")[0])
-        if start in keys:
+        if field_at(start) is not None:
             return start
         for key in self._path_keys():
             value = self.get(key)
@@ -224,9 +210,13 @@ class Draft:
 
     def _path_keys(self) -> list[str]:
         """The keys that may hold a path."""
-        named = self.raw.get("adapter")
-        parts = range(len(named)) if isinstance(named, list) else ()
-        return [*_MORE_PATHS, "adapter", *(f"adapter.{index}.path" for index in parts)]
+        listed = [
+            f"{name}.{index}.{key}"
+            for name, keys in _PATHS_OF_PARTS.items()
+            for index in range(self.parts(name))
+            for key in keys
+        ]
+        return [*_MORE_PATHS, "adapter", *listed]
 
     def resolve(self, value: str) -> Path:
         """A path of the recipe as an absolute one."""
@@ -259,12 +249,7 @@ class Draft:
 
     def clean(self) -> dict[str, Any]:
         """The recipe as it will be written."""
-        raw = copy.deepcopy(self.raw)
-        named = raw.get("adapter")
-        if isinstance(named, list):
-            # A path alone is short for a mapping that holds but the path.
-            raw["adapter"] = [part["path"] if list(part) == ["path"] else part for part in named]
-        return raw
+        return shortened(self.raw)
 
     def yaml(self) -> str:
         """The recipe as YAML, keys in the order of their declaration."""
@@ -283,6 +268,12 @@ class Draft:
         """Where a build of it goes, as the command line's default has it."""
         return Path.cwd() / "runs" / self.name
 
+    def name_error(self) -> str:
+        """Why no file can have the name, empty where one can."""
+        if not self.name or "/" in self.name or self.name.startswith("."):
+            return f"{self.name or 'name'}: no file name; use letters, digits and hyphens"
+        return ""
+
     def replaces(self) -> bool:
         """Whether saving would write over a file that this draft was not read from."""
         return self.path.exists() and self.path != self.source and self._on_disk() != self.yaml()
@@ -295,10 +286,8 @@ class Draft:
 
     def save(self) -> Path:
         """Write the recipe, unless the file says the same already. Raises InputError."""
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            raise InputError(
-                f"{self.name or 'name'}: no file name; use letters, digits and hyphens"
-            )
+        if wrong := self.name_error():
+            raise InputError(wrong)
         try:
             if self.source == self.path and _same_recipe(self.path, self.raw):
                 return self.path
@@ -332,7 +321,7 @@ class Draft:
         """A draft from its JSON form. Raises KeyError, TypeError for what is none."""
         json.dumps(kept["raw"])
         source = Path(kept["source"]) if kept.get("source") else None
-        return cls(Path(kept["folder"]), str(kept["name"]), _normal(dict(kept["raw"])), source)
+        return cls(Path(kept["folder"]), str(kept["name"]), spelled_out(dict(kept["raw"])), source)
 
 
 _MORE_PATHS = (
@@ -340,8 +329,10 @@ _MORE_PATHS = (
     "data.train",
     "data.test",
     "data.generic",
+    "data.template",
     "quantize.calibration.text",
 )
+_PATHS_OF_PARTS = {"adapter": ("path",), "adapters": ("path", "test")}
 
 
 def sample_recipe() -> Path:
@@ -353,30 +344,15 @@ def sample_recipe() -> Path:
 
 
 def _field_key(key: str) -> str:
-    """The field that shows an error at ``key``: targets are chosen in one place, whatever their index."""
-    if key.startswith("targets"):
-        return "targets"
-    top, _, rest = key.partition(".")
-    if top == "adapter" and rest[:1].isdigit():
-        return key
-    known = all_fields()
-    while key and key not in known and "." in key:
+    """The field that shows an error at ``key``: itself, or the nearest that holds it."""
+    while field_at(key) is None and "." in key:
         key = key.rpartition(".")[0]
     return key
 
 
 def _same_recipe(path: Path, raw: dict[str, Any]) -> bool:
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return isinstance(written, dict) and _normal(written) == raw
-
-
-def _normal(raw: dict[str, Any]) -> dict[str, Any]:
-    """A recipe in the one form that the fields work on, whichever of its short forms was written."""
-    if isinstance(raw.get("targets"), str):
-        raw["targets"] = [raw["targets"]]
-    if isinstance(raw.get("adapter"), list):
-        raw["adapter"] = [{"path": p} if isinstance(p, str) else p for p in raw["adapter"]]
-    return raw
+    return isinstance(written, dict) and spelled_out(written) == raw
 
 
 def _free_name(folder: Path, wanted: str) -> str:

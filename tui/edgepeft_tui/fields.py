@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from edgepeft.recipe import Recipe
-from edgepeft.sections import AdapterPart
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,34 @@ def all_fields() -> Mapping[str, Field]:
 
 
 @cache
-def adapter_fields(index: int) -> Mapping[str, Field]:
-    """The keys of one of several adapters, by its place in the list."""
-    return {field.key: field for field in _fields_of(AdapterPart, f"adapter.{index}.")}
+def part_fields(listed: str, index: int) -> Mapping[str, Field]:
+    """The keys of one part of a list of sections (``targets``, ``adapters``), by its place in the list."""
+    kind = _listed_section(Recipe.model_fields[listed].annotation)
+    fields = _fields_of(kind, f"{listed}.{index}.") if kind is not None else []
+    return {field.key: field for field in fields}
+
+
+def is_list_of_sections(key: str) -> bool:
+    """Whether a top-level key of the recipe holds a list whose parts are sections themselves."""
+    info = Recipe.model_fields.get(key)
+    return info is not None and _listed_section(info.annotation) is not None
+
+
+def field_at(key: str) -> Field | None:
+    """The field of a recipe key, parts of lists included; None where there is none."""
+    listed, _, rest = key.partition(".")
+    index = rest.partition(".")[0]
+    if index.isdigit() and is_list_of_sections(listed):
+        return part_fields(listed, int(index)).get(key)
+    return all_fields().get(key)
+
+
+def _listed_section(annotation: Any) -> type[BaseModel] | None:
+    for member in _members(annotation):
+        for inner in typing.get_args(member) if typing.get_origin(member) is list else ():
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                return inner
+    return None
 
 
 def _is_part(key: str) -> bool:
@@ -79,7 +103,8 @@ def _fields_of(model: type[BaseModel], prefix: str) -> list[Field]:
     found: list[Field] = []
     for name, info in model.model_fields.items():
         key = f"{prefix}{name}"
-        inner = info.annotation
+        members = _members(info.annotation)
+        inner = members[0] if len(members) == 1 else None
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             found += _fields_of(inner, f"{key}.")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import textual  # noqa: F401  (absent without the extra, which the command then names)
@@ -24,5 +25,7 @@ def launch(recipe: Path | None = None, *, serve: bool = False, port: int = 8000)
     app.use_keymap()
     tame_collector()
     app.run()
+    for job in app.jobs.active():
+        print(f"{job.run.name} goes on; edgepeft tui shows it again", file=sys.stderr)
     if app.return_code:
         raise SystemExit(app.return_code)

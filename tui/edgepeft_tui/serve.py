@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 from textual_serve.server import Server
 
+from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import EDGEPEFT
 
 HOST = "127.0.0.1"
@@ -52,5 +54,19 @@ def make_server(recipe: Path | None, port: int) -> LoopbackServer:
 
 
 def serve_in_browser(recipe: Path | None, port: int) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C. Raises EdgepeftError where the port is taken."""
+    refuse_taken(port)
     make_server(recipe, port).serve()
+
+
+def refuse_taken(port: int) -> None:
+    """Raise EdgepeftError where another program listens on ``port``, before anything is started."""
+    with socket.socket() as probe:
+        # As the server itself does: a port whose last user has just gone is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise EdgepeftError(
+                f"--port {port}: cannot be listened on ({error.strerror}); choose another"
+            ) from None

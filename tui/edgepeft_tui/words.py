@@ -11,6 +11,9 @@ from rich.text import Text
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
 
+HANG = "\u2060"
+"""Stands in a line of markup where its further lines begin when it is wrapped; it is never shown."""
+
 MARKS = {
     "waiting": ("·", "$foreground 60%"),
     "starting": ("▸", "$text-accent"),
@@ -36,6 +39,11 @@ def mark(state: str) -> str:
     return f"[{colour}]{sign}[/]"
 
 
+def marked(state: str, words: str) -> str:
+    """A state's mark and markup beside it, of which further lines stand under the words."""
+    return f"{mark(state)} {HANG}{words}"
+
+
 def cell(state: str, words: str, colours: Mapping[str, str]) -> Text:
     """A state's mark and some words for a table, whose cells know no markup of ours."""
     sign, name = MARKS.get(state, ("?", ""))
@@ -45,7 +53,8 @@ def cell(state: str, words: str, colours: Mapping[str, str]) -> Text:
 
 def plain(text: object) -> str:
     """Text that is no markup: what a user typed, or a model wrote."""
-    return str(text).replace("\\", "\\\\").replace("[", "\\[")
+    text = str(text).replace(HANG, "")
+    return text.replace("\\", "\\\\").replace("[", "\\[")
 
 
 def near(path: Path | str) -> str:
@@ -107,4 +116,6 @@ def estimate_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def pairs(lines: list[tuple[str, str]], width: int = 13) -> str:
     """Pairs as markup, names muted and aligned; ``width`` grows with the longest name."""
     width = max([width, *(len(name) for name, _ in lines)])
-    return "\n".join(f"[$foreground 60%]{name:<{width}}[/] {plain(words)}" for name, words in lines)
+    return "\n".join(
+        f"[$foreground 60%]{name:<{width}}[/] {HANG}{plain(words)}" for name, words in lines
+    )

@@ -8,13 +8,14 @@ from textual.containers import VerticalScroll
 
 from edgepeft.cli.tables import megabytes
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import mark, pairs, plain
+from edgepeft_tui.words import HANG, mark, marked, pairs, plain
 
 
 class DoctorScreen(Page):
     """The report of ``edgepeft doctor``."""
 
     heading = "doctor"
+    help = "What is installed here, what is wrong with it, and what each extra would add."
 
     def body(self) -> ComposeResult:
         """Four boxes."""
@@ -37,7 +38,7 @@ class DoctorScreen(Page):
 
         installed = doctor.versions()
         machine = doctor.hardware()
-        wrong = "\n".join(f"{mark('failed')} {plain(line)}" for line in doctor.problems(installed))
+        wrong = "\n".join(marked("failed", plain(line)) for line in doctor.problems(installed))
         facts = [
             ("system", machine["system"]),
             ("processor", f"{machine['processor']}, {machine['cores']} cores"),
@@ -53,7 +54,7 @@ class DoctorScreen(Page):
         for name, extra in doctor.extras(installed).items():
             state = "done" if extra["complete"] else "open"
             adds = f": would add {', '.join(extra['adds'])}" if extra["adds"] else ""
-            extras.append(f"{mark(state)} {name:<8} {plain(extra['for'] + adds)}")
+            extras.append(f"{mark(state)} {name:<8} {HANG}{plain(extra['for'] + adds)}")
         libraries = [
             f"{mark('done' if version else 'open')} {name:<22} {version or 'not installed'}"
             for name, version in installed.items()

@@ -25,6 +25,10 @@ class HomeScreen(Page):
     """Where the app begins."""
 
     heading = "home"
+    help = (
+        "Begin here: the demo builds a small model in minutes, New run asks step by step. "
+        "Runs that are at work, or were stopped, stand first."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", show=False),
         Binding("n", "go('new')", "New run", id="home.new"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -17,11 +18,13 @@ from textual.widgets import DataTable
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
 from edgepeft.comparison import RECORD as COMPARISON
-from edgepeft.fidelity.report import FIDELITY, number, table_rows
-from edgepeft_tui.answering import BASE_OF
+from edgepeft.fidelity.report import number, table_rows
 from edgepeft_tui.jobs import Job
+from edgepeft_tui.layers import layers_of
+from edgepeft_tui.widgets.conversation import Speaker, speaker_of
+from edgepeft_tui.widgets.layer_strip import LayerStrip
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import cell, mark, near, plain, size
+from edgepeft_tui.words import HANG, cell, mark, marked, near, plain, size
 
 _WIDE_ENOUGH = 96
 """Cells in which every column of the fidelity table has room."""
@@ -30,20 +33,31 @@ _WIDE_ENOUGH = 96
 class ResultScreen(Page):
     """The fidelity table with its gates, the files, what went wrong, a comparison if there is one."""
 
+    help = (
+        "Is the bundle the model that was trained? The table says so in figures, the gates in "
+        "words. Enter on a row, or l, leads to the layers that rounding has moved most."
+    )
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("t", "try_it", "Try it", id="result.try"),
+        Binding("b", "beside_base", "Base", id="result.base", tooltip="Ask bundle and bare base"),
         Binding(
-            "b", "beside_base", "Beside base", id="result.base", tooltip="Ask bundle and bare base"
+            "l",
+            "layers",
+            "Layers",
+            id="result.layers",
+            tooltip="Which layers rounding has moved most",
         ),
-        Binding("w", "watch_run", "Stages and log", id="result.log"),
-        Binding("c", "copy", "Copy path", id="result.copy"),
+        Binding("w", "watch_run", "Build", id="result.log", tooltip="Its stages and its log"),
+        Binding("c", "copy", "Copy", id="result.copy", tooltip="The bundle's path"),
     ]
 
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.job = job
         self.result: dict[str, Any] = job.result or {}
+        self._rows: list[str] = []
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -60,8 +74,9 @@ class ResultScreen(Page):
         """Verdict, table, and the rest below."""
         with VerticalScroll(id="result"):
             yield Panel("Verdict", id="verdict")
-            yield DataTable(id="fidelity", cursor_type="none", zebra_stripes=True)
-            yield Panel("Layers", id="layers")
+            yield DataTable(id="fidelity", cursor_type="row", zebra_stripes=True)
+            for layers in layers_of(self.job.run, self.bundles):
+                yield LayerStrip(layers)
             yield Panel("Sizes against fidelity", id="comparison")
             yield Panel("Answers that differ", id="wrong-answers")
             yield Panel("Files", id="files")
@@ -74,13 +89,16 @@ class ResultScreen(Page):
             header, rows = _fitting(*table_rows(self.bundles), self.app.size.width)
             figures = [Text(name, justify="right") for name in header[1:-1]]
             table.add_columns(header[0], *figures, header[-1])
+            targets, target = {bundle["target"] for bundle in self.bundles}, ""
             for name, *row, verdict in rows:
                 right = [Text(figure, justify="right") for figure in row]
                 table.add_row(Text(name), *right, self._gates(verdict))
+                # An adapter's row stands below that of its bundle.
+                target = name if name in targets else target
+                self._rows.append(target)
         else:
             table.display = False
         self.query_one("#result").focus()
-        self._fill("layers", "\n".join(layer_strips(self.bundles, self.app.size.width - 24)))
         self._fill("comparison", self._comparison())
         self._fill("wrong-answers", _wrong(self.bundles))
         self._fill("files", "\n".join(_files(self.bundles)))
@@ -105,7 +123,13 @@ class ResultScreen(Page):
                 yield f"{mark('open')} [b]{name}[/b] was not measured"
             else:
                 yield f"{mark('missed')} [b]{name}[/b] does not hold what was asked:"
-                yield from (f"    {plain(gate)}" for gate in gates)
+                yield from (f"    {HANG}{plain(gate)}" for gate in gates)
+                yield "    [$foreground 60%]l shows which layers rounding has moved most[/]"
+            for adapter in bundle.get("adapters", ()):
+                if adapter["gates"] == "passed":
+                    yield f"  {mark('passed')} with the adapter {plain(adapter['name'])} too"
+        if not self.bundles:
+            yield marked("open", "this run has built no bundle; w shows how far it came")
         seconds = self.result.get("seconds")
         if seconds is not None:
             peak = megabytes(self.result.get("peak_memory_bytes", 0))
@@ -129,15 +153,34 @@ class ResultScreen(Page):
 
     def action_try_it(self) -> None:
         """Chat with the bundle under the cursor; with all of them where there are two."""
-        paths = [bundle["path"] for bundle in self.bundles][:2]
-        if paths:
-            self.wizard_app.open("chat:" + "|".join(paths))
+        if self.bundles:
+            self.wizard_app.open_chat([speaker_of(bundle) for bundle in self.bundles[:2]])
 
     def action_beside_base(self) -> None:
         """Chat with the first bundle and with the base it began as, on the same prompts."""
         if self.bundles:
-            path = self.bundles[0]["path"]
-            self.wizard_app.open(f"chat:{path}|{BASE_OF}{path}")
+            speaker = speaker_of(self.bundles[0])
+            self.wizard_app.open_chat([speaker, Speaker(speaker.bundle, base=True)])
+
+    @on(DataTable.RowSelected)
+    def _jump(self, event: DataTable.RowSelected) -> None:
+        self.show_layers(self._rows[event.cursor_row])
+
+    def action_layers(self) -> None:
+        """Go to the layers, or from those of one bundle to those of the next."""
+        strips = list(self.query(LayerStrip))
+        at = next((i for i, strip in enumerate(strips) if strip.has_focus), -1)
+        self.show_layers(strips[(at + 1) % len(strips)].rounding.name if strips else "")
+
+    def show_layers(self, target: str) -> None:
+        """Go to the layers of a bundle, or to the first that are known."""
+        strips = list(self.query(LayerStrip))
+        if not strips:
+            self.notify("only calibrated rounding (gptq) measures layers; this run has none")
+            return
+        wanted = next((strip for strip in strips if strip.rounding.name == target), strips[0])
+        wanted.focus()
+        wanted.scroll_visible(animate=False)
 
     def action_watch_run(self) -> None:
         """Show how it was built."""
@@ -157,43 +200,6 @@ def _fitting(
     spared = {"top-1", "recovery"} if width < _WIDE_ENOUGH else set()
     kept = [index for index, name in enumerate(header) if name not in spared]
     return [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
-
-
-def layer_strips(bundles: Sequence[Mapping[str, Any]], room: int) -> Iterator[str]:
-    """The error of each layer as a strip in ``room`` cells, where a bundle's report has it.
-
-    Higher and warmer is worse. A cell is a layer, or the worst of several where there are more layers than cells.
-    """
-    for bundle in bundles:
-        errors = _layer_errors(bundle)
-        if not errors:
-            continue
-        each = -(-len(errors) // max(room, 8))
-        shown = [max(errors[at : at + each]) for at in range(0, len(errors), each)]
-        worst = max(errors)
-        strip = "".join(_heat(error / worst if worst else 0.0) for error in shown)
-        last = len(errors) - 1
-        yield f"{plain(bundle['target']):<18}{strip}"
-        yield f"[$foreground 60%]{'layer':<18}0{last:>{len(shown) - 1}}[/]"
-        yield (
-            f"[$foreground 60%]rounding changes what a layer adds by {100 * min(errors):.1f} to "
-            f"{100 * worst:.1f} %; worst in layer {errors.index(worst)}[/]"
-        )
-
-
-def _layer_errors(bundle: Mapping[str, Any]) -> list[float]:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        report = json.loads((Path(bundle["path"]) / FIDELITY).read_text(encoding="utf-8"))
-        return [float(error) for error in report["weights"]["layer_errors"]]
-    return []
-
-
-def _heat(share: float) -> str:
-    """A cell for a share of the worst error: its height says how much, its colour says it again."""
-    colour = (
-        "$text-success" if share < 1 / 3 else "$text-warning" if share < 2 / 3 else "$text-error"
-    )
-    return f"[{colour}]{' ▁▂▃▄▅▆▇█'[max(1, round(8 * share))]}[/]"
 
 
 def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -219,12 +225,16 @@ def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _wrong(bundles: Sequence[Mapping[str, Any]]) -> str:
+    """Answers of bundles, and of the adapters in them, that are not the reference's; a few of each."""
     lines: list[str] = []
     for bundle in bundles:
-        for answer in ((bundle["fidelity"] or {}).get("wrong") or [])[:3]:
-            lines.append(f"[$foreground 60%]{bundle['target']}, {plain(answer['where'])}[/]")
-            lines.append(f"  wanted {plain(answer['wanted'])}")
-            lines.append(f"  got    {plain(answer['got'])}")
+        parts = [(bundle["target"], bundle)]
+        parts += [(f"{bundle['target']}, {a['name']}", a) for a in bundle.get("adapters", ())]
+        for name, part in parts:
+            for answer in ((part["fidelity"] or {}).get("wrong") or [])[:3]:
+                lines.append(f"[$foreground 60%]{plain(name)}, {plain(answer['where'])}[/]")
+                lines.append(f"  wanted {HANG}{plain(answer['wanted'])}")
+                lines.append(f"  got    {HANG}{plain(answer['got'])}")
     return "\n".join(lines)
 
 
@@ -237,4 +247,4 @@ def _files(bundles: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             continue
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             bytes_of = size(path.stat().st_size)
-            yield f"  [$foreground 60%]{bytes_of:>10}[/]  {plain(path.relative_to(folder))}"
+            yield f"  [$foreground 60%]{bytes_of:>10}[/]  {HANG}{plain(path.relative_to(folder))}"

@@ -18,7 +18,7 @@ from edgepeft_tui.jobs import Job
 from edgepeft_tui.progress import StageView
 from edgepeft_tui.widgets.curve import Curve
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import mark, near, plain
+from edgepeft_tui.words import HANG, mark, marked, near, plain
 
 _LOG_COLOURS = {"warning": "$text-warning", "error": "$text-error"}
 
@@ -26,11 +26,19 @@ _LOG_COLOURS = {"warning": "$text-warning", "error": "$text-error"}
 class RunScreen(Page):
     """One job. Leaving the screen, or the app, does not touch it."""
 
+    help = (
+        "Leaving this screen, or the app, does not touch the build. Stop saves a checkpoint; "
+        "Resume goes on from it."
+    )
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("s", "stop", "Stop", id="run.stop", tooltip="Save a checkpoint and end"),
         Binding("r", "resume", "Resume", id="run.resume", tooltip="Go on from what is finished"),
         Binding("enter", "result", "Result", id="run.result"),
+        Binding(
+            "l", "layers", "Layers", id="run.layers", tooltip="What rounding does to each layer"
+        ),
         Binding("slash", "filter", "Filter log", id="run.filter"),
     ]
 
@@ -40,7 +48,7 @@ class RunScreen(Page):
         self._written = 0
         self._wanted = ""
         self._drawn: tuple[int, ...] = ()
-        self._offered: tuple[str, bool] = ("", False)
+        self._offered: tuple[str, bool, bool] = ("", False, False)
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -71,10 +79,20 @@ class RunScreen(Page):
             case "stop":
                 return self.job.active
             case "resume":
-                return not self.job.active and self.job.state != "done"
+                return not self.job.active and self.job.state not in ("done", "unknown")
             case "result":
                 return self.job.result is not None
+            case "layers":
+                return self._rounded
         return True
+
+    @property
+    def _rounded(self) -> bool:
+        """Whether a stage that may have measured layers is finished."""
+        return any(
+            name.startswith("quantize") and stage.state in ("done", "reused")
+            for name, stage in self.job.progress.stages.items()
+        )
 
     def tick(self) -> None:
         """Show what is new."""
@@ -89,7 +107,7 @@ class RunScreen(Page):
             self._drawn = points
             self.query_one(Curve).draw(job.progress.curves)
         self._write_log()
-        if (offered := (job.state, job.result is not None)) != self._offered:
+        if (offered := (job.state, job.result is not None, self._rounded)) != self._offered:
             # Making the footer anew is dear; it changes only with what can be done.
             self._offered = offered
             self.refresh_bindings()
@@ -121,8 +139,8 @@ class RunScreen(Page):
         stage = progress.running()
         lines = []
         if job.error():
-            lines.append(f"[$text-error]✗ {plain(job.error())}[/]")
-            lines.append(f"[$foreground 60%]log[/] {plain(near(job.log))}")
+            lines.append(f"[$text-error]✗ {HANG}{plain(job.error())}[/]")
+            lines.append(f"[$foreground 60%]log[/] {HANG}{plain(near(job.log))}")
         elif stage is not None:
             step = f"{stage.step} of {stage.total}" if stage.total else "begins"
             left = stage.left()
@@ -131,18 +149,18 @@ class RunScreen(Page):
             if stage.total:
                 lines.append(_bar(stage.step / stage.total, 30))
         else:
-            lines.append(f"{mark(job.state)} {plain(_ENDINGS.get(job.state, job.state))}")
+            lines.append(marked(job.state, plain(_ENDINGS.get(job.state, job.state))))
         figures = []
         for key, label, form in _FIGURES:
             if key in progress.figures:
                 value = form.format(progress.figures[key])
-                figures.append(f"[$foreground 60%]{label}[/] {value}")
+                figures.append(_figure(label, value))
         memory = job.memory_bytes()
         if memory:
-            figures.append(f"[$foreground 60%]memory[/] {megabytes(memory)}")
+            figures.append(_figure("memory", megabytes(memory)))
         if progress.began is not None:
             until = time.time() if job.active else progress.latest or progress.began
-            figures.append(f"[$foreground 60%]elapsed[/] {duration(until - progress.began)}")
+            figures.append(_figure("elapsed", duration(until - progress.began)))
         lines.append("   ".join(figures))
         return "\n".join(lines)
 
@@ -201,6 +219,16 @@ class RunScreen(Page):
             self.query_one(RichLog).clear()
             self.tick()
 
+    def action_layers(self) -> None:
+        """Show what rounding does to each layer, of a run that is not done as well."""
+        from edgepeft_tui.layers import layers_of
+        from edgepeft_tui.screens.layers import LayersScreen
+
+        if layers_of(self.job.run):
+            self.app.push_screen(LayersScreen(self.job))
+        else:
+            self.notify("only calibrated rounding (gptq) measures layers; this run has none")
+
     def action_result(self) -> None:
         """Show what was built."""
         self.wizard_app.open(f"result:{self.job.run}")
@@ -219,6 +247,7 @@ _ENDINGS = {
     "done": "done: Enter shows the result",
     "gate missed": "a gate was missed: Enter shows which",
     "interrupted": "stopped; r goes on from here",
+    "unknown": "no run is on record in this folder",
     "killed": "its process is gone; r goes on from what is finished",
 }
 
@@ -238,6 +267,12 @@ def _how_far(stage: StageView, *, memory: bool) -> str:
             return ""
         case _:
             return stage.state
+
+
+def _figure(label: str, value: str) -> str:
+    """A figure that stays with its name and its unit where a line wraps."""
+    kept = value.replace(" ", "\u00a0")
+    return f"[$foreground 60%]{label}[/]\u00a0{kept}"
 
 
 def _bar(share: float, width: int) -> str:

@@ -11,23 +11,27 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Input
 
-from edgepeft.cli.tables import megabytes
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity.report import number
 from edgepeft.history import delete_run, differences
-from edgepeft_tui.fields import shown
+from edgepeft_tui.records import bundles_of, cells_of, differences_markup, measures, sort_key
+from edgepeft_tui.widgets.conversation import speaker_of
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import cell, near, pairs, plain
+from edgepeft_tui.words import cell, near, pairs
 
-COLUMNS = ("", "run", "state", "started", "exact match", "generic KL", "size", "targets", "model")
-_SORTS = ("started", "run", "state", "exact match", "size")
+COLUMNS = ("", "run", "state", "started", "score", "task KL", "size", "targets", "model")
+"""A score is the first measure of a run's task: exact match, accuracy, or how often the right text is found."""
+_SORTS = ("started", "run", "state", "score", "size")
 
 
 class RunsScreen(Page):
     """The history. Space marks a run; with two marked, c shows what their recipes differ in."""
 
     heading = "runs"
+    help = (
+        "Every build on this machine. Space marks a run; two marked runs are compared or "
+        "tried side by side. Click on a column's head, or o, to sort."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
         Binding("enter", "look", "Open", id="runs.open", show=False),
@@ -88,23 +92,27 @@ class RunsScreen(Page):
 
     def _show(self) -> None:
         chosen = [
-            run for run in self.records.values() if self._wanted in " ".join(_cells(run)).lower()
+            run for run in self.records.values() if self._wanted in " ".join(cells_of(run)).lower()
         ]
         by = _SORTS[self._order]
-        chosen.sort(key=lambda run: _sort_key(run, by), reverse=by in ("started", "exact match"))
+        chosen.sort(key=lambda run: sort_key(run, by), reverse=by in ("started", "score"))
         table, at = self.table, self.table.cursor_row
         table.clear()
         for run in chosen:
             path = str(run["path"])
             sign = "●" if path in self.marked else " "
-            cells = _cells(run)
+            cells = cells_of(run)
             state = cell(cells[1], cells[1], self.app.theme_variables)
             table.add_row(sign, Text(cells[0]), state, *map(Text, cells[2:]), key=path)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
         self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by} (o sorts)"
         self.show_where()
         if not chosen:
-            empty = "nothing matches the filter" if self.records else "No runs yet."
+            empty = (
+                "nothing matches the filter"
+                if self.records
+                else "No runs yet; the demo on the first screen makes one."
+            )
             self.query_one("#about-run", Panel).say(f"[$foreground 60%]{empty}[/]")
 
     @property
@@ -128,7 +136,8 @@ class RunsScreen(Page):
         for bundle in (run.get("result") or {}).get("bundles", []):
             gates = bundle["gates"]
             verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
-            lines.append((bundle.get("cell", bundle["target"]), verdict))
+            said = f"; {measures(bundle['fidelity'])}" if bundle.get("fidelity") else ""
+            lines.append((bundle.get("cell", bundle["target"]), f"{verdict}{said}"))
         self.query_one("#about-run", Panel).say(pairs(lines))
 
     @on(DataTable.RowSelected)
@@ -145,13 +154,13 @@ class RunsScreen(Page):
     def action_try_it(self) -> None:
         """Chat with the bundles of the marked runs, or of the one under the cursor."""
         runs = [self.records[path] for path in self.marked] or [self.chosen or {}]
-        paths = [
-            bundle["path"]
+        speakers = [
+            speaker_of(bundle)
             for run in runs
-            for bundle in (run.get("result") or {}).get("bundles", [])[: 1 if len(runs) > 1 else 2]
+            for bundle in bundles_of(run)[: 1 if len(runs) > 1 else 2]
         ]
-        if paths:
-            self.wizard_app.open("chat:" + "|".join(paths[:2]))
+        if speakers:
+            self.wizard_app.open_chat(speakers[:2])
         else:
             self.notify("this run has no bundle to try", severity="warning")
 
@@ -202,6 +211,13 @@ class RunsScreen(Page):
         self._order = (self._order + 1) % len(_SORTS)
         self._show()
 
+    @on(DataTable.HeaderSelected)
+    def _sort_by(self, event: DataTable.HeaderSelected) -> None:
+        """A click on a column's head sorts by it, where that can be done."""
+        if str(event.column_key.value) in _SORTS:
+            self._order = _SORTS.index(str(event.column_key.value))
+            self._show()
+
     def action_filter(self) -> None:
         """Go into the filter."""
         self.query_one("#runs-filter").focus()
@@ -244,49 +260,3 @@ class RunsScreen(Page):
         else:
             self.wizard_app.jobs.forget(path)
         self.app.call_from_thread(self.read)
-
-
-def differences_markup(one: Path, other: Path, found: list[tuple[str, Any, Any]]) -> str:
-    """Two recipes side by side, differences only."""
-    if not found:
-        return "The two recipes say the same."
-    width = max(len(key) for key, _, _ in found)
-    lines = []
-    for key, left, right in found:
-        lines.append(f"[b]{plain(key):<{width}}[/b]")
-        lines.append(f"  [$foreground 60%]{plain(one.name)}[/]  {plain(shown(left) or 'not set')}")
-        lines.append(
-            f"  [$foreground 60%]{plain(other.name)}[/]  {plain(shown(right) or 'not set')}"
-        )
-    return "\n".join(lines)
-
-
-def _bundles(run: dict[str, Any]) -> list[dict[str, Any]]:
-    result = run.get("result")
-    return list(result.get("bundles", [])) if isinstance(result, dict) else []
-
-
-def _cells(run: dict[str, Any]) -> list[str]:
-    measured = [bundle["fidelity"] for bundle in _bundles(run) if bundle.get("fidelity")]
-    return [
-        str(run.get("name", "")),
-        str(run.get("state", "")),
-        str(run.get("started", ""))[:16].replace("T", " "),
-        " ".join(number(facts.get("exact_match"), 3) for facts in measured) or "–",
-        " ".join(number(facts.get("generic_kl")) for facts in measured) or "–",
-        " ".join(megabytes(bundle["bytes"]) for bundle in _bundles(run)) or "–",
-        " ".join(map(str, run.get("targets", []))),
-        str(run.get("model", "")),
-    ]
-
-
-def _sort_key(run: dict[str, Any], by: str) -> tuple[bool, Any]:
-    match by:
-        case "exact match":
-            measured = [b["fidelity"] for b in _bundles(run) if b.get("fidelity")]
-            found = [facts.get("exact_match") or 0.0 for facts in measured]
-            return (bool(found), max(found, default=0.0))
-        case "size":
-            return (not _bundles(run), min((b["bytes"] for b in _bundles(run)), default=0))
-        case _:
-            return (True, str(run.get({"run": "name"}.get(by, by), "")))

@@ -7,13 +7,14 @@ from textual.containers import VerticalScroll
 
 from edgepeft.targets import TargetProfile, all_targets
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import mark, pairs
+from edgepeft_tui.words import marked, pairs
 
 
 class TargetsScreen(Page):
     """Every registered target with its limits."""
 
     heading = "targets"
+    help = "The devices a bundle can be built for, and whether this machine can run what it builds."
 
     def body(self) -> ComposeResult:
         """A box for each."""
@@ -42,4 +43,4 @@ def _describe(target: TargetProfile) -> str:
     ]
     if target.bits:
         lines.append(("blocks", ", ".join(map(str, target.block_sizes))))
-    return f"{pairs(lines)}\n{mark('done' if executed else 'warning')} {proof}"
+    return f"{pairs(lines)}\n{marked('done' if executed else 'warning', proof)}"

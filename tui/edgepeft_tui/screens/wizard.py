@@ -16,7 +16,8 @@ from textual.widgets.option_list import Option
 
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import ask
-from edgepeft_tui.draft import STEPS, Draft, step_of
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.raw_recipe import STEPS, step_of
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.steps.data import DataStep
 from edgepeft_tui.steps.merge import MergeStep
@@ -27,7 +28,7 @@ from edgepeft_tui.steps.targets import TargetsStep
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import estimate_lines, mark, near, pairs, plain
+from edgepeft_tui.words import HANG, estimate_lines, mark, near, pairs, plain
 
 PAUSE = 0.5
 """Seconds without a key press after which the recipe is planned anew."""
@@ -70,7 +71,7 @@ class WizardScreen(Page):
                 for name, kind in _STEPS.items():
                     yield kind(self.draft, id=_id(name))
             with Vertical(id="aside"):
-                yield Panel("Estimate", id="estimate")
+                yield Panel("Estimate", id="estimate", classes="estimate")
         yield Static("", id="help")
 
     def on_mount(self) -> None:
@@ -83,6 +84,7 @@ class WizardScreen(Page):
     def show_step(self, name: str, *, begin: bool = True, anew: bool = False) -> None:
         """Show a step, made ``anew`` if its fields are others now, and ``begin`` in it."""
         self.step = name
+        self.wizard_app.state.put("step", name)
         self.query_one("#steps", ContentSwitcher).current = _id(name)
         self.query_one("#rail", OptionList).highlighted = STEPS.index(name)
         self.show_where()
@@ -159,11 +161,11 @@ class WizardScreen(Page):
         """Ask what the recipe would do and cost; whatever a build would refuse is refused here."""
         draft = self.draft
         if draft.errors() and draft.trouble is None:
-            self.query_one("#estimate", Panel).say("[$foreground 60%]once the recipe is valid[/]")
+            self._say_estimate("once the recipe is valid")
             return
         before = draft.yaml()
         if self.facts is None:
-            self.query_one("#estimate", Panel).say("[$foreground 60%]estimating …[/]")
+            self._say_estimate("estimating …")
         try:
             facts = await ask(
                 "plan", "-", "--out", str(draft.run), folder=draft.folder, text=before
@@ -172,7 +174,7 @@ class WizardScreen(Page):
             if draft.yaml() != before:
                 return
             draft.note_failure(str(error))
-            self.query_one("#estimate", Panel).say("[$foreground 60%]once the recipe is valid[/]")
+            self._say_estimate("once the recipe is valid")
         else:
             if draft.yaml() != before:
                 return
@@ -184,37 +186,45 @@ class WizardScreen(Page):
                     step.planned(facts)
         self.show_errors()
 
+    def _say_estimate(self, words: str) -> None:
+        """Say why there is no estimate, wherever one would stand."""
+        for panel in self.query(".estimate").results(Panel):
+            panel.say(f"[$foreground 60%]{words}[/]")
+
     # -- help ---------------------------------------------------------------------------------------------
 
     def on_descendant_focus(self, event: Any) -> None:
         """Say what the field in focus is for."""
         row = _row_of(self.focused)
-        said = plain(self.current.help.partition("\n\n")[0].replace("\n", " "))
+        room = _HELP_LINES * (self.size.width - 2)
+        said = plain(_cut(self.current.help.partition("\n\n")[0], room))
         if row is not None:
             spec = row.field
-            about = f" [$foreground 60%]({plain(spec.about)})[/]" if spec.about else ""
-            said = f"[b]{spec.key}[/b]  {plain(spec.help)}{about}"
+            about = f" ({spec.about})" if spec.about else ""
+            words = _cut(f"{spec.help}{about}", room - len(spec.key) - 2)
+            shown, muted = words[: len(spec.help)], words[len(spec.help) :]
+            said = f"[b]{spec.key}[/b]  {plain(shown)}[$foreground 60%]{plain(muted)}[/]"
         self.query_one("#help", Static).update(said, layout=False)
 
     def action_help(self) -> None:
         """All about the field in focus, or about the step."""
         row = _row_of(self.focused)
         if row is None:
-            self.app.push_screen(HelpWindow(self.step, self.current.help))
+            self.app.push_screen(HelpWindow(self.step, plain(self.current.help)))
             return
         spec = row.field
         lines = [plain(spec.help), ""]
         if spec.default:
-            lines.append(f"[$foreground 60%]default[/]   {plain(spec.default)}")
+            lines.append(f"[$foreground 60%]default[/]   {HANG}{plain(spec.default)}")
         if spec.range:
-            lines.append(f"[$foreground 60%]range[/]     {plain(spec.range)}")
+            lines.append(f"[$foreground 60%]range[/]     {HANG}{plain(spec.range)}")
         if spec.choices:
-            lines.append(f"[$foreground 60%]choices[/]   {plain(', '.join(spec.choices))}")
+            lines.append(f"[$foreground 60%]choices[/]   {HANG}{plain(', '.join(spec.choices))}")
         lines.append(f"[$foreground 60%]in YAML[/]   {spec.key}")
-        lines.append(f"[$foreground 60%]as flag[/]   {plain(spec.flag)}")
+        lines.append(f"[$foreground 60%]as flag[/]   {HANG}{plain(spec.flag)}")
         error = self.draft.errors().get(spec.key)
         if error:
-            lines += ["", f"[$text-error]! {plain(error)}[/]"]
+            lines += ["", f"[$text-error]! {HANG}{plain(error)}[/]"]
         self.app.push_screen(HelpWindow(spec.key, "\n".join(lines)))
 
     def action_advanced(self) -> None:
@@ -276,13 +286,21 @@ class WizardScreen(Page):
 
 
 _STEPS: dict[str, type[Step]] = {
-    "Model": ModelStep,
-    "Data": DataStep,
-    "Method": MethodStep,
-    "Merge and quantize": MergeStep,
-    "Targets": TargetsStep,
-    "Review": ReviewStep,
+    kind.title: kind
+    for kind in (ModelStep, DataStep, MethodStep, MergeStep, TargetsStep, ReviewStep)
 }
+
+
+_HELP_LINES = 2
+"""Lines that help has at the foot of the screen."""
+
+
+def _cut(text: str, room: int) -> str:
+    """Text that fits into so many cells, and where the rest of it is."""
+    more = " … F1 says more"
+    # Words that wrap leave some cells empty at the ends of lines.
+    kept = room - len(more) - 8
+    return text if len(text) <= room - 8 else text[:kept].rpartition(" ")[0] + more
 
 
 def _id(step: str) -> str:

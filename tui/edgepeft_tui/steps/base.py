@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
-from textual.widgets import Input, Select
+from textual.widget import Widget
+from textual.widgets import Static
 
+from edgepeft.recipe import Recipe
 from edgepeft_tui.draft import Draft
-from edgepeft_tui.fields import all_fields
+from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
+from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.widgets.dialogs import Picker
 from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.parts import Parts
 
 if TYPE_CHECKING:
     from edgepeft_tui.screens.wizard import WizardScreen
 
 
 class Step(VerticalScroll):
-    """One step: fields of the recipe's sections that it is about. ``help`` is what F1 says of it."""
+    """One step: fields of the recipe's sections that it is about. ``help`` is what F1 says of it.
 
+    ``title`` is its name on the rail. Sections that are the step's and that ``content`` does not name come last.
+    """
+
+    title = ""
     help = ""
     can_focus = False
 
@@ -30,6 +38,7 @@ class Step(VerticalScroll):
         self.draft = draft
         self.opened = False
         self.ready = False
+        self._named: set[str] = set()
 
     @property
     def wizard(self) -> WizardScreen:
@@ -39,11 +48,45 @@ class Step(VerticalScroll):
     def compose(self) -> ComposeResult:
         """Nothing until the step is opened: a form of every key takes a second to lay out."""
         if self.opened:
+            self._named.clear()
             yield from self.content()
+            yield from self._further()
 
     def content(self) -> ComposeResult:
         """The step's own widgets."""
         yield from ()
+
+    def _further(self) -> Iterable[Widget]:
+        """Sections of the recipe that are this step's, and that nothing else in the wizard knows of."""
+        for top in Recipe.model_fields:
+            if top in self._named or step_of(top) != self.title:
+                continue
+            if is_list_of_sections(top):
+                rows: list[Widget] = [self.parts(top)] if self.shows(top) else []
+            else:
+                rows = [*self.rows(top if top in all_fields() else f"{top}.")]
+            if rows:
+                yield Static(top.replace("_", " ").capitalize(), classes="caption")
+                yield from rows
+
+    def shows(self, key: str, simple: Container[str] = ()) -> bool:
+        """Whether a key is to be seen: all are where all are wanted, else the few, and wrong ones."""
+        return key in simple or self.wizard.advanced or key in self.draft.errors()
+
+    def parts(self, listed: str, *, browse: Iterable[str] = (), grows: bool = True) -> Parts:
+        """The parts of a list of sections; what the recipe says of them is seen."""
+        self._named.add(listed)
+
+        def shown(key: str) -> bool:
+            spec = field_at(key)
+            said = self.draft.get(key) is not None or (spec is not None and spec.required)
+            return (said and not self.seen_elsewhere(key)) or self.shows(key)
+
+        return Parts(self.draft, listed, shown, browse=browse, grows=grows)
+
+    def seen_elsewhere(self, key: str) -> bool:
+        """Whether what the recipe says at a key of a part can be seen and changed without its field."""
+        return False
 
     def filled(self) -> None:
         """The widgets are there: put into them what does not come from the draft."""
@@ -61,6 +104,7 @@ class Step(VerticalScroll):
     ) -> Iterable[FieldRow]:
         """A row for each ``simple`` key below ``prefix``; for others where all are wanted, or wrong ones."""
         shown, paths = list(simple), set(browse)
+        self._named.add(prefix.partition(".")[0])
         below = prefix.removesuffix(".") + "."
         fields = {
             key: spec
@@ -68,9 +112,8 @@ class Step(VerticalScroll):
             if key == prefix or key.startswith(below)
         }
         ordered = [*(key for key in shown if key in fields), *(k for k in fields if k not in shown)]
-        wrong = self.draft.errors()
         for key in ordered:
-            if key not in shown and not self.wizard.advanced and key not in wrong:
+            if not self.shows(key, shown):
                 continue
             label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
             yield FieldRow(
@@ -118,7 +161,7 @@ class Step(VerticalScroll):
             self.draft.set_path(row.field.key, path)
             row.show(self.draft.text(row.field.key))
             self.changed()
-            row.query("Input, Select").first((Input, Select)).focus()  # type: ignore[call-overload]
+            row.begin()
 
         start = place if place.is_dir() else self.draft.folder
         self.app.push_screen(Picker(row.field.key, start, suffixes, fits), take)

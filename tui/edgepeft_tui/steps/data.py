@@ -13,7 +13,7 @@ from edgepeft_tui.asking import ask
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import plain
+from edgepeft_tui.words import HANG, marked, plain
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
@@ -21,10 +21,11 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 class DataStep(Step):
     """Training and test rows, looked over by the checks of a build."""
 
+    title = "Data"
     help = (
         "Training rows teach, test rows judge: no row should be in both.\n\n"
-        "JSONL, JSON, CSV, TSV or Parquet; rows as messages, prompt and completion, instruction and output,\n"
-        "or text. Other column names are mapped with data.columns. Below, what is learned of a row stands\n"
+        "JSONL, JSON, CSV, TSV or Parquet; rows as messages, prompt and completion, instruction and output, "
+        "or text. Other column names are mapped with data.columns. Below, what is learned of a row stands "
         "between » and «, in colour where there is colour; the rest is the prompt."
     )
 
@@ -77,27 +78,35 @@ class DataStep(Step):
         try:
             facts = await ask("data", "-", "--rows", "3", folder=draft.folder, text=wanted)
         except EdgepeftError as error:
-            checks.say(f"[$text-error]! {plain(str(error).removeprefix('stdin: '))}[/]")
+            checks.say(
+                marked("invalid", f"[$text-error]{plain(str(error).removeprefix('stdin: '))}[/]")
+            )
             rows.say("[$foreground 60%]once the files can be read[/]")
             return
         self._seen = wanted
-        rows.say(rows_markup(facts))
+        rows.say(rows_markup(facts, draft.get("data.columns") or {}))
         checks.say(checks_markup(facts))
 
 
-def rows_markup(facts: Mapping[str, Any]) -> str:
-    """Layout of the files and the first rows, the learned part of each marked and coloured."""
+def rows_markup(facts: Mapping[str, Any], mapping: Mapping[str, str]) -> str:
+    """Layout of the files and the first rows, the learned part of each marked and coloured.
+
+    ``mapping`` is what the recipe says of columns: our name to theirs.
+    """
     lines = []
+    read_as = "".join(f"; {ours} is their {theirs}" for ours, theirs in mapping.items())
     for split, layout in facts["files"].items():
         lines.append(
-            f"[$foreground 60%]{split:<6}[/]{layout['rows']} rows, {layout['format']}, shape "
-            f"{layout['shape']}, columns {plain(', '.join(layout['columns']))}"
+            f"[$foreground 60%]{split:<6}[/]{HANG}{layout['rows']} rows, {layout['format']}, shape "
+            f"{layout['shape']}, columns {plain(', '.join(layout['columns']) + read_as)}"
         )
     for row in facts["rows"]:
         lines.append(f"\n[$foreground 60%]{plain(row['where'])}, {row['tokens']} tokens[/]")
         text = ""
         for piece in row["pieces"]:
             shown = plain(piece["text"].rstrip("\n") if piece["learned"] else piece["text"])
+            if piece["learned"] and text and facts.get("mode") not in (None, "chat", "plain"):
+                text += " "  # a label, not a text that goes on
             text += f"[b $text-success]»{shown}«[/]" if piece["learned"] else shown
         lines.append(text)
     return "\n".join(lines)
@@ -107,7 +116,7 @@ def checks_markup(facts: Mapping[str, Any]) -> str:
     """Token histogram, truncation, duplicates, overlap, and the warnings of the checks."""
     report = facts["report"]
     if report is None:
-        return "[$text-warning]![/] without test rows nothing can be measured: name data.test"
+        return marked("warning", "without test rows nothing can be measured: name data.test")
     lengths = report["train_lengths"] or report["test_lengths"]
     most = max(lengths["counts"]) or 1
     lines = []
@@ -123,7 +132,7 @@ def checks_markup(facts: Mapping[str, Any]) -> str:
         f"{100 * report['truncated_share']:.1f} % truncated, {report['duplicates']} duplicates, "
         f"{report['overlap']} test prompts also trained on"
     )
-    lines += [f"[$text-warning]![/] {plain(warning)}" for warning in report["warnings"]]
+    lines += [marked("warning", plain(warning)) for warning in report["warnings"]]
     if not report["warnings"]:
-        lines.append("[$text-success]✓[/] no warnings")
+        lines.append(marked("done", "no warnings"))
     return "\n".join(lines)

@@ -12,9 +12,10 @@ from edgepeft_tui.widgets.field_row import FieldRow
 class MergeStep(Step):
     """Merge and quantize sections of the recipe."""
 
+    title = "Merge and quantize"
     help = (
-        "The adapter is merged into the base it was trained on, dequantized, and the result is rounded for\n"
-        "the device: to one grid, or within a number of bytes, where each layer's grid is chosen by how\n"
+        "The adapter is merged into the base it was trained on, dequantized, and the result is rounded for "
+        "the device: to one grid, or within a number of bytes, where each layer's grid is chosen by how "
         "much it matters."
     )
 
@@ -30,6 +31,7 @@ class MergeStep(Step):
                 "quantize.block_size",
                 "quantize.head",
                 "quantize.max_bytes",
+                "quantize.max_generic_kl",
             ],
             browse=["quantize.calibration.text"],
         )

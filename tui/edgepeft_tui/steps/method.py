@@ -11,17 +11,19 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, RadioSet, Static
 
 from edgepeft.merging.combinations import METHODS
-from edgepeft_tui.fields import adapter_fields
+from edgepeft_tui.fields import part_fields
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.choices import Choice
 from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.hanging import Hanging
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import estimate_lines, pairs, plain
+from edgepeft_tui.words import HANG, estimate_lines, pairs, plain
 
 
 class MethodStep(Step):
     """Method and training, or the folders of adapters."""
 
+    title = "Method"
     help = (
         "Train an adapter, or take one that PEFT has saved: then nothing is trained and the rest is the same.\n\n"
         "Several adapters of one base are combined into one, each with a weight.\n\n"
@@ -30,6 +32,7 @@ class MethodStep(Step):
 
     def content(self) -> ComposeResult:
         """The choice, then the fields of what was chosen."""
+        self._named |= {"adapter", "combine"}
         with RadioSet(id="source", compact=True):
             yield Choice("train an adapter", value=self.draft.trains)
             yield Choice("use an adapter there is", value=not self.draft.trains)
@@ -42,7 +45,7 @@ class MethodStep(Step):
             yield from self.rows(
                 "training.", simple=["training.max_steps", "training.learning_rate"]
             )
-        yield Panel("Estimate", id="cost", classes="narrow-only")
+        yield Panel("Estimate", id="cost", classes="narrow-only estimate")
 
     def _adapters(self) -> Iterable[Any]:
         """A field for the one adapter, or fields for each of several and for how they are combined."""
@@ -51,7 +54,7 @@ class MethodStep(Step):
             yield from self.rows("adapter", simple=["adapter"], browse=["adapter"])
         else:
             for index in range(count):
-                for key, spec in adapter_fields(index).items():
+                for key, spec in part_fields("adapter", index).items():
                     path = key.endswith(".path")
                     label = f"adapter {index + 1}" if path else "  weight"
                     yield FieldRow(spec, self.draft.text(key), browse=path, label=label)
@@ -62,7 +65,7 @@ class MethodStep(Step):
         if count > 1:
             yield Static("Combine", classes="caption")
             yield from self.rows("combine.", simple=["combine.method", *self._wanted()])
-            yield Static(self._about_method(), id="about-combine")
+            yield Static(Hanging(self._about_method()), id="about-combine")
 
     def _wanted(self) -> list[str]:
         """The keys that the way of combining asks for."""
@@ -78,7 +81,7 @@ class MethodStep(Step):
 
     def _about_method(self) -> str:
         how = self.draft.text("combine.method") or "svd"
-        return f"[$foreground 60%]{plain(how)}: {plain(METHODS.get(how, ''))}[/]"
+        return f"[$foreground 60%]{plain(how)}: {HANG}{plain(METHODS.get(how, ''))}[/]"
 
     def filled(self) -> None:
         """Show the half that counts."""

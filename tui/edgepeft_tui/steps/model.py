@@ -16,15 +16,16 @@ from edgepeft_tui.asking import ask
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import mark, model_lines, pairs, plain
+from edgepeft_tui.words import mark, marked, model_lines, pairs, plain
 
 
 class ModelStep(Step):
     """A folder, a GGUF file, a known name or a hub id; and what its headers say."""
 
+    title = "Model"
     help = (
         "The base model that an adapter is trained on, or was.\n\n"
-        "A folder with config.json and safetensors, a .gguf file, the id of a model on a hub, or one of\n"
+        "A folder with config.json and safetensors, a .gguf file, the id of a model on a hub, or one of "
         "the names below. Nothing is loaded to look at it: only headers are read."
     )
 
@@ -94,16 +95,20 @@ class ModelStep(Step):
                 "inspect", str(path) if path.exists() else name, folder=self.draft.folder
             )
         except EdgepeftError as error:
-            panel.say(f"[$text-error]! {plain(error)}[/]")
+            panel.say(marked("invalid", f"[$text-error]{plain(error)}[/]"))
             return
         if facts.get("kind") != "model":
-            panel.say(f"[$text-error]! this is {plain(facts.get('kind'))}, not a model[/]")
+            panel.say(
+                marked(
+                    "invalid", f"[$text-error]this is {plain(facts.get('kind'))}, not a model[/]"
+                )
+            )
             return
         lines = pairs(model_lines(facts))
         if facts["supported"]:
-            lines += f"\n{mark('done')} can be exported"
+            lines += "\n" + marked("done", "can be exported")
         else:
-            lines += f"\n{mark('failed')} {plain(facts['why_not'])}"
+            lines += "\n" + marked("failed", plain(facts["why_not"]))
         self._said = lines
         self._tell()
 
@@ -114,7 +119,7 @@ class ModelStep(Step):
         """Say whether the work fits this machine, now that it is known."""
         fits = facts["peak_memory_bytes"] < facts["free_memory_bytes"]
         words = "the build fits into memory here" if fits else "the build does not fit into memory"
-        self._fits = f"\n{mark('done' if fits else 'failed')} {words}"
+        self._fits = "\n" + marked("done" if fits else "failed", words)
         self._tell()
 
     def _tell(self) -> None:

@@ -12,15 +12,17 @@ from textual.highlight import highlight
 from textual.widgets import Button, Input, Static
 
 from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.hanging import Said
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import estimate_lines, pairs, plain
+from edgepeft_tui.words import HANG, estimate_lines, marked, pairs, plain
 
 
 class ReviewStep(Step):
     """YAML, what is still wrong, and the buttons."""
 
+    title = "Review"
     help = (
-        "Run saves the recipe and starts the build. Save only saves it. Copy puts the command line that would\n"
+        "Run saves the recipe and starts the build. Save only saves it. Copy puts the command line that would "
         "do the same into the clipboard. The recipe is an ordinary file: edgepeft build takes it as it is."
     )
 
@@ -33,10 +35,11 @@ class ReviewStep(Step):
         with Horizontal(classes="field"):
             yield Static("name", classes="label")
             yield Input(self.draft.name, id="name", compact=True, select_on_focus=False)
-        yield Static("", id="wrong", classes="error")
-        yield Static("", id="command")
+        yield Said("", id="wrong-name", classes="error")
+        yield Said("", id="wrong", classes="error")
+        yield Said("", id="command")
         yield Panel("Recipe", id="yaml")
-        yield Panel("Estimate", id="review-cost", classes="narrow-only")
+        yield Panel("Estimate", id="review-cost", classes="narrow-only estimate")
 
     def begin(self) -> None:
         """Begin on the button that most are here for."""
@@ -49,21 +52,21 @@ class ReviewStep(Step):
 
     def _show(self) -> None:
         self.query_one("#yaml", Panel).update(highlight(self.draft.yaml(), language="yaml"))
-        self.query_one("#command", Static).update(
-            f"[$foreground 60%]$[/] {plain(self.draft.command())}"
+        self.query_one("#command", Said).say(
+            f"[$foreground 60%]$[/] {HANG}{plain(self.draft.command())}"
         )
 
     def show_errors(self, errors: Mapping[str, str]) -> None:
         """All that is wrong, each in its own line."""
-        lines = [f"! {plain(text)}" for text in errors.values()]
-        wrong = self.query_one("#wrong", Static)
+        lines = [f"! {HANG}{plain(text)}" for text in errors.values()]
+        wrong = self.query_one("#wrong", Said)
         wrong.display = bool(lines)
-        wrong.update("\n".join(lines))
+        wrong.say("\n".join(lines))
         self._show()
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Show the estimate where the panel beside has no room."""
-        notes = "".join(f"\n[$text-warning]![/] {plain(note)}" for note in facts["notes"])
+        notes = "".join("\n" + marked("warning", plain(note)) for note in facts["notes"])
         self.query_one("#review-cost", Panel).say(pairs(estimate_lines(facts)) + notes)
 
     @on(Input.Changed, "#name")
@@ -72,6 +75,9 @@ class ReviewStep(Step):
         self.draft.name = event.value.strip()
         self.wizard.show_where()
         self.wizard.wizard_app.keep_draft(self.draft)
+        wrong, line = self.draft.name_error(), self.query_one("#wrong-name", Said)
+        line.display = bool(wrong)
+        line.say(f"! {HANG}{plain(wrong)}" if wrong else "")
         self._show()
 
     @on(Button.Pressed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
@@ -14,14 +14,19 @@ from edgepeft.cli.tables import megabytes
 from edgepeft.targets import TargetProfile, all_targets
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.steps.base import Step
+from edgepeft_tui.steps.data import SUFFIXES
 from edgepeft_tui.widgets.choices import Checklist
+from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.hanging import Said
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import pairs, plain
+from edgepeft_tui.widgets.parts import Parts
+from edgepeft_tui.words import HANG, pairs, plain
 
 
 class TargetsStep(Step):
     """Device profiles, those this recipe can't have with the reason; and the gates."""
 
+    title = "Targets"
     help = (
         "Space chooses a device; several make several bundles of one adapter. Sizes are predictions.\n\n"
         "A bundle that misses a gate is kept and marked, and the build exits with status 4."
@@ -42,16 +47,42 @@ class TargetsStep(Step):
             id="devices",
             compact=True,
         )
-        yield Static("", id="targets-error", classes="error")
+        yield Said("", id="targets-error", classes="error")
         yield Panel("Device", id="about-target")
+        # A device of one's own, or what is said of one alone: its keys are those of the recipe's list.
+        yield self.parts("targets", grows=self.wizard.advanced)
+        if self.draft.swaps or self.draft.parts("adapters") or self.shows("adapters"):
+            yield Static("Adapters beside the recipe's own", classes="caption")
+            yield self.parts("adapters", browse=["path", "test"])
         yield Static("Gates", classes="caption")
         yield from self.rows("gates.", simple=["gates.max_exact_match_drop", "gates.max_task_kl"])
+
+    def seen_elsewhere(self, key: str) -> bool:
+        """The names of registered devices are ticks in the list."""
+        return key.endswith(".name") and self.draft.text(key) in all_targets()
 
     @on(SelectionList.SelectionToggled, "#devices")
     def _toggle(self, event: SelectionList.SelectionToggled[str]) -> None:
         event.stop()
         self.draft.toggle_target(event.selection.value)
+        self._show_parts()
         self.changed()
+
+    @work(exclusive=True, group="parts")
+    async def _show_parts(self) -> None:
+        await self.query_one("#parts-targets", Parts).remake()
+
+    @on(Parts.Changed)
+    def _parts(self, event: Parts.Changed) -> None:
+        event.stop()
+        self.enter()
+        self.changed()
+
+    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
+        """Pick an adapter's folder, or rows to measure it on."""
+        event.stop()
+        folders = event.row.field.key.endswith(".path")
+        self.pick_path(event.row, () if folders else SUFFIXES, folders=folders)
 
     def enter(self) -> None:
         """Show the draft's targets."""
@@ -65,10 +96,11 @@ class TargetsStep(Step):
 
     def show_errors(self, errors: Mapping[str, str]) -> None:
         """What is wrong with the choice stands below it."""
-        text = errors.get("targets", "")
-        line = self.query_one("#targets-error", Static)
+        at_fields = {row.field.key for row in self.query(FieldRow)}
+        text = next((errors[key] for key in errors if _is_about(key) and key not in at_fields), "")
+        line = self.query_one("#targets-error", Said)
         line.display = bool(text)
-        line.update(f"! {plain(text)}" if text else "")
+        line.say(f"! {HANG}{plain(text)}" if text else "")
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Predicted sizes, and what this recipe can't have."""
@@ -96,6 +128,11 @@ class TargetsStep(Step):
         panel = self.query_one("#about-target", Panel)
         panel.border_title = target.name
         panel.say(_details(target, self._choices.get(target.name)))
+
+
+def _is_about(key: str) -> bool:
+    """Whether an error is one of the choice of devices, or of adapters for them."""
+    return key.partition(".")[0] in ("targets", "adapters")
 
 
 def _line(target: TargetProfile, choice: Mapping[str, Any] | None = None) -> str:

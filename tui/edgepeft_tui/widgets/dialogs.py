@@ -12,6 +12,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, DirectoryTree, Input, Static
 
+from edgepeft_tui.widgets.hanging import Hanging
 from edgepeft_tui.words import plain
 
 
@@ -31,7 +32,7 @@ class HelpWindow(ModalScreen[None]):
         with VerticalScroll(classes="window") as window:
             window.border_title = self._title
             window.border_subtitle = "Esc closes"
-            yield Static(self._markup)
+            yield Static(Hanging(self._markup))
 
 
 class Question(ModalScreen[bool]):

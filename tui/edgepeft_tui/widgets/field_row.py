@@ -8,7 +8,8 @@ from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 
 from edgepeft_tui.fields import Field
-from edgepeft_tui.words import plain
+from edgepeft_tui.widgets.hanging import Said
+from edgepeft_tui.words import HANG, plain
 
 NOT_SAID = "\0"
 """The choice of a Select that stands for saying nothing."""
@@ -58,7 +59,7 @@ class FieldRow(Vertical):
                 )
             if self._browse:
                 yield Button("Browse", compact=True, classes="browse")
-        yield Static("", classes="error")
+        yield Said("", classes="error")
 
     def on_mount(self) -> None:
         """Show the end of a path that is too long for its field: it says more than the beginning."""
@@ -78,6 +79,10 @@ class FieldRow(Vertical):
         if not self.field.required:
             options.insert(0, (f"{self.field.default or 'not set'} (default)", NOT_SAID))
         return Select(options, value=self._text or NOT_SAID, allow_blank=False, compact=True)
+
+    def begin(self) -> None:
+        """Put the focus into the control."""
+        self.query("Input, Select").first().focus()
 
     @property
     def text(self) -> str:
@@ -103,7 +108,7 @@ class FieldRow(Vertical):
         if error != self._error:
             self._error = error
             self.set_class(bool(error), "-wrong")
-            self.query_one(".error", Static).update(f"! {plain(error)}" if error else "")
+            self.query_one(".error", Said).say(f"! {HANG}{plain(error)}" if error else "")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell of what was typed."""

@@ -18,11 +18,9 @@ class JumpScreen(ModalScreen[None]):
 
     def __init__(self, below: Screen[Any]) -> None:
         super().__init__()
-        visible = below.region
+        # What a box has scrolled away would have its letter over something else.
         controls = [
-            widget
-            for widget in below.focus_chain
-            if widget.region.height and visible.contains_region(widget.region.intersection(visible))
+            widget for widget in below.focus_chain if below.find_widget(widget).visible_region.area
         ]
         letters = string.ascii_lowercase + string.digits
         self._targets = dict(zip(letters, controls, strict=False))

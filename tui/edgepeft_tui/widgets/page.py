@@ -8,10 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.screen import Screen
-from textual.widget import Widget
 from textual.widgets import Footer, Static
 
-from edgepeft_tui.words import mark, plain
+from edgepeft_tui.widgets.hanging import Said
+from edgepeft_tui.words import mark, pairs, plain
 
 if TYPE_CHECKING:
     from edgepeft_tui.app import EdgepeftApp
@@ -39,8 +39,13 @@ class Page(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
+        Binding(
+            "f1", "help", "Help", show=False, id="page.help", tooltip="What this screen is for"
+        ),
     ]
     heading = ""
+    help = ""
+    """What F1 says of the screen, above its keys."""
     composed = False
     """Whether every widget is there; timers of the app may tick before."""
     _where = ""
@@ -102,32 +107,33 @@ class Page(Screen[None]):
     def tick(self) -> None:
         """Look at whatever this screen shows of a job; called twice a second."""
 
+    def action_help(self) -> None:
+        """What the screen is for, and every key that does something on it."""
+        from edgepeft_tui.widgets.dialogs import HelpWindow
+
+        keys: dict[str, tuple[str, str]] = {}
+        for active in self.active_bindings.values():
+            binding = active.binding
+            if binding.id and binding.description and active.enabled:
+                about = (
+                    f"{binding.description}: {binding.tooltip}"
+                    if binding.tooltip
+                    else binding.description
+                )
+                keys.setdefault(binding.action, (self.app.get_key_display(binding), about))
+        lines = pairs(list(keys.values()), 8)
+        self.app.push_screen(
+            HelpWindow(self.heading or "help", f"{plain(self.help)}\n\n{lines}".lstrip())
+        )
+
     def action_leave(self) -> None:
         """Go back to the screen before."""
         self.app.pop_screen()
 
 
-class Panel(Static):
+class Panel(Said):
     """A box with a title, filled with markup."""
 
     def __init__(self, title: str, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__("", id=id, classes=classes)
         self.border_title = title
-        self.said = ""
-
-    def say(self, markup: str) -> None:
-        """Show other text, unless it is the same."""
-        if markup == self.said:
-            return
-        self.said = markup
-        width, height = self.content_size
-        self.update(markup, layout=False)
-        # Laying a screen out anew costs more than painting a box, and most figures change in place.
-        rules: Any = self.styles
-        if not width or self.visual.get_height(rules, width) != height:
-            self.refresh(layout=True)
-
-
-def is_inside(widget: Widget | None, kind: type[Widget]) -> bool:
-    """Whether a widget lies in one of a kind."""
-    return widget is not None and any(isinstance(node, kind) for node in widget.ancestors_with_self)

@@ -1,0 +1,81 @@
+"""What an encoder makes of a text, as markup: labels with bars, labelled words, a vector's head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgepeft_tui.words import HANG, marked, plain
+
+_BAR = 20
+_MOST_LABELS = 10
+_MOST_SIMILAR = 5
+
+
+def reading_markup(text: str, reading: Mapping[str, Any]) -> str:
+    """An answer of ``edgepeft_tui.answering`` about ``text``, whichever kind it is."""
+    if "labels" in reading:
+        lines = _labels(reading["labels"])
+    elif "spans" in reading:
+        lines = _spans(text, reading["spans"])
+    else:
+        lines = _vector(reading)
+    if reading.get("warning"):
+        lines.append(marked("warning", plain(reading["warning"])))
+    return "\n".join(lines)
+
+
+def bar(share: float, width: int = _BAR) -> str:
+    """A share of the whole as a bar of ``width`` cells."""
+    full = round(min(1.0, max(0.0, share)) * width)
+    return f"[$primary]{'█' * full}[/]{' ' * (width - full)}"
+
+
+def _labels(labels: list[Mapping[str, Any]]) -> list[str]:
+    shown, rest = labels[:_MOST_LABELS], labels[_MOST_LABELS:]
+    width = max(len(label["label"]) for label in shown)
+    lines = [
+        f"{plain(label['label']):<{width}}  {label['score']:.3f}  {bar(label['score'])}"
+        for label in shown
+    ]
+    if rest:
+        sum_of = sum(label["score"] for label in rest)
+        lines.append(f"[$foreground 60%]and {len(rest)} more, {sum_of:.3f} together[/]")
+    return lines
+
+
+def _spans(text: str, spans: list[Mapping[str, Any]]) -> list[str]:
+    if not spans:
+        return ["[$foreground 60%](no labelled words)[/]"]
+    said, at = "", 0
+    for span in spans:
+        said += plain(text[at : span["start"]])
+        said += f"[b $text-success]»{plain(text[span['start'] : span['end']])}«[/]"
+        at = span["end"]
+    width = max(len(span["label"]) for span in spans)
+    return [
+        said + plain(text[at:]),
+        *(
+            f"{plain(span['label']):<{width}}  {span['score']:.3f}  {HANG}{plain(span['text'])}"
+            for span in spans
+        ),
+    ]
+
+
+def _vector(reading: Mapping[str, Any]) -> list[str]:
+    more = " …" if reading["dimensions"] > len(reading["head"]) else ""
+    head = " ".join(f"{number:.4f}" for number in reading["head"]) + more
+    lines = [
+        f"{reading['dimensions']} numbers, length {reading['length']:.3f}",
+        f"[$foreground 60%]{head}[/]",
+    ]
+    similar = sorted(reading["similar"], key=lambda pair: -pair[1])
+    lines += [
+        f"{cosine:6.3f}  {bar(cosine, 10)}  {HANG}{plain(text)}"
+        for text, cosine in similar[:_MOST_SIMILAR]
+    ]
+    if not similar:
+        lines.append("[$foreground 60%]a second text will be held against this one[/]")
+    elif len(similar) > _MOST_SIMILAR:
+        lines.append(f"[$foreground 60%]and {len(similar) - _MOST_SIMILAR} less like it[/]")
+    return lines

@@ -1,0 +1,74 @@
+"""What the history shows of a run: its cells, its scores, what it is sorted by, how two recipes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgepeft.cli.tables import megabytes
+from edgepeft.fidelity.report import number
+from edgepeft.fidelity.vocabulary import vocabulary
+from edgepeft_tui.fields import shown
+from edgepeft_tui.words import HANG, plain
+
+
+def differences_markup(one: Path, other: Path, found: list[tuple[str, Any, Any]]) -> str:
+    """Two recipes side by side, differences only."""
+    if not found:
+        return "The two recipes say the same."
+    width = max(len(one.name), len(other.name))
+    lines = []
+    for key, left, right in found:
+        lines.append(f"[b]{plain(key)}[/b]")
+        for run, value in ((one, left), (other, right)):
+            name = f"[$foreground 60%]{plain(f'{run.name:<{width}}')}[/]"
+            lines.append(f"  {name}  {HANG}{plain(shown(value) or 'not set')}")
+    return "\n".join(lines)
+
+
+def bundles_of(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The bundles that a run has built."""
+    result = run.get("result")
+    return list(result.get("bundles", [])) if isinstance(result, dict) else []
+
+
+def cells_of(run: Mapping[str, Any]) -> list[str]:
+    """What the table of runs says of one, in the order of its columns after the first."""
+    measured = [bundle["fidelity"] for bundle in bundles_of(run) if bundle.get("fidelity")]
+    return [
+        str(run.get("name", "")),
+        str(run.get("state", "")),
+        str(run.get("started", ""))[:16].replace("T", " "),
+        " ".join(number(_score(facts), 3) for facts in measured) or "–",
+        " ".join(number(facts.get("task_kl")) for facts in measured) or "–",
+        " ".join(megabytes(bundle["bytes"]) for bundle in bundles_of(run)) or "–",
+        " ".join(map(str, run.get("targets", []))),
+        str(run.get("model", "")),
+    ]
+
+
+def _score(facts: Mapping[str, Any]) -> float | None:
+    value = facts.get(vocabulary(facts).columns[0].measure)
+    return None if value is None else float(value)
+
+
+def measures(facts: Mapping[str, Any]) -> str:
+    """The measures of a bundle in a line, by their names."""
+    return ", ".join(
+        f"{column.title} {number(facts.get(column.measure), column.digits)}"
+        for column in vocabulary(facts).columns
+    )
+
+
+def sort_key(run: Mapping[str, Any], by: str) -> tuple[bool, Any]:
+    """What a run is sorted by; one that has no such thing comes last."""
+    match by:
+        case "score":
+            measured = [b["fidelity"] for b in bundles_of(run) if b.get("fidelity")]
+            found = [_score(facts) or 0.0 for facts in measured]
+            return (bool(found), max(found, default=0.0))
+        case "size":
+            return (not bundles_of(run), min((b["bytes"] for b in bundles_of(run)), default=0))
+        case _:
+            return (True, str(run.get({"run": "name"}.get(by, by), "")))

@@ -1,0 +1,79 @@
+"""A list of sections in a form: each part's keys, a button for one more, one to take the last away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from textual import on
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Button, Static
+
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.fields import part_fields
+from edgepeft_tui.widgets.field_row import FieldRow
+
+
+class Parts(Vertical):
+    """The parts that the draft has of ``listed``; keys that ``shows`` turns down are left out."""
+
+    class Changed(Message):
+        """The list is longer or shorter."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        listed: str,
+        shows: Callable[[str], bool],
+        *,
+        browse: Iterable[str] = (),
+        grows: bool = True,
+    ) -> None:
+        """``browse`` are keys of a part that hold paths; ``grows`` whether parts can be added here."""
+        super().__init__(id=f"parts-{listed}", classes="parts")
+        self.draft = draft
+        self.listed = listed
+        self._shows = shows
+        self._browse = set(browse)
+        self._grows = grows
+
+    def compose(self) -> Iterable[Widget]:
+        """Fields of every part, then the buttons."""
+        for index in range(self.draft.parts(self.listed)):
+            prefix = f"{self.listed}.{index}."
+            shown = {
+                key: spec
+                for key, spec in part_fields(self.listed, index).items()
+                if self._shows(key)
+            }
+            name = self.draft.text(prefix + "name") or f"{self.listed} {index + 1}"
+            if shown:
+                yield Static(name, classes="part", markup=False)
+            for key, spec in shown.items():
+                label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
+                browse = key.removeprefix(prefix) in self._browse
+                yield FieldRow(spec, self.draft.text(key), browse=browse, label=label)
+        if self._grows:
+            with Horizontal(classes="buttons"):
+                yield Button("Add one", classes="add", compact=True)
+                if self.draft.parts(self.listed):
+                    yield Button("Remove the last", classes="drop", compact=True)
+
+    @on(Button.Pressed, ".add, .drop")
+    async def _change(self, event: Button.Pressed) -> None:
+        event.stop()
+        adds = event.button.has_class("add")
+        (self.draft.add_part if adds else self.draft.drop_part)(self.listed)
+        await self.remake()
+        rows = list(self.query(FieldRow))
+        if adds and rows:
+            last = f"{self.listed}.{self.draft.parts(self.listed) - 1}."
+            next(row for row in rows if row.field.key.startswith(last)).begin()
+        else:
+            self.query_one(".add").focus()
+        self.post_message(self.Changed())
+
+    async def remake(self) -> None:
+        """Make the fields anew: the list is another."""
+        await self.recompose()
