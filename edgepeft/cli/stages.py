@@ -11,14 +11,18 @@ import typer
 from edgepeft.cli.build import command as build
 from edgepeft.cli.build import command_until
 from edgepeft.cli.options import (
+    AdapterOption,
     DryRunOption,
     ForceOption,
     FreshOption,
     JsonOption,
+    LayoutOption,
     MismatchOption,
+    ModelOption,
     OutOption,
     ProgressMode,
     ProgressOption,
+    RecipeArgument,
     SetOption,
 )
 
@@ -59,6 +63,38 @@ def verify(
     )
 
 
+def export(
+    recipe: RecipeArgument = None,
+    overrides: SetOption = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    layout: LayoutOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+    fresh: FreshOption = False,
+    force: ForceOption = False,
+    allow_base_mismatch: MismatchOption = False,
+    progress: ProgressOption = ProgressMode.auto,
+) -> None:
+    """Write the targets' bundles, without measuring them."""
+    _export(
+        recipe=recipe,
+        overrides=[*(overrides or []), *([f"layout={layout}"] if layout is not None else [])],
+        model=model,
+        adapter=adapter,
+        out=out,
+        as_json=as_json,
+        dry_run=dry_run,
+        fresh=fresh,
+        force=force,
+        allow_base_mismatch=allow_base_mismatch,
+        progress=progress,
+    )
+
+
+_export = command_until("export", "")
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": command_until("train", "Train the recipe's adapter, and stop there."),
     "merge": command_until(
@@ -67,6 +103,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
         "With --model and --adapter no recipe is needed.",
     ),
     "quantize": command_until("quantize", "Round the merged weights to the targets' grids."),
-    "export": command_until("export", "Write the targets' bundles, without measuring them."),
+    "export": export,
     "verify": verify,
 }

@@ -1,7 +1,7 @@
-"""Answering with a bundle through onnxruntime-genai, on token ids of edgepeft's own prompts.
+"""Answering with a bundle, on token ids of edgepeft's own prompts.
 
-onnxruntime-genai's tokenizer and templates are never used: the device must be asked with the very
-ids the adapter was trained on.
+onnxruntime-genai does it, or plain onnxruntime where a bundle is laid out without the former. Their tokenizers
+and templates are never used: the device must be asked with the very ids the adapter was trained on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from edgepeft.runtime.adapters import BASE, adapter_names
 from edgepeft.runtime.answer import Completion, FinishReason, Progress, Stream
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
-from edgepeft.runtime.engine import GREEDY, SearchOptions, load_model, search_options
+from edgepeft.runtime.engine import (
+    GREEDY,
+    SearchOptions,
+    load_model,
+    new_generator,
+    search_options,
+)
+from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.speculation import require_even_steps
 from edgepeft.runtime.stopping import StopStrings
 from edgepeft.tasks import GENERATION
 
@@ -43,6 +51,7 @@ class Runtime:
         threads: int | None = None,
         provider: str | None = None,
         adapter_bytes: int | None = None,
+        speculate: bool = False,
     ) -> None:
         """Load ``bundle``; a path is opened with all its checks.
 
@@ -51,8 +60,12 @@ class Runtime:
         ``threads`` is onnxruntime's own choice by default. ``provider`` overrides the execution
         provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
 
-        Raises InputError for a bundle ``Bundle.open`` refuses, MissingError when onnxruntime-genai
-        or the provider is not there, EdgepeftError when the model does not load.
+        ``speculate`` guesses tokens from the prompt and earlier answers and reads several at once, where the
+        likeliest token is taken. The answer does not depend on what was guessed, yet may differ at a near tie
+        from the one without: kernels round a token that is read alone unlike one in a pair.
+
+        Raises InputError for a bundle ``Bundle.open`` refuses, MissingError when the runtime or the provider
+        is not there or can't speculate, EdgepeftError when the model does not load.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if self.bundle.task != GENERATION:
@@ -65,7 +78,12 @@ class Runtime:
         self._stop_ids = self.prompter.stop_ids
         model = load_model(self.bundle, self._stop_ids, threads=threads, provider=provider)
         self._pool = AdapterPool(self.bundle, model, budget=adapter_bytes)
-        self._caches = Caches(model, self.bundle.context_length, self._pool)
+        if speculate:
+            require_even_steps(
+                lambda room: new_generator(model, room, GREEDY), self.bundle.vocab_size
+            )
+        lookup = Lookup() if speculate else None
+        self._caches = Caches(model, self.bundle.context_length, self._pool, lookup)
         self._vocab_size = self.bundle.vocab_size
         self._adapter: str | None = None
 
@@ -212,6 +230,7 @@ class Runtime:
                 answer.append(token)
                 if stop_when is not None and stop_when(answer):
                     break
+            self._caches.ended(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
         return answer
@@ -306,7 +325,7 @@ class Runtime:
         return min(max_new_tokens, context - len(ids))
 
     def _failed(self, error: RuntimeError) -> EdgepeftError:
-        return EdgepeftError(f"{self.bundle.path}: onnxruntime-genai failed ({one_line(error)})")
+        return EdgepeftError(f"{self.bundle.path}: the runtime failed ({one_line(error)})")
 
 
 def _conversation(messages: str | Sequence[Message], system: str | None) -> list[Message]:

@@ -1,0 +1,49 @@
+"""Choosing a token from logits as onnxruntime-genai does, for bundles that plain onnxruntime answers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgepeft.runtime.engine import SearchOptions
+
+
+class Sampler:
+    """Chooses by one set of options; ``random_seed`` among them makes it repeatable."""
+
+    def __init__(self, options: SearchOptions, stop_ids: Collection[int]) -> None:
+        self._options = options
+        self._stops = sorted(stop_ids)
+        seed = options.get("random_seed")
+        self._random = np.random.default_rng(None if seed is None else int(seed))
+
+    def choose(self, logits: npt.NDArray[np.float32], ids: Sequence[int]) -> int:
+        """The token after ``ids``, of which ``logits`` float32 [V] say how likely each is."""
+        options = self._options
+        penalty = options.get("repetition_penalty", 1.0)
+        shortest = int(options.get("min_length", 0))
+        if penalty != 1.0 or len(ids) < shortest:
+            logits = logits.copy()
+        if penalty != 1.0:
+            seen = np.unique(ids)
+            logits[seen] = np.where(
+                logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty
+            )
+        if len(ids) < shortest:
+            logits[self._stops] = -np.inf
+        if not options.get("do_sample"):
+            return int(logits.argmax())
+        return self._draw(logits.astype(np.float64) / options["temperature"])
+
+    def _draw(self, logits: npt.NDArray[np.float64]) -> int:
+        order = np.argsort(-logits, kind="stable")
+        top_k = int(self._options.get("top_k", 0))
+        order = order[: top_k or None]
+        odds = np.exp(logits[order] - logits[order[0]])
+        odds /= odds.sum()
+        # The least number of tokens that reach the share together, the likeliest first.
+        kept = int(np.searchsorted(odds.cumsum(), self._options.get("top_p", 1.0))) + 1
+        order, odds = order[:kept], odds[:kept]
+        return int(self._random.choice(order, p=odds / odds.sum()))
