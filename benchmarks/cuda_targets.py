@@ -4,9 +4,9 @@
 
 Builds the targets from a finished run, reusing all it has, so that each is measured by the verify stage, and
 times them with ``edgepeft bench``. A target counts only if its own provider executed it: the others are listed
-with what was missing, and the exit status is then 3. With --cpu the graphs are run on the CPU instead, which tries
-this script out and says nothing about a GPU. CUDA's targets need edgepeft[cuda]; those of TensorRT for RTX need its
-plug-in (onnxruntime-ep-nv-tensorrt-rtx-cu13) beside it.
+with what was missing, and the exit status is then 3. With --cpu the graphs are run on the CPU instead, which
+tries this script out and says nothing about a GPU. CUDA's targets need edgepeft[cuda]; those of TensorRT for RTX
+need its plug-in (onnxruntime-ep-nv-tensorrt-rtx-cu13) beside it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgepeft.errors import InputError
-from edgepeft.tasks import GENERATION, Task
+from edgepeft.tasks import GENERATION
 
 LayoutName = Literal["all", "genai", "transformers.js", "onnxruntime"]
 
@@ -38,7 +38,7 @@ LAYOUTS: Mapping[LayoutName, BundleLayout] = {
 }
 
 
-def runtimes_of(layout: LayoutName, task: Task, js_dtype: str | None) -> tuple[str, ...]:
+def runtimes_of(layout: LayoutName, task: str, js_dtype: str | None) -> tuple[str, ...]:
     """The runtimes that a bundle is for; ``js_dtype`` is its target's name in transformers.js, None for none."""
     runtimes = LAYOUTS[layout].runtimes
     missing = {GENAI} if task != GENERATION else set()
@@ -48,7 +48,7 @@ def runtimes_of(layout: LayoutName, task: Task, js_dtype: str | None) -> tuple[s
 
 
 def check_layout(
-    layout: LayoutName, task: Task, js_dtypes: Mapping[str, str | None], swapped: Collection[str]
+    layout: LayoutName, task: str, js_dtypes: Mapping[str, str | None], swapped: Collection[str]
 ) -> None:
     """Raise InputError where a layout leaves nothing that could run a target.
 

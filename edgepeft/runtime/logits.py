@@ -179,11 +179,14 @@ class GraphSession:
 
         return step
 
-    def reader(self, cache: Cache) -> Callable[[Sequence[int], int], npt.NDArray[np.float32]]:
+    def reader(self, capacity: int) -> Callable[[Sequence[int], int], npt.NDArray[np.float32]]:
         """A function that reads ids after so many cached tokens: their logits, float32 [ids, vocabulary].
 
-        ``cache`` has one row and is written in place.
+        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten.
         """
+        if self.provider != CPU:
+            return self._device_reader()
+        cache = self.new_cache(1, capacity)
         binding = self._session.io_binding()
         for past, present in zip(self._past, self._present, strict=True):
             binding.bind_ortvalue_input(past, cache[past][1])
@@ -197,6 +200,25 @@ class GraphSession:
             run_bound(self._session, self.model_file, binding, len(ids))
             logits: npt.NDArray[np.float32] = as_float32(binding.get_outputs()[-1])[0]
             return logits
+
+        return read
+
+    def _device_reader(self) -> Callable[[Sequence[int], int], npt.NDArray[np.float32]]:
+        """The same where onnxruntime copies to a device what is bound: the cache goes from step to step."""
+        import onnxruntime as ort
+
+        cache: Sequence[ort.OrtValue] = self._empty
+        length = 0
+
+        def read(ids: Sequence[int], past: int) -> npt.NDArray[np.float32]:
+            nonlocal cache, length
+            if past < length:
+                kept = [np.ascontiguousarray(value.numpy()[:, :, :past]) for value in cache]
+                cache = [ort.OrtValue.ortvalue_from_numpy(value) for value in kept]
+            logits, *cache = self._run(ids, cache, past, ["logits", *self._present])
+            length = past + len(ids)
+            found: npt.NDArray[np.float32] = as_float32(logits)[0]
+            return found
 
         return read
 

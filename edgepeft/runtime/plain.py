@@ -48,7 +48,7 @@ class PlainGenerator:
     """One sequence and its cache. Raises EdgepeftError when onnxruntime fails."""
 
     def __init__(self, model: PlainModel, capacity: int, options: SearchOptions) -> None:
-        self._read = model.graph.reader(model.graph.new_cache(1, capacity))
+        self._read = model.graph.reader(capacity)
         self._chunk = model.chunk
         self._sampler = Sampler(options, model.stop_ids)
         self._ids: list[int] = []

@@ -132,7 +132,8 @@ def build(case: Case, root: Path) -> None:
             "layout": "all",
         }
         run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
-        for layout in case.layouts if target.name == "cpu-int4" else ():
+        also = {"cpu-int4": case.layouts, "webgpu-int4-fp32": case.layouts[1:2]}
+        for layout in also.get(target.name, ()):
             folder = root / f"{target.name}-{layout}"
             run_stage(
                 export_stage.run, folder, {**settings, "layout": layout}, inputs, kind="bundle"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepeft.bundle_layout import LAYOUTS
+from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.fidelity.report import folder_bytes
 from edgepeft.runtime import Bundle, Runtime
@@ -80,6 +81,23 @@ def test_transformers_js_answers_without_the_others_files(
 ) -> None:
     bundle = built("llama", "cpu-int4-transformers.js")
     assert without_stop(by_transformers_js(bundle, node), bundle) == wanted
+
+
+def test_plain_onnxruntime_answers_on_webgpu(built: Find, webgpu: str) -> None:
+    """A bundle for the browser alone, asked natively; the second answer rewinds behind the first."""
+    bundle = built("llama", "webgpu-int4-fp32-transformers.js")
+    device, cpu = Runtime(bundle), Runtime(bundle, provider="cpu")
+    first: list[Message] = [{"role": "user", "content": PROMPTS[0]}]
+    done = device.complete(first, max_new_tokens=4)
+    assert done.ids == cpu.complete(first, max_new_tokens=4).ids
+    second: list[Message] = [
+        *first,
+        {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "So?"},
+    ]
+    assert (
+        device.complete(second, max_new_tokens=3).ids == cpu.complete(second, max_new_tokens=3).ids
+    )
 
 
 def test_optimum_finds_what_it_looks_for(built: Find) -> None:
