@@ -11,7 +11,13 @@ import pytest
 from edgepeft.fidelity.report import folder_bytes
 from tests.command import edgepeft
 from tests.real.conftest import RECIPE, SHORTER
-from tests.runtimes import by_genai, by_onnxruntime, by_transformers_js, without_stop
+from tests.runtimes import (
+    by_genai,
+    by_onnxruntime,
+    by_transformers_js,
+    c_program,
+    without_stop,
+)
 
 pytestmark = pytest.mark.real
 
@@ -36,6 +42,18 @@ def test_int4_bundle_holds_the_embedding_once(smollm2: dict[str, Any]) -> None:
     """135 M weights at 4 bits and a tied 8-bit head are about 107 MB; a second embedding would show."""
     assert smollm2["bundles"][0]["bytes"] < 110e6
     assert smollm2["bundles"][1]["bytes"] < 165e6
+
+
+def test_the_c_program_spells_the_whole_answer(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    from edgepeft.runtime import Runtime
+
+    ask = c_program(tmp_path)
+    bundle = smollm2["bundles"][0]["path"]
+    runtime = Runtime(bundle)
+    for prompt in ("Please turn on the heater in the attic.", "Tell me something about snow."):
+        wanted = runtime.complete(prompt, max_new_tokens=48)
+        assert len(wanted.ids) > 8
+        assert ask(bundle, prompt, 48).rstrip("\n") == wanted.text.rstrip("\n")
 
 
 @pytest.fixture(scope="module")
