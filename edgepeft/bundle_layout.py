@@ -38,12 +38,19 @@ LAYOUTS: Mapping[LayoutName, BundleLayout] = {
 }
 
 
-def runtimes_of(layout: LayoutName, task: str, js_dtype: str | None) -> tuple[str, ...]:
-    """The runtimes that a bundle is for; ``js_dtype`` is its target's name in transformers.js, None for none."""
+def runtimes_of(
+    layout: LayoutName, task: str, js_dtype: str | None, *, swaps: bool = False
+) -> tuple[str, ...]:
+    """The runtimes that a bundle is for; ``js_dtype`` is its target's name in transformers.js, None for none.
+
+    One that ``swaps`` adapters loads in all of them, but optimum and transformers.js answer as its base.
+    """
     runtimes = LAYOUTS[layout].runtimes
     missing = {GENAI} if task != GENERATION else set()
-    if js_dtype is None:
+    if js_dtype is None or swaps:
         missing.add(JS)
+    if swaps:
+        missing.add(OPTIMUM)
     return tuple(name for name in runtimes if name not in missing)
 
 

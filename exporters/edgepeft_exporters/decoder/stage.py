@@ -114,7 +114,14 @@ def run(job: Job) -> dict[str, Any]:
         "verify_provider": target.verify_provider,
         "base": job.settings["base_name"],
         "layout": job.settings["layout"],
-        "runtimes": list(runtimes_of(job.settings["layout"], GENERATION, target.js_dtype)),
+        "runtimes": list(
+            runtimes_of(
+                job.settings["layout"],
+                GENERATION,
+                target.js_dtype,
+                swaps="hot_swap" in job.settings,
+            )
+        ),
         "session_options": {key: value for key, value in options.items() if "." in key},
         "vocab_size": lead.stop if lead else int(genai["model"]["vocab_size"]),
         "context_length": int(genai["model"]["context_length"]),
