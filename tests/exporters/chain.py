@@ -60,7 +60,9 @@ CASES = {
         targets=(*TARGETS, *GPU_TARGETS),
         layouts=("genai", "transformers.js", "onnxruntime"),
     ),
-    "llama-untied": Case("llama", tied=False, generation={"eos_token_id": [7, 2]}),
+    "llama-untied": Case(
+        "llama", tied=False, generation={"eos_token_id": [7, 2]}, layouts=("genai",)
+    ),
     "qwen2": Case("qwen2"),
     "qwen3": Case("qwen3", targets=(*TARGETS, *GPU_TARGETS)),
     "gemma3": Case("gemma3", targets=(*TARGETS, *GPU_TARGETS)),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepeft.bundle_layout import LAYOUTS
+from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.fidelity.report import folder_bytes
@@ -52,6 +53,13 @@ def test_edgepeft_verifies_and_runs_each(built: Find, wanted: list[list[int]], l
     assert answer.returncode == 0, answer.stderr
     whole = Runtime(built("llama", "cpu-int4"))
     assert json.loads(answer.stdout)["text"] == whole.complete(PROMPTS[0], max_new_tokens=8).text
+
+
+def test_every_stop_token_is_known_without_a_generation_config(built: Find) -> None:
+    whole, alone = built("llama-untied", "cpu-int4"), built("llama-untied", "cpu-int4-genai")
+    wanted = Prompter.from_folder(whole).stop_ids
+    assert {2, 7} <= wanted
+    assert Prompter.from_folder(alone).stop_ids == wanted
 
 
 def test_genai_itself_needs_no_configuration_of_transformers(
