@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.memory import peak_memory_bytes
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
 from edgepeft.runtime.engine import GREEDY, load_model
@@ -69,7 +69,7 @@ def measure(
         }
     return {
         "load_seconds": load_seconds,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory_bytes(),
         "device_memory_bytes": _device_memory(),
         "device": device,
         "lengths": lengths,
@@ -115,12 +115,6 @@ def _by_llama_cpp(file: Path, capacity: int, threads: int | None) -> Answer:
             past, unread = past + len(unread), [token]
 
     return answer
-
-
-def _peak_memory() -> int:
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts in bytes.
-    return int(kilobytes if sys.platform == "darwin" else kilobytes * 1024)
 
 
 def _device_memory() -> int | None:
