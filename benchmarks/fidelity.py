@@ -1,11 +1,12 @@
 """Fidelity at a size: edgepeft's ways to quantize beside the graph builder's own int4 on the same merged model.
 
-    python benchmarks/fidelity.py runs/home-control [--vary KEY=A,B ...]
+    python benchmarks/fidelity.py runs/home-control [--vary KEY=A,B ...] [--llama-cpp]
 
 The builder quantizes the run's merged float32 checkpoint with its defaults (round to nearest, symmetric blocks of
 32, tied int4 head). Every row is measured against the run's unmerged reference through onnxruntime on the CPU, on
 the same held-out rows and text; whole-folder bytes; the ratios are to the builder's row. "Task rows" is the share
-of held-out completions whose every token is the graph's first choice.
+of held-out completions whose every token is the graph's first choice. With --llama-cpp the merged checkpoint is
+also written as GGUF, quantized to Q4_K_M by llama.cpp and measured through it (needs llama-cpp-python).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from edgepeft.comparison import compare, label
 from edgepeft.fidelity.measures import Comparison
 from edgepeft.fidelity.report import folder_bytes
 from edgepeft.fidelity.verify import Reference
+from edgepeft.gguf_rival import quantized_gguf
+from edgepeft.runtime.gguf_model import GgufModel
 
 AXES = ["targets=cpu-int4", "quantize.block_size=16,32", "quantize.head=int4,int8"]
 
@@ -49,7 +52,18 @@ class BuilderGraph:
         return torch.from_numpy(logits[0])
 
 
-def measured(graph: BuilderGraph, reference: Reference) -> dict[str, float]:
+class GgufGraph:
+    """The merged checkpoint at llama.cpp's Q4_K_M."""
+
+    def __init__(self, file: Path, capacity: int) -> None:
+        self._model = GgufModel(file, capacity=capacity)
+
+    def logits(self, ids: list[int]) -> torch.Tensor:
+        """Logits float32 [T, V]."""
+        return torch.from_numpy(self._model.read(ids, 0, every=True))
+
+
+def measured(graph: BuilderGraph | GgufGraph, reference: Reference) -> dict[str, float]:
     """KL on both kinds of probes, top-1 agreement on text, and the share of right task rows."""
     right, found = 0, {}
     for kind in ("task", "generic"):
@@ -83,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--vary", action="append", help="as of edgepeft compare")
+    parser.add_argument("--llama-cpp", action="store_true")
     options = parser.parse_args()
     run = options.run.resolve()
     record = json.loads((run / "run.json").read_text())["result"]
@@ -95,6 +110,14 @@ def main() -> None:
             "figures in brackets are ratios to the builder's; its exact match is of the task rows"
         )
         print(row("builder: int4 sym 32, head int4", folder_bytes(Path(temporary)), theirs, theirs))
+    if options.llama_cpp:
+        with tempfile.TemporaryDirectory() as temporary:
+            file = quantized_gguf(Path(record["merged"]), Path(temporary) / "merged.gguf")
+            reference = Reference.open(newest, base)
+            probes = [probe for kind in ("task", "generic") for probe in reference.probes(kind)]
+            longest = max(len(probe.ids) for probe in probes)
+            facts = measured(GgufGraph(file, longest), reference)
+            print(row("llama.cpp: Q4_K_M, one file", file.stat().st_size, facts, theirs))
     for entry in compare(run, options.vary or AXES):
         if "error" in entry:
             print(f"{label(entry['values'])}: {entry['error']}")

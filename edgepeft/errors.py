@@ -55,12 +55,17 @@ ERROR_CLASSES: dict[int, type[EdgepeftError]] = {
 
 def unknown_name(key: str, what: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that a registry doesn't hold: the nearest one, and all there are."""
+    names = list(known)
+    near = nearest(name, names)
+    hint = f"did you mean {near}? " if near else ""
+    return InputError(f"{key}: {name}: no such {what}; {hint}{what}s: {', '.join(names)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like ``name``; None where none is like it."""
     import difflib
 
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return InputError(f"{key}: {name}: no such {what}; {hint}{what}s: {', '.join(names)}")
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def one_line(message: object) -> str:

@@ -26,7 +26,7 @@ STAGE_VERSIONS = {
     "combine": 1,
     "merge": 2,
     "quantize": 7,
-    "export": 5,
+    "export": 6,
     "adapt": 1,
     "reference": 4,
     "verify": 2,
@@ -215,6 +215,7 @@ class Layout:
                 "accuracy_level": self._accuracy_level(target),
                 "template": self._recipe.data.template,
                 "base_name": self._plan.base_name,
+                "layout": self._recipe.layout,
             }
             if self._plan.swaps(target):
                 asked = self._plan.asked(target)

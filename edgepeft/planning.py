@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgepeft.bundle_layout import check_layout
 from edgepeft.data.rows import Row
 from edgepeft.layout import ORDER, Layout
 from edgepeft.models import ModelInfo, find_model, inspect_model
@@ -16,6 +17,7 @@ from edgepeft.preflight import (
     check_budget,
     check_combination_of,
     check_hot_swap,
+    check_length,
     check_model,
     check_prefix,
     check_smoothing,
@@ -140,6 +142,7 @@ def make_plan(
     check_hot_swap(recipe, targets, recipe.adapter_name)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
+    check_length(recipe, model)
     adapter = adapter_of(recipe)
     check_prefix(recipe, model)
     train, test = rows_of(recipe, test="reference" in kinds)
@@ -149,6 +152,12 @@ def make_plan(
         require_libraries(["encoder"])
     check_model(model, targets, settings.model)
     check_task(recipe, task)
+    check_layout(
+        settings.layout,
+        task,
+        {target.name: target.js_dtype for target in targets},
+        [target.name for target in settings.targets if target.adapters == "hot-swap"],
+    )
     check_budget(recipe, targets, model)
     check_smoothing(recipe, targets, task)
     labels = labels_of(task, model, settings.data.labels, train, test)

@@ -15,7 +15,7 @@ from edgepeft.models import ModelInfo
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.runtime.adapters import check_name
 from edgepeft.runtime.devices import CPU
-from edgepeft.sections import Quantize
+from edgepeft.sections import Data, Quantize
 from edgepeft.targets import TargetProfile, find_exporter
 from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
 from edgepeft.training.hosts import processes_here
@@ -128,6 +128,15 @@ def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) 
                     f"targets: {target.name}: {target.provider} passes over {key}, which "
                     f"{model.architecture} needs; build for another target"
                 )
+
+
+def check_length(recipe: RecipeFile, model: ModelInfo) -> None:
+    """Refuse rows longer than the model's context, where they were asked for; the default gives way to it."""
+    asked, default = recipe.recipe.data.max_length, Data.model_fields["max_length"].default
+    if asked != default and asked > model.context_length:
+        raise InputError(
+            f"data.max_length: {asked} is beyond the model's context of {model.context_length} tokens; lower it"
+        )
 
 
 def check_prefix(recipe: RecipeFile, model: ModelInfo) -> None:

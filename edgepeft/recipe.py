@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edgepeft.bundle_layout import LayoutName
 from edgepeft.sections import (
     AdapterPart,
     Combine,
@@ -88,6 +89,11 @@ class Recipe(Section):
         min_length=1,
         description="What to build for: names, or mappings with a name.",
         json_schema_extra=_one_stands_for_a_list,
+    )
+    layout: LayoutName = Field(
+        "all",
+        description="Which runtimes the bundles' folders are for: all, or genai, transformers.js or onnxruntime "
+        "(optimum too) without what the others alone read.",
     )
     gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
     matrix: dict[str, Choices] = Field(

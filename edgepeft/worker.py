@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from edgepeft.errors import EXIT_FAILED, EXIT_INTERRUPTED, EdgepeftError, one_line
 from edgepeft.events import Event, Events
+from edgepeft.memory import peak_memory_bytes
 from edgepeft.stage import Job, StageFunction
 from edgepeft.workspace import writing_failed
 
@@ -38,27 +39,6 @@ def load_function(reference: str) -> StageFunction:
     module, _, name = reference.partition(":")
     function: StageFunction = getattr(importlib.import_module(module), name)
     return function
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident set so far, in bytes, of this process and of any that it has started and seen end."""
-    import resource
-
-    scale = 1 if sys.platform == "darwin" else 1024
-    started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
-    return max(_own_peak(scale), started)
-
-
-def _own_peak(scale: int) -> int:
-    import resource
-
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def main() -> None:
@@ -153,7 +133,7 @@ def work(events_fd: int) -> NoReturn:
             "stage": request["stage"],
             "status": status,
             "seconds": time.monotonic() - started,
-            "peak_memory_bytes": peak_memory_bytes(),
+            "peak_memory_bytes": peak_memory_bytes(children=True),
             **fields,
         }
     )

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.runtime.devices import CPU
@@ -38,6 +43,43 @@ def by_transformers_js(bundle: Path, node: str) -> list[list[int]]:
     done = subprocess.run(command, cwd=SAMPLES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def c_program(folder: Path) -> Callable[..., str]:
+    """Build samples/device/answer.cpp in ``folder``; returns what asks it and hands its output over."""
+    import onnxruntime
+    import onnxruntime_genai
+
+    compiler = shutil.which("g++")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs g++ on Linux")
+    library = Path(onnxruntime_genai.__file__).parent
+    (runtime,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.1*")
+    (folder / "libonnxruntime.so").symlink_to(runtime)
+    program = folder / "answer"
+    built = subprocess.run(
+        [
+            *(compiler, "-std=c++17", str(SAMPLES / "device" / "answer.cpp"), "-o", str(program)),
+            *(f"-L{library}", "-l:libonnxruntime-genai.so", f"-Wl,-rpath,{library}"),
+            "-Wl,--allow-shlib-undefined",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+
+    def ask(*arguments: object) -> str:
+        done = subprocess.run(
+            [program, *map(str, arguments)],
+            env={"LD_LIBRARY_PATH": str(folder)},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode("utf-8", "replace")
+
+    return ask
 
 
 def without_stop(answers: list[list[int]], bundle: Path) -> list[list[int]]:

@@ -52,6 +52,14 @@ def test_stages_in_order_and_the_same_keys_however_often_and_wherever(project: P
         ("quantize.block_size=64", INT4_ONLY),
         ("quantize.symmetric=true", INT4_ONLY),
         ("quantize.head=int4", INT4_ONLY),
+        (
+            "layout=genai",
+            {
+                f"{kind}-{target}"
+                for kind in ("export", "verify")
+                for target in ("cpu-int4", "cpu-fp32")
+            },
+        ),
         ("quantize.accuracy_level=0", {"export-cpu-int4", "verify-cpu-int4"}),
         # What the target says anyway, and nothing that a float target reads.
         ("quantize.accuracy_level=4", set()),

@@ -33,6 +33,19 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
             ["method.target_modules=[q_proj, lm_head]"],
             r"method.target_modules: adapting lm_head is not supported yet",
         ),
+        (["layout=gena"], r"layout: .*'all', 'genai', 'transformers.js' or 'onnxruntime'"),
+        (
+            ["layout=transformers.js", "targets=[cpu-int4, cuda-bf16]"],
+            r"layout: transformers\.js: transformers\.js does not run cuda-bf16; choose all or onnxruntime",
+        ),
+        (
+            ["layout=onnxruntime", "targets=[{name: cpu-int4, adapters: hot-swap}]"],
+            r"layout: onnxruntime: cpu-int4 takes adapters, which .* onnxruntime-genai; choose all or genai",
+        ),
+        (
+            ["data.max_length=513"],
+            r"data.max_length: 513 is beyond the model's context of 512 tokens",
+        ),
         (["data.train=null"], r"data.train: this key is required to train"),
         (["data.test=null"], r"data.test: this key is required to measure"),
         (["data.train=nowhere.jsonl"], r"nowhere.jsonl: no such data file; check data.train"),
@@ -145,4 +158,11 @@ def test_models_that_cannot_be_exported_are_refused(project: Project) -> None:
     config = {**json.loads(path.read_text()), "vision_config": {}}
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match="model: model: LlamaForCausalLM also takes images"):
+        project.plan()
+    config = {**config, "vision_config": None, "architectures": ["Qwen2VLForCausalLM"]}
+    config.pop("vision_config")
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        InputError, match="Qwen2VLForCausalLM is not supported; nearest: Qwen2; supported: Llama, "
+    ):
         project.plan()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,13 @@ def command(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
     ] = None,
+    llama_cpp: Annotated[
+        bool,
+        typer.Option(
+            "--llama-cpp",
+            help="Also llama.cpp (Q4_K_M) on the merged weights of each bundle's run; needs llama-cpp-python.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Time bundles side by side: loading, first token, prefill, decoding, memory.
@@ -51,14 +59,24 @@ def command(
         ) from None
     providers: Sequence[str | None] = provider or [None]
     cases = [Case(folder, name) for folder in bundles for name in providers]
-    found = bench(
-        cases,
-        prompt_tokens=lengths,
-        new_tokens=new_tokens,
-        rounds=rounds,
-        threads=threads,
-        say=lambda line: typer.echo(line, err=True),
-    )
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        if llama_cpp:
+            from edgepeft.gguf_rival import gguf_of_runs
+
+            files = gguf_of_runs(bundles, Path(scratch), say)
+            cases += [Case(bundle, None, file) for bundle, file in files.items()]
+        found = bench(
+            cases,
+            prompt_tokens=lengths,
+            new_tokens=new_tokens,
+            rounds=rounds,
+            threads=threads,
+            say=say,
+        )
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -97,4 +115,6 @@ def _rows(case: dict[str, Any]) -> list[list[str]]:
 def _name(path: str) -> str:
     """The bundle's folder and the run it lies in, which together tell bundles apart."""
     folder = Path(path)
+    if folder.suffix == ".gguf":
+        return folder.name
     return f"{folder.parents[1].name}/{folder.name}" if len(folder.parents) > 1 else folder.name

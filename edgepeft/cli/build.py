@@ -17,6 +17,7 @@ from edgepeft.cli.options import (
     FreshOption,
     JobsOption,
     JsonOption,
+    LayoutOption,
     MemoryOption,
     MismatchOption,
     ModelOption,
@@ -45,6 +46,7 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         overrides: SetOption = None,
         model: ModelOption = None,
         adapter: AdapterOption = None,
+        layout: LayoutOption = None,
         out: OutOption = None,
         as_json: JsonOption = False,
         dry_run: DryRunOption = False,
@@ -57,6 +59,7 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         cluster: ClusterOption = None,
         progress: ProgressOption = ProgressMode.auto,
     ) -> None:
+        overrides = [*(overrides or []), *([f"layout={layout}"] if layout is not None else [])]
         loaded = recipe_from(recipe, with_mismatch(overrides, allow_base_mismatch), model, adapter)
         folder = run_folder(loaded, out, recipe)
         given = {"--only": only, "--jobs": jobs, "--memory": memory, "--cluster": cluster}

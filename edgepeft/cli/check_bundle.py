@@ -28,6 +28,7 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
         "target": bundle.target,
         "files": len(bundle.manifest["outputs"]),
         "whole": True,
+        "runtimes": list(bundle.runtimes),
         "fidelity": recorded,
         **({"adapters": [adapter.name for adapter in adapters]} if adapters else {}),
     }
@@ -35,6 +36,7 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
         typer.echo(json.dumps(facts, indent=2))
     else:
         typer.echo(f"{bundle.path}: {facts['files']} files match the manifest, the graph loads")
+        typer.echo(f"laid out for {', '.join(bundle.runtimes)}")
         if adapters:
             typer.echo(f"{len(adapters)} adapters are whole and made for it")
         typer.echo(json.dumps(recorded, indent=2) if recorded else "never measured")

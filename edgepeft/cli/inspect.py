@@ -105,6 +105,7 @@ def _bundle(folder: Path) -> dict[str, Any]:
         "base": bundle.base,
         "provider": bundle.provider,
         "task": bundle.task,
+        "runtimes": list(bundle.runtimes),
         "prompt": bundle.prompt_mode or None,
         "context_length": bundle.context_length,
         "model_file": str(bundle.model_file),

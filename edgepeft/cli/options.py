@@ -43,6 +43,14 @@ ModelOption = Annotated[
 AdapterOption = Annotated[
     str | None, typer.Option("--adapter", help="Short for --set adapter=..., relative to here.")
 ]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="Short for --set layout=...: bundles for all runtimes, or for genai, transformers.js or "
+        "onnxruntime alone.",
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The run's folder; default: runs/ and the recipe's name."),

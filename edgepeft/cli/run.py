@@ -63,6 +63,14 @@ def command(
         str | None,
         typer.Option(help="Run elsewhere than the bundle was built for, e.g. cpu."),
     ] = None,
+    speculate: Annotated[
+        bool,
+        typer.Option(
+            "--speculate",
+            help="Guess tokens from the prompt and earlier answers and read several at once: faster where "
+            "answers are alike.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     stats: Annotated[
         bool | None,
@@ -115,7 +123,7 @@ def command(
             show_stats=sys.stderr.isatty() if stats is None else stats,
         )
         return
-    runtime = Runtime(opened, threads=threads, provider=provider)
+    runtime = Runtime(opened, threads=threads, provider=provider, speculate=speculate)
     if adapter is not None and adapter != BASE:
         chosen = open_adapter(opened, adapter, check="hashes" if check else "sizes")
         if chosen.warning:

@@ -111,12 +111,16 @@ def read_template_file(path: Path) -> str:
 
 
 def read_eos_ids(folder: Path, size: int) -> list[int]:
-    """End-of-sequence ids below ``size`` in generation_config.json, then config.json."""
+    """End-of-sequence ids below ``size`` in generation_config.json, config.json, then genai_config.json."""
     found: list[int] = []
     generation = read_json(folder / "generation_config.json")
     config = read_json(folder / "config.json")
     text = config.get("text_config")
-    for source in (generation, config, text if isinstance(text, dict) else {}):
+    # A bundle laid out for onnxruntime-genai alone has no other file that names them all.
+    genai = read_json(folder / "genai_config.json").get("model")
+    for source in (generation, config, text, genai):
+        if not isinstance(source, dict):
+            continue
         value = source.get("eos_token_id")
         for token in value if isinstance(value, list) else [value]:
             # `type is int`: true is an int to Python, and no token id.

@@ -98,6 +98,7 @@ def seal(
             "layer_errors": kept.get("layer_errors"),
         },
         "adapters": [_cost(one) for one in adapters],
+        "runtimes": manifest["result"]["runtimes"],
     }
     if "virtual_tokens" in manifest["result"]:
         report["virtual_tokens"] = manifest["result"]["virtual_tokens"]["count"]
@@ -261,10 +262,10 @@ def card(report: Mapping[str, Any], size: int) -> str:
         f"- Built for {facts['provider']}; {executed(facts)}",
         *_virtual(report.get("virtual_tokens")),
         "",
-        'Run it with `edgepeft run FOLDER "your prompt"`, or load the folder with onnxruntime-genai.'
-        if "exact_match" in facts
-        else 'Run it with `edgepeft run FOLDER "a text"`, or as '
-        f"{facts['task']} with transformers.js or optimum.",
+        'Run it with `edgepeft run FOLDER "'
+        + ("your prompt" if "exact_match" in facts else "a text")
+        + f'"`, or load the folder with {", ".join(report["runtimes"])}'
+        + ("." if "exact_match" in facts else f" as {facts['task']}."),
         "",
     ]
     return "\n".join(lines)

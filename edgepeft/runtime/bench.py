@@ -16,15 +16,17 @@ from typing import Any
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InputError
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.gguf_model import FORM
 from edgepeft.tasks import GENERATION
 
 
 @dataclass(frozen=True)
 class Case:
-    """A bundle on a provider; None is the one it was built for."""
+    """A bundle on a provider; None is the one it was built for. With ``gguf``, llama.cpp on that file instead."""
 
     folder: Path
     provider: str | None
+    gguf: Path | None = None
 
 
 def bench(
@@ -59,7 +61,7 @@ def bench(
         # Who goes first changes, so that a machine that warms up or slows down favours nobody.
         order = range(len(cases)) if number % 2 == 0 else reversed(range(len(cases)))
         for index in order:
-            say(f"round {number + 1} of {rounds}: {cases[index].folder}")
+            say(f"round {number + 1} of {rounds}: {cases[index].gguf or cases[index].folder}")
             runs[index].append(_alone(cases[index], list(prompt_tokens), new_tokens, threads))
     return {
         "memory_bandwidth": bandwidth,
@@ -78,6 +80,7 @@ def _alone(
     """One measurement in a process of its own."""
     asked = {
         "folder": str(case.folder),
+        "gguf": None if case.gguf is None else str(case.gguf),
         "provider": case.provider,
         "prompt_tokens": prompt_tokens,
         "new_tokens": new_tokens,
@@ -102,7 +105,8 @@ def _summary(
     prompt_tokens: Sequence[int],
     bandwidth: float,
 ) -> dict[str, Any]:
-    weights = sum(path.stat().st_size for path in bundle.model_file.parent.iterdir())
+    files = [case.gguf] if case.gguf else list(bundle.model_file.parent.iterdir())
+    weights = sum(path.stat().st_size for path in files)
 
     def median(read: Callable[[dict[str, Any]], float]) -> float:
         return statistics.median(read(run) for run in runs)
@@ -114,11 +118,13 @@ def _summary(
         share = figures["decode_tokens_per_second"] * weights / bandwidth
         lengths.append({"prompt_tokens": length, **figures, "bandwidth_share": share})
     return {
-        "path": str(bundle.path),
-        "target": bundle.target,
-        "provider": case.provider or bundle.provider,
+        "path": str(case.gguf or bundle.path),
+        "target": FORM if case.gguf else bundle.target,
+        "provider": "llama.cpp" if case.gguf else case.provider or bundle.provider,
         "device": runs[0]["device"],
-        "bytes": sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
+        "bytes": weights
+        if case.gguf
+        else sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
         "weight_bytes": weights,
         "device_memory_bytes": runs[0]["device_memory_bytes"],
         "load_seconds": median(lambda run: run["load_seconds"]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from edgepeft.bundle_layout import GENAI, LAYOUTS
 from edgepeft.errors import InputError, one_line
 from edgepeft.runtime.files import (
     AGAIN,
@@ -39,15 +40,17 @@ class Bundle:
     ``path`` and ``model_file`` (the ONNX graph) are absolute, ``provider`` is onnxruntime's name of
     the execution provider it was built for, ``prompt_mode`` is "chat" or "plain".
     ``task`` is "text-generation" or one of those of encoders, which have neither a prompt mode nor a
-    ``genai_config``. ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is
-    the number of ids the graph knows. ``virtual_ids`` are those that its tokenizer and template put before
-    every prompt, for adapters that are no change of weights. ``gates`` is None when the bundle was never
-    verified, empty when every fidelity gate passed, else one line for each that failed.
+    ``genai_config``; nor has a bundle whose ``runtimes``, those it is laid out for, are others.
+    ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids the graph
+    knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for adapters that
+    are no change of weights. ``gates`` is None when the bundle was never verified, empty when every fidelity
+    gate passed, else one line for each that failed.
     """
 
     path: Path
     manifest: Mapping[str, Any]
     task: str
+    runtimes: tuple[str, ...]
     genai_config: Mapping[str, Any]
     model_file: Path
     target: str
@@ -84,12 +87,17 @@ class Bundle:
         context_length = _get(manifest, "result.context_length", int, where)
         config: dict[str, Any] = {}
         graphs: list[str] = []
+        runtimes = _runtimes(manifest, where)
         if task == GENERATION:
-            config, graphs = _generation_config(root, model_name, outputs)
-            limit = _get(config, "model.context_length", int, root / GENAI_CONFIG)
-            context_length = min(context_length, limit)
-            vocab_size = _get(config, "model.vocab_size", int, root / GENAI_CONFIG)
             mode = _get(manifest, "result.prompt.mode", str, where)
+            # One that lies there is read by whoever hands the folder to onnxruntime-genai, so it is looked at.
+            if GENAI in runtimes or (root / GENAI_CONFIG).exists():
+                config, graphs = _generation_config(root, model_name, outputs)
+                limit = _get(config, "model.context_length", int, root / GENAI_CONFIG)
+                context_length = min(context_length, limit)
+                vocab_size = _get(config, "model.vocab_size", int, root / GENAI_CONFIG)
+            else:
+                vocab_size = _get(manifest, "result.vocab_size", int, where)
         elif task in ENCODER_TASKS:
             vocab_size, mode = _get(manifest, "result.vocab_size", int, where), ""
         else:
@@ -102,6 +110,7 @@ class Bundle:
             path=root,
             manifest=manifest,
             task=task,
+            runtimes=runtimes,
             genai_config=config,
             model_file=root / model_name,
             target=_get(manifest, "result.target", str, where),
@@ -187,6 +196,14 @@ def _outputs(manifest: Mapping[str, Any], where: Path) -> dict[str, Expected]:
             raise InputError(f"{where}: outputs.{name} must give bytes and sha256; {AGAIN}")
         outputs[name] = Expected(size, digest)
     return outputs
+
+
+def _runtimes(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...]:
+    """The runtimes a bundle is laid out for; those made before layouts are for all."""
+    found = _get(manifest, "result", dict, where).get("runtimes", LAYOUTS["all"].runtimes)
+    if isinstance(found, (list, tuple)) and found and all(isinstance(name, str) for name in found):
+        return tuple(found)
+    raise InputError(f"{where}: result.runtimes must be a list of names; {AGAIN}")
 
 
 def _virtual_ids(manifest: Mapping[str, Any], where: Path) -> tuple[int, ...]:

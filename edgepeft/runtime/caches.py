@@ -1,4 +1,4 @@
-"""Generators of onnxruntime-genai and their key-value caches: made to measure, kept between turns.
+"""Generators and their key-value caches: made to measure, kept between turns.
 
 A cache is allocated whole when its generator is made, so its size is what an answer needs and not
 the model's context: on a 135M model that saves 0.7 s and 200 MB an answer.
@@ -8,27 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.runtime.engine import SearchOptions
+from edgepeft.runtime.engine import GREEDY, SearchOptions, new_generator
+from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.speculation import SpeculativeGenerator
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
 
     from edgepeft.runtime.adapter_pool import AdapterPool, Lease
+    from edgepeft.runtime.plain import PlainModel
 
 
 @dataclass
 class Cached:
     """A generator, how many tokens its cache holds, and how long the prompt was it read last.
 
-    ``lease`` keeps its adapter loaded; None where it has none.
+    ``generator`` has the interface of onnxruntime-genai's. ``lease`` keeps its adapter loaded; None where it has
+    none.
     """
 
-    generator: og.Generator
+    generator: Any
     capacity: int
     options: SearchOptions
     prompt_length: int
@@ -48,10 +52,15 @@ class Caches:
     """
 
     def __init__(
-        self, model: og.Model, context_length: int, pool: AdapterPool | None = None
+        self,
+        model: og.Model | PlainModel,
+        context_length: int,
+        pool: AdapterPool | None = None,
+        lookup: Lookup | None = None,
     ) -> None:
-        """``pool`` has the adapters, where the bundle takes any."""
+        """``pool`` has the adapters, where the bundle takes any; with a ``lookup`` greedy answers are guessed."""
         self._model = model
+        self._lookup = lookup
         self._pool = pool
         self._context_length = context_length
         self._kept: Cached | None = None
@@ -90,10 +99,17 @@ class Caches:
         return self.fresh(ids, capacity, options, adapter)
 
     def give_back(self, cached: Cached) -> None:
-        """Keep ``cached`` for the next ``take``, in place of what was kept before."""
+        """Keep ``cached``, whose answer has ended, for the next ``take``, in place of what was kept before."""
         if cached.lease is not None:
             cached.lease.rest()
+        self.ended(cached)
         self._kept = cached
+
+    @staticmethod
+    def ended(cached: Cached) -> None:
+        """The answer of ``cached`` has ended: later ones may be guessed from it."""
+        if isinstance(cached.generator, SpeculativeGenerator):
+            cached.generator.done()
 
     def forget(self, adapter: str) -> None:
         """Drop the kept cache if it is of that adapter, which it holds in use."""
@@ -108,11 +124,9 @@ class Caches:
         adapter: str | None = None,
     ) -> Cached:
         """A generator with ``ids`` read into an empty cache of ``capacity`` tokens, with an adapter or none."""
-        import onnxruntime_genai as og
-
-        params = og.GeneratorParams(self._model)
-        params.set_search_options(max_length=capacity, **options)
-        generator = og.Generator(self._model, params)
+        generator = new_generator(self._model, capacity, options)
+        if self._lookup is not None and options == GREEDY:
+            generator = SpeculativeGenerator(generator, capacity, self._lookup)
         lease = None
         if adapter is not None:
             assert self._pool is not None

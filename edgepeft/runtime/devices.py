@@ -7,6 +7,7 @@ any machine, so a device counts only when a session runs on it (``GraphSession``
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
 import importlib
@@ -14,6 +15,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 WEBGPU = "WebGpuExecutionProvider"
 
 PLUGINS = {
@@ -34,7 +37,7 @@ PLUGINS = {
 """Provider to the module that carries it and the extra that brings that."""
 
 _BUILT_IN = {
-    "CUDAExecutionProvider": "edgepeft[cuda]",
+    CUDA: "edgepeft[cuda]",
     "DmlExecutionProvider": "onnxruntime-directml (Windows only)",
 }
 
@@ -84,6 +87,10 @@ def _require_built_in(provider: str) -> None:
             f"{provider} is not in this onnxruntime (it has "
             f"{', '.join(ort.get_available_providers())}): install {_BUILT_IN[provider]}"
         )
+    if provider == CUDA:
+        # CUDA's libraries from pip lie where the dynamic linker doesn't look; onnxruntime prints what it misses.
+        with contextlib.redirect_stdout(sys.stderr):
+            ort.preload_dlls()
 
 
 def _nvidia_adapter(provider: str) -> Adapter:

@@ -1,4 +1,4 @@
-"""Loading a bundle into onnxruntime-genai, and saying how it should choose tokens."""
+"""Loading a bundle into the runtime it is laid out for, and saying how that should choose tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgepeft.bundle_layout import GENAI
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
@@ -13,6 +14,8 @@ from edgepeft.runtime.sessions import threads_of_stage
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
+
+    from edgepeft.runtime.plain import PlainModel
 
 SearchOptions = Mapping[str, float | bool]
 """Keywords of onnxruntime-genai's ``set_search_options``, all but ``max_length``."""
@@ -47,12 +50,17 @@ SOFTWARE_CHUNK = 16
 
 def load_model(
     bundle: Bundle, stop_ids: Collection[int], *, threads: int | None, provider: str | None
-) -> og.Model:
+) -> og.Model | PlainModel:
     """Load ``bundle``'s graph with ``stop_ids`` as the tokens that end an answer.
 
-    Raises MissingError without onnxruntime-genai or the provider, InputError for a provider that
-    has no name here, EdgepeftError when the model does not load or loads on another device.
+    A bundle laid out without onnxruntime-genai goes to plain onnxruntime. Raises MissingError without the
+    runtime or the provider, InputError for a provider that has no name here, EdgepeftError when the model does
+    not load or loads on another device.
     """
+    if GENAI not in bundle.runtimes:
+        from edgepeft.runtime.plain import PlainModel
+
+        return PlainModel(bundle, stop_ids, threads=threads, provider=provider)
     try:
         import onnxruntime_genai as og
     except ImportError as error:
@@ -103,6 +111,19 @@ def load_model(
             "device and its driver, or ask for the provider cpu"
         )
     return loaded
+
+
+def new_generator(model: og.Model | PlainModel, capacity: int, options: SearchOptions) -> Any:
+    """A generator of either runtime with room for ``capacity`` tokens, prompt and answer together."""
+    from edgepeft.runtime.plain import PlainModel
+
+    if isinstance(model, PlainModel):
+        return model.generator(capacity, options)
+    import onnxruntime_genai as og
+
+    params = og.GeneratorParams(model)
+    params.set_search_options(max_length=capacity, **options)
+    return og.Generator(model, params)
 
 
 def search_options(

@@ -1,4 +1,7 @@
-"""Answering with a bundle through onnxruntime-genai, each answer by itself."""
+"""Answering with a bundle, each answer by itself.
+
+onnxruntime-genai does it, or plain onnxruntime where a bundle is laid out without the former.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from edgepeft.runtime.answer import Completion, Stream
 from edgepeft.runtime.answering import Answerer, Request
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
-from edgepeft.runtime.engine import GREEDY, load_model
+from edgepeft.runtime.engine import GREEDY, load_model, new_generator
+from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.speculation import require_even_steps
 
 __all__ = ["Completion", "Runtime", "Stream"]
 
@@ -31,6 +36,7 @@ class Runtime(Answerer):
         threads: int | None = None,
         provider: str | None = None,
         adapter_bytes: int | None = None,
+        speculate: bool = False,
     ) -> None:
         """Load ``bundle``; a path is opened with all its checks.
 
@@ -39,14 +45,23 @@ class Runtime(Answerer):
         ``threads`` is onnxruntime's own choice by default. ``provider`` overrides the execution
         provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
 
-        Raises InputError for a bundle ``Bundle.open`` refuses, MissingError when onnxruntime-genai
-        or the provider is not there, EdgepeftError when the model does not load.
+        ``speculate`` guesses tokens from the prompt and earlier answers and reads several at once, where the
+        likeliest token is taken. The answer does not depend on what was guessed, yet may differ at a near tie
+        from the one without: kernels round a token that is read alone unlike one in a pair.
+
+        Raises InputError for a bundle ``Bundle.open`` refuses, MissingError when the runtime or the provider
+        is not there or can't speculate, EdgepeftError when the model does not load.
         """
         super().__init__(bundle)
         stop_ids = self.prompter.stop_ids
         model = load_model(self.bundle, stop_ids, threads=threads, provider=provider)
         self._pool = AdapterPool(self.bundle, GenaiAdapters(model), budget=adapter_bytes)
-        self._caches = Caches(model, self.bundle.context_length, self._pool)
+        if speculate:
+            require_even_steps(
+                lambda room: new_generator(model, room, GREEDY), self.bundle.vocab_size
+            )
+        lookup = Lookup() if speculate else None
+        self._caches = Caches(model, self.bundle.context_length, self._pool, lookup)
         self._adapter: str | None = None
 
     @property
@@ -115,6 +130,7 @@ class Runtime(Answerer):
                 answer.append(token)
                 if stop_when is not None and stop_when(answer):
                     break
+            self._caches.ended(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
         return answer
@@ -148,4 +164,4 @@ class Runtime(Answerer):
         return name
 
     def _failed(self, error: RuntimeError) -> EdgepeftError:
-        return EdgepeftError(f"{self.bundle.path}: onnxruntime-genai failed ({one_line(error)})")
+        return EdgepeftError(f"{self.bundle.path}: the runtime failed ({one_line(error)})")

@@ -22,6 +22,7 @@ from edgepeft.runtime.sessions import (
     as_float32,
     check_ids,
     open_session,
+    run_bound,
     run_session,
     session_entries,
 )
@@ -199,6 +200,66 @@ class GraphSession:
 
         return step
 
+    def reader(self, capacity: int) -> Callable[[Sequence[int], int], npt.NDArray[np.float32]]:
+        """A function that reads ids after so many cached tokens: their logits, float32 [ids, vocabulary].
+
+        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten.
+        """
+        if self.provider != CPU:
+            return self._device_reader()
+        cache = self.new_cache(1, capacity)
+        binding = self._session.io_binding()
+        for past, present in zip(self._past, self._present, strict=True):
+            binding.bind_ortvalue_input(past, cache[past][1])
+            binding.bind_ortvalue_output(present, cache[past][1])
+
+        def read(ids: Sequence[int], past: int) -> npt.NDArray[np.float32]:
+            for name, value in self._fed(ids, past).items():
+                binding.bind_ortvalue_input(name, value)
+            # Bound anew each time, for its length is that of ids.
+            binding.bind_output("logits")
+            run_bound(self._session, self.model_file, binding, len(ids))
+            logits: npt.NDArray[np.float32] = as_float32(binding.get_outputs()[-1])[0]
+            return logits
+
+        return read
+
+    def _device_reader(self) -> Callable[[Sequence[int], int], npt.NDArray[np.float32]]:
+        """The same where onnxruntime copies to a device what is bound: the cache goes from step to step."""
+        import onnxruntime as ort
+
+        cache: Sequence[ort.OrtValue] = self._empty
+        length = 0
+
+        def read(ids: Sequence[int], past: int) -> npt.NDArray[np.float32]:
+            nonlocal cache, length
+            if past < length:
+                kept = [np.ascontiguousarray(value.numpy()[:, :, :past]) for value in cache]
+                cache = [ort.OrtValue.ortvalue_from_numpy(value) for value in kept]
+            logits, *cache = self._run(ids, cache, past, ["logits", *self._present])
+            length = past + len(ids)
+            found: npt.NDArray[np.float32] = as_float32(logits)[0]
+            return found
+
+        return read
+
+    def _fed(self, ids: Sequence[int], past: int) -> dict[str, ort.OrtValue]:
+        """The inputs that say which tokens are read, and where. Raises InputError for ids that can't be."""
+        import onnxruntime as ort
+
+        check_ids(self.model_file, ids, self.vocab_size)
+        total = past + len(ids)
+        values = {
+            "input_ids": np.asarray(ids),
+            "attention_mask": np.ones(total),
+            "position_ids": np.arange(past, total),
+        }
+        return {
+            name: ort.OrtValue.ortvalue_from_numpy(values[name][None].astype(_INT_TYPES[node.type]))
+            for name, node in self._inputs.items()
+            if name in values
+        }
+
     def _run(
         self,
         ids: Sequence[int],
@@ -210,18 +271,7 @@ class GraphSession:
         """Feed ``ids`` after ``past`` cached tokens and return the ``wanted`` outputs."""
         import onnxruntime as ort
 
-        check_ids(self.model_file, ids, self.vocab_size)
-        total = past + len(ids)
-        values = {
-            "input_ids": np.asarray(ids),
-            "attention_mask": np.ones(total),
-            "position_ids": np.arange(past, total),
-        }
-        feed = {
-            name: ort.OrtValue.ortvalue_from_numpy(values[name][None].astype(_INT_TYPES[node.type]))
-            for name, node in self._inputs.items()
-            if name in values
-        }
+        feed = self._fed(ids, past)
         feed.update(zip(self._past, cache, strict=True))
         feed.update(factors or {})
         run_options = None

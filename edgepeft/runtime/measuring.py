@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.memory import peak_memory_bytes
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
 from edgepeft.runtime.engine import GREEDY, load_model
+from edgepeft.runtime.gguf_model import GgufModel
 
 
 def measure(
@@ -31,8 +33,9 @@ def measure(
     new_tokens: int,
     provider: str | None,
     threads: int | None,
+    gguf: Path | None = None,
 ) -> dict[str, Any]:
-    """Load a bundle and time it.
+    """Load a bundle, or in its place llama.cpp on ``gguf``, a file of the same vocabulary, and time it.
 
     Returns ``load_seconds``, ``peak_memory_bytes`` (largest resident set), ``device_memory_bytes`` (what an
     NVIDIA driver says this process holds, None where there is none), and under ``lengths`` for each number of
@@ -48,14 +51,17 @@ def measure(
             f"{bundle.context_length}"
         )
     started = time.perf_counter()
-    model = load_model(bundle, {0}, threads=threads, provider=provider)
+    if gguf is not None:
+        answer, device = _by_llama_cpp(gguf, longest + new_tokens, threads), "CPU"
+    else:
+        model = load_model(bundle, {0}, threads=threads, provider=provider)
+        answer, device = _by_runtime(Caches(model, bundle.context_length)), str(model.device_type)
     load_seconds = time.perf_counter() - started
-    caches = Caches(model, bundle.context_length)
     # The first answer allocates what later ones reuse.
-    _answer(caches, bundle, min(prompt_tokens), 4)
+    _timed(answer, bundle, min(prompt_tokens), 4)
     lengths = {}
     for length in prompt_tokens:
-        first, decode = _answer(caches, bundle, length, new_tokens)
+        first, decode = _timed(answer, bundle, length, new_tokens)
         lengths[length] = {
             "first_token_seconds": first,
             "prefill_tokens_per_second": length / first,
@@ -63,34 +69,52 @@ def measure(
         }
     return {
         "load_seconds": load_seconds,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory_bytes(),
         "device_memory_bytes": _device_memory(),
-        "device": str(model.device_type),
+        "device": device,
         "lengths": lengths,
     }
 
 
-def _answer(caches: Caches, bundle: Bundle, length: int, new_tokens: int) -> tuple[float, float]:
+Answer = Callable[[list[int], int], Iterator[int]]
+"""Yields so many greedy tokens after a prompt."""
+
+
+def _timed(answer: Answer, bundle: Bundle, length: int, new_tokens: int) -> tuple[float, float]:
     """Seconds to the first token after a prompt of ``length`` ids, and from there to the last."""
     ids = np.random.default_rng(length).integers(3, bundle.vocab_size, length).tolist()
-    capacity = length + new_tokens
-    # Without a least length a stop token would end the answer before it was timed.
-    options = {**GREEDY, "min_length": capacity}
     started = time.perf_counter()
-    generator = caches.fresh(ids, capacity, options).generator
-    generator.generate_next_token()
-    generator.get_next_tokens()
+    tokens = answer(ids, new_tokens)
+    next(tokens)
     first = time.perf_counter()
-    for _ in range(new_tokens - 1):
-        generator.generate_next_token()
-        generator.get_next_tokens()
+    for _ in tokens:
+        pass
     return first - started, time.perf_counter() - first
 
 
-def _peak_memory() -> int:
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts in bytes.
-    return int(kilobytes if sys.platform == "darwin" else kilobytes * 1024)
+def _by_runtime(caches: Caches) -> Answer:
+    def answer(ids: list[int], new_tokens: int) -> Iterator[int]:
+        capacity = len(ids) + new_tokens
+        # Without a least length a stop token would end the answer before it was timed.
+        generator = caches.fresh(ids, capacity, {**GREEDY, "min_length": capacity}).generator
+        for _ in range(new_tokens):
+            generator.generate_next_token()
+            yield int(generator.get_next_tokens()[0])
+
+    return answer
+
+
+def _by_llama_cpp(file: Path, capacity: int, threads: int | None) -> Answer:
+    model = GgufModel(file, capacity=capacity, threads=threads)
+
+    def answer(ids: list[int], new_tokens: int) -> Iterator[int]:
+        past, unread = 0, ids
+        for _ in range(new_tokens):
+            token = int(model.read(unread, past)[0].argmax())
+            yield token
+            past, unread = past + len(unread), [token]
+
+    return answer
 
 
 def _device_memory() -> int | None:
@@ -109,12 +133,13 @@ def _device_memory() -> int | None:
 def main() -> None:
     """Measure what the argument says and print it."""
     asked = json.loads(sys.argv[1])
+    gguf = asked.pop("gguf")
     try:
-        found = measure(Path(asked.pop("folder")), **asked)
+        found = measure(Path(asked.pop("folder")), gguf=Path(gguf) if gguf else None, **asked)
     except EdgepeftError as error:
         found = {"error": str(error), "status": error.exit_status}
     except RuntimeError as error:  # onnxruntime-genai's own
-        found = {"error": f"onnxruntime-genai failed ({one_line(error)})", "status": 1}
+        found = {"error": f"the runtime failed ({one_line(error)})", "status": 1}
     print(json.dumps(found))
 
 

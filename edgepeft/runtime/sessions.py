@@ -127,10 +127,21 @@ def run_session(
     try:
         return list(session.run_with_ort_values(list(wanted), dict(feed), run_options))
     except Exception as error:  # onnxruntime's own exceptions share no base but this
-        tokens = feed["input_ids"].shape()[-1]
-        raise EdgepeftError(
-            f"{model_file}: onnxruntime failed on {tokens} tokens ({one_line(error)})"
-        ) from error
+        raise _failed(model_file, feed["input_ids"].shape()[-1], error) from error
+
+
+def run_bound(
+    session: ort.InferenceSession, model_file: Path, binding: ort.IOBinding, tokens: int
+) -> None:
+    """Run a session on what is bound, so many ``tokens``. Raises EdgepeftError when the graph fails."""
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as error:  # onnxruntime's own exceptions share no base but this
+        raise _failed(model_file, tokens, error) from error
+
+
+def _failed(model_file: Path, tokens: int, error: Exception) -> EdgepeftError:
+    return EdgepeftError(f"{model_file}: onnxruntime failed on {tokens} tokens ({one_line(error)})")
 
 
 def as_float32(value: ort.OrtValue) -> npt.NDArray[np.float32]:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from edgepeft.bundle_layout import JS, JS_CONFIG, LAYOUTS, LayoutName
 from edgepeft.targets import TargetProfile
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -16,7 +17,7 @@ def write_config(base: Path, out: Path, target: TargetProfile) -> dict[str, Any]
     """``config.json``, with what transformers.js needs to know of the graph; returned too."""
     config = read_json(base / "config.json")
     if target.js_dtype is not None:
-        config["transformers.js_config"] = {
+        config[JS_CONFIG] = {
             "dtype": target.js_dtype,
             "use_external_data_format": {f"{target.file_stem}.onnx": 1},
         }
@@ -41,6 +42,16 @@ def write_tokenizer(
     write_json(out / "tokenizer_config.json", tokenizer)
     if (base / "special_tokens_map.json").is_file():
         shutil.copyfile(base / "special_tokens_map.json", out / "special_tokens_map.json")
+
+
+def leave_out(folder: Path, layout: LayoutName) -> None:
+    """Remove from a bundle with the files of all runtimes what a layout does without."""
+    chosen = LAYOUTS[layout]
+    for name in chosen.leaves_out:
+        (folder / name).unlink(missing_ok=True)
+    config = read_json(folder / "config.json")
+    if JS not in chosen.runtimes and config.pop(JS_CONFIG, None) is not None:
+        write_json(folder / "config.json", config)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-// Ask a bundle through onnxruntime-genai's C interface: answer BUNDLE "PROMPT" [TOKENS]
+// Ask a bundle through onnxruntime-genai's C interface: answer BUNDLE "PROMPT" [TOKENS] [--ids]
+//
+// With --ids the answer's token ids are printed instead of its text, as a JSON list.
 //
 // The Python wheel carries the library but not its header, so the functions used here are declared below; with a
 // release of onnxruntime-genai include "ort_genai_c.h" instead. To build against the wheels of a virtual environment:
@@ -11,6 +13,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 extern "C" {
@@ -75,7 +78,7 @@ static std::string quoted(const std::string& text) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: answer BUNDLE PROMPT [TOKENS]\n");
+    std::fprintf(stderr, "usage: answer BUNDLE PROMPT [TOKENS] [--ids]\n");
     return 2;
   }
   OgaModel* model;
@@ -102,17 +105,24 @@ int main(int argc, char** argv) {
                                           OgaSequencesGetSequenceCount(prompt, 0) + tokens));
   check(OgaCreateGenerator(model, settings, &generator));
   check(OgaGenerator_AppendTokenSequences(generator, prompt));
+  const bool ids = argc > 4 && std::strcmp(argv[4], "--ids") == 0;
+  const char* separator = "[";
   while (!OgaGenerator_IsDone(generator)) {
     check(OgaGenerator_GenerateNextToken(generator));
     const int32_t* newest;
     size_t count;
     check(OgaGenerator_GetNextTokens(generator, &newest, &count));
-    const char* piece;
-    check(OgaTokenizerStreamDecode(spell, newest[0], &piece));
-    std::fputs(piece, stdout);
+    if (ids) {
+      std::printf("%s%d", separator, newest[0]);
+      separator = ", ";
+    } else {
+      const char* piece;
+      check(OgaTokenizerStreamDecode(spell, newest[0], &piece));
+      std::fputs(piece, stdout);
+    }
     std::fflush(stdout);
   }
-  std::puts("");
+  std::puts(ids ? "]" : "");
 
   OgaDestroyGenerator(generator);
   OgaDestroyGeneratorParams(settings);

@@ -8,6 +8,7 @@ certificate before it.
 from __future__ import annotations
 
 import argparse
+import json
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,6 +55,15 @@ class Handler(SimpleHTTPRequestHandler):
         """Keep quiet about every file."""
 
 
+def read_config(bundle: Path) -> dict[str, object]:
+    """The bundle's config.json; empty without one."""
+    try:
+        found: dict[str, object] = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
 def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -61,8 +71,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--host", default="127.0.0.1")
     options = parser.parse_args()
-    if not (options.bundle / "genai_config.json").is_file():
-        parser.error(f"{options.bundle}: not a bundle")
+    if "transformers.js_config" not in read_config(options.bundle):
+        parser.error(f"{options.bundle}: not a bundle for transformers.js")
     if not (LIBRARIES / "@huggingface" / "transformers").is_dir():
         parser.error(f"run npm install --ignore-scripts in {PAGE.parent}")
     handler = partial(Handler, bundle=options.bundle.resolve())

@@ -101,6 +101,36 @@ def test_an_adapter_that_exists_takes_trainings_place(built: Built, tmp_path: Pa
     assert ours["task_kl"] == pytest.approx(theirs["task_kl"], rel=1e-6)
 
 
+def test_a_bundle_for_one_runtime_is_exported_and_measured(built: Built, tmp_path: Path) -> None:
+    """Without genai's configuration plain onnxruntime decodes the test rows, with the same outcome."""
+    data = built.recipe.parent / "data"
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml",
+        built.recipe.parent / "model",
+        (data / "train.jsonl", data / "test.jsonl"),
+        targets=["cpu-int8"],
+        method=None,
+        training=None,
+        adapter=built.result["adapter"],
+    )
+    wrong = edgepeft("export", recipe, "--out", tmp_path / "run", "--layout", "gena")
+    assert wrong.returncode == 2
+    assert len(wrong.stderr.strip().splitlines()) == 1
+    assert "layout" in wrong.stderr
+    done = edgepeft(
+        "export", recipe, "--out", tmp_path / "run", "--layout", "onnxruntime", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    (exported,) = json.loads(done.stdout)["bundles"]
+    assert not (Path(exported["path"]) / "genai_config.json").exists()
+    result = build_json(recipe, "--out", tmp_path / "run", "--set", "layout=onnxruntime")
+    ours, whole = result["bundles"][0]["fidelity"], built.result["bundles"][0]["fidelity"]
+    assert ours["exact_match"] == whole["exact_match"]
+    assert ours["task_kl"] == pytest.approx(whole["task_kl"])
+    card = (Path(exported["path"]) / "README.md").read_text(encoding="utf-8")
+    assert "load the folder with onnxruntime, optimum." in card
+
+
 def test_merge_alone_needs_no_recipe(built: Built, tmp_path: Path) -> None:
     """``merge --model --adapter`` writes a checkpoint that transformers loads."""
     done = edgepeft(

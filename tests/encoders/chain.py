@@ -166,7 +166,12 @@ def carry(case: Case, root: Path) -> None:
             folder = root / f"quantize-{target.name}"
             rows = {"calibration_rows": train}
             inputs["quantize"] = run_stage(quantize_stage.run, folder, settings, {**inputs, **rows})
-        settings = {"target": target.as_dict(), "accuracy_level": 0, "base_name": case.family}
+        settings = {
+            "target": target.as_dict(),
+            "accuracy_level": 0,
+            "base_name": case.family,
+            "layout": "all",
+        }
         bundle = run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
         run_stage(
             fidelity.verify,

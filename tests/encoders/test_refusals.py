@@ -91,6 +91,14 @@ def test_what_encoders_have_not_is_refused(
     assert "\n" not in str(raised.value)
 
 
+def test_a_layout_for_another_runtime_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        EdgepeftError, match="layout: genai: onnxruntime-genai does not run text-classification"
+    ):
+        plan(tmp_path, CLASSIFICATION, layout="genai")
+    assert plan(tmp_path, CLASSIFICATION, layout="transformers.js").stages
+
+
 def test_an_unknown_label_in_the_test_rows_is_named(tmp_path: Path) -> None:
     write_encoder_data(tmp_path, CLASSIFICATION)
     write_rows(tmp_path / "test.jsonl", {"text": "grass", "label": "green"})

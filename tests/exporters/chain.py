@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgepeft.bundle_layout import LayoutName
 from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_model
 
@@ -49,11 +50,19 @@ class Case:
     quantize: dict[str, Any] = field(default_factory=dict)
     targets: tuple[str, ...] = TARGETS
     accuracy_level: int = 0
+    layouts: tuple[LayoutName, ...] = ()
 
 
 CASES = {
-    "llama": Case("llama", tied=True, targets=(*TARGETS, *GPU_TARGETS)),
-    "llama-untied": Case("llama", tied=False, generation={"eos_token_id": [7, 2]}),
+    "llama": Case(
+        "llama",
+        tied=True,
+        targets=(*TARGETS, *GPU_TARGETS),
+        layouts=("genai", "transformers.js", "onnxruntime"),
+    ),
+    "llama-untied": Case(
+        "llama", tied=False, generation={"eos_token_id": [7, 2]}, layouts=("genai",)
+    ),
     "qwen2": Case("qwen2"),
     "qwen3": Case("qwen3", targets=(*TARGETS, *GPU_TARGETS)),
     "gemma3": Case("gemma3", targets=(*TARGETS, *GPU_TARGETS)),
@@ -124,8 +133,15 @@ def build(case: Case, root: Path) -> None:
             "accuracy_level": case.accuracy_level,
             "template": "auto",
             "base_name": case.family,
+            "layout": "all",
         }
         run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
+        also = {"cpu-int4": case.layouts, "webgpu-int4-fp32": case.layouts[1:2]}
+        for layout in also.get(target.name, ()):
+            folder = root / f"{target.name}-{layout}"
+            run_stage(
+                export_stage.run, folder, {**settings, "layout": layout}, inputs, kind="bundle"
+            )
 
 
 if __name__ == "__main__":

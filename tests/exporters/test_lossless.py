@@ -43,6 +43,7 @@ def carry(model: Path, root: Path, **lora: object) -> tuple[Path, Path, Path]:
         "accuracy_level": 0,
         "template": "auto",
         "base_name": "tiny",
+        "layout": "all",
     }
     bundle = run_stage(
         export_stage.run,

@@ -211,6 +211,7 @@ def make_report(**facts: Any) -> dict[str, Any]:
         "gates": "passed",
         "fidelity": {**FACTS, **facts},
         "weights": QUANTIZED,
+        "runtimes": ["onnxruntime-genai", "onnxruntime"],
     }
 
 
@@ -226,6 +227,7 @@ def test_card_says_what_was_measured_and_on_what() -> None:
         "int4 asymmetric, blocks of 32; head: int8",
         "head and embedding stored once",
         "executed on CPUExecutionProvider",
+        "load the folder with onnxruntime-genai, onnxruntime.",
         "| cpu-int4 | 0.970 | 0.0123 | 0.4000 | 0.980 | 0.995 | 123 | 123 | passed |",
         "| base, no adapter | 0.000 |",
         "| reference, unmerged | 0.990 | 0 | 0 | 1 | 1 |",

@@ -74,6 +74,7 @@ def build(case: Case, root: Path) -> None:
             "accuracy_level": 0,
             "template": "auto",
             "base_name": case.family,
+            "layout": "all",
         }
         run_stage(export_stage.run, root / target.name, settings, inputs, kind="bundle")
 

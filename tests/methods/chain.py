@@ -308,6 +308,7 @@ def carry(case: Case, root: Path, model: Path) -> None:
             "accuracy_level": 0,
             "template": "auto",
             "base_name": case.family,
+            "layout": "all",
         }
         inputs = {"base": base, "train": trained}
         if target.precision == "nf4":

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
+from edgepeft.fidelity.report import folder_bytes
 from tests.command import edgepeft
 from tests.real.conftest import RECIPE, SHORTER
+from tests.runtimes import (
+    by_genai,
+    by_onnxruntime,
+    by_transformers_js,
+    c_program,
+    without_stop,
+)
 
 pytestmark = pytest.mark.real
 
@@ -34,6 +42,47 @@ def test_int4_bundle_holds_the_embedding_once(smollm2: dict[str, Any]) -> None:
     """135 M weights at 4 bits and a tied 8-bit head are about 107 MB; a second embedding would show."""
     assert smollm2["bundles"][0]["bytes"] < 110e6
     assert smollm2["bundles"][1]["bytes"] < 165e6
+
+
+def test_the_c_program_spells_the_whole_answer(smollm2: dict[str, Any], tmp_path: Path) -> None:
+    from edgepeft.runtime import Runtime
+
+    ask = c_program(tmp_path)
+    bundle = smollm2["bundles"][0]["path"]
+    runtime = Runtime(bundle)
+    for prompt in ("Please turn on the heater in the attic.", "Tell me something about snow."):
+        wanted = runtime.complete(prompt, max_new_tokens=48)
+        assert len(wanted.ids) > 8
+        assert ask(bundle, prompt, 48).rstrip("\n") == wanted.text.rstrip("\n")
+
+
+@pytest.fixture(scope="module")
+def builders_settings(smollm2: dict[str, Any]) -> Path:
+    """The same adapter at the graph builder's own int4 settings, with float activations."""
+    run = Path(smollm2["run"])
+    target = "{name: builders, like: cpu-int4, accuracy_level: 0, quantize: "
+    target += "{algorithm: rtn, symmetric: true, head: int4}}"
+    done = edgepeft(
+        "export", RECIPE, "--out", run, *SHORTER, "--set", f"targets=[{target}]", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    (bundle,) = json.loads(done.stdout)["bundles"]
+    return Path(bundle["path"])
+
+
+def test_the_builders_settings_stay_below_92_megabytes(builders_settings: Path) -> None:
+    """All files, tokenizer too; the builder's own folder is 90 MB with a second tokenizer's less."""
+    assert folder_bytes(builders_settings) <= 92e6
+
+
+def test_three_runtimes_give_the_same_tokens(builders_settings: Path, node: str) -> None:
+    """20 prompts of 32 tokens, with float activations: nothing but the last bits differs between runtimes."""
+    wanted = by_genai(builders_settings)
+    assert len(wanted) == 20
+    assert sum(map(len, wanted)) > 20 * 12
+    assert by_onnxruntime(builders_settings) == wanted
+    answers = by_transformers_js(builders_settings, node)
+    assert without_stop(answers, builders_settings) == wanted
 
 
 def test_the_plan_foresaw_sizes_and_memory(smollm2: dict[str, Any], tmp_path: Path) -> None:

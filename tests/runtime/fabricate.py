@@ -84,6 +84,7 @@ def write_manifest(folder: Path, *, context_length: int = 64, **changes: Any) ->
             "prompt": {"mode": "chat"},
             "provider": "CPUExecutionProvider",
             "base": "tiny",
+            "runtimes": ["onnxruntime-genai", "onnxruntime", "optimum", "transformers.js"],
             "context_length": context_length,
         },
         **changes,

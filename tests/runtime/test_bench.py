@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,38 @@ def test_timing_needs_no_torch(tiny_bundle: Path) -> None:
         "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_llama_cpp_is_asked_for_by_its_package(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where it is not installed: what to install; where it is: which checkpoint it takes."""
+    from edgepeft.gguf_rival import gguf_of_runs
+
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    with pytest.raises(MissingError, match="pip install llama-cpp-python"):
+        gguf_of_runs([tiny_bundle], tmp_path, print)
+    monkeypatch.setattr("edgepeft.gguf_rival.require_llama_cpp", lambda: None)
+    with pytest.raises(InputError, match="needs the merged checkpoint of its run"):
+        gguf_of_runs([tiny_bundle], tmp_path, print)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed"
+)
+def test_llama_cpp_takes_its_turn(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The tiny model's merged checkpoint, in a run's folder around the bundle."""
+    pytest.importorskip("torch")
+    from tests.tiny import write_tiny_model
+
+    run = tmp_path / "run"
+    merged = write_tiny_model(tmp_path / "merged", "llama")
+    shutil.copytree(tiny_bundle, run / "bundles" / "cpu-int4")
+    (run / "run.json").write_text(json.dumps({"result": {"merged": str(merged)}}))
+    options = ("--prompt-tokens", "4", "--new-tokens", "4", "--rounds", "1", "--threads", "1")
+    shown = edgepeft("bench", run / "bundles" / "cpu-int4", "--llama-cpp", *options, "--json")
+    assert shown.returncode == 0, shown.stderr
+    ours, theirs = json.loads(shown.stdout)["cases"]
+    assert (ours["target"], theirs["target"]) == ("cpu-int4", "Q4_K_M")
+    assert theirs["lengths"][0]["decode_tokens_per_second"] > 0
+    assert theirs["provider"] == "llama.cpp"

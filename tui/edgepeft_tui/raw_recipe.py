@@ -20,6 +20,7 @@ _SECTIONS = {
     "quantize": "Merge and quantize",
     "targets": "Targets",
     "adapters": "Targets",
+    "layout": "Targets",
     "gates": "Targets",
 }
 DEFAULT_TARGETS = ("cpu-int4",)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
 
 ARCHITECTURES = (
@@ -45,7 +46,9 @@ class DecoderExporter:
         if any(isinstance(config.get(key), int) and config[key] > 1 for key in _EXPERTS):
             return f"{model.architecture} is a mixture of experts, which is not supported yet"
         if model.architecture not in ARCHITECTURES:
-            return f"{model.architecture} is not supported; supported: {known}"
+            near = nearest(model.architecture, ARCHITECTURES)
+            hint = f"nearest: {near.removesuffix('ForCausalLM')}; " if near else ""
+            return f"{model.architecture} is not supported; {hint}supported: {known}"
         if config.get("quantization_config"):
             return "its weights are already quantized; start from the full-precision checkpoint"
         for rotary in _rotary_settings(config):

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from edgepeft.bundle_layout import runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
@@ -16,6 +17,7 @@ from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
 from edgepeft.targets import TargetProfile
+from edgepeft.tasks import GENERATION
 from edgepeft.workspace import read_manifest
 from edgepeft_exporters.decoder.graph import (
     DecoderGraph,
@@ -31,6 +33,7 @@ from edgepeft_exporters.decoder.qdq import bind_dequantized
 from edgepeft_exporters.decoder.unmerged import put_in
 from edgepeft_exporters.lazy.bind import bind_codes
 from edgepeft_exporters.lazy.graph import save_graph
+from edgepeft_exporters.side_files import leave_out
 
 _IO_DTYPES = {
     "fp32": ir.DataType.FLOAT,
@@ -57,8 +60,8 @@ def _keep_slots(
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``template``. Inputs: ``base``,
-    the weights as ``open_weights``, and ``quantize`` for integer targets.
+    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``template``, ``layout``. Inputs:
+    ``base``, the weights as ``open_weights``, and ``quantize`` for integer targets.
 
     With ``hot_swap`` among the settings the base is exported without its adapter, and with slots for any.
 
@@ -100,6 +103,8 @@ def run(job: Job) -> dict[str, Any]:
     if lead:
         prompter = lead_with(job.out, prompter, lead)
         facts["virtual_tokens"] = {"first": lead.start, "count": len(lead)}
+    leave_out(job.out, job.settings["layout"])
+    options = genai["model"]["decoder"]["session_options"]
     return {
         **facts,
         "target": target.name,
@@ -108,6 +113,17 @@ def run(job: Job) -> dict[str, Any]:
         "provider": target.provider,
         "verify_provider": target.verify_provider,
         "base": job.settings["base_name"],
+        "layout": job.settings["layout"],
+        "runtimes": list(
+            runtimes_of(
+                job.settings["layout"],
+                GENERATION,
+                target.js_dtype,
+                swaps="hot_swap" in job.settings,
+            )
+        ),
+        "session_options": {key: value for key, value in options.items() if "." in key},
+        "vocab_size": lead.stop if lead else int(genai["model"]["vocab_size"]),
         "context_length": int(genai["model"]["context_length"]),
         "accuracy_level": accuracy_level if target.bits else None,
         "operators": counts,

@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from edgepeft.bundle_layout import LayoutName, runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.merging.stage import open_weights
@@ -18,15 +19,15 @@ from edgepeft.targets import TargetProfile
 from edgepeft_exporters.encoder.graph import build_graph
 from edgepeft_exporters.lazy.bind import bind_codes
 from edgepeft_exporters.lazy.graph import save_graph
-from edgepeft_exporters.side_files import write_config, write_tokenizer
+from edgepeft_exporters.side_files import leave_out, write_config, write_tokenizer
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _IR_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``base_name``. Inputs: ``base``, the
-    weights as ``open_weights``, and ``quantize`` for integer targets.
+    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``base_name``, ``layout``. Inputs:
+    ``base``, the weights as ``open_weights``, and ``quantize`` for integer targets.
 
     Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
     """
@@ -44,6 +45,8 @@ def run(job: Job) -> dict[str, Any]:
     save_graph(graph, graphs, target.file_stem, job.events.progress)
     config = write_config(folder, job.out, target)
     write_tokenizer(folder, job.out, facts.context_length)
+    layout: LayoutName = job.settings["layout"]
+    leave_out(job.out, layout)
     return {
         "target": target.name,
         "task": facts.task,
@@ -52,6 +55,8 @@ def run(job: Job) -> dict[str, Any]:
         "model_file": f"onnx/{target.file_stem}.onnx",
         "provider": target.provider,
         "verify_provider": target.verify_provider,
+        "layout": layout,
+        "runtimes": list(runtimes_of(layout, facts.task, target.js_dtype)),
         "session_options": dict(target.session_options),
         "base": job.settings["base_name"],
         "context_length": facts.context_length,

@@ -1,0 +1,76 @@
+"""What a bundle's folder is laid out for: every runtime, or one of them without what the others alone read.
+
+The graph, its data and the tokenizer are needed by all; what tells them apart is small. A bundle for one runtime
+is for those who ship that runtime's own files, or whose device must not find others' beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edgepeft.errors import InputError
+from edgepeft.tasks import GENERATION
+
+LayoutName = Literal["all", "genai", "transformers.js", "onnxruntime"]
+
+GENAI, ORT, OPTIMUM, JS = "onnxruntime-genai", "onnxruntime", "optimum", "transformers.js"
+JS_CONFIG = "transformers.js_config"
+"""The key of config.json that transformers.js alone reads."""
+
+
+@dataclass(frozen=True)
+class BundleLayout:
+    """The runtimes that load such a folder unchanged, and the files of ours that it does without."""
+
+    runtimes: tuple[str, ...]
+    leaves_out: tuple[str, ...] = ()
+
+
+LAYOUTS: Mapping[LayoutName, BundleLayout] = {
+    "all": BundleLayout((GENAI, ORT, OPTIMUM, JS)),
+    # Its tokenizer and searching are configured by genai_config.json and the tokenizer's files alone.
+    "genai": BundleLayout((GENAI, ORT), ("config.json", "generation_config.json")),
+    # The chat template is read out of tokenizer_config.json there.
+    "transformers.js": BundleLayout((JS,), ("genai_config.json", "chat_template.jinja")),
+    "onnxruntime": BundleLayout((ORT, OPTIMUM), ("genai_config.json",)),
+}
+
+
+def runtimes_of(
+    layout: LayoutName, task: str, js_dtype: str | None, *, swaps: bool = False
+) -> tuple[str, ...]:
+    """The runtimes that a bundle is for; ``js_dtype`` is its target's name in transformers.js, None for none.
+
+    One that ``swaps`` adapters loads in all of them, but optimum and transformers.js answer as its base.
+    """
+    runtimes = LAYOUTS[layout].runtimes
+    missing = {GENAI} if task != GENERATION else set()
+    if js_dtype is None or swaps:
+        missing.add(JS)
+    if swaps:
+        missing.add(OPTIMUM)
+    return tuple(name for name in runtimes if name not in missing)
+
+
+def check_layout(
+    layout: LayoutName, task: str, js_dtypes: Mapping[str, str | None], swapped: Collection[str]
+) -> None:
+    """Raise InputError where a layout leaves nothing that could run a target.
+
+    ``js_dtypes`` are the targets' names in transformers.js by the targets' own, ``swapped`` the targets that take
+    adapters.
+    """
+    for name, js_dtype in js_dtypes.items():
+        runtime = LAYOUTS[layout].runtimes[0]
+        if layout != "all" and runtime not in runtimes_of(layout, task, js_dtype):
+            what = f"{task} models" if runtime == GENAI else name
+            raise InputError(
+                f"layout: {layout}: {runtime} does not run {what}; choose all or onnxruntime"
+            )
+    for name in swapped:
+        if GENAI not in LAYOUTS[layout].runtimes:
+            raise InputError(
+                f"layout: {layout}: {name} takes adapters, which are swapped by {GENAI}; choose all or genai"
+            )

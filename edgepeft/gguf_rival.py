@@ -1,0 +1,60 @@
+"""llama.cpp beside bundles: the merged weights of their runs as files at Q4_K_M."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgepeft.errors import InputError
+from edgepeft.runtime.gguf_model import FORM, quantize_gguf, require_llama_cpp
+
+
+def gguf_of_runs(
+    bundles: Sequence[Path], scratch: Path, say: Callable[[str], None]
+) -> dict[Path, Path]:
+    """Write a file for each run that the bundles lie in; the first bundle of each run to its file.
+
+    ``scratch`` takes the weights of one run in float32 besides. Raises MissingError without llama-cpp-python,
+    InputError where a run has no merged checkpoint or its model is not written as GGUF.
+    """
+    require_llama_cpp()
+    merged = {bundle: merged_of(bundle) for bundle in bundles}
+    written: dict[Path, Path] = {}
+    for bundle, checkpoint in merged.items():
+        if checkpoint in [merged[other] for other in written]:
+            continue
+        folder = scratch / str(len(written))
+        folder.mkdir()
+        file = folder / f"{bundle.resolve().parents[1].name}-{FORM}.gguf"
+        say(f"writing {checkpoint} at {FORM} for llama.cpp")
+        written[bundle] = quantized_gguf(checkpoint, file)
+    return written
+
+
+def merged_of(bundle: Path) -> Path:
+    """The merged checkpoint of the run that a bundle lies in. Raises InputError."""
+    try:
+        record = bundle.resolve().parents[1] / "run.json"
+        merged = json.loads(record.read_text(encoding="utf-8"))["result"]["merged"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        merged = None
+    if merged is None or not Path(merged).is_dir():
+        raise InputError(
+            f"{bundle}: --llama-cpp needs the merged checkpoint of its run; give the bundle in the run's folder "
+            "(runs/NAME/bundles/TARGET), built with merge.save"
+        )
+    return Path(merged)
+
+
+def quantized_gguf(checkpoint: Path, out: Path) -> Path:
+    """Write a checkpoint at Q4_K_M into ``out`` and return that. Raises as ``gguf_of_runs``."""
+    from edgepeft.checkpoints.gguf_export import write_gguf
+
+    whole = out.with_suffix(".f32.gguf")
+    try:
+        write_gguf(checkpoint, whole)
+        quantize_gguf(whole, out)
+    finally:
+        whole.unlink(missing_ok=True)
+    return out
