@@ -30,6 +30,7 @@ _SECTIONS = {
     "quantize": "Merge and quantize",
     "targets": "Targets",
     "adapters": "Targets",
+    "matrix": "Targets",
     "gates": "Targets",
 }
 DEFAULT_TARGETS = ("cpu-int4",)
