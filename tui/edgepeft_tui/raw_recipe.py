@@ -21,6 +21,7 @@ _SECTIONS = {
     "targets": "Targets",
     "adapters": "Targets",
     "layout": "Targets",
+    "matrix": "Targets",
     "gates": "Targets",
 }
 DEFAULT_TARGETS = ("cpu-int4",)
