@@ -282,7 +282,9 @@ async def _picture(place: str, size: tuple[int, int], theme: str) -> str:
                 draft.put("targets", [swaps, {"name": "desk", "like": "cuda-int4"}])
                 draft.put("adapters", [{"name": "support", "path": "../support"}])
                 app.open_draft(draft, "Targets")
-                await pilot.pause(0.6)
+                # The step gives the focus to its list of devices when that is filled.
+                while app.focused is None:
+                    await pilot.pause(0.2)
                 app.screen.query_one("#row-gates--max_task_kl Input").focus()
             case "layers":
                 app.open(f"run:{run}")

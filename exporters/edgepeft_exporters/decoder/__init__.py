@@ -38,7 +38,7 @@ class DecoderExporter:
     def refuses(self, model: ModelInfo) -> str | None:
         """Why this model can't be exported, in one line, or None if it can."""
         config = model.config
-        known = ", ".join(name.removesuffix("ForCausalLM") for name in ARCHITECTURES)
+        names = [name.removesuffix("ForCausalLM") for name in ARCHITECTURES]
         if any(key in config for key in ("vision_config", "audio_config", "vision_tower")):
             return (
                 f"{model.architecture} also takes images or sound; only text models are supported"
@@ -46,9 +46,9 @@ class DecoderExporter:
         if any(isinstance(config.get(key), int) and config[key] > 1 for key in _EXPERTS):
             return f"{model.architecture} is a mixture of experts, which is not supported yet"
         if model.architecture not in ARCHITECTURES:
-            near = nearest(model.architecture, ARCHITECTURES)
-            hint = f"nearest: {near.removesuffix('ForCausalLM')}; " if near else ""
-            return f"{model.architecture} is not supported; {hint}supported: {known}"
+            near = nearest(model.architecture.removesuffix("ForCausalLM"), names)
+            hint = f"nearest: {near}; " if near else ""
+            return f"{model.architecture} is not supported; {hint}supported: {', '.join(names)}"
         if config.get("quantization_config"):
             return "its weights are already quantized; start from the full-precision checkpoint"
         for rotary in _rotary_settings(config):
