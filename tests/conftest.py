@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,12 +35,14 @@ if importlib.util.find_spec("torch") is None:
     ]
 
 
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the digest cache and the list of runs out of the user's home."""
+@pytest.fixture(scope="session", autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the digest cache and the list of runs out of the user's home, for what a session builds once too."""
     root = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("EDGEPEFT_CACHE", str(root / "cache"))
-    monkeypatch.setenv("EDGEPEFT_STATE", str(root / "state"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEPEFT_CACHE", str(root / "cache"))
+        patch.setenv("EDGEPEFT_STATE", str(root / "state"))
+        yield
 
 
 @pytest.fixture(scope="session")
