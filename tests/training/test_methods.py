@@ -106,6 +106,9 @@ def test_every_option_is_one_that_peft_has() -> None:
 
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+    from edgepeft.training.bottleneck import register
+
+    register()
     for method in all_methods().values():
         if method.peft_type is None:
             continue
