@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
 from edgepeft.events import Event, Sink
-from edgepeft.runtime.sessions import STAGE_THREADS
+from edgepeft.runtime.threads import STAGE_THREADS
 from edgepeft.stage import Stage
 
 _GRACE_SECONDS = 180

@@ -45,6 +45,6 @@ def threads(job: Job) -> dict[str, Any]:
     """How many threads it was told to compute with, and how many torch takes."""
     import torch
 
-    from edgepeft.runtime.sessions import threads_of_stage
+    from edgepeft.runtime.threads import threads_of_stage
 
     return {"told": threads_of_stage(), "torch": torch.get_num_threads()}

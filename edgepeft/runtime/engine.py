@@ -10,7 +10,7 @@ from edgepeft.bundle_layout import GENAI
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
-from edgepeft.runtime.sessions import threads_of_stage
+from edgepeft.runtime.threads import chosen_threads
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -68,10 +68,8 @@ def load_model(
             "needs onnxruntime-genai: pip install 'edgepeft[cpu]' or 'edgepeft[cuda]'"
         ) from error
     decoder: dict[str, Any] = {}
-    threads = threads_of_stage() if threads is None else threads
+    threads = chosen_threads(threads)
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads: must be 1 or more, not {threads}")
         decoder["session_options"] = {"intra_op_num_threads": threads}
     model = {"eos_token_id": sorted(stop_ids), "decoder": decoder}
     full = provider_name(provider or bundle.provider)

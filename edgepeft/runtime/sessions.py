@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, PLUGINS, add_plugin, find_adapter
+from edgepeft.runtime.threads import chosen_threads
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Provider = str | tuple[str, dict[str, Any]]
 """An execution provider's name, or its name and options."""
 
-STAGE_THREADS = "EDGEPEFT_THREADS"
-"""Environment variable that says how many threads a stage may compute with."""
 _BFLOAT16 = 16
 """ONNX's number for the type; numpy has no bfloat16."""
 _HEAVY = frozenset({"MatMul", "MatMulNBits", "MatMulBnb4", "GroupQueryAttention", "Attention"})
@@ -35,12 +33,6 @@ def session_entries(bundle: Bundle) -> dict[str, str]:
     options = model.get("decoder", {}).get("session_options", {})
     options = options or bundle.manifest["result"].get("session_options", {})
     return {k: v for k, v in options.items() if "." in k and isinstance(v, str)}
-
-
-def threads_of_stage() -> int | None:
-    """Threads that a stage of a build was given because others work beside it; None where nothing is said."""
-    said = os.environ.get(STAGE_THREADS, "")
-    return int(said) if said.isdecimal() and int(said) > 0 else None
 
 
 def open_session(
@@ -64,10 +56,8 @@ def open_session(
     options.log_severity_level = 3
     # A memory plan is kept for every sequence length met, which a verifier meets hundreds of.
     options.enable_mem_pattern = False
-    threads = threads_of_stage() if threads is None else threads
+    threads = chosen_threads(threads)
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads: must be 1 or more, not {threads}")
         options.intra_op_num_threads = threads
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
