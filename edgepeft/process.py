@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
@@ -47,13 +46,8 @@ class Workers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop()
+    def __exit__(self, *details: object) -> None:
+        self.close()
 
     def run(self, stage: Stage, inputs: dict[str, Path], out: Path, log: Path, sink: Sink) -> Event:
         """Run a stage in a child and return its ``ended`` event.
@@ -99,7 +93,7 @@ class Workers:
                 code = self._exit_code()
             except BaseException as error:
                 _send(signal.SIGKILL, self._pid)
-                self._stop(at_once=True)
+                self.close(at_once=True)
                 if not isinstance(error, KeyboardInterrupt):
                     raise
                 self._interrupted = True
@@ -187,12 +181,13 @@ class Workers:
         if code is None:
             # The process was the child itself, or has died with it.
             code = self._source.wait(_GRACE_SECONDS)
-            self._stop()
+            self.close()
         else:
             self._control.settimeout(None)
         return code
 
-    def _stop(self, *, at_once: bool = False) -> None:
+    def close(self, *, at_once: bool = False) -> None:
+        """End the process that stages are forked from; another stage would start a new one."""
         if self._source is None:
             return
         if at_once:

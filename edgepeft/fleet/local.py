@@ -69,7 +69,7 @@ class LocalCrew:
             self.interrupt(at_once=True)
         self._pool.shutdown()
         for workers in self._all:
-            workers.__exit__(kind, error, trace)
+            workers.close()
 
     def at(self, run: RunFolder) -> AbstractContextManager[None]:
         """Nothing to prepare: whoever builds is here."""

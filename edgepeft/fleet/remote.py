@@ -61,7 +61,7 @@ def version(path: Path, token: str) -> tuple[str, bool]:
 def release() -> None:
     """End the processes that are kept for further tasks."""
     while _idle:
-        _idle.pop().__exit__(None, None, None)
+        _idle.pop().close()
 
 
 def carry(order: Order, label: str, threads: int, beat: Path, token: str, topic: str) -> None:
@@ -84,7 +84,7 @@ def carry(order: Order, label: str, threads: int, beat: Path, token: str, topic:
         raise RuntimeError(f"{label}: {type(error).__name__}: {error}") from None
     finally:
         if workers.interrupted:
-            workers.__exit__(None, None, None)
+            workers.close()
         else:
             _idle.append(workers)
 
