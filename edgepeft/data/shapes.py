@@ -75,6 +75,16 @@ def to_rows(
     return rows
 
 
+def _mend(record: Mapping[str, Any]) -> str:
+    """What makes a record fit whose columns are called otherwise, or were not told apart."""
+    names = list(record)
+    separator = next((mark for mark in (";", "\t", "|") if mark in names[0]), None)
+    if len(names) == 1 and separator is not None:
+        return f"its columns are separated by {separator!r}: save it with commas between them"
+    example = dict(zip(("prompt", "completion"), names, strict=False))
+    return f"say which is which, as data.columns: {example}".replace("'", "")
+
+
 def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[str]) -> str:
     """The shape a record is read in; "auto" goes by its columns. Raises InputError where none fits."""
     fitting = [
@@ -86,8 +96,7 @@ def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[
         wanted = [name for name in fitting if preferred & set(_COLUMNS[name])]
         if not fitting:
             raise InputError(
-                f"{file}: columns {_listed(record)} fit no shape ({_shapes()}); "
-                "say which is which in data.columns"
+                f"{file}: columns {_listed(record)} fit no shape ({_shapes()}); {_mend(record)}"
             )
         return (wanted or fitting)[0]
     if shape not in _OPTIONS:

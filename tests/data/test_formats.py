@@ -183,6 +183,7 @@ def test_an_asked_for_shape_wins_over_the_first_that_fits(tmp_path: Path) -> Non
         ({"shape": "text"}, "columns q, a do not fit data.shape text (text)"),
         ({"shape": "alpaca"}, "data.shape: no 'alpaca'; use auto, messages, prompt"),
         ({}, "columns q, a fit no shape (messages + conversations; prompt + completion;"),
+        ({}, "say which is which, as data.columns: {prompt: q, completion: a}"),
     ],
 )
 def test_columns_that_do_not_fit_are_named(
@@ -191,6 +192,13 @@ def test_columns_that_do_not_fit_are_named(
     with pytest.raises(InputError) as error:
         read_rows(jsonl(tmp_path, {"q": "Hi", "a": "Ho"}), **options)
     assert expected in str(error.value)
+
+
+def test_columns_that_were_not_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt;completion\nHi;Ho\n", encoding="utf-8")
+    with pytest.raises(InputError, match="separated by ';': save it with commas"):
+        read_rows(path)
 
 
 GOOD = {"prompt": "Hi", "completion": "Ho"}
