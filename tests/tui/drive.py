@@ -11,6 +11,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 from textual.widgets import Input
+from textual.worker import Worker
 
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
@@ -33,8 +34,15 @@ def drive(
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await scenario(app, pilot)
+            # Textual's own Select fails where the app ends while one is being mounted.
+            await until(pilot, lambda: not any(map(_mounts, app.workers)))
+            await pilot.pause()
 
     asyncio.run(run())
+
+
+def _mounts(worker: Worker[Any]) -> bool:
+    return worker.is_running and worker.group in ("walk", "parts", "adapters")
 
 
 async def until(pilot: Pilot[Any], holds: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -88,11 +88,15 @@ class WizardScreen(Page):
         self.query_one("#steps", ContentSwitcher).current = _id(name)
         self.query_one("#rail", OptionList).highlighted = STEPS.index(name)
         self.show_where()
-        self._open_step(self.current, begin, anew)
+        if anew:
+            self.current.opened = False
+        self._open_step(self.current, begin)
 
     @work(exclusive=True, group="walk")
-    async def _open_step(self, step: Step, begin: bool, anew: bool) -> None:
-        await step.open(anew=anew)
+    async def _open_step(self, step: Step, begin: bool) -> None:
+        await step.open()
+        if not step.ready:
+            return
         step.enter()
         if self.facts is not None:
             step.planned(self.facts)
@@ -141,6 +145,8 @@ class WizardScreen(Page):
 
     def show_errors(self) -> None:
         """Marks on the rail, and each error at its field."""
+        if not self.display:  # it is being left, and its widgets go before it does
+            return
         errors = self.draft.errors()
         marks = self.draft.marks(errors)
         if marks != self._marks:
@@ -195,6 +201,8 @@ class WizardScreen(Page):
 
     def on_descendant_focus(self, event: Any) -> None:
         """Say what the field in focus is for."""
+        if not self.display:
+            return
         row = _row_of(self.focused)
         room = _HELP_LINES * (self.size.width - 2)
         said = plain(_cut(self.current.help.partition("\n\n")[0], room))
@@ -231,9 +239,8 @@ class WizardScreen(Page):
         """Show every key of the recipe, or only the few that matter to begin with."""
         self.advanced = not self.advanced
         for step in self.query(Step):
-            if step is not self.current:
-                step.opened = False
-        self.show_step(self.step, anew=True)
+            step.opened = False
+        self.show_step(self.step)
 
     # -- ways on ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
 from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.widgets.dialogs import Picker
 from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.making import Maker
 from edgepeft_tui.widgets.parts import Parts
 
 if TYPE_CHECKING:
@@ -37,13 +38,27 @@ class Step(VerticalScroll):
         super().__init__(id=id)
         self.draft = draft
         self.opened = False
-        self.ready = False
+        self._made = False
+        self._maker = Maker()
         self._named: set[str] = set()
 
     @property
     def wizard(self) -> WizardScreen:
         """The screen this step is on."""
         return cast("WizardScreen", self.screen)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the step's widgets are there: made, not being made anew, not being taken down.
+
+        Messages and workers come when they come, so whatever looks for a widget asks this before it does.
+        """
+        return self._made and self._stands
+
+    @property
+    def _stands(self) -> bool:
+        # Textual takes a screen down from its leaves; the screen says so first by no longer being displayed.
+        return self.is_attached and self.screen.display
 
     def compose(self) -> ComposeResult:
         """Nothing until the step is opened: a form of every key takes a second to lay out."""
@@ -91,13 +106,18 @@ class Step(VerticalScroll):
     def filled(self) -> None:
         """The widgets are there: put into them what does not come from the draft."""
 
-    async def open(self, *, anew: bool = False) -> None:
-        """Make the step's widgets if there are none yet, or ``anew``."""
-        if not self.opened or anew:
-            self.opened, self.ready = True, False
-            await self.recompose()
+    async def open(self) -> None:
+        """Make the step's widgets, unless they are there and ``opened`` still holds."""
+        await self._maker.run(self._make)
+
+    async def _make(self) -> None:
+        if self.opened:
+            return
+        self.opened, self._made = True, False
+        await self.recompose()
+        if self._stands and self.opened:  # else it is to be made once more
             self.filled()
-            self.ready = True
+            self._made = True
 
     def rows(
         self, prefix: str, simple: Iterable[str] = (), browse: Iterable[str] = ()
@@ -125,6 +145,8 @@ class Step(VerticalScroll):
         self.call_after_refresh(self._focus_first)
 
     def _focus_first(self) -> None:
+        if not self.ready:
+            return
         for widget in self.screen.focus_chain:
             if self in widget.ancestors:
                 widget.focus()

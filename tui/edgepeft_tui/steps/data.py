@@ -69,6 +69,8 @@ class DataStep(Step):
     @work(exclusive=True, group="look")
     async def look(self) -> None:
         """Read and check the rows in a process of its own."""
+        if not self.ready:
+            return
         draft = self.draft
         wanted = draft.yaml()
         if not (draft.get("data.train") or draft.get("data.test")) or wanted == self._seen:

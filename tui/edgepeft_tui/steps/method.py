@@ -97,9 +97,11 @@ class MethodStep(Step):
         trains = event.index == 0
         if trains != self.draft.trains:
             self.draft.use_adapter(None if trains else "")
-            self.enter()
-            self.changed()
-        self._show_half(trains)
+            if self.ready:
+                self.enter()
+                self.changed()
+        if self.ready:
+            self._show_half(trains)
 
     @on(Button.Pressed, "#add-adapter")
     def _add(self, event: Button.Pressed) -> None:
@@ -122,16 +124,23 @@ class MethodStep(Step):
         """Make the adapters' fields anew and begin in one of them."""
 
         async def remake() -> None:
-            box = self.query_one("#existing")
-            async with self.batch():
-                await box.remove_children()
-                await box.mount_compose(self._adapters())
+            await self._maker.run(self._remake_adapters)
+            if not self.ready:
+                return
             self.changed()
             place = self.query_one(begin)
             target = place if place.can_focus else place.query("Input, Select").first()
             target.focus()
 
         self.run_worker(remake(), exclusive=True, group="adapters")
+
+    async def _remake_adapters(self) -> None:
+        if not self.ready:
+            return
+        box = self.query_one("#existing")
+        async with self.batch():
+            await box.remove_children()
+            await box.mount_compose(self._adapters())
 
     def enter(self) -> None:
         """Show what the draft says now."""

@@ -59,8 +59,9 @@ class ModelStep(Step):
     def _take(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         self.draft.put("model", str(event.option_id))
-        self.enter()
-        self.changed()
+        if self.ready:
+            self.enter()
+            self.changed()
 
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick a model's folder or file."""
@@ -84,6 +85,8 @@ class ModelStep(Step):
     @work(exclusive=True, group="inspect")
     async def inspect(self) -> None:
         """Read the model's headers in a process of its own."""
+        if not self.ready:
+            return
         name = self.draft.get("model")
         panel = self.query_one("#model-facts", Panel)
         if not isinstance(name, str) or not name:
@@ -124,5 +127,5 @@ class ModelStep(Step):
 
     def _tell(self) -> None:
         """Show the model's facts, and what the plan says of them; either may be known first."""
-        if self._said:
+        if self._said and self.ready:
             self.query_one("#model-facts", Panel).say(self._said + self._fits)

@@ -43,7 +43,8 @@ class ReviewStep(Step):
 
     def begin(self) -> None:
         """Begin on the button that most are here for."""
-        self.query_one("#run").focus()
+        if self.ready:
+            self.query_one("#run").focus()
 
     def enter(self) -> None:
         """Show the recipe as it is now."""
@@ -72,6 +73,8 @@ class ReviewStep(Step):
     @on(Input.Changed, "#name")
     def _rename(self, event: Input.Changed) -> None:
         event.stop()
+        if not self.ready:
+            return
         self.draft.name = event.value.strip()
         self.wizard.show_where()
         self.wizard.wizard_app.keep_draft(self.draft)

@@ -65,18 +65,21 @@ class TargetsStep(Step):
     def _toggle(self, event: SelectionList.SelectionToggled[str]) -> None:
         event.stop()
         self.draft.toggle_target(event.selection.value)
-        self._show_parts()
-        self.changed()
+        if self.ready:
+            self._show_parts()
+            self.changed()
 
     @work(exclusive=True, group="parts")
     async def _show_parts(self) -> None:
-        await self.query_one("#parts-targets", Parts).remake()
+        if self.ready:
+            await self.query_one("#parts-targets", Parts).remake()
 
     @on(Parts.Changed)
     def _parts(self, event: Parts.Changed) -> None:
         event.stop()
-        self.enter()
-        self.changed()
+        if self.ready:
+            self.enter()
+            self.changed()
 
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick an adapter's folder, or rows to measure it on."""
@@ -121,7 +124,8 @@ class TargetsStep(Step):
     @on(SelectionList.SelectionHighlighted, "#devices")
     def _look(self, event: SelectionList.SelectionHighlighted[str]) -> None:
         event.stop()
-        self._show_details(event.selection_index)
+        if self.ready:
+            self._show_details(event.selection_index)
 
     def _show_details(self, index: int) -> None:
         target = list(all_targets().values())[index]

@@ -132,6 +132,10 @@ class Picker(ModalScreen[Path | None]):
         if self._fits(event.path):
             self._take(event.path)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys do something once there is a tree."""
+        return self.is_mounted
+
     def action_pick(self) -> None:
         """Take what the cursor is on."""
         node = self.query_one(_Tree).cursor_node

@@ -62,8 +62,11 @@ class FieldRow(Vertical):
         yield Said("", classes="error")
 
     def on_mount(self) -> None:
-        """Show the end of a path that is too long for its field: it says more than the beginning."""
+        """Show what came while the control was being made, and of a path that is too long its end."""
+        self._put()
+        self._say_error()
         if self._browse:
+            # The end says more than the beginning.
             self.call_after_refresh(self._show_end)
 
     def _show_end(self) -> None:
@@ -94,21 +97,30 @@ class FieldRow(Vertical):
         if text == self._text:
             return
         self._text = text
-        for control in self.query(Input):
-            with control.prevent(Input.Changed):
-                control.value = text
+        if self.is_mounted:
+            self._put()
             if self._browse:
                 self.call_after_refresh(self._show_end)
+
+    def _put(self) -> None:
+        for control in self.query(Input):
+            with control.prevent(Input.Changed):
+                control.value = self._text
         for select in self.query(Select):
             with select.prevent(Select.Changed):
-                select.value = text or NOT_SAID
+                select.value = self._text or NOT_SAID
 
     def complain(self, error: str) -> None:
         """Show what is wrong, or that nothing is."""
         if error != self._error:
             self._error = error
             self.set_class(bool(error), "-wrong")
-            self.query_one(".error", Said).say(f"! {HANG}{plain(error)}" if error else "")
+            self._say_error()
+
+    def _say_error(self) -> None:
+        # A row that is not composed yet has no such line, and says it once it is mounted.
+        for line in self.query(".error").results(Said):
+            line.say(f"! {HANG}{plain(self._error)}" if self._error else "")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell of what was typed."""

@@ -13,6 +13,7 @@ from textual.widgets import Button, Static
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import part_fields
 from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.making import Maker
 
 
 class Parts(Vertical):
@@ -37,6 +38,7 @@ class Parts(Vertical):
         self._shows = shows
         self._browse = set(browse)
         self._grows = grows
+        self._maker = Maker()
 
     def compose(self) -> Iterable[Widget]:
         """Fields of every part, then the buttons."""
@@ -76,4 +78,4 @@ class Parts(Vertical):
 
     async def remake(self) -> None:
         """Make the fields anew: the list is another."""
-        await self.recompose()
+        await self._maker.run(self.recompose)

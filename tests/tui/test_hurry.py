@@ -1,0 +1,58 @@
+"""Keys that come faster than the wizard makes its fields."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from textual.pilot import Pilot
+
+import edgepeft_tui.screens.wizard
+from edgepeft.errors import InputError
+from edgepeft_tui.app import EdgepeftApp
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.screens.wizard import WizardScreen
+from tests.tui.drive import drive
+
+KEYS = [
+    *("f4", "f4", "f4", "tab", "shift+tab", "down", "up", "space", "enter", "left", "right"),
+    *("ctrl+n", "ctrl+n", "ctrl+b", "a", "0", "backspace", "home", "end", "f1", "ctrl+s"),
+]
+PAUSES = [0.0, 0.0, 0.0, 0.01, 0.03, 0.1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_keys_in_a_hurry_break_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(seed)
+
+    async def late_answer(*_: object, **__: object) -> object:
+        await asyncio.sleep(0.3 * chance.random())
+        raise InputError("recipe: adapters.0.path: there is no such folder")
+
+    monkeypatch.setattr(edgepeft_tui.screens.wizard, "ask", late_answer)
+    monkeypatch.setattr(edgepeft_tui.screens.wizard, "PAUSE", 0.05)
+    recipe = {
+        "model": "m",
+        "adapter": "one",
+        "adapters": [{"name": "support", "path": "there"}],
+        "targets": [{"name": "cpu-int4", "adapters": "hot-swap"}, "cpu-int8"],
+    }
+    Path("hurry.yaml").write_text(yaml.safe_dump(recipe))
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        assert isinstance(app.screen, WizardScreen)
+        app.screen.show_step("Targets")
+        pressing = []
+        for _ in range(50):
+            # Unlike the pilot's own ``press``, this doesn't wait until the app has done what the key says.
+            pressing.append(asyncio.create_task(pilot.press(chance.choice(KEYS))))
+            await asyncio.sleep(chance.choice(PAUSES))
+        for press in pressing:
+            press.cancel()
+        await asyncio.gather(*pressing, return_exceptions=True)
+
+    # Leaving the context raises what the app could not handle.
+    drive(scenario, draft=Draft.open(Path("hurry.yaml")), size=(120, 60))
