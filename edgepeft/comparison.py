@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.events import Sink, discard
+from edgepeft.fidelity.vocabulary import Vocabulary, vocabulary
 from edgepeft.pipeline import measure
-from edgepeft.planning import make_plan
 from edgepeft.process import Workers
 from edgepeft.recipe_file import RecipeFile, load_recipe, varied
-from edgepeft.tasks import GENERATION
 from edgepeft.workspace import RunFolder, write_json
 
 RECORD = "comparison.json"
@@ -88,12 +87,6 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
             f"{run}: has a matrix, and compare varies a recipe without one; put the keys into the matrix instead"
         )
     chosen = [(variant, varied(recipe, variant.overrides)) for variant in variants(axes)]
-    task = make_plan(recipe, folder).task
-    if task != GENERATION:
-        raise InputError(
-            f"{run}: is about {task}, and compare measures models that generate; name several targets in one "
-            "recipe"
-        )
     entries: list[dict[str, Any]] = []
     with folder.locked(), Workers() as workers:
         for number, (variant, changed) in enumerate(chosen, 1):
@@ -123,29 +116,36 @@ def _facts(bundle: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scatter(entries: Sequence[Mapping[str, Any]], width: int = 90, height: int = 18) -> str:
-    """Bytes against generic KL in ``width`` by ``height`` characters, each point with the number of its entry.
+    """Bytes against distance from the reference in ``width`` by ``height`` characters.
 
-    Empty where fewer than two were measured.
+    Each point is the number of its entry. Empty where fewer than two were measured.
     """
     import plotext
 
     measured = [(i, entry) for i, entry in enumerate(entries, 1) if "fidelity" in entry]
     if len(measured) < 2:
         return ""
+    words = vocabulary_of(entries)
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(width, height)
-    plotext.title("generic KL (nats per token) against bundle size (MB)")
+    plotext.title(f"{words.distance.title} against bundle size (MB)")
     plotext.yscale("log")
     for number, entry in measured:
-        size, value = entry["bytes"] / 1e6, max(entry["fidelity"]["generic_kl"], 1e-7)
+        size, value = entry["bytes"] / 1e6, max(words.distance.of(entry["fidelity"]), 1e-7)
         plotext.scatter([size], [value], marker=str(number)[-1])
     # Even without colours every line ends with the escape code that resets them.
     return str(plotext.uncolorize(plotext.build()))
 
 
+def vocabulary_of(entries: Sequence[Mapping[str, Any]]) -> Vocabulary:
+    """The words for the measures of a comparison, whose entries are all of one task."""
+    return vocabulary(next((entry["fidelity"] for entry in entries if "fidelity" in entry), {}))
+
+
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A picture of bytes against generic KL, task KL and exact match, as PNG or SVG by the file's name.
+    """A picture of bytes against distance from the reference and two further measures, as PNG or SVG by the
+    file's name.
 
     Raises InputError where nothing was measured.
     """
@@ -159,14 +159,15 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
         raise InputError("--picture: nothing was measured, so there is nothing to draw")
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 5), layout="constrained")
     sizes = [entry["bytes"] / 1e6 for entry in measured]
-    panels = (
-        ("generic_kl", "generic KL, nats per token", "log"),
-        ("task_kl", "task KL, nats per token", "log"),
-        ("exact_match", "exact match", "linear"),
-    )
-    for axis, (key, title, scale) in zip(axes, panels, strict=True):
+    words = vocabulary_of(entries)
+    further = [one for one in words.compared if one.measure != words.distance.measure][:2]
+    panels: list[tuple[str, Callable[[Mapping[str, Any]], float | None], str]] = [
+        (words.distance.title, words.distance.of, "log"),
+        *((one.title, one.of, "log" if "kl" in one.measure else "linear") for one in further),
+    ]
+    for axis, (title, value_of, scale) in zip(axes, panels, strict=True):
         for number, (size, entry) in enumerate(zip(sizes, measured, strict=True), 1):
-            value = entry["fidelity"][key]
+            value = value_of(entry["fidelity"])
             if value is None:
                 continue
             shown = max(value, 1e-7) if scale == "log" else value

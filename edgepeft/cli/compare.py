@@ -63,26 +63,25 @@ def command(
 
 def comparison_rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table, smallest bundle first, failures last."""
-    from edgepeft.comparison import label
+    from edgepeft.comparison import label, vocabulary_of
     from edgepeft.fidelity.report import number
 
-    header = ["#", *("variant", "linear", "head", "MB", "exact match", "task KL", "generic KL")]
-    header += ["top-1", "tok/s", "gates"]
+    words = vocabulary_of(entries)
+    measures = [column.title for column in words.compared]
+    header = ["#", "variant", "linear", "head", "MB", *measures, words.rate.title, "gates"]
     rows = []
     for index, entry in enumerate(entries, 1):
         variant = label(entry["values"])
         if "error" in entry:
-            rows.append((float("inf"), [str(index), variant, entry["error"], *["–"] * 8]))
+            blank = ["–"] * (len(header) - 3)
+            rows.append((float("inf"), [str(index), variant, entry["error"], *blank]))
             continue
         facts, weights = entry["fidelity"], entry["weights"]
-        speed = facts.get("tokens_per_second")
+        speed = words.rate.of(facts)
         cells = [
             *(str(index), variant, str(weights["linear"]), str(weights["head"])),
             f"{entry['bytes'] / 1e6:.1f}",
-            number(facts["exact_match"], 3),
-            number(facts["task_kl"], 5),
-            number(facts["generic_kl"]),
-            number(facts["generic_top1_agreement"], 3),
+            *(number(column.of(facts), column.digits) for column in words.compared),
             "–" if speed is None else f"{speed:.0f}",
             "passed" if entry["gates"] == "passed" else "MISSED",
         ]

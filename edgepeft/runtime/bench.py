@@ -41,9 +41,10 @@ def bench(
     """Measure every case ``rounds`` times in alternating order.
 
     Returns ``memory_bandwidth`` (bytes a second, as measured here) and ``cases``, each with the medians of its
-    measures per prompt length, the ``weight_bytes`` a token reads, and ``bandwidth_share``: decoding speed times
-    those bytes over the bandwidth, 1 where memory is the limit. The embedding is counted with the weights, though
-    only a tied one is read whole. Raises InputError, MissingError and EdgepeftError as the runtime does.
+    measures per prompt length, the ``weight_bytes`` a token reads, and, where it generates text,
+    ``bandwidth_share``: decoding speed times those bytes over the bandwidth, 1 where memory is the limit. The
+    embedding is counted with the weights, though only a tied one is read whole. Raises InputError, MissingError
+    and EdgepeftError as the runtime does.
     """
     if new_tokens < 2 or min(prompt_tokens) < 1 or rounds < 1:
         raise InputError(
@@ -51,10 +52,7 @@ def bench(
         )
     bundles = [Bundle.open(case.folder) for case in cases]
     for bundle in bundles:
-        if bundle.task != GENERATION:
-            raise InputError(
-                f"{bundle.path}: is for {bundle.task}, and bench times generation; its report has texts a second"
-            )
+        _check_room(bundle, max(prompt_tokens), new_tokens)
     bandwidth = memory_bandwidth(threads)
     runs: list[list[dict[str, Any]]] = [[] for _ in cases]
     for number in range(rounds):
@@ -72,6 +70,17 @@ def bench(
             for case, bundle, found in zip(cases, bundles, runs, strict=True)
         ],
     }
+
+
+def _check_room(bundle: Bundle, longest: int, new_tokens: int) -> None:
+    generates = bundle.task == GENERATION
+    if longest + (new_tokens if generates else 0) > bundle.context_length:
+        asked = (
+            f"{longest} prompt and {new_tokens} new tokens" if generates else f"{longest} tokens"
+        )
+        raise InputError(
+            f"{bundle.path}: {asked} do not fit into its context of {bundle.context_length}"
+        )
 
 
 def _alone(
@@ -115,10 +124,13 @@ def _summary(
     for length in prompt_tokens:
         measured = [run["lengths"][str(length)] for run in runs]
         figures = {name: statistics.median(one[name] for one in measured) for name in measured[0]}
-        share = figures["decode_tokens_per_second"] * weights / bandwidth
-        lengths.append({"prompt_tokens": length, **figures, "bandwidth_share": share})
+        if bundle.task == GENERATION:
+            speed = figures["decode_tokens_per_second"]
+            figures["bandwidth_share"] = speed * weights / bandwidth
+        lengths.append({"prompt_tokens": length, **figures})
     return {
         "path": str(case.gguf or bundle.path),
+        "task": bundle.task,
         "target": FORM if case.gguf else bundle.target,
         "provider": "llama.cpp" if case.gguf else case.provider or bundle.provider,
         "device": runs[0]["device"],

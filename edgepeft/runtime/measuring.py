@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -18,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.memory import peak_memory_bytes
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
-from edgepeft.runtime.engine import GREEDY, load_model
+from edgepeft.runtime.encoder import EncoderSession
+from edgepeft.runtime.engine import GREEDY, load_model, provider_name
 from edgepeft.runtime.gguf_model import GgufModel
+from edgepeft.tasks import GENERATION
 
 
 def measure(
@@ -40,19 +43,16 @@ def measure(
     Returns ``load_seconds``, ``peak_memory_bytes`` (largest resident set), ``device_memory_bytes`` (what an
     NVIDIA driver says this process holds, None where there is none), and under ``lengths`` for each number of
     prompt tokens ``first_token_seconds`` (reading the prompt until the first token is there),
-    ``prefill_tokens_per_second`` and ``decode_tokens_per_second`` over ``new_tokens``. Raises as the runtime
-    does.
+    ``prefill_tokens_per_second`` and ``decode_tokens_per_second`` over ``new_tokens``; of a bundle that generates
+    no text, ``text_seconds`` (the median of one text after another) and ``tokens_per_second``. Raises as the
+    runtime does.
     """
     bundle = Bundle.open(folder, check="sizes")
-    longest = max(prompt_tokens)
-    if longest + new_tokens > bundle.context_length:
-        raise InputError(
-            f"{folder}: {longest} prompt and {new_tokens} new tokens do not fit into its context of "
-            f"{bundle.context_length}"
-        )
+    if bundle.task != GENERATION:
+        return _measure_encoder(bundle, prompt_tokens, provider, threads)
     started = time.perf_counter()
     if gguf is not None:
-        answer, device = _by_llama_cpp(gguf, longest + new_tokens, threads), "CPU"
+        answer, device = _by_llama_cpp(gguf, max(prompt_tokens) + new_tokens, threads), "CPU"
     else:
         model = load_model(bundle, {0}, threads=threads, provider=provider)
         answer, device = _by_runtime(Caches(model, bundle.context_length)), str(model.device_type)
@@ -76,13 +76,44 @@ def measure(
     }
 
 
+def _measure_encoder(
+    bundle: Bundle, lengths: list[int], provider: str | None, threads: int | None
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    providers = None if provider is None else [provider_name(provider)]
+    session = EncoderSession(bundle, threads=threads, providers=providers)
+    load_seconds = time.perf_counter() - started
+    found = {}
+    for length in lengths:
+        ids = _any_ids(bundle, length)
+        session.run(ids)  # the first text of a length allocates what later ones reuse
+        times: list[float] = []
+        while sum(times) < _TEXT_SECONDS or len(times) < _TEXTS:
+            started = time.perf_counter()
+            session.run(ids)
+            times.append(time.perf_counter() - started)
+        middle = statistics.median(times)
+        found[length] = {"text_seconds": middle, "tokens_per_second": length / middle}
+    return {
+        "load_seconds": load_seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "device_memory_bytes": _device_memory(),
+        "device": session.provider.removesuffix("ExecutionProvider"),
+        "lengths": found,
+    }
+
+
+_TEXT_SECONDS = 0.5
+_TEXTS = 5
+"""Texts of one length are read for so long, and so many at least."""
+
 Answer = Callable[[list[int], int], Iterator[int]]
 """Yields so many greedy tokens after a prompt."""
 
 
 def _timed(answer: Answer, bundle: Bundle, length: int, new_tokens: int) -> tuple[float, float]:
     """Seconds to the first token after a prompt of ``length`` ids, and from there to the last."""
-    ids = np.random.default_rng(length).integers(3, bundle.vocab_size, length).tolist()
+    ids = _any_ids(bundle, length)
     started = time.perf_counter()
     tokens = answer(ids, new_tokens)
     next(tokens)
@@ -90,6 +121,11 @@ def _timed(answer: Answer, bundle: Bundle, length: int, new_tokens: int) -> tupl
     for _ in tokens:
         pass
     return first - started, time.perf_counter() - first
+
+
+def _any_ids(bundle: Bundle, length: int) -> list[int]:
+    ids: list[int] = np.random.default_rng(length).integers(3, bundle.vocab_size, length).tolist()
+    return ids
 
 
 def _by_runtime(caches: Caches) -> Answer:

@@ -60,7 +60,7 @@ def test_a_text_too_long_is_cut_and_that_is_told(built: Find) -> None:
 
 def test_misuse_is_one_line(built: Find, tmp_path: Path) -> None:
     folder = built(f"minilm-{CLASSIFICATION}", "cpu-int4")
-    for command in (("run", folder, " "), ("bench", folder)):
+    for command in (("run", folder, " "), ("bench", folder, "--prompt-tokens", "4000")):
         done = edgepeft(*command)
         assert done.returncode == 2, command
         errors = [line for line in done.stderr.splitlines() if not line.startswith("warning:")]
@@ -72,6 +72,20 @@ def test_misuse_is_one_line(built: Find, tmp_path: Path) -> None:
     done = edgepeft("run", changed, TEXT)
     assert done.returncode == 2
     assert "changed since it was built" in done.stderr
+
+
+def test_encoders_are_timed_beside_each_other(built: Find) -> None:
+    folders = [built(f"minilm-{CLASSIFICATION}", target) for target in ("cpu-int4", "cpu-fp32")]
+    options = ("--prompt-tokens", "4,16", "--rounds", "1", "--threads", "1")
+    found = json.loads(edgepeft("bench", *folders, *options, "--json").stdout)
+    for case, target in zip(found["cases"], ("cpu-int4", "cpu-fp32"), strict=True):
+        assert (case["target"], case["task"]) == (target, CLASSIFICATION)
+        assert case["peak_memory_bytes"] > 20e6
+        for length, tokens in zip(case["lengths"], (4, 16), strict=True):
+            assert length["tokens_per_second"] == tokens / length["text_seconds"]
+    shown = edgepeft("bench", folders[0], *options)
+    assert "texts/s" in shown.stdout, shown.stderr
+    assert "decode tok/s" not in shown.stdout
 
 
 def test_checking_and_inspecting_a_bundle(built: Find) -> None:

@@ -19,6 +19,7 @@ from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
 from edgepeft.comparison import RECORD as COMPARISON
 from edgepeft.fidelity.report import number, table_rows
+from edgepeft.fidelity.vocabulary import vocabulary
 from edgepeft_tui.jobs import Job
 from edgepeft_tui.layers import layers_of
 from edgepeft_tui.widgets.conversation import Speaker, speaker_of
@@ -136,7 +137,7 @@ class ResultScreen(Page):
             yield f"[$foreground 60%]built in {duration(seconds)}, at most {peak} of memory[/]"
 
     def _comparison(self) -> str:
-        """Bytes against generic KL: the picture of ``edgepeft compare``, and a bar for each variant."""
+        """Bytes against distance: the picture of ``edgepeft compare``, and a bar for each variant."""
         try:
             read = json.loads((self.job.run / COMPARISON).read_text(encoding="utf-8"))
             entries = read["entries"]
@@ -203,18 +204,19 @@ def _fitting(
 
 
 def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The variants of a comparison, smallest first, each with its generic KL as a bar."""
+    """The variants of a comparison, smallest first, each with its distance from the reference as a bar."""
     measured = [entry for entry in entries if "fidelity" in entry]
     if not measured:
         return ""
     measured.sort(key=lambda entry: int(entry["bytes"]))
-    most = max(float(entry["fidelity"]["generic_kl"]) for entry in measured) or 1.0
+    distance = vocabulary(measured[0]["fidelity"]).distance
+    most = max(distance.of(entry["fidelity"]) for entry in measured) or 1.0
     names = [" ".join(str(value) for value in entry["values"].values()) for entry in measured]
     width = min(28, max(map(len, names)))
     numbers = [entries.index(entry) + 1 for entry in measured]
-    lines = [f"[$foreground 60%] # {'variant':<{width}}      size  generic KL (nats per token)[/]"]
+    lines = [f"[$foreground 60%] # {'variant':<{width}}      size  {distance.title}[/]"]
     for index, name, entry in zip(numbers, names, measured, strict=True):
-        loss = float(entry["fidelity"]["generic_kl"])
+        loss = distance.of(entry["fidelity"])
         bar = "█" * max(1, round(24 * loss / most))
         gate = "passed" if entry["gates"] == "passed" else "missed"
         lines.append(
