@@ -1,13 +1,13 @@
 """Two tasks' adapters in one: what each method keeps of each task, beside PEFT's own combination.
 
-    python benchmarks/combining.py BASE FIRST=FILE SECOND=FILE [--rows 24] [--trials 12]
+    python benchmarks/combining.py BASE FIRST=FILE SECOND=FILE [--rows 24] [--trials 12] [--search-rows 48]
 
 BASE is a checkpoint's folder (a run's stages/base-...), FIRST and SECOND are adapter folders of it, and FILE is a
 data file, recipe or run with each one's test rows. Every method is tried with weights of 1 on the reported rows,
 by ``edgepeft combine``'s code and by PEFT's ``add_weighted_adapter`` around the loaded model; ``difference`` is
-the largest between the two changes of any weight (dare draws what it drops, so there is none for it). Then a
-search over methods and weights is made on other rows. Printed is a JSON object a line, as each is measured; the
-figures are exact matches.
+the largest between the two changes of any weight (dare draws what it drops, so there is none for it). PEFT has
+no regmean, which is fitted to the rows of the search. Then a search over methods and weights is made on those.
+Printed is a JSON object a line, as each is measured; the figures are exact matches.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ from edgepeft.fidelity.combining import Measuring, combine_measured
 from edgepeft.fidelity.task_scores import Scorer, TaskRows
 from edgepeft.fidelity.weight_search import DENSITY, METHODS
 from edgepeft.merging.adapter_files import Parts
-from edgepeft.merging.combinations import Combination, drops_values
+from edgepeft.merging.combinations import REGMEAN, Combination, drops_values
 from edgepeft.merging.combine import combine
+from edgepeft.merging.regression import fit
 
 
 class Bench:
     """The base in memory, the adapters and their rows."""
 
-    def __init__(self, base: Path, folders: list[Path], tests: list[Path], rows: int) -> None:
+    def __init__(
+        self, base: Path, folders: list[Path], tests: list[Path], rows: int, searched: int
+    ) -> None:
         self.base, self.folders = base, folders
         self.parts = Parts.open(folders)
         self.scorer = Scorer(base, self.parts.adapters, allow_mismatch=False)
         self.tasks = [
-            self.scorer.read(name, file, rows=rows, searched=0)
+            self.scorer.read(name, file, rows=rows, searched=searched)
             for name, file in zip(("first", "second"), tests, strict=True)
         ]
 
@@ -62,6 +65,16 @@ class Bench:
     def ours(self, how: Combination) -> dict[str, float]:
         """A combination by edgepeft."""
         self.scorer.wear(combine(self.parts.factors, how))
+        return self.score()
+
+    def fitted(self, weights: tuple[float, ...]) -> dict[str, float]:
+        """The least squares of both tasks' rows."""
+        modules = sorted({name for one in self.parts.factors for name in one.factors})
+        moments = []
+        for task, own in zip(self.tasks, self.parts.factors, strict=True):
+            self.scorer.wear(own)
+            moments.append(self.scorer.moments(task.name, task.searched, modules))
+        self.scorer.wear(fit(self.parts.factors, weights, moments))
         return self.score()
 
     def pefts(self, how: Combination) -> tuple[dict[str, float], float | None]:
@@ -107,7 +120,7 @@ def main() -> None:
     parser.add_argument("second")
     parser.add_argument("--rows", type=int, default=24)
     parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--search-rows", type=int, default=16)
+    parser.add_argument("--search-rows", type=int, default=48)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--parts", default="methods,search")
     asked = parser.parse_args()
@@ -115,10 +128,13 @@ def main() -> None:
     pairs = [text.partition("=")[::2] for text in (asked.first, asked.second)]
     folders, tests = ([Path(pair[side]) for pair in pairs] for side in (0, 1))
     if "methods" in asked.parts.split(","):
-        bench = Bench(asked.base, folders, tests, asked.rows)
+        bench = Bench(asked.base, folders, tests, asked.rows, asked.search_rows)
         show(rows=asked.rows, alone=bench.alone())
         plain = Combination("cat", (1.0, 1.0))
         for method in asked.methods.split(","):
+            if method == REGMEAN:
+                show(method=method, edgepeft=bench.fitted(plain.weights))
+                continue
             density = DENSITY if drops_values(method) else None
             how = replace(plain, method=method, density=density)
             theirs, difference = bench.pefts(how)

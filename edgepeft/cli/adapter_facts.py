@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ def quiet_libraries() -> None:
     """These commands work in the command's own process, where libraries would talk between our lines."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore")
 
 

@@ -19,8 +19,8 @@ def command(
         str | None,
         typer.Option(
             "--method",
-            help="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four also with _svd. "
-            "Default: svd, and with --search the quick ones.",
+            help="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four also with _svd; "
+            "or regmean, which is fitted to rows of --test. Default: svd, and with --search the quick ones.",
             show_default=False,
         ),
     ] = None,
@@ -68,7 +68,7 @@ def command(
         int,
         typer.Option(
             "--search-rows",
-            help="Test rows of each adapter to search on, at most half; they are not reported on.",
+            help="Test rows of each adapter to search on and to fit to, at most half; they are not reported on.",
             min=1,
         ),
     ] = 24,
@@ -76,16 +76,21 @@ def command(
     as_json: JsonOption = False,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
-    """Combine adapters of one base into a new LoRA adapter, by PEFT's own methods.
+    """Combine adapters of one base into a new LoRA adapter, by PEFT's own methods or by least squares.
 
     Ranks may differ, and other methods than LoRA are converted first; what that loses is shown.
     """
     from edgepeft.errors import InputError
-    from edgepeft.merging.combinations import Combination, check_combination, read_weights
+    from edgepeft.merging.combinations import (
+        REGMEAN,
+        Combination,
+        check_combination,
+        read_weights,
+    )
 
     how = Combination(method or "svd", read_weights(weights, len(adapters)), density, rank, seed)
     if method is not None or not search:
-        check_combination(how, len(adapters))
+        check_combination(how, len(adapters), rows=bool(test))
     if search and not test:
         raise InputError(
             "--search: needs test rows of every adapter; give --test NAME=FILE for each"
@@ -107,7 +112,7 @@ def command(
         from edgepeft.fidelity.task_scores import read_tests
 
         tests = read_tests(test, names_of(adapters))
-        measuring = Measuring(tests, rows)
+        measuring = Measuring(tests, rows, searched=search_rows if method == REGMEAN else 0)
         if search:
             methods = [method] if method is not None else []
             measuring = Measuring(tests, rows, trials, search_rows, methods)

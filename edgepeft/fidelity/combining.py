@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from edgepeft.events import Events
 from edgepeft.fidelity.task_scores import Score, Scorer, TaskRows
 from edgepeft.fidelity.weight_search import METHODS, search
 from edgepeft.merging.adapter_files import Parts, refuse_filled
-from edgepeft.merging.combinations import Combination, check_combination
+from edgepeft.merging.combinations import REGMEAN, Combination, check_combination
 from edgepeft.merging.combine import combine
+from edgepeft.merging.factors import LoraFactors
+from edgepeft.merging.regression import Moments, fit
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Measuring:
     """What is measured: ``tests`` are the test rows' files by adapter, ``rows`` of each are reported.
 
     With ``trials`` so many combinations are tried on ``searched`` other rows of each, of ``methods`` (none: the
-    quick ones), and the best is taken.
+    quick ones), and the best is taken. What is fitted to rows is fitted to those others as well.
     """
 
     tests: Mapping[str, Path]
@@ -32,8 +35,8 @@ class Measuring:
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """What the adapters are called: their folders' names, or their numbers where those are not apart."""
-    names = [folder.resolve().name for folder in folders]
+    """What the adapters are called: their folders' names as given, or their numbers where those are not apart."""
+    names = [folder.absolute().name for folder in folders]
     if len(set(names)) < len(names):
         return [str(number) for number in range(1, len(names) + 1)]
     return names
@@ -55,7 +58,7 @@ def combine_measured(
     share ``kept``, all on rows that no search has seen; ``search`` lists the trials. Raises InputError.
     """
     if not measuring.trials:
-        check_combination(how, len(folders))
+        check_combination(how, len(folders), rows=True)
     refuse_filled(out)
     parts = Parts.open(folders, rank=how.rank, model=model, allow_base_mismatch=allow_base_mismatch)
     scorer = Scorer(model, parts.adapters, allow_mismatch=allow_base_mismatch)
@@ -65,12 +68,14 @@ def combine_measured(
     ]
     run = _Run(parts, scorer, tasks, events, _answers(tasks, measuring.trials))
     found: dict[str, Any] = {}
-    if measuring.trials:
+    if measuring.trials or how.method == REGMEAN:
         empty = [task.name for task in tasks if not task.searched]
         if empty:
+            option = "--search" if measuring.trials else "--method regmean"
             raise InputError(
-                f"--search: {empty[0]} has too few test rows to search on and to report"
+                f"{option}: {empty[0]} has too few test rows to look at some and report on others"
             )
+    if measuring.trials:
         methods = measuring.methods or METHODS
         before = run.alone(searched=True)
         trials = search(how, methods, before, run.on_searched, measuring.trials)
@@ -80,7 +85,7 @@ def combine_measured(
             "trials": [trial.as_dict() for trial in trials],
         }
     alone = run.alone(searched=False)
-    result = combine(parts.factors, how)
+    result = run.combined(how)
     scorer.wear(result)
     combined = {task.name: run.score(task, searched=False) for task in tasks}
     facts = parts.write(how, result, out)
@@ -122,9 +127,26 @@ class _Run:
 
     def on_searched(self, how: Combination) -> dict[str, Score]:
         """A combination on the rows of the search. Raises InputError."""
-        check_combination(how, len(self._parts.factors))
-        self._scorer.wear(combine(self._parts.factors, how))
+        check_combination(how, len(self._parts.factors), rows=True)
+        self._scorer.wear(self.combined(how))
         return {task.name: self.score(task, searched=True) for task in self._tasks}
+
+    def combined(self, how: Combination) -> LoraFactors:
+        """The adapters as one. Raises InputError."""
+        if how.method == REGMEAN:
+            return fit(self._parts.factors, how.weights, self._moments)
+        return combine(self._parts.factors, how)
+
+    @cached_property
+    def _moments(self) -> list[Moments]:
+        """What each adapter's modules read on its own task."""
+        factors = self._parts.factors
+        modules = sorted({name for one in factors for name in one.factors})
+        found: list[Moments] = []
+        for task, own in zip(self._tasks, factors, strict=True):
+            self._scorer.wear(own)
+            found.append(self._scorer.moments(task.name, task.searched, modules))
+        return found
 
     def score(self, task: TaskRows, *, searched: bool) -> Score:
         """What is worn, on one task."""

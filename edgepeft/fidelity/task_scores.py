@@ -131,6 +131,45 @@ class Scorer:
             hook = _beside(a, b, factors.scaling)
             self._hooks.append(modules[name].register_forward_hook(hook))
 
+    def moments(
+        self, name: str, questions: Sequence[Question], modules: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
+        """E[x xᵀ] float32 [in, in] of each module's inputs over the tokens of questions and their answers.
+
+        What is worn stays on; modules that read the same input share one tensor.
+        """
+        sums: dict[str, torch.Tensor] = {}
+        seen: dict[int, tuple[torch.Tensor, str]] = {}
+
+        def note(module: str, inputs: torch.Tensor) -> None:
+            # The tensor is kept until the pass is over, so that its identity stays its own.
+            _, first = seen.setdefault(id(inputs), (inputs, module))
+            if module not in sums:
+                width = inputs.shape[-1]
+                sums[module] = sums[first] if first in sums else torch.zeros(width, width)
+            if first == module:
+                values = inputs.reshape(-1, inputs.shape[-1])
+                sums[module].addmm_(values.T, values)
+
+        found = dict(self.model.named_modules())
+        hooks = [
+            found[module].register_forward_pre_hook(
+                lambda _, inputs, module=module: note(module, inputs[0])
+            )
+            for module in modules
+        ]
+        tokens = 0
+        try:
+            for question in questions:
+                seen.clear()
+                self._scored.hidden(question.prompt + question.completion)
+                tokens += len(question.prompt) + len(question.completion)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        shared = {id(total): total / tokens for total in sums.values()}
+        return {module: shared[id(total)] for module, total in sums.items()}
+
     def score(
         self, name: str, questions: Sequence[Question], step: Callable[[], None] = lambda: None
     ) -> Score:

@@ -10,7 +10,7 @@ from edgepeft.errors import InputError
 from edgepeft.fidelity.task_scores import Score
 from edgepeft.merging.combinations import Combination, drops_values
 
-METHODS = ("cat", "linear", "ties", "dare_linear", "magnitude_prune")
+METHODS = ("regmean", "cat", "linear", "ties", "dare_linear", "magnitude_prune")
 """Those that are tried where none is asked for: no singular values to work out, so a trial is quick."""
 DENSITY = 0.5
 _STEP, _LEAST_STEP = 0.3, 0.05

@@ -23,13 +23,17 @@ METHODS: Mapping[str, str] = {
 }
 """PEFT's names, and what each does."""
 
+REGMEAN = "regmean"
+"""Changes fitted together on rows of every task; only where there are rows."""
+
 
 @dataclass(frozen=True)
 class Combination:
-    """One way to combine: a method of ``METHODS``, a weight for each adapter (negative takes away), and limits.
+    """One way to combine: a method of ``METHODS`` or ``REGMEAN``, a weight for each adapter, and limits.
 
-    ``density`` is the share of values that stay, for methods that drop some; ``rank`` that of the result, for
-    methods that cut back (default: the largest among the adapters); ``seed`` is that of what is dropped.
+    A negative weight takes an adapter away, where changes are added up. ``density`` is the share of values that
+    stay, for methods that drop some; ``rank`` that of the result, for methods that cut back (default: the largest
+    among the adapters); ``seed`` is that of what is dropped.
     """
 
     method: str
@@ -54,10 +58,18 @@ def read_weights(text: str | None, adapters: int) -> tuple[float, ...]:
         raise InputError(f"--weights: {text}: write one number an adapter, as 0.6,0.4") from None
 
 
-def check_combination(how: Combination, adapters: int) -> None:
-    """Raise InputError, naming the option, for what doesn't go together."""
-    if how.method not in METHODS:
-        raise unknown_name("--method", "combination", how.method, METHODS)
+def check_combination(how: Combination, adapters: int, *, rows: bool = False) -> None:
+    """Raise InputError, naming the option, for what doesn't go together.
+
+    ``rows`` says whether there are rows of every task.
+    """
+    if how.method == REGMEAN and not rows:
+        raise InputError(
+            "--method: regmean is fitted to rows of every task; edgepeft combine takes them, with --test "
+            "NAME=FILE for each"
+        )
+    if how.method not in (*METHODS, REGMEAN):
+        raise unknown_name("--method", "combination", how.method, (*METHODS, REGMEAN))
     if adapters < 2:
         raise InputError("combine: name at least two adapters")
     if len(how.weights) != adapters:

@@ -17,7 +17,9 @@ from edgepeft.fidelity.combining import Measuring, combine_measured, names_of
 from edgepeft.fidelity.task_scores import Score, Scorer, read_tests
 from edgepeft.fidelity.weight_search import METHODS, search
 from edgepeft.merging.adapter import open_adapter
+from edgepeft.merging.adapter_files import combine_folders
 from edgepeft.merging.combinations import Combination
+from edgepeft.merging.factors import lora_factors
 from edgepeft.merging.provenance import Provenance, TrainingGrid
 from tests.tiny import write_tiny_model
 
@@ -148,6 +150,76 @@ def test_a_search_keeps_more_and_reports_on_other_rows(taught: Path, tmp_path: P
         assert task["combined"]["rows"] == len(WORDS) - 8
         wanted = generated(taught / "model", tmp_path / "new", taught / f"{name}.jsonl", 8)
         assert task["combined"]["exact_match"] == pytest.approx(wanted)
+
+
+def test_what_is_fitted_to_rows_keeps_more_than_the_sum(taught: Path, tmp_path: Path) -> None:
+    found = {
+        method: combined(
+            taught, tmp_path / method, Combination(method, (1.0, 1.0)), rows=100, searched=10
+        )
+        for method in ("cat", "regmean")
+    }
+    least = {
+        method: min(task["combined"]["exact_match"] for task in facts["tasks"].values())
+        for method, facts in found.items()
+    }
+    losses = {
+        method: max(task["combined"]["loss"] for task in facts["tasks"].values())
+        for method, facts in found.items()
+    }
+    assert losses["regmean"] < losses["cat"]
+    assert least["regmean"] >= least["cat"]
+    assert found["regmean"]["rank"] == 8
+    for name in TASKS:
+        wanted = generated(taught / "model", tmp_path / "regmean", taught / f"{name}.jsonl", 10)
+        assert found["regmean"]["tasks"][name]["combined"]["exact_match"] == pytest.approx(wanted)
+
+
+def test_moments_are_those_of_what_the_modules_read(taught: Path) -> None:
+    """Against hooks of the test's own on PEFT's model around the same base."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapter = open_adapter(taught / "here")
+    scorer = Scorer(taught / "model", [adapter], allow_mismatch=False)
+    factors = lora_factors(adapter)
+    questions = scorer.read("here", taught / "here.jsonl", rows=3, searched=0).reported
+    scorer.wear(factors)
+    found = scorer.moments("here", questions, sorted(factors.factors))
+    base = AutoModelForCausalLM.from_pretrained(taught / "model", dtype=torch.float32)
+    wrapped = PeftModel.from_pretrained(base, str(taught / "here")).eval()
+    for name in factors.factors:
+        read: list[torch.Tensor] = []
+        module = wrapped.get_submodule(f"base_model.model.{name}")
+        hook = module.register_forward_pre_hook(
+            lambda _, inputs, read=read: read.append(inputs[0][0])
+        )
+        with torch.no_grad():
+            for question in questions:
+                wrapped(torch.tensor([question.prompt + question.completion]))
+        hook.remove()
+        inputs = torch.cat(read)
+        torch.testing.assert_close(
+            found[name], inputs.T @ inputs / len(inputs), rtol=1e-3, atol=1e-4
+        )
+
+
+def test_rows_to_fit_to_must_be_there(taught: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text((taught / "here.jsonl").read_text().partition("\n")[0] + "\n")
+    with pytest.raises(InputError, match="--method regmean: here has too few test rows"):
+        combine_measured(
+            [taught / name for name in TASKS],
+            Combination("regmean", (1.0, 1.0)),
+            tmp_path / "out",
+            taught / "model",
+            Measuring({"here": few, "where": taught / "where.jsonl"}, rows=10, searched=10),
+            events=Events("combine"),
+        )
+    with pytest.raises(InputError, match="fitted to rows of every task"):
+        combine_folders(
+            [taught / name for name in TASKS], Combination("regmean", (1.0, 1.0)), tmp_path / "new"
+        )
 
 
 def test_a_search_walks_to_better_weights() -> None:

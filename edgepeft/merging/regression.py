@@ -1,0 +1,59 @@
+"""Adapters fitted together on what each task sends through their layers (RegMean, https://arxiv.org/abs/2212.09849).
+
+Take a module that adapter i changes by D_i = B_i A_i, and the inputs x of task i with second moments
+G_i = E[x xᵀ]. The change nearest to every adapter's own on its own task, of least Σ w_i E_i |D x - D_i x|², is
+D = (Σ w_i D_i G_i) (Σ w_j G_j)⁻¹. It is the sum of B_i A'_i with A'_i = w_i A_i G_i (Σ w_j G_j)⁻¹, so what is
+fitted needs no more rank than the adapters side by side, and nothing is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from edgepeft.errors import InputError
+from edgepeft.merging.factors import LoraFactors
+
+SHRINKAGE = 0.1
+"""Share of the moments off the diagonal that is left out, as in the paper: few rows say little about pairs."""
+_DAMPING = 1e-4
+
+Moments = Mapping[str, torch.Tensor]
+"""By module name, E[x xᵀ] float32 [in, in] of a task's inputs."""
+
+
+def fit(
+    adapters: Sequence[LoraFactors], weights: Sequence[float], moments: Sequence[Moments]
+) -> LoraFactors:
+    """One LoRA out of several, given each one's task in ``moments``, which must cover every adapted module.
+
+    ``weights`` say how much each task's error counts. An adapter that leaves a module alone wants it unchanged.
+    Raises InputError for weights that are not positive.
+    """
+    if min(weights) <= 0:
+        raise InputError("--weights: regmean weighs errors, so every weight must be above 0")
+    names = sorted({name for adapter in adapters for name in adapter.factors})
+    return LoraFactors({name: _fitted(name, adapters, weights, moments) for name in names}, 1.0)
+
+
+def _fitted(
+    name: str, adapters: Sequence[LoraFactors], weights: Sequence[float], moments: Sequence[Moments]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    own = [weight * _shrunk(one[name]) for weight, one in zip(weights, moments, strict=True)]
+    whole = torch.stack(own).sum(0)
+    # Inputs that never occur are no one's, so their share may as well be nothing.
+    whole.diagonal().add_(_DAMPING * (float(whole.diagonal().mean()) or 1.0))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(whole.double())).float()
+    parts = [
+        (adapter.factors[name][0] @ mine @ inverse, adapter.scaling * adapter.factors[name][1])
+        for adapter, mine in zip(adapters, own, strict=True)
+        if name in adapter.factors
+    ]
+    return torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts], dim=1)
+
+
+def _shrunk(moments: torch.Tensor) -> torch.Tensor:
+    shrunk = (1 - SHRINKAGE) * moments
+    shrunk.diagonal().add_(SHRINKAGE * moments.diagonal())
+    return shrunk
