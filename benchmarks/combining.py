@@ -25,6 +25,7 @@ from peft import PeftModel
 from edgepeft.cli.adapter_facts import quiet_libraries
 from edgepeft.events import Events
 from edgepeft.fidelity.combining import Measuring, combine_measured
+from edgepeft.fidelity.fitting import task_moments
 from edgepeft.fidelity.task_scores import Scorer, TaskRows
 from edgepeft.fidelity.weight_search import DENSITY, METHODS
 from edgepeft.merging.adapter_files import Parts
@@ -69,11 +70,8 @@ class Bench:
 
     def fitted(self, weights: tuple[float, ...]) -> dict[str, float]:
         """The least squares of both tasks' rows."""
-        modules = sorted({name for one in self.parts.factors for name in one.factors})
-        moments = []
-        for task, own in zip(self.tasks, self.parts.factors, strict=True):
-            self.scorer.wear(own)
-            moments.append(self.scorer.moments(task.name, task.searched, modules))
+        questions = [task.searched for task in self.tasks]
+        moments = task_moments(self.scorer, self.parts.factors, questions)
         self.scorer.wear(fit(self.parts.factors, weights, moments))
         return self.score()
 

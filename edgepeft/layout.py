@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepeft.fidelity.execution import choose_execution
 from edgepeft.ingredients import Ingredients, Reading
+from edgepeft.merging.combinations import REGMEAN
 from edgepeft.quantization.algorithms import resolve_algorithm
 from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.sections import Quantize
@@ -76,20 +77,20 @@ class Layout:
         parts = self._recipe.adapter
         if not isinstance(parts, list):
             return
-        self._add(
-            "combine",
-            "combine",
-            "edgepeft.merging.combine_stage:run",
-            {
-                "combine": {
-                    **self._recipe.combine.model_dump(mode="json"),
-                    "weights": [part.weight for part in parts],
-                },
-                "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
-            },
-            {"base": "base"},
-            {f"adapter-{index}": self._read.folder(part.path) for index, part in enumerate(parts)},
-        )
+        fits = self._recipe.combine.method == REGMEAN
+        how = self._recipe.combine.model_dump(mode="json", exclude=set() if fits else {"rows"})
+        settings: dict[str, Any] = {
+            "combine": {**how, "weights": [part.weight for part in parts]},
+            "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
+        }
+        files = {f"adapter-{i}": self._read.folder(part.path) for i, part in enumerate(parts)}
+        function = "edgepeft.merging.combine_stage:run"
+        if fits:
+            function = "edgepeft.fidelity.fitting:run"
+            settings["data"] = self._read.data_settings("max_test_rows")
+            files |= {f"rows-{i}": self._read.file(part.rows) for i, part in enumerate(parts)}
+            files |= self._read.template()
+        self._add("combine", "combine", function, settings, {"base": "base"}, files)
 
     def _train(self) -> None:
         if self._recipe.adapter is not None:

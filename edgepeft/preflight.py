@@ -10,7 +10,7 @@ from edgepeft.data.formats import read_rows
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import carried_as, read_adapter_config, refuse_head
-from edgepeft.merging.combinations import Combination, check_combination
+from edgepeft.merging.combinations import REGMEAN, Combination, check_combination
 from edgepeft.models import ModelInfo
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.runtime.adapters import check_name
@@ -250,8 +250,18 @@ def check_combination_of(recipe: RecipeFile) -> None:
         how = Combination(
             combine.method, tuple(part.weight for part in parts), combine.density, combine.rank
         )
+        fits = combine.method == REGMEAN
+        for index, part in enumerate(parts):
+            if fits and part.rows is None:
+                raise InputError(
+                    f"adapter.{index}.rows: regmean is fitted to rows of every adapter's task; name their file"
+                )
+            if part.rows is not None and not fits:
+                raise InputError(
+                    f"adapter.{index}.rows: only combine.method regmean reads them; leave them out"
+                )
         try:
-            check_combination(how, len(parts))
+            check_combination(how, len(parts), rows=fits)
         except InputError as error:
             said = str(error).replace("--weights", "adapter.weight").replace("--", "combine.")
             raise InputError(said) from None

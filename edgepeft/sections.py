@@ -143,6 +143,10 @@ class AdapterPart(Section):
 
     path: str = Field(description="A PEFT adapter folder.")
     weight: float = Field(1.0, description="How much it counts; negative takes it away.")
+    rows: str | None = Field(
+        None,
+        description="Rows of its task, read as data says; combine.method regmean is fitted to them.",
+    )
 
 
 class FurtherAdapter(Section):
@@ -161,7 +165,7 @@ class Combine(Section):
     method: str = Field(
         "svd",
         description="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four with _svd "
-        "too.",
+        "too; or regmean, which needs adapter.rows.",
     )
     density: float | None = Field(
         None, gt=0, le=1, description="Share of values that ties, dare and prune keep."
@@ -170,6 +174,9 @@ class Combine(Section):
         None, ge=1, le=4096, description="Rank of the result, for svd methods."
     )
     seed: int = Field(0, ge=0, description="Seed of what dare drops.")
+    rows: int = Field(
+        64, ge=1, description="Rows of each adapter that regmean is fitted to, the first ones."
+    )
 
 
 class Merge(Section):

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepeft.errors import InputError
 from edgepeft.events import Events
+from edgepeft.fidelity.fitting import task_moments
 from edgepeft.fidelity.task_scores import Score, Scorer, TaskRows
 from edgepeft.fidelity.weight_search import METHODS, search
 from edgepeft.merging.adapter_files import Parts, refuse_filled
@@ -140,13 +141,8 @@ class _Run:
     @cached_property
     def _moments(self) -> list[Moments]:
         """What each adapter's modules read on its own task."""
-        factors = self._parts.factors
-        modules = sorted({name for one in factors for name in one.factors})
-        found: list[Moments] = []
-        for task, own in zip(self._tasks, factors, strict=True):
-            self._scorer.wear(own)
-            found.append(self._scorer.moments(task.name, task.searched, modules))
-        return found
+        questions = [task.searched for task in self._tasks]
+        return task_moments(self._scorer, self._parts.factors, questions)
 
     def score(self, task: TaskRows, *, searched: bool) -> Score:
         """What is worn, on one task."""

@@ -78,7 +78,7 @@ def read_tests(given: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
 
 
 class Scorer:
-    """A base in memory, ``model``, that puts adapters on and answers test rows."""
+    """A base in memory, ``model``, that puts adapters on and answers test rows of up to ``context`` tokens."""
 
     def __init__(self, model: Path, adapters: Sequence[Adapter], *, allow_mismatch: bool) -> None:
         """Load the checkpoint folder ``model`` onto the first adapter's grid.
@@ -97,7 +97,7 @@ class Scorer:
         self.model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
         onto_training_grid(self.model, source, read_provenance(adapters[0].folder))
         self._scored = TorchModel(self.model, changes_head=False)
-        self._context = int(getattr(self.model.config, "max_position_embeddings", 2048))
+        self.context = int(getattr(self.model.config, "max_position_embeddings", 2048))
         self._hooks: list[Any] = []
         self._prompters: dict[str, Prompter] = {}
 
@@ -110,7 +110,7 @@ class Scorer:
         given = GivenTests.read(file)
         prompter = Prompter.from_folder(self._folder, given.template)
         self._prompters[name] = prompter
-        questions = task_questions(given.rows(), prompter, self._context)
+        questions = task_questions(given.rows(), prompter, self.context)
         first = min(searched, len(questions) // 2)
         reported = questions[first : first + rows]
         if not reported:
@@ -132,11 +132,15 @@ class Scorer:
             self._hooks.append(modules[name].register_forward_hook(hook))
 
     def moments(
-        self, name: str, questions: Sequence[Question], modules: Sequence[str]
+        self,
+        questions: Sequence[Question],
+        modules: Sequence[str],
+        step: Callable[[], None] = lambda: None,
     ) -> dict[str, torch.Tensor]:
         """E[x xᵀ] float32 [in, in] of each module's inputs over the tokens of questions and their answers.
 
-        What is worn stays on; modules that read the same input share one tensor.
+        What is worn stays on; modules that read the same input share one tensor. ``step`` is called after each
+        question. Raises InputError for a module that the base lacks.
         """
         sums: dict[str, torch.Tensor] = {}
         seen: dict[int, tuple[torch.Tensor, str]] = {}
@@ -152,6 +156,9 @@ class Scorer:
                 sums[module].addmm_(values.T, values)
 
         found = dict(self.model.named_modules())
+        absent = [module for module in modules if module not in found]
+        if absent:
+            raise InputError(f"combine: the base has no {absent[0]}, which an adapter changes")
         hooks = [
             found[module].register_forward_pre_hook(
                 lambda _, inputs, module=module: note(module, inputs[0])
@@ -164,6 +171,7 @@ class Scorer:
                 seen.clear()
                 self._scored.hidden(question.prompt + question.completion)
                 tokens += len(question.prompt) + len(question.completion)
+                step()
         finally:
             for hook in hooks:
                 hook.remove()

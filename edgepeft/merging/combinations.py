@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from edgepeft.errors import InputError, unknown_name
 
+REGMEAN = "regmean"
+
 METHODS: Mapping[str, str] = {
     "linear": "factors added up as they are: cheap, and rough, because products of unlike factors come in",
     "cat": "factors side by side: the exact sum, of all ranks together",
@@ -20,16 +22,14 @@ METHODS: Mapping[str, str] = {
     "dare_ties_svd": "the same on the change itself, cut back to one rank",
     "magnitude_prune": "small values dropped, then added; on the factors",
     "magnitude_prune_svd": "the same on the change itself, cut back to one rank",
+    REGMEAN: "changes fitted together, by least squares on rows of every task",
 }
-"""PEFT's names, and what each does."""
-
-REGMEAN = "regmean"
-"""Changes fitted together on rows of every task; only where there are rows."""
+"""PEFT's names but for the last, and what each does."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One way to combine: a method of ``METHODS`` or ``REGMEAN``, a weight for each adapter, and limits.
+    """One way to combine: a method of ``METHODS``, a weight for each adapter, and limits.
 
     A negative weight takes an adapter away, where changes are added up. ``density`` is the share of values that
     stay, for methods that drop some; ``rank`` that of the result, for methods that cut back (default: the largest
@@ -68,14 +68,16 @@ def check_combination(how: Combination, adapters: int, *, rows: bool = False) ->
             "--method: regmean is fitted to rows of every task; edgepeft combine takes them, with --test "
             "NAME=FILE for each"
         )
-    if how.method not in (*METHODS, REGMEAN):
-        raise unknown_name("--method", "combination", how.method, (*METHODS, REGMEAN))
+    if how.method not in METHODS:
+        raise unknown_name("--method", "combination", how.method, METHODS)
     if adapters < 2:
         raise InputError("combine: name at least two adapters")
     if len(how.weights) != adapters:
         raise InputError(f"--weights: {len(how.weights)} weights for {adapters} adapters")
     if not all(math.isfinite(weight) for weight in how.weights) or not any(how.weights):
         raise InputError("--weights: must be finite numbers, and not all of them 0")
+    if how.method == REGMEAN and min(how.weights) <= 0:
+        raise InputError("--weights: regmean weighs errors, so every weight must be above 0")
     drops = drops_values(how.method)
     if drops and (how.density is None or not 0 < how.density <= 1):
         raise InputError(

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from edgepeft.errors import InputError
 from edgepeft.merging.factors import LoraFactors
 
 SHRINKAGE = 0.1
@@ -28,11 +27,9 @@ def fit(
 ) -> LoraFactors:
     """One LoRA out of several, given each one's task in ``moments``, which must cover every adapted module.
 
-    ``weights`` say how much each task's error counts. An adapter that leaves a module alone wants it unchanged.
-    Raises InputError for weights that are not positive.
+    ``weights``, all above 0, say how much each task's error counts. An adapter that leaves a module alone wants
+    it unchanged.
     """
-    if min(weights) <= 0:
-        raise InputError("--weights: regmean weighs errors, so every weight must be above 0")
     names = sorted({name for adapter in adapters for name in adapter.factors})
     return LoraFactors({name: _fitted(name, adapters, weights, moments) for name in names}, 1.0)
 

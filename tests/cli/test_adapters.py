@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.cli.conftest import Built
 from tests.command import build_json, edgepeft, write_recipe
@@ -94,6 +96,61 @@ def test_a_recipe_may_combine_adapters(folder: Path, tmp_path: Path) -> None:
     done = edgepeft("build", recipe, "--set", "combine.density=0.5", "--out", tmp_path / "run")
     assert done.returncode == 2
     assert "combine.density: cat drops nothing" in done.stderr
+
+
+def test_a_recipe_may_fit_adapters_to_rows(folder: Path, tmp_path: Path) -> None:
+    """The stage makes what the command makes of the same rows, and the bundle is what it made."""
+    rows = [folder / "data" / "train.jsonl", folder / "data" / "test.jsonl"]
+    parts: list[dict[str, object]] = [
+        {"path": str(folder / str(number)), "rows": str(file)}
+        for number, file in zip((1, 2), rows, strict=True)
+    ]
+    recipe = write_recipe(
+        tmp_path / "tiny.yaml",
+        folder / "model",
+        (rows[0], rows[1]),
+        adapter=parts,
+        combine={"method": "regmean", "rows": 4},
+        merge={"grid": "nf4"},
+        method=None,
+        training=None,
+        targets=["cpu-fp32"],
+    )
+    result = build_json(recipe, "--out", tmp_path / "run")
+    made = load_file(Path(result["adapter"]) / "adapter_model.safetensors")
+    (bundle,) = result["bundles"]
+    assert bundle["fidelity"]["task_kl"] < 1e-6
+    tests = [f"{number}={file}" for number, file in zip((1, 2), rows, strict=True)]
+    done = edgepeft(
+        *("combine", folder / "1", folder / "2", "--method", "regmean", "--search-rows", "4"),
+        *("--model", folder / "model", "--test", tests[0], "--test", tests[1]),
+        *("--rows", "1", "--out", tmp_path / "both", "--progress", "none"),
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = load_file(tmp_path / "both" / "adapter_model.safetensors")
+    assert made.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(made[name], tensor)
+    first, second = parts
+    for change, line in (
+        ("combine.method=cat", "adapter.0.rows: only combine.method regmean reads them"),
+        (
+            f"adapter={json.dumps([first, second['path']])}",
+            "adapter.1.rows: regmean is fitted to rows of every adapter's task",
+        ),
+        (
+            f"adapter={json.dumps([first, {**second, 'rows': 'gone.jsonl'}])}",
+            "gone.jsonl: cannot be read",
+        ),
+        (
+            f"adapter={json.dumps([first, {**second, 'weight': -1}])}",
+            "adapter.weight: regmean weighs errors",
+        ),
+    ):
+        refused = edgepeft("build", recipe, "--set", change, "--out", tmp_path / "run")
+        assert refused.returncode == 2
+        assert line in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
 
 
 def test_adapter_of_another_base_is_refused_unless_allowed(built: Built, tmp_path: Path) -> None:

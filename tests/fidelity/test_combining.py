@@ -185,7 +185,7 @@ def test_moments_are_those_of_what_the_modules_read(taught: Path) -> None:
     factors = lora_factors(adapter)
     questions = scorer.read("here", taught / "here.jsonl", rows=3, searched=0).reported
     scorer.wear(factors)
-    found = scorer.moments("here", questions, sorted(factors.factors))
+    found = scorer.moments(questions, sorted(factors.factors))
     base = AutoModelForCausalLM.from_pretrained(taught / "model", dtype=torch.float32)
     wrapped = PeftModel.from_pretrained(base, str(taught / "here")).eval()
     for name in factors.factors:

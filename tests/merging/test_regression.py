@@ -7,6 +7,7 @@ import torch
 
 from edgepeft.errors import InputError
 from edgepeft.merging import regression
+from edgepeft.merging.combinations import Combination, check_combination
 from edgepeft.merging.factors import LoraFactors
 from edgepeft.merging.regression import fit
 
@@ -79,7 +80,7 @@ def test_weights_are_importance_and_so_positive() -> None:
     own = adapters[0].delta("m")
     assert (first_counts - own).norm() < 0.05 * (even - own).norm()
     with pytest.raises(InputError, match="every weight must be above 0"):
-        fit(adapters, [1.0, -1.0], [first, second])
+        check_combination(Combination("regmean", (1.0, -1.0)), 2, rows=True)
 
 
 def test_an_input_that_never_occurs_is_no_trouble() -> None:
