@@ -35,10 +35,15 @@ def drive(
             await pilot.pause()
             await scenario(app, pilot)
             # Textual's own Select fails where the app ends while one is being mounted.
-            await until(pilot, lambda: not any(map(_mounts, app.workers)))
-            await pilot.pause()
+            await opened(pilot)
 
     asyncio.run(run())
+
+
+async def opened(pilot: Pilot[Any]) -> None:
+    """Wait until a step that is being opened is there, and has taken the focus."""
+    await until(pilot, lambda: not any(map(_mounts, pilot.app.workers)))
+    await pilot.pause()
 
 
 def _mounts(worker: Worker[Any]) -> bool:

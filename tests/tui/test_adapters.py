@@ -16,7 +16,7 @@ from edgepeft_tui.widgets.field_row import FieldRow
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 from tests.tiny import write_tiny_data
-from tests.tui.drive import drive, text_of, until, write
+from tests.tui.drive import drive, opened, text_of, until, write
 
 
 def _field(app: EdgepeftApp, key: str) -> FieldRow:
@@ -35,7 +35,7 @@ def test_several_adapters_are_named_weighed_and_combined(tiny_model: ModelMaker)
         assert isinstance(wizard, WizardScreen)
         wizard.show_step("Method")
         await until(pilot, lambda: bool(wizard.query(Choice)))
-        await pilot.pause(0.2)
+        await opened(pilot)
         await pilot.press("right", "space")
         await until(pilot, lambda: not draft.trains)
         assert "( ) train an adapter" in text_of(app)

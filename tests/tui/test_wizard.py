@@ -30,7 +30,7 @@ from edgepeft_tui.widgets.dialogs import HelpWindow, Picker, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_data
-from tests.tui.drive import drive, text_of, until, write
+from tests.tui.drive import drive, opened, text_of, until, write
 
 Keys = Pilot[None]
 
@@ -85,6 +85,7 @@ def test_a_recipe_is_typed_from_an_empty_one_to_yaml(tiny_model: ModelMaker) -> 
         await until(pilot, lambda: wizard.step == "Method")
         await until(pilot, lambda: bool(wizard.query("#row-method--rank")))
         row = wizard.query_one("#row-method--rank", FieldRow)
+        await opened(pilot)
         row.query_one(Input).focus()
         await write(pilot, "4")
         await until(pilot, lambda: wizard.draft.planned)
@@ -122,6 +123,7 @@ def test_what_is_wrong_stands_at_its_field_and_run_leads_there(tiny_model: Model
         assert row.has_class("-wrong")
         await until(pilot, lambda: "! method.rank: input" in text_of(app))
         assert "! 3 Method" in text_of(app)
+        await opened(pilot)
         row.query_one(Input).focus()
         await pilot.press("backspace", "8")
         await until(pilot, lambda: wizard.draft.planned)
@@ -156,6 +158,7 @@ def test_the_rail_is_walked_freely_and_help_speaks_of_the_field() -> None:
         await pilot.press("up", "up", "up", "enter")
         await until(pilot, lambda: bool(wizard.query("#row-method--rank")))
         row = wizard.query_one("#row-method--rank", FieldRow)
+        await opened(pilot)
         row.query_one(Input).focus()
         await pilot.pause()
         assert "Rank r" in text_of(app)
@@ -225,6 +228,7 @@ def test_targets_that_a_recipe_cannot_have_are_greyed_with_the_reason() -> None:
         at = next(index for index, name in enumerate(names) if "cpu-nf4" in str(name))
         assert devices.options[at].disabled
         assert "not with this recipe: merge.base: cpu-nf4 carries" in text_of(app)
+        await opened(pilot)
         devices.focus()
         devices.highlighted = 1
         await pilot.press("space")
@@ -449,6 +453,7 @@ def test_a_section_that_the_wizard_has_never_heard_of_is_a_form(
         await pilot.press("f4")
         await until(pilot, lambda: bool(wizard.query("#row-haste--speed")))
         assert wizard.query_one("#row-haste--speed", FieldRow).field.range == "at least 1"
+        await opened(pilot)
         wizard.query_one("#parts-hurries .add").focus()
         await pilot.press("enter")
         await until(pilot, lambda: _focused(app) == "hurries.0.speed")
