@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,14 @@ def test_minilm_becomes_a_classifier_that_is_the_one_trained(tmp_path: Path) -> 
     assert "| model | accuracy | macro F1 |" in card
     assert "head: float" in card
     assert "train" in build_json(RECIPE, "--out", run, *SHORTER)["reused"]
-    compared = edgepeft("compare", run)
-    assert compared.returncode == 2
-    assert "compare measures models that generate" in compared.stderr
+    compared = edgepeft("compare", run, "--vary", "targets=cpu-int4,cpu-int8", "--json")
+    assert compared.returncode == 0, compared.stderr
+    coarse, fine = json.loads(compared.stdout)
+    assert coarse["bytes"] < 0.9 * fine["bytes"]
+    assert fine["bytes"] == pytest.approx(bundle["bytes"], rel=1e-3)
+    # The same weights in the same graph, but for how the runtime's threads share a sum.
+    assert fine["fidelity"]["task_kl"] == pytest.approx(fidelity["task_kl"], rel=0.05)
+    assert coarse["fidelity"]["task_kl"] > fine["fidelity"]["task_kl"]
     shown = edgepeft("data", RECIPE)
     assert "[[" in shown.stdout, shown.stderr
     asked = edgepeft("run", bundle["path"], "You billed me two times for one camera.")
