@@ -25,6 +25,7 @@ from edgepeft.merging.adapter import Adapter
 from edgepeft.merging.base_check import refuse_other_base
 from edgepeft.merging.factors import LoraFactors
 from edgepeft.merging.provenance import read_provenance
+from edgepeft.quantization.statistics import InputWatcher
 
 
 @dataclass(frozen=True)
@@ -140,43 +141,26 @@ class Scorer:
         """E[x xᵀ] float32 [in, in] of each module's inputs over the tokens of questions and their answers.
 
         What is worn stays on; modules that read the same input share one tensor. ``step`` is called after each
-        question. Raises InputError for a module that the base lacks.
+        question. Raises InputError for a module that the base lacks or makes no use of.
         """
-        sums: dict[str, torch.Tensor] = {}
-        seen: dict[int, tuple[torch.Tensor, str]] = {}
-
-        def note(module: str, inputs: torch.Tensor) -> None:
-            # The tensor is kept until the pass is over, so that its identity stays its own.
-            _, first = seen.setdefault(id(inputs), (inputs, module))
-            if module not in sums:
-                width = inputs.shape[-1]
-                sums[module] = sums[first] if first in sums else torch.zeros(width, width)
-            if first == module:
-                values = inputs.reshape(-1, inputs.shape[-1])
-                sums[module].addmm_(values.T, values)
-
         found = dict(self.model.named_modules())
         absent = [module for module in modules if module not in found]
         if absent:
             raise InputError(f"combine: the base has no {absent[0]}, which an adapter changes")
-        hooks = [
-            found[module].register_forward_pre_hook(
-                lambda _, inputs, module=module: note(module, inputs[0])
-            )
-            for module in modules
-        ]
-        tokens = 0
-        try:
+        watcher = InputWatcher({module: found[module] for module in modules})
+        with watcher.watching():
             for question in questions:
-                seen.clear()
-                self._scored.hidden(question.prompt + question.completion)
-                tokens += len(question.prompt) + len(question.completion)
+                ids = question.prompt + question.completion
+                watcher.begin(torch.ones(1, len(ids), dtype=torch.bool))
+                self._scored.hidden(ids)
                 step()
-        finally:
-            for hook in hooks:
-                hook.remove()
-        shared = {id(total): total / tokens for total in sums.values()}
-        return {module: shared[id(total)] for module, total in sums.items()}
+        unread = [module for module in modules if module not in watcher.found]
+        if unread:
+            raise InputError(
+                f"combine: the base makes no use of {unread[0]}, which an adapter changes"
+            )
+        shared = {id(one): one.hessian / one.tokens for one in watcher.found.values()}
+        return {module: shared[id(one)] for module, one in watcher.found.items()}
 
     def score(
         self, name: str, questions: Sequence[Question], step: Callable[[], None] = lambda: None

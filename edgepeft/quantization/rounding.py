@@ -20,7 +20,7 @@ from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.grids import IntGrid, unpack_weight
 from edgepeft.quantization.learning import Learner
 from edgepeft.quantization.smoothing import SAMPLED_TOKENS, Smoothing
-from edgepeft.quantization.statistics import InputStatistics
+from edgepeft.quantization.statistics import InputStatistics, InputWatcher
 
 _ELEMENTS_AT_ONCE = 1 << 22
 
@@ -180,39 +180,13 @@ def _collect(
 
     Weights that read the same input share one.
     """
-    found: dict[str, InputStatistics] = {}
-    seen: dict[int, tuple[torch.Tensor, InputStatistics]] = {}
-    mask = torch.empty(0)
-
-    def note(name: str, module: Any, arguments: tuple[torch.Tensor, ...]) -> None:
-        (value,) = arguments
-        if id(value) in seen:
-            found.setdefault(name, seen[id(value)][1])
-            return
-        if name not in found:
-            width = value.shape[-1]
-            found[name] = InputStatistics(width, moments=moments, sample_every=sample_every)
-        statistics = found[name]
-        # The tensor is kept until the pass is over, so that its identity stays its own.
-        seen[id(value)] = (value, statistics)
-        statistics.add(value[mask])
-
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda module, arguments, name=name: note(name, module, arguments)
-        )
-        for name, module in modules.items()
-    ]
+    watcher = InputWatcher(modules, moments=moments, sample_every=sample_every)
     outputs = []
-    try:
+    with watcher.watching():
         for batch, batch_inputs in zip(batches, inputs, strict=True):
-            seen.clear()
-            mask = batch.mask
+            watcher.begin(batch.mask)
             outputs.append(stream.run(index, batch_inputs))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    absent = sorted(set(modules) - set(found))
+    absent = sorted(set(modules) - set(watcher.found))
     if absent:
         raise EdgepeftError(f"{absent[0]}: its layer does not use it; it can't be calibrated")
-    return found, outputs
+    return watcher.found, outputs

@@ -1,8 +1,11 @@
-"""What calibration remembers of the inputs of a weight: their second moments, and what GPTQ makes of them."""
+"""What is remembered of the inputs of a weight: their second moments, and what GPTQ makes of them."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 
@@ -81,3 +84,51 @@ class InputStatistics:
         importance = torch.empty(self.hessian.shape[0])
         importance[self.order] = self.factor.diagonal() ** -2
         return importance
+
+
+class InputWatcher:
+    """Statistics of what modules read, in ``found`` by their names; those that read the same tensor share one."""
+
+    def __init__(
+        self, modules: Mapping[str, Any], *, moments: bool = True, sample_every: int = 0
+    ) -> None:
+        """``moments`` and ``sample_every`` as of ``InputStatistics``."""
+        self.found: dict[str, InputStatistics] = {}
+        self._modules = modules
+        self._moments, self._sample_every = moments, sample_every
+        self._seen: dict[int, tuple[torch.Tensor, InputStatistics]] = {}
+        self._mask = torch.empty(0)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Self]:
+        """Look on while the modules run."""
+        hooks = [
+            module.register_forward_pre_hook(
+                lambda module, arguments, name=name: self._note(name, arguments)
+            )
+            for name, module in self._modules.items()
+        ]
+        try:
+            yield self
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def begin(self, mask: torch.Tensor) -> None:
+        """The next pass is about to run; ``mask`` bool [B, T] says which of its inputs [B, T, K] count."""
+        self._seen.clear()
+        self._mask = mask
+
+    def _note(self, name: str, arguments: tuple[torch.Tensor, ...]) -> None:
+        (value,) = arguments
+        if id(value) in self._seen:
+            self.found.setdefault(name, self._seen[id(value)][1])
+            return
+        if name not in self.found:
+            self.found[name] = InputStatistics(
+                value.shape[-1], moments=self._moments, sample_every=self._sample_every
+            )
+        statistics = self.found[name]
+        # The tensor is kept until the pass is over, so that its identity stays its own.
+        self._seen[id(value)] = (value, statistics)
+        statistics.add(value[self._mask])
