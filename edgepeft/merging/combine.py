@@ -27,7 +27,7 @@ def combine(adapters: Sequence[LoraFactors], how: Combination) -> LoraFactors:
     that don't go together.
     """
     check_combination(how, len(adapters))
-    shapes = _shapes(adapters)
+    shapes = module_shapes(adapters)
     # Side by side, factors need not be of one rank; everywhere else they are added up one by one.
     largest = max(adapter.rank for adapter in adapters)
     ranks = [adapter.rank if how.method == "cat" else largest for adapter in adapters]
@@ -64,7 +64,7 @@ def combine(adapters: Sequence[LoraFactors], how: Combination) -> LoraFactors:
     return LoraFactors(factors, 1.0)
 
 
-def _shapes(adapters: Sequence[LoraFactors]) -> dict[str, tuple[int, int]]:
+def module_shapes(adapters: Sequence[LoraFactors]) -> dict[str, tuple[int, int]]:
     """In and out of every adapted module. Raises InputError where two adapters disagree."""
     shapes: dict[str, tuple[int, int]] = {}
     for number, adapter in enumerate(adapters, 1):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from edgepeft.merging.combine import module_shapes
 from edgepeft.merging.factors import LoraFactors
 
 SHRINKAGE = 0.1
@@ -28,26 +29,43 @@ def fit(
     """One LoRA out of several, given each one's task in ``moments``, which must cover every adapted module.
 
     ``weights``, all above 0, say how much each task's error counts. An adapter that leaves a module alone wants
-    it unchanged.
+    it unchanged. Raises InputError where two adapters disagree about a module's shape.
     """
-    names = sorted({name for adapter in adapters for name in adapter.factors})
-    return LoraFactors({name: _fitted(name, adapters, weights, moments) for name in names}, 1.0)
+    largest = max(weights)
+    # Modules that read the same inputs share their moments, and so what takes longest.
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in module_shapes(adapters):
+        groups.setdefault(tuple(id(one[name]) for one in moments), []).append(name)
+    fitted: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for names in groups.values():
+        own = [
+            weight / largest * _shrunk(one[names[0]])
+            for weight, one in zip(weights, moments, strict=True)
+        ]
+        inverse = _inverse(torch.stack(own).sum(0))
+        fitted |= {name: _fitted(name, adapters, own, inverse) for name in names}
+    return LoraFactors(fitted, 1.0)
 
 
 def _fitted(
-    name: str, adapters: Sequence[LoraFactors], weights: Sequence[float], moments: Sequence[Moments]
+    name: str,
+    adapters: Sequence[LoraFactors],
+    own: Sequence[torch.Tensor],
+    inverse: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    own = [weight * _shrunk(one[name]) for weight, one in zip(weights, moments, strict=True)]
-    whole = torch.stack(own).sum(0)
-    # Inputs that never occur are no one's, so their share may as well be nothing.
-    whole.diagonal().add_(_DAMPING * (float(whole.diagonal().mean()) or 1.0))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(whole.double())).float()
+    """A and B of a module, given each task's weighed moments and the inverse of their sum."""
     parts = [
         (adapter.factors[name][0] @ mine @ inverse, adapter.scaling * adapter.factors[name][1])
         for adapter, mine in zip(adapters, own, strict=True)
         if name in adapter.factors
     ]
     return torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts], dim=1)
+
+
+def _inverse(moments: torch.Tensor) -> torch.Tensor:
+    # Inputs that never occur are no one's, so their share may as well be nothing.
+    moments.diagonal().add_(_DAMPING * (float(moments.diagonal().mean()) or 1.0))
+    return torch.cholesky_inverse(torch.linalg.cholesky(moments.double())).float()
 
 
 def _shrunk(moments: torch.Tensor) -> torch.Tensor:
