@@ -67,9 +67,11 @@ def combine_measured(
         scorer.read(name, file, rows=measuring.rows, searched=measuring.searched)
         for name, file in measuring.tests.items()
     ]
-    run = _Run(parts, scorer, tasks, events, _answers(tasks, measuring.trials))
+    methods = (measuring.methods or METHODS) if measuring.trials else [how.method]
+    fits = REGMEAN in methods
+    run = _Run(parts, scorer, tasks, events, _passes(tasks, measuring.trials, fits=fits))
     found: dict[str, Any] = {}
-    if measuring.trials or how.method == REGMEAN:
+    if measuring.trials or fits:
         empty = [task.name for task in tasks if not task.searched]
         if empty:
             option = "--search" if measuring.trials else "--method regmean"
@@ -77,7 +79,6 @@ def combine_measured(
                 f"{option}: {empty[0]} has too few test rows to look at some and report on others"
             )
     if measuring.trials:
-        methods = measuring.methods or METHODS
         before = run.alone(searched=True)
         trials = search(how, methods, before, run.on_searched, measuring.trials)
         how = trials[0].how
@@ -112,11 +113,11 @@ class _Run:
         scorer: Scorer,
         tasks: Sequence[TaskRows],
         events: Events,
-        answers: int,
+        passes: int,
     ) -> None:
         self._parts, self._scorer, self._tasks = parts, scorer, tasks
-        self._events, self._answers, self._done = events, answers, 0
-        events.progress(0, answers)
+        self._events, self._passes, self._done = events, passes, 0
+        events.progress(0, passes)
 
     def alone(self, *, searched: bool) -> dict[str, Score]:
         """Each adapter on its own task."""
@@ -142,7 +143,7 @@ class _Run:
     def _moments(self) -> list[Moments]:
         """What each adapter's modules read on its own task."""
         questions = [task.searched for task in self._tasks]
-        return task_moments(self._scorer, self._parts.factors, questions)
+        return task_moments(self._scorer, self._parts.factors, questions, self._step)
 
     def score(self, task: TaskRows, *, searched: bool) -> Score:
         """What is worn, on one task."""
@@ -152,10 +153,11 @@ class _Run:
 
     def _step(self) -> None:
         self._done += 1
-        self._events.progress(min(self._done, self._answers), self._answers)
+        self._events.progress(min(self._done, self._passes), self._passes)
 
 
-def _answers(tasks: Sequence[TaskRows], trials: int) -> int:
-    """How many rows are answered in all, if every trial is made."""
-    reported = 2 * sum(len(task.reported) for task in tasks)
-    return reported + (trials + 1) * sum(len(task.searched) for task in tasks if trials)
+def _passes(tasks: Sequence[TaskRows], trials: int, *, fits: bool) -> int:
+    """How many rows are answered, or read to fit to them, if every trial is made."""
+    searched = sum(len(task.searched) for task in tasks)
+    rounds = (trials + 1 if trials else 0) + fits
+    return 2 * sum(len(task.reported) for task in tasks) + rounds * searched

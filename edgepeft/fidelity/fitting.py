@@ -6,6 +6,7 @@ The base is in memory as for scoring, and wears each adapter while its own rows 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 from edgepeft.checkpoints.base import checkpoint_folder
@@ -15,7 +16,8 @@ from edgepeft.errors import InputError
 from edgepeft.fidelity.probes import Question, task_questions
 from edgepeft.fidelity.task_scores import Scorer
 from edgepeft.merging.adapter_files import Parts
-from edgepeft.merging.combinations import REGMEAN, Combination
+from edgepeft.merging.combine import module_shapes
+from edgepeft.merging.combine_stage import asked_of, outcome
 from edgepeft.merging.factors import LoraFactors
 from edgepeft.merging.regression import Moments, fit
 from edgepeft.stage import Job
@@ -26,35 +28,25 @@ def run(job: Job) -> dict[str, Any]:
 
     Settings: ``data`` says how rows are read, ``combine.rows`` how many of each. Result: what was combined.
     """
-    settings, data = job.settings["combine"], job.settings["data"]
+    base, data = job.inputs["base"], job.settings["data"]
     allow_mismatch = job.settings["merge"]["allow_base_mismatch"]
-    base, count = job.inputs["base"], len(settings["weights"])
-    parts = Parts.open(
-        [job.inputs[f"adapter-{index}"] for index in range(count)],
-        model=checkpoint_folder(base),
-        allow_base_mismatch=allow_mismatch,
-    )
+    folders, how = asked_of(job)
+    parts = Parts.open(folders, model=checkpoint_folder(base), allow_base_mismatch=allow_mismatch)
     scorer = Scorer(base, parts.adapters, allow_mismatch=allow_mismatch)
     prompter = Prompter.from_folder(base, job.template(data["template"]))
     questions = []
-    for index in range(count):
+    for index in range(len(folders)):
         file = job.inputs[f"rows-{index}"]
-        rows = read_data(file, data)[: settings["rows"]]
+        rows = read_data(file, data)[: job.settings["combine"]["rows"]]
         questions.append(task_questions(rows, prompter, scorer.context))
         if not questions[-1]:
             raise InputError(f"{file}: has no rows with a prompt and an answer to fit to")
-    how = Combination(REGMEAN, tuple(settings["weights"]))
-    job.events.progress(0, sum(map(len, questions)))
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        job.events.progress(done, sum(map(len, questions)))
-
-    moments = task_moments(scorer, parts.factors, questions, step)
-    facts = parts.write(how, fit(parts.factors, how.weights, moments), job.out / "adapter")
-    return {key: facts[key] for key in ("method", "weights", "density", "rank", "of")}
+    done, total = count(1), sum(map(len, questions))
+    job.events.progress(0, total)
+    moments = task_moments(
+        scorer, parts.factors, questions, lambda: job.events.progress(next(done), total)
+    )
+    return outcome(parts.write(how, fit(parts.factors, how.weights, moments), job.out / "adapter"))
 
 
 def task_moments(
@@ -63,8 +55,11 @@ def task_moments(
     questions: Sequence[Sequence[Question]],
     step: Callable[[], None] = lambda: None,
 ) -> list[Moments]:
-    """What the modules that any adapter changes read, with each adapter on its own questions."""
-    modules = sorted({name for one in adapters for name in one.factors})
+    """What the modules that any adapter changes read, with each adapter on its own questions.
+
+    Raises InputError where two adapters disagree about a module, or the base makes no use of one.
+    """
+    modules = list(module_shapes(adapters))
     found: list[Moments] = []
     for own, asked in zip(adapters, questions, strict=True):
         scorer.wear(own)

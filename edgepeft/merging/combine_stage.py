@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from edgepeft.checkpoints.base import checkpoint_folder
@@ -12,16 +14,27 @@ from edgepeft.stage import Job
 
 def run(job: Job) -> dict[str, Any]:
     """Stage function. Inputs: ``base`` and ``adapter-0``, ``adapter-1`` and so on. Result: what was combined."""
-    settings = job.settings["combine"]
-    weights = tuple(settings["weights"])
-    how = Combination(
-        settings["method"], weights, settings["density"], settings["rank"], settings["seed"]
-    )
+    folders, how = asked_of(job)
     facts = combine_folders(
-        [job.inputs[f"adapter-{index}"] for index in range(len(weights))],
+        folders,
         how,
         job.out / "adapter",
         model=checkpoint_folder(job.inputs["base"]),
         allow_base_mismatch=job.settings["merge"]["allow_base_mismatch"],
     )
+    return outcome(facts)
+
+
+def asked_of(job: Job) -> tuple[list[Path], Combination]:
+    """The adapters' folders and how they are to be combined."""
+    settings = job.settings["combine"]
+    weights = tuple(settings["weights"])
+    how = Combination(
+        settings["method"], weights, settings["density"], settings["rank"], settings["seed"]
+    )
+    return [job.inputs[f"adapter-{index}"] for index in range(len(weights))], how
+
+
+def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the stage's manifest says of the facts of a combination."""
     return {key: facts[key] for key in ("method", "weights", "density", "rank", "of")}
