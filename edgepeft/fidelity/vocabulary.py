@@ -65,18 +65,18 @@ def _shares(*names: str) -> tuple[str, ...]:
 
 _EXACT = Column("exact match", "exact_match", 3, None, None)
 _GENERIC = Column("generic KL", "generic_kl", 4, reference="0")
-_MACRO_F1 = Column("macro F1", "macro_f1", 3, None, None)
-_SPAN_F1 = Column("span F1", "span_f1", 3, None, None)
-_COSINES = (
-    Column("cosine", "cosine_similarity", 4, reference="1"),
-    Column("least cosine", "min_cosine_similarity", 4, reference="1"),
-    Column("retrieval", "retrieval_accuracy", 3, None, None),
-)
 _TASK_DISTANCE = Distance("task KL (nats per label)", "task_kl")
 _KL = Column("task KL", "task_kl", 4, reference="0")
 _AGREEMENT = Column("agreement", "label_agreement", 3, reference="1")
 _RECOVERY = Column("recovery", "recovery", 3, base="0", reference="1")
 _ACCURACY = Column("accuracy", "accuracy", 3, None, None)
+_OF_TEXTS = (_ACCURACY, Column("macro F1", "macro_f1", 3, None, None), _KL, _AGREEMENT)
+_OF_WORDS = (_ACCURACY, Column("span F1", "span_f1", 3, None, None), _KL, _AGREEMENT)
+_OF_PAIRS = (
+    Column("cosine", "cosine_similarity", 4, reference="1"),
+    Column("least cosine", "min_cosine_similarity", 4, reference="1"),
+    Column("retrieval", "retrieval_accuracy", 3, None, None),
+)
 _TEXTS = Column("texts/s", "texts_per_second", 0)
 
 _BY_TASK = {
@@ -108,16 +108,16 @@ _BY_TASK = {
     ),
     CLASSIFICATION: Vocabulary(
         (*_shares("accuracy", "macro_f1"), "task_kl", "label_agreement", "recovery"),
-        (_ACCURACY, _MACRO_F1, _KL, _AGREEMENT, _RECOVERY),
+        (*_OF_TEXTS, _RECOVERY),
         _TEXTS,
-        (_ACCURACY, _MACRO_F1, _KL, _AGREEMENT),
+        _OF_TEXTS,
         _TASK_DISTANCE,
     ),
     TAGGING: Vocabulary(
         (*_shares("accuracy", "span_f1"), "task_kl", "label_agreement", "recovery"),
-        (_ACCURACY, _SPAN_F1, _KL, _AGREEMENT, _RECOVERY),
+        (*_OF_WORDS, _RECOVERY),
         _TEXTS,
-        (_ACCURACY, _SPAN_F1, _KL, _AGREEMENT),
+        _OF_WORDS,
         _TASK_DISTANCE,
     ),
     EMBEDDING: Vocabulary(
@@ -127,9 +127,9 @@ _BY_TASK = {
             *_shares("retrieval_accuracy"),
             "recovery",
         ),
-        (*_COSINES, _RECOVERY),
+        (*_OF_PAIRS, _RECOVERY),
         _TEXTS,
-        _COSINES,
+        _OF_PAIRS,
         Distance("1 - cosine", "cosine_similarity", likeness=True),
     ),
 }

@@ -48,8 +48,25 @@ def measure(
     runtime does.
     """
     bundle = Bundle.open(folder, check="sizes")
-    if bundle.task != GENERATION:
-        return _measure_encoder(bundle, prompt_tokens, provider, threads)
+    if bundle.task == GENERATION:
+        timed = _time_answers(bundle, prompt_tokens, new_tokens, provider, threads, gguf)
+    else:
+        timed = _time_texts(bundle, prompt_tokens, provider, threads)
+    return {
+        **timed,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "device_memory_bytes": _device_memory(),
+    }
+
+
+def _time_answers(
+    bundle: Bundle,
+    prompt_tokens: list[int],
+    new_tokens: int,
+    provider: str | None,
+    threads: int | None,
+    gguf: Path | None,
+) -> dict[str, Any]:
     started = time.perf_counter()
     if gguf is not None:
         answer, device = _by_llama_cpp(gguf, max(prompt_tokens) + new_tokens, threads), "CPU"
@@ -67,24 +84,18 @@ def measure(
             "prefill_tokens_per_second": length / first,
             "decode_tokens_per_second": (new_tokens - 1) / decode,
         }
-    return {
-        "load_seconds": load_seconds,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "device_memory_bytes": _device_memory(),
-        "device": device,
-        "lengths": lengths,
-    }
+    return {"load_seconds": load_seconds, "device": device, "lengths": lengths}
 
 
-def _measure_encoder(
-    bundle: Bundle, lengths: list[int], provider: str | None, threads: int | None
+def _time_texts(
+    bundle: Bundle, prompt_tokens: list[int], provider: str | None, threads: int | None
 ) -> dict[str, Any]:
     started = time.perf_counter()
     providers = None if provider is None else [provider_name(provider)]
     session = EncoderSession(bundle, threads=threads, providers=providers)
     load_seconds = time.perf_counter() - started
-    found = {}
-    for length in lengths:
+    lengths = {}
+    for length in prompt_tokens:
         ids = _any_ids(bundle, length)
         session.run(ids)  # the first text of a length allocates what later ones reuse
         times: list[float] = []
@@ -93,14 +104,9 @@ def _measure_encoder(
             session.run(ids)
             times.append(time.perf_counter() - started)
         middle = statistics.median(times)
-        found[length] = {"text_seconds": middle, "tokens_per_second": length / middle}
-    return {
-        "load_seconds": load_seconds,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "device_memory_bytes": _device_memory(),
-        "device": session.provider.removesuffix("ExecutionProvider"),
-        "lengths": found,
-    }
+        lengths[length] = {"text_seconds": middle, "tokens_per_second": length / middle}
+    device = session.provider.removesuffix("ExecutionProvider")
+    return {"load_seconds": load_seconds, "device": device, "lengths": lengths}
 
 
 _TEXT_SECONDS = 0.5

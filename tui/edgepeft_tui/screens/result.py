@@ -18,8 +18,8 @@ from textual.widgets import DataTable
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
 from edgepeft.comparison import RECORD as COMPARISON
+from edgepeft.comparison import vocabulary_of
 from edgepeft.fidelity.report import number, table_rows
-from edgepeft.fidelity.vocabulary import vocabulary
 from edgepeft_tui.jobs import Job
 from edgepeft_tui.layers import layers_of
 from edgepeft_tui.widgets.conversation import Speaker, speaker_of
@@ -209,7 +209,7 @@ def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
     if not measured:
         return ""
     measured.sort(key=lambda entry: int(entry["bytes"]))
-    distance = vocabulary(measured[0]["fidelity"]).distance
+    distance = vocabulary_of(measured).distance
     most = max(distance.of(entry["fidelity"]) for entry in measured) or 1.0
     names = [" ".join(str(value) for value in entry["values"].values()) for entry in measured]
     width = min(28, max(map(len, names)))
