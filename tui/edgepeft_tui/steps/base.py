@@ -165,7 +165,8 @@ class Step(VerticalScroll):
 
     def changed(self) -> None:
         """Tell the wizard that the draft is another."""
-        self.wizard.changed()
+        if self._stands:
+            self.wizard.changed()
 
     def pick_path(self, row: FieldRow, suffixes: tuple[str, ...], *, folders: bool) -> None:
         """Let the user pick a path for a field."""

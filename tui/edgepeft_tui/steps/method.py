@@ -99,7 +99,7 @@ class MethodStep(Step):
             self.draft.use_adapter(None if trains else "")
             if self.ready:
                 self.enter()
-                self.changed()
+            self.changed()
         if self.ready:
             self._show_half(trains)
 

@@ -61,7 +61,7 @@ class ModelStep(Step):
         self.draft.put("model", str(event.option_id))
         if self.ready:
             self.enter()
-            self.changed()
+        self.changed()
 
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick a model's folder or file."""

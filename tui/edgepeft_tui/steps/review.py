@@ -43,8 +43,7 @@ class ReviewStep(Step):
 
     def begin(self) -> None:
         """Begin on the button that most are here for."""
-        if self.ready:
-            self.query_one("#run").focus()
+        self.query_one("#run").focus()
 
     def enter(self) -> None:
         """Show the recipe as it is now."""
@@ -73,9 +72,9 @@ class ReviewStep(Step):
     @on(Input.Changed, "#name")
     def _rename(self, event: Input.Changed) -> None:
         event.stop()
+        self.draft.name = event.value.strip()
         if not self.ready:
             return
-        self.draft.name = event.value.strip()
         self.wizard.show_where()
         self.wizard.wizard_app.keep_draft(self.draft)
         wrong, line = self.draft.name_error(), self.query_one("#wrong-name", Said)

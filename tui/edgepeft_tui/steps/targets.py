@@ -65,9 +65,8 @@ class TargetsStep(Step):
     def _toggle(self, event: SelectionList.SelectionToggled[str]) -> None:
         event.stop()
         self.draft.toggle_target(event.selection.value)
-        if self.ready:
-            self._show_parts()
-            self.changed()
+        self._show_parts()
+        self.changed()
 
     @work(exclusive=True, group="parts")
     async def _show_parts(self) -> None:
@@ -79,7 +78,7 @@ class TargetsStep(Step):
         event.stop()
         if self.ready:
             self.enter()
-            self.changed()
+        self.changed()
 
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick an adapter's folder, or rows to measure it on."""

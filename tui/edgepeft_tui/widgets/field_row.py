@@ -64,7 +64,8 @@ class FieldRow(Vertical):
     def on_mount(self) -> None:
         """Show what came while the control was being made, and of a path that is too long its end."""
         self._put()
-        self._say_error()
+        if self._error:
+            self._say_error()
         if self._browse:
             # The end says more than the beginning.
             self.call_after_refresh(self._show_end)
