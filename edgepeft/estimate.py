@@ -173,15 +173,16 @@ def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
     # Calibrated rounding chooses its codes for scales in half precision; the others keep float32.
     scale = 2.0 if is_calibrated(resolve_algorithm(quantize.algorithm, target.bits)) else 4.0
 
-    def per_weight(bits: int) -> float:
-        return bits / 8 + (scale + zero * bits / 8) / quantize.block_size
+    def per_weight(bits: int, block_size: int) -> float:
+        return bits / 8 + (scale + zero * bits / 8) / block_size
 
     head = (
         width[target.io_dtype]
         if quantize.head == "float"
-        else per_weight(int(quantize.head.removeprefix("int")))
+        else per_weight(int(quantize.head.removeprefix("int")), quantize.head_blocks(target.bits))
     )
-    return body * per_weight(target.bits) + model.embedding_parameters * head + 4e6
+    layers = body * per_weight(target.bits, quantize.block_size)
+    return layers + model.embedding_parameters * head + 4e6
 
 
 def device_memory(plan: Plan, target: TargetProfile, tokens: int = 2048) -> float:

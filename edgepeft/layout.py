@@ -157,6 +157,7 @@ class Layout:
             **read.settings,
             "quantize": {
                 **quantize.model_dump(mode="json", exclude=unread, exclude_none=True),
+                "head_block_size": quantize.head_blocks(bits),
                 "algorithm": name,
             },
             "bits": bits,

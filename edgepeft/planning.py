@@ -37,7 +37,7 @@ from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.sections import Quantize, Target
 from edgepeft.stage import Stage
-from edgepeft.targets import TargetProfile, resolve_target
+from edgepeft.targets import GRID_KEYS, TargetProfile, resolve_target
 from edgepeft.task_choice import labels_of, resolve_task
 from edgepeft.tasks import GENERATION, Task
 from edgepeft.workspace import RunFolder
@@ -76,7 +76,7 @@ class Plan:
             name += "-base"
         if not target.bits:
             return name
-        for key in ("algorithm", "block_size", "symmetric", "head"):
+        for key in ("algorithm", *GRID_KEYS):
             value = getattr(taken, key)
             if value != getattr(asked, key):
                 name += f"-{key.replace('_size', '')}-{str(value).lower()}"
@@ -186,7 +186,7 @@ def _notes(target: TargetProfile, plan: Plan) -> list[str]:
     own = plan.asked(target).quantize
     changed = {
         key: getattr(taken, key)
-        for key in ("block_size", "symmetric", "head")
+        for key in GRID_KEYS
         if getattr(taken, key) not in (getattr(asked, key), getattr(own, key))
     }
     if not changed:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 Precision = Literal["int4", "int8", "nf4", "bf16", "fp16", "fp32"]
 
+HEAD_BLOCK_SIZE = 64
+"""Least block size of a head of 8 bits on layers of 4, where the recipe doesn't say."""
+
+GRID_KEYS = ("block_size", "symmetric", "head", "head_block_size")
+"""Keys of ``quantize`` of which a target's kernels may take some values alone."""
+
 
 @dataclass(frozen=True)
 class TargetProfile:
@@ -87,19 +93,17 @@ class TargetProfile:
         chosen = asked.model_copy(update=dict(own))
         if not self.bits:
             return chosen
-        limits: dict[str, tuple[Any, ...]] = {
-            "block_size": self.block_sizes,
-            "symmetric": self.symmetric,
-            "head": self.heads,
-        }
+        unsaid = (None,) if HEAD_BLOCK_SIZE in self.block_sizes else ()
+        head_blocks = (*unsaid, *self.block_sizes)
+        limits = (self.block_sizes, self.symmetric, self.heads, head_blocks)
         given: dict[str, Any] = {}
-        for key, allowed in limits.items():
+        for key, allowed in zip(GRID_KEYS, limits, strict=True):
             value = getattr(chosen, key)
             if value in allowed:
                 continue
             if key in own or value != type(asked).model_fields[key].default:
                 where = f"targets: {self.name}: quantize.{key}" if key in own else f"quantize.{key}"
-                choices = ", ".join(str(item).lower() for item in allowed)
+                choices = ", ".join(str(item).lower() for item in allowed if item is not None)
                 raise InputError(
                     f"{where}: {str(value).lower()} is not among those of {self.name}: {choices}"
                 )

@@ -60,6 +60,10 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
             r"quantize.block_size: 16 is not among those of cuda-int4: 32, 64, 128",
         ),
         (
+            ["targets=[{name: cuda-int4, quantize: {head_block_size: 16}}]"],
+            r"targets: cuda-int4: quantize.head_block_size: 16 is not among .*: 32, 64, 128",
+        ),
+        (
             ["targets=[directml-int4]", "quantize.head=int4"],
             r"quantize.head: int4 is not among those of directml-int4: float",
         ),
@@ -90,6 +94,26 @@ def test_what_a_device_does_not_take_is_named(
     with pytest.raises(InputError, match=match) as caught:
         project.plan(*overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "blocks"),
+    [
+        ([], 64),
+        (["quantize.head=int4"], 32),
+        (["quantize.block_size=128"], 128),
+        (["quantize.head_block_size=16"], 16),
+        (["targets=[{name: cpu-int4, quantize: {head_block_size: 128}}]"], 128),
+        (["targets=[cpu-int8]"], 32),
+    ],
+)
+def test_a_head_of_8_bits_on_layers_of_4_has_longer_blocks(
+    project: Project, overrides: list[str], blocks: int
+) -> None:
+    plan = project.plan("targets=[cpu-int4]", *overrides)
+    (stage,) = plan.kind("quantize")
+    assert stage.settings["quantize"]["head_block_size"] == blocks
+    assert not plan.notes
 
 
 def test_a_device_of_the_recipes_own(project: Project) -> None:

@@ -41,7 +41,7 @@ Price = Callable[[Choice], float]
 
 def candidate_grids(symmetric: bool) -> list[IntGrid]:
     """Grids a budget chooses from; blocks of 16 are left out, for their kernels decode a third slower."""
-    sizes = ((4, 128), (4, 64), (4, 32), (8, 32))
+    sizes = ((4, 128), (4, 64), (4, 32), (8, 64), (8, 32))
     return [IntGrid(bits, block_size, symmetric) for bits, block_size in sizes]
 
 

@@ -48,7 +48,8 @@ def as_told(skeleton: Any, settings: Mapping[str, Any], bits: int) -> Formats:
     body = IntGrid(bits, block_size, symmetric)
     chosen = dict.fromkeys(linear_weight_names(skeleton), body)
     if settings["head"] != "float":
-        head_grid = IntGrid(int(settings["head"].removeprefix("int")), block_size, symmetric)
+        head_bits = int(settings["head"].removeprefix("int"))
+        head_grid = IntGrid(head_bits, settings["head_block_size"], symmetric)
         chosen.update(dict.fromkeys(head_and_embedding_names(skeleton), head_grid))
     return Formats(chosen)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
+from tests.quantize_settings import UNSAID
 from tests.stages import carry_cases, run_stage
 from tests.tiny_encoders import (
     FAMILIES,
@@ -154,10 +155,8 @@ def carry(case: Case, root: Path) -> None:
             settings = {
                 **task,
                 "quantize": {
+                    **UNSAID,
                     "algorithm": case.algorithm,
-                    "block_size": 32,
-                    "symmetric": False,
-                    "head": "int8",
                     "calibration": {"tokens": 256, "task_share": 0.5, "seed": 0},
                 },
                 "bits": target.bits,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.bundle_layout import LayoutName
+from tests.quantize_settings import UNSAID
 from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_model
 
@@ -106,13 +107,7 @@ def build(case: Case, root: Path) -> None:
     adapter = write_adapter(model, root / "adapter")
     merge = {"merge": {"base": "dequantized", "grid": "nf4"}}
     merged = run_stage(merge_stage.run, root / "merge", merge, {"base": base, "adapter": adapter})
-    chosen: dict[str, Any] = {
-        "algorithm": "rtn",
-        "block_size": 32,
-        "symmetric": False,
-        "head": "int8",
-    }
-    chosen["calibration"] = {"tokens": 256, "task_share": 0.25, "seed": 0}
+    chosen = {**UNSAID, "calibration": {"tokens": 256, "task_share": 0.25, "seed": 0}}
     for target in map(find_target, case.targets):
         inputs = {"base": base, "merge": merged}
         if target.bits:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.quantize_settings import UNSAID
 from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_model
 
@@ -65,8 +66,7 @@ def build(case: Case, root: Path) -> None:
         if target.precision == "nf4":
             inputs["quantize"] = run_stage(lossless_stage.run, folder, settings, inputs)
         elif target.bits:
-            chosen = {"algorithm": "rtn", "block_size": 32, "symmetric": False, "head": "int8"}
-            settings |= {"quantize": chosen, "bits": target.bits}
+            settings |= {"quantize": UNSAID, "bits": target.bits}
             inputs["quantize"] = run_stage(quantize_stage.run, folder, settings, inputs)
         settings = {
             "hot_swap": {"frozen": frozen, "rank": RANK, "modules": case.modules},

@@ -30,6 +30,7 @@ from edgepeft.training.bottleneck import BottleneckConfig, register
 from edgepeft.training.methods import find_method
 from tests.conftest import ModelMaker
 from tests.methods.chain import CASES
+from tests.quantize_settings import UNSAID
 from tests.stages import make_job, run_stage
 
 Carried = Callable[[str], Path]
@@ -83,10 +84,9 @@ def test_rounding_is_calibrated_on_what_ships(carried: Carried, tmp_path: Path, 
     """GPTQ's codes follow the activations, and those are others than the bare base's."""
     folder = carried(case)
     calibration = {"tokens": 128, "task_share": 0.0, "seed": 0}
-    grid = {"algorithm": "gptq", "block_size": 32, "symmetric": False, "head": "int8"}
     settings = {
         **MERGE,
-        "quantize": {**grid, "calibration": calibration},
+        "quantize": {**UNSAID, "algorithm": "gptq", "calibration": calibration},
         "bits": 4,
         "data": {"template": "auto"},
     }

@@ -37,6 +37,7 @@ from edgepeft.quantization.divergence import Judge, rounded_source, to_eight_bit
 from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.sensitivity import measure_sensitivities
 from tests.conftest import ModelMaker
+from tests.quantize_settings import UNSAID
 from tests.stages import make_job, run_stage, write_adapter
 from tests.tiny import write_tiny_data
 
@@ -130,9 +131,8 @@ def test_the_judge_measures_what_the_rounded_model_does(
         "base": run_stage(base_stage.run, tmp_path / "base", {}, {"model": model}),
         "adapter": write_adapter(model, tmp_path / "adapter"),
     }
-    quantize = {"algorithm": "rtn", "block_size": 32, "symmetric": False, "head": "int8"}
     merge = {"base": "original", "grid": "none"}
-    settings = {"merge": merge, "quantize": quantize, "bits": 4}
+    settings = {"merge": merge, "quantize": UNSAID, "bits": 4}
     folder = run_stage(quantize_stage.run, tmp_path / "codes", settings, inputs)
     quantized = QuantizedWeights.open(folder)
     job = make_job(tmp_path / "unused", settings, inputs)
@@ -249,7 +249,7 @@ def test_bounds_are_kept_wherever_they_can_be(
 def test_bytes_of_a_grid_are_those_of_its_parts_in_a_bundle() -> None:
     assert grid_bytes(IntGrid(4, 32, True), 10, 64) == 10 * 64 // 2 + 10 * 2 * 2
     assert grid_bytes(IntGrid(8, 32, False), 10, 64) == 10 * 64 + 10 * 2 * 2 + 10 * 2
-    assert [grid.bits for grid in candidate_grids(True)] == [4, 4, 4, 8]
+    assert [grid.bits for grid in candidate_grids(True)] == [4, 4, 4, 8, 8]
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -264,7 +264,8 @@ def test_stage_spends_a_budget_and_names_the_least_there_is(
 
     def settings(max_bytes: int) -> dict[str, object]:
         quantize = {
-            **{"algorithm": "gptq", "block_size": 32, "symmetric": False, "head": "int8"},
+            **UNSAID,
+            "algorithm": "gptq",
             "max_bytes": max_bytes,
             "calibration": {"tokens": 256, "task_share": 0.25, "seed": 0},
         }
@@ -305,7 +306,8 @@ def test_stage_finds_the_smallest_rounding_for_a_divergence(
 
     def settings(**bounds: float) -> dict[str, object]:
         quantize = {
-            **{"algorithm": "gptq", "block_size": 32, "symmetric": False, "head": "int8"},
+            **UNSAID,
+            "algorithm": "gptq",
             **bounds,
             "calibration": {"tokens": 512, "task_share": 0.25, "seed": 0},
         }

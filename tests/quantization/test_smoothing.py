@@ -26,6 +26,7 @@ from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.smoothing import Smoothing, Trial
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
+from tests.quantize_settings import UNSAID
 from tests.stages import make_job, run_stage, write_adapter
 from tests.tiny import FAMILIES
 
@@ -181,7 +182,8 @@ def test_the_stage_loses_less_and_what_reads_it_finds_the_norms(
         settings = {
             "merge": {"base": "dequantized", "grid": "none"},
             "quantize": {
-                **{"algorithm": algorithm, "block_size": 32, "symmetric": False, "head": "float"},
+                **UNSAID,
+                **{"algorithm": algorithm, "head": "float"},
                 **{"calibration": {"tokens": 512, "task_share": 0.25, "seed": 0}},
                 "smooth": smooth,
             },

@@ -23,6 +23,7 @@ from edgepeft.quantization.grids import IntGrid, unpack_weight
 from edgepeft.quantization.rounding import round_weight
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
+from tests.quantize_settings import UNSAID
 from tests.stages import make_job, run_stage, write_adapter
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -40,10 +41,9 @@ def run(tiny_model: ModelMaker, tmp_path: Path) -> Run:
             "base": run_stage(base_stage.run, root / "base", {}, {"model": model}),
             "adapter": write_adapter(model, root / "adapter"),
         }
-        chosen = {"algorithm": "rtn", "block_size": 32, "symmetric": False, "head": "int8"}
         all_settings = {
             "merge": {"base": "dequantized", "grid": "nf4"},
-            "quantize": {**chosen, **settings},
+            "quantize": {**UNSAID, **settings},
             "bits": bits,
         }
         job = make_job(root, all_settings, inputs)
@@ -57,7 +57,7 @@ def run(tiny_model: ModelMaker, tmp_path: Path) -> Run:
     ("tied", "bits", "settings"),
     [
         (True, 4, {}),
-        (False, 8, {"symmetric": True, "block_size": 64}),
+        (False, 8, {"symmetric": True, "block_size": 64, "head_block_size": 32}),
         (False, 4, {"algorithm": "k_quant", "block_size": 16}),
     ],
 )
@@ -74,8 +74,9 @@ def test_codes_are_the_algorithms_on_the_merged_weights(
     for name, entry in quantized.plan["weights"].items():
         grid = quantized.grid(name)
         assert grid is not None
-        symmetric, size = settings.get("symmetric", False), settings.get("block_size", 32)
-        assert grid == IntGrid(bits if name in linear else 8, size, symmetric)
+        told = {**UNSAID, **settings}
+        kept = (bits, told["block_size"]) if name in linear else (8, told["head_block_size"])
+        assert grid == IntGrid(*kept, told["symmetric"])
         weight = weights.load(name)
         assert entry["shape"] == list(weight.shape)
         stored = unpack_weight(grid, weight.shape[1], quantized.parts(name))
@@ -85,8 +86,8 @@ def test_codes_are_the_algorithms_on_the_merged_weights(
 @pytest.mark.parametrize(
     ("head", "tied", "described", "weights"),
     [
-        ("int4", True, "int4 asymmetric, blocks of 32", 15),
-        ("int8", False, "int8 asymmetric, blocks of 32", 16),
+        ("int4", True, "int4 asymmetric, blocks of 64", 15),
+        ("int8", False, "int8 asymmetric, blocks of 64", 16),
         ("float", False, "float", 14),
     ],
 )
