@@ -25,13 +25,12 @@ from peft import PeftModel
 from edgepeft.cli.adapter_facts import quiet_libraries
 from edgepeft.events import Events
 from edgepeft.fidelity.combining import Measuring, combine_measured
-from edgepeft.fidelity.fitting import task_moments
+from edgepeft.fidelity.fitting import Fitter
 from edgepeft.fidelity.task_scores import Scorer, TaskRows
 from edgepeft.fidelity.weight_search import DENSITY, METHODS
 from edgepeft.merging.adapter_files import Parts
 from edgepeft.merging.combinations import REGMEAN, Combination, drops_values
 from edgepeft.merging.combine import combine
-from edgepeft.merging.regression import fit
 
 
 class Bench:
@@ -71,8 +70,7 @@ class Bench:
     def fitted(self, weights: tuple[float, ...]) -> dict[str, float]:
         """The least squares of both tasks' rows."""
         questions = [task.searched for task in self.tasks]
-        moments = task_moments(self.scorer, self.parts.factors, questions)
-        self.scorer.wear(fit(self.parts.factors, weights, moments))
+        self.scorer.wear(Fitter(self.scorer, self.parts.factors, questions).fit(weights))
         return self.score()
 
     def pefts(self, how: Combination) -> tuple[dict[str, float], float | None]:

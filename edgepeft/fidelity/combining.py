@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgepeft.errors import InputError
 from edgepeft.events import Events
-from edgepeft.fidelity.fitting import task_moments
+from edgepeft.fidelity.fitting import Fitter
 from edgepeft.fidelity.task_scores import Score, Scorer, TaskRows
 from edgepeft.fidelity.weight_search import METHODS, search
 from edgepeft.merging.adapter_files import Parts, refuse_filled
 from edgepeft.merging.combinations import REGMEAN, Combination, check_combination
 from edgepeft.merging.combine import combine
 from edgepeft.merging.factors import LoraFactors
-from edgepeft.merging.regression import Moments, fit
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,13 @@ def combine_measured(
         for name, file in measuring.tests.items()
     ]
     methods = (measuring.methods or METHODS) if measuring.trials else [how.method]
-    fits = REGMEAN in methods
-    run = _Run(parts, scorer, tasks, events, _passes(tasks, measuring.trials, fits=fits))
+    fitter = None
+    if REGMEAN in methods:
+        fitter = Fitter(scorer, parts.factors, [task.searched for task in tasks])
+    passes = _passes(tasks, measuring.trials, fitter.passes if fitter else 0)
+    run = _Run(parts, scorer, tasks, fitter, events, passes)
     found: dict[str, Any] = {}
-    if measuring.trials or fits:
+    if measuring.trials or fitter:
         empty = [task.name for task in tasks if not task.searched]
         if empty:
             option = "--search" if measuring.trials else "--method regmean"
@@ -112,10 +113,11 @@ class _Run:
         parts: Parts,
         scorer: Scorer,
         tasks: Sequence[TaskRows],
+        fitter: Fitter | None,
         events: Events,
         passes: int,
     ) -> None:
-        self._parts, self._scorer, self._tasks = parts, scorer, tasks
+        self._parts, self._scorer, self._tasks, self._fitter = parts, scorer, tasks, fitter
         self._events, self._passes, self._done = events, passes, 0
         events.progress(0, passes)
 
@@ -135,15 +137,9 @@ class _Run:
 
     def combined(self, how: Combination) -> LoraFactors:
         """The adapters as one. Raises InputError."""
-        if how.method == REGMEAN:
-            return fit(self._parts.factors, how.weights, self._moments)
+        if self._fitter is not None and how.method == REGMEAN:
+            return self._fitter.fit(how.weights, self._step)
         return combine(self._parts.factors, how)
-
-    @cached_property
-    def _moments(self) -> list[Moments]:
-        """What each adapter's modules read on its own task."""
-        questions = [task.searched for task in self._tasks]
-        return task_moments(self._scorer, self._parts.factors, questions, self._step)
 
     def score(self, task: TaskRows, *, searched: bool) -> Score:
         """What is worn, on one task."""
@@ -156,8 +152,8 @@ class _Run:
         self._events.progress(min(self._done, self._passes), self._passes)
 
 
-def _passes(tasks: Sequence[TaskRows], trials: int, *, fits: bool) -> int:
-    """How many rows are answered, or read to fit to them, if every trial is made."""
+def _passes(tasks: Sequence[TaskRows], trials: int, fitting: int) -> int:
+    """How many rows are answered, or read in ``fitting`` passes to fit to them, if every trial is made."""
     searched = sum(len(task.searched) for task in tasks)
-    rounds = (trials + 1 if trials else 0) + fits
+    rounds = (trials + 1 if trials else 0) + fitting
     return 2 * sum(len(task.reported) for task in tasks) + rounds * searched

@@ -5,9 +5,11 @@ The base is in memory as for scoring, and wears each adapter while its own rows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
+
+import torch
 
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.data.formats import read_data
@@ -16,6 +18,7 @@ from edgepeft.errors import InputError
 from edgepeft.fidelity.probes import Question, task_questions
 from edgepeft.fidelity.task_scores import Scorer
 from edgepeft.merging.adapter_files import Parts
+from edgepeft.merging.combinations import MOMENT_BYTES
 from edgepeft.merging.combine import module_shapes
 from edgepeft.merging.combine_stage import asked_of, outcome
 from edgepeft.merging.factors import LoraFactors
@@ -41,27 +44,65 @@ def run(job: Job) -> dict[str, Any]:
         questions.append(task_questions(rows, prompter, scorer.context))
         if not questions[-1]:
             raise InputError(f"{file}: has no rows with a prompt and an answer to fit to")
-    done, total = count(1), sum(map(len, questions))
+    fitter = Fitter(scorer, parts.factors, questions)
+    done, total = count(1), fitter.passes * sum(map(len, questions))
     job.events.progress(0, total)
-    moments = task_moments(
-        scorer, parts.factors, questions, lambda: job.events.progress(next(done), total)
-    )
-    return outcome(parts.write(how, fit(parts.factors, how.weights, moments), job.out / "adapter"))
+    fitted = fitter.fit(how.weights, lambda: job.events.progress(next(done), total))
+    return outcome(parts.write(how, fitted, job.out / "adapter"))
 
 
-def task_moments(
-    scorer: Scorer,
-    adapters: Sequence[LoraFactors],
-    questions: Sequence[Sequence[Question]],
-    step: Callable[[], None] = lambda: None,
-) -> list[Moments]:
-    """What the modules that any adapter changes read, with each adapter on its own questions.
+class Fitter:
+    """RegMean of adapters, each on its own questions, as many modules at a time as moments have room for."""
 
-    Raises InputError where two adapters disagree about a module, or the base makes no use of one.
-    """
-    modules = list(module_shapes(adapters))
-    found: list[Moments] = []
-    for own, asked in zip(adapters, questions, strict=True):
-        scorer.wear(own)
-        found.append(scorer.moments(asked, modules, step))
-    return found
+    def __init__(
+        self,
+        scorer: Scorer,
+        adapters: Sequence[LoraFactors],
+        questions: Sequence[Sequence[Question]],
+    ) -> None:
+        """Raises InputError where two adapters disagree about a module's shape."""
+        self._scorer, self._adapters, self._questions = scorer, adapters, questions
+        self._parts = _parts(module_shapes(adapters), MOMENT_BYTES // len(adapters))
+        self._kept: list[Moments] = []
+
+    @property
+    def passes(self) -> int:
+        """How often a fit reads every question, if none has been made."""
+        return len(self._parts)
+
+    def fit(self, weights: Sequence[float], step: Callable[[], None] = lambda: None) -> LoraFactors:
+        """One LoRA with these weights of the tasks; ``step`` is called after each question.
+
+        Raises InputError for a module that the base lacks or makes no use of.
+        """
+        factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for modules in self._parts:
+            factors |= fit(self._adapters, weights, self._moments(modules, step)).factors
+        return LoraFactors(factors, 1.0)
+
+    def _moments(self, modules: Sequence[str], step: Callable[[], None]) -> list[Moments]:
+        """What modules read, with each adapter on its own questions."""
+        if self._kept:
+            return self._kept
+        found: list[Moments] = []
+        for own, asked in zip(self._adapters, self._questions, strict=True):
+            self._scorer.wear(own)
+            found.append(self._scorer.moments(asked, modules, step))
+        if len(self._parts) == 1:
+            # A search fits again and again, with other weights.
+            self._kept = found
+        return found
+
+
+def _parts(shapes: Mapping[str, tuple[int, int]], room: int) -> list[list[str]]:
+    """Modules in parts whose moments take at most ``room`` bytes each, or that are of one module."""
+    parts: list[list[str]] = []
+    left = 0
+    for name, (width, _) in shapes.items():
+        size = 4 * width**2
+        if size > left or not parts:
+            parts.append([])
+            left = room
+        parts[-1].append(name)
+        left -= size
+    return parts

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from edgepeft.errors import InputError, unknown_name
 
 REGMEAN = "regmean"
+MOMENT_BYTES = 2 << 30
+"""Of the moments that regmean holds at a time; what it can't hold it fits in further passes over the rows."""
 
 METHODS: Mapping[str, str] = {
     "linear": "factors added up as they are: cheap, and rough, because products of unlike factors come in",

@@ -26,7 +26,7 @@ Moments = Mapping[str, torch.Tensor]
 def fit(
     adapters: Sequence[LoraFactors], weights: Sequence[float], moments: Sequence[Moments]
 ) -> LoraFactors:
-    """One LoRA out of several, given each one's task in ``moments``, which must cover every adapted module.
+    """One LoRA out of several, of the modules whose inputs on each one's task are in ``moments``.
 
     ``weights``, all above 0, say how much each task's error counts. An adapter that leaves a module alone wants
     it unchanged. Raises InputError where two adapters disagree about a module's shape.
@@ -35,7 +35,8 @@ def fit(
     # Modules that read the same inputs share their moments, and so what takes longest.
     groups: dict[tuple[int, ...], list[str]] = {}
     for name in module_shapes(adapters):
-        groups.setdefault(tuple(id(one[name]) for one in moments), []).append(name)
+        if name in moments[0]:
+            groups.setdefault(tuple(id(one[name]) for one in moments), []).append(name)
     fitted: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for names in groups.values():
         own = [

@@ -13,7 +13,9 @@ from edgepeft.data.formats import read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
 from edgepeft.events import Events
+from edgepeft.fidelity import fitting
 from edgepeft.fidelity.combining import Measuring, combine_measured, names_of
+from edgepeft.fidelity.fitting import Fitter
 from edgepeft.fidelity.task_scores import Score, Scorer, read_tests
 from edgepeft.fidelity.weight_search import METHODS, search
 from edgepeft.merging.adapter import open_adapter
@@ -173,6 +175,27 @@ def test_what_is_fitted_to_rows_keeps_more_than_the_sum(taught: Path, tmp_path: 
     for name in TASKS:
         wanted = generated(taught / "model", tmp_path / "regmean", taught / f"{name}.jsonl", 10)
         assert found["regmean"]["tasks"][name]["combined"]["exact_match"] == pytest.approx(wanted)
+
+
+def test_what_has_no_room_at_once_is_fitted_in_parts(
+    taught: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = [open_adapter(taught / name) for name in TASKS]
+    scorer = Scorer(taught / "model", adapters, allow_mismatch=False)
+    questions = [
+        scorer.read(name, taught / f"{name}.jsonl", rows=3, searched=0).reported for name in TASKS
+    ]
+    factors = [lora_factors(adapter) for adapter in adapters]
+    whole = Fitter(scorer, factors, questions)
+    monkeypatch.setattr(fitting, "MOMENT_BYTES", 1 << 15)
+    parts = Fitter(scorer, factors, questions)
+    assert 1 == whole.passes < parts.passes
+    read = []
+    wanted, found = whole.fit([1.0, 0.5]), parts.fit([1.0, 0.5], lambda: read.append(1))
+    assert len(read) == parts.passes * sum(map(len, questions))
+    assert set(found.factors) == set(wanted.factors)
+    for name in wanted.factors:
+        torch.testing.assert_close(found.delta(name), wanted.delta(name))
 
 
 def test_moments_are_those_of_what_the_modules_read(taught: Path) -> None:
