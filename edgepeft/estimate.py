@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepeft.data.rows import Row
+from edgepeft.merging.combinations import MOMENT_BYTES, REGMEAN
 from edgepeft.planning import Plan
-from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
+from edgepeft.sizes import adapter_elements, bundle_bytes
 from edgepeft.stage import Stage
-from edgepeft.targets import TargetProfile
 from edgepeft.tasks import GENERATION
 from edgepeft.training.hosts import processes_here
-from edgepeft.training.methods import find_method
 from edgepeft.workspace import is_finished
 
 _LIBRARIES_BYTES = 700e6
@@ -27,9 +26,6 @@ _LIBRARIES_BYTES = 700e6
 
 _TRAINING_LIBRARIES_BYTES = 1.2e9
 """The same with TRL, datasets and what a trainer keeps."""
-
-_RUNTIME_BYTES = 160e6
-"""Resident size of Python with onnxruntime-genai and a tokenizer, before any weight."""
 
 _STEP_TOKENS = 384
 """Tokens that a step of learning scales looks at."""
@@ -110,43 +106,6 @@ def measure_flops() -> float:
     return 2.0 * side**3 * products / (time.perf_counter() - started)
 
 
-def adapter_parameters(plan: Plan) -> int | None:
-    """Elements that train: of the whole model, of a LoRA, or None for methods whose size PEFT alone knows.
-
-    A LoRA is taken to be on every linear layer, or on the named ones as far as the shapes are known.
-    """
-    model, settings = plan.model, plan.recipe.recipe.method
-    method = find_method(settings.name)
-    if method.peft_type is None:
-        return model.parameters
-    if method.peft_type not in ("LORA", "ADALORA"):
-        return None
-    heads = int(model.config.get("num_attention_heads") or 0)
-    head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))
-    kv = int(model.config.get("num_key_value_heads") or heads or 1) * head
-    query = (heads * head) or model.hidden_size
-    hidden, inner = model.hidden_size, model.intermediate_size
-    widths = {
-        "q_proj": hidden + query,
-        "k_proj": hidden + kv,
-        "v_proj": hidden + kv,
-        "o_proj": query + hidden,
-        "gate_proj": hidden + inner,
-        "up_proj": hidden + inner,
-        "down_proj": inner + hidden,
-    }
-    named = settings.target_modules
-    chosen = widths if isinstance(named, str) else {k: v for k, v in widths.items() if k in named}
-    rank = int(method.common(settings.model_dump())["rank"])
-    return rank * model.layers * sum(chosen.values())
-
-
-def _adapter_size(plan: Plan) -> int:
-    """Elements of the adapter for estimates; a hundredth of the model where nothing better is known."""
-    found = adapter_parameters(plan)
-    return plan.model.parameters // 100 if found is None else found
-
-
 def steps(plan: Plan) -> int:
     """Optimizer steps of the plan's training."""
     training = plan.recipe.recipe.training
@@ -154,49 +113,6 @@ def steps(plan: Plan) -> int:
         return training.max_steps
     per_step = training.batch_size * training.gradient_accumulation * training.processes
     return max(1, math.ceil(math.ceil(len(plan.train_rows) / per_step) * training.epochs))
-
-
-def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
-    """Size of a target's bundle: weights on their grids plus tokenizer and configuration."""
-    model, quantize = plan.model, plan.grids[target.name]
-    body = model.parameters - model.embedding_parameters
-    width = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
-    if target.precision == "nf4":
-        return (
-            body * (0.5 + 4 / 64) + _adapter_size(plan) * 4 + model.embedding_parameters * 4 + 4e6
-        )
-    if target.bits is None:
-        return model.parameters * width[target.precision] + 4e6
-    if quantize.max_bytes is not None:
-        return float(quantize.max_bytes)
-    zero = 0.0 if quantize.symmetric else 1.0
-    # Calibrated rounding chooses its codes for scales in half precision; the others keep float32.
-    scale = 2.0 if is_calibrated(resolve_algorithm(quantize.algorithm, target.bits)) else 4.0
-
-    def per_weight(bits: int, block_size: int) -> float:
-        return bits / 8 + (scale + zero * bits / 8) / block_size
-
-    head = (
-        width[target.io_dtype]
-        if quantize.head == "float"
-        else per_weight(int(quantize.head.removeprefix("int")), quantize.head_blocks(target.bits))
-    )
-    layers = body * per_weight(target.bits, quantize.block_size)
-    return layers + model.embedding_parameters * head + 4e6
-
-
-def device_memory(plan: Plan, target: TargetProfile, tokens: int = 2048) -> float:
-    """Resident bytes of a process that answers with a target's bundle, its cache holding ``tokens``.
-
-    Measured on SmolLM2 as int4 and int8: 162 MB besides the bundle's own bytes, the cache next to empty.
-    """
-    model = plan.model
-    heads = int(model.config.get("num_attention_heads") or 0)
-    kv_heads = int(model.config.get("num_key_value_heads") or heads or 1)
-    head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))
-    width = 2 if target.io_dtype == "fp16" else 4
-    cache = 2 * model.layers * kv_heads * head * min(tokens, model.context_length) * width
-    return bundle_bytes(plan, target) + cache + _RUNTIME_BYTES
 
 
 def _mean_characters(rows: list[Row]) -> float:
@@ -221,7 +137,7 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
         return parameters * 4 if copied else 5e6
     if kind == "train":
         # Adapter, and two checkpoints that each hold it with both moments of the optimizer.
-        return _adapter_size(plan) * 4 * 7
+        return adapter_elements(plan) * 4 * 7
     if kind == "merge":
         return parameters * 4
     if kind == "quantize":
@@ -230,7 +146,7 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
         target = next(t for t in plan.targets if name == f"export-{t.name}")
         return bundle_bytes(plan, target)
     if kind == "adapt":
-        return _adapter_size(plan) * 6
+        return adapter_elements(plan) * 6
     return 20e6
 
 
@@ -246,7 +162,7 @@ def training_memory(plan: Plan) -> dict[str, float]:
         "libraries": here * _TRAINING_LIBRARIES_BYTES,
         "weights": here * model.parameters * 4.0,
         # The adapter itself, its gradient and AdamW's two moments, each in float32.
-        "optimizer": here * _adapter_size(plan) * 16.0,
+        "optimizer": here * adapter_elements(plan) * 16.0,
         "activations": here * float(kept + logits),
     }
 
@@ -267,6 +183,9 @@ def _memory(plan: Plan, kind: str) -> float:
         return (
             _LIBRARIES_BYTES * 0.7 + layer + 12.0 * tokens * model.intermediate_size + 2 * largest
         )
+    if kind == "combine" and _is_fitted(plan):
+        inverse = 24.0 * model.intermediate_size**2
+        return _LIBRARIES_BYTES + 1.1 * whole + min(_moments(plan), MOMENT_BYTES) + inverse
     if kind in ("combine", "merge", "quantize", "export", "adapt"):
         return _LIBRARIES_BYTES * 0.7 + 3 * largest
     if kind == "reference":
@@ -290,6 +209,11 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
         return start + 2 * tokens * model.parameters * 2 / (0.5 * flops)
     if kind == "verify":
         return start + 1.5 * tokens * model.parameters * 2 / (0.25 * flops)
+    if kind == "combine" and _is_fitted(plan):
+        rows = plan.recipe.recipe.combine.rows * _adapters(plan)
+        read = rows * _tokens_per_row(plan.test_rows, data.max_length)
+        passes = math.ceil(_moments(plan) / MOMENT_BYTES)
+        return start + passes * read * model.parameters * 2 / (0.5 * flops)
     if kind == "quantize" and _calibrates(plan):
         quantize = plan.recipe.recipe.quantize
         body = model.parameters - model.embedding_parameters
@@ -306,6 +230,22 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
         judging = (attempts + 1) * 2048 * body * 2 / (0.5 * flops) * (attempts > 1)
         return start + attempts * calibration + budget + judging
     return start + model.parameters * 2e-8
+
+
+def _is_fitted(plan: Plan) -> bool:
+    return plan.recipe.recipe.combine.method == REGMEAN
+
+
+def _adapters(plan: Plan) -> int:
+    adapter = plan.recipe.recipe.adapter
+    return len(adapter) if isinstance(adapter, list) else 1
+
+
+def _moments(plan: Plan) -> float:
+    """Bytes of the second moments of what every layer's products read, for every adapter."""
+    model = plan.model
+    layer = 6.0 * model.hidden_size**2 + model.intermediate_size**2
+    return 4.0 * layer * model.layers * _adapters(plan)
 
 
 def _calibration_tokens(plan: Plan) -> int:

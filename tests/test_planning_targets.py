@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgepeft.errors import InputError
-from edgepeft.estimate import bundle_bytes, estimate
+from edgepeft.estimate import estimate
+from edgepeft.sizes import bundle_bytes
 from edgepeft.targets import TargetProfile, all_targets, find_target
 from tests.conftest import ModelMaker
 from tests.project import Project, write_project

@@ -77,7 +77,7 @@ def _facts(fleet: Fleet, costs: Sequence[StageEstimate], price: float | None) ->
 
 
 def _bundle_bytes(cell: CellPlan) -> int:
-    from edgepeft.estimate import bundle_bytes
+    from edgepeft.sizes import bundle_bytes
 
     assert cell.plan is not None
     (target,) = cell.plan.targets

@@ -65,8 +65,9 @@ def show_plan(
         return
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
-    from edgepeft.estimate import adapter_parameters, bundle_bytes, estimate, steps
+    from edgepeft.estimate import estimate, steps
     from edgepeft.planning import make_plan
+    from edgepeft.sizes import adapter_parameters, bundle_bytes
     from edgepeft.training.methods import find_method
     from edgepeft.workspace import RunFolder, free_bytes
 
@@ -124,7 +125,8 @@ def show_plan(
 
 def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) -> dict[str, Any]:
     """What ``plan --json`` prints of a plan whose stages cost so much."""
-    from edgepeft.estimate import adapter_parameters, bundle_bytes, steps, training_memory
+    from edgepeft.estimate import steps, training_memory
+    from edgepeft.sizes import adapter_parameters, bundle_bytes
     from edgepeft.workspace import free_bytes, free_memory
 
     waiting = [cost for cost in costs if not cost.cached]
@@ -159,8 +161,8 @@ def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) 
 def _choices(plan: Plan) -> list[dict[str, Any]]:
     """Every target there is: size and memory its bundle would take, or why this recipe can't have it."""
     from edgepeft.errors import EdgepeftError
-    from edgepeft.estimate import bundle_bytes, device_memory
     from edgepeft.preflight import check_target
+    from edgepeft.sizes import bundle_bytes, device_memory
     from edgepeft.targets import all_targets, find_exporter
 
     found = []
