@@ -13,8 +13,8 @@ from edgepeft.ingredients import Ingredients, Reading
 from edgepeft.merging.combinations import REGMEAN
 from edgepeft.quantization.algorithms import resolve_algorithm
 from edgepeft.runtime.adapters import ADAPTERS
-from edgepeft.sections import Quantize
 from edgepeft.stage import Stage
+from edgepeft.target_sections import Quantize
 from edgepeft.targets import TargetProfile, find_exporter
 from edgepeft.tasks import GENERATION
 

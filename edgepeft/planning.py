@@ -35,8 +35,8 @@ from edgepeft.quantization.algorithms import (
 )
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
-from edgepeft.sections import Quantize, Target
 from edgepeft.stage import Stage
+from edgepeft.target_sections import Quantize, Target
 from edgepeft.targets import GRID_KEYS, TargetProfile, resolve_target
 from edgepeft.task_choice import labels_of, resolve_task
 from edgepeft.tasks import GENERATION, Task

@@ -15,7 +15,8 @@ from edgepeft.models import ModelInfo
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.runtime.adapters import check_name
 from edgepeft.runtime.devices import CPU
-from edgepeft.sections import Data, Quantize
+from edgepeft.sections import Data
+from edgepeft.target_sections import Quantize
 from edgepeft.targets import TargetProfile, find_exporter
 from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
 from edgepeft.training.hosts import processes_here

@@ -16,14 +16,12 @@ from edgepeft.sections import (
     Combine,
     Data,
     FurtherAdapter,
-    Gates,
     Merge,
     Method,
-    Quantize,
     Section,
-    Target,
     Training,
 )
+from edgepeft.target_sections import Gates, Quantize, Target
 
 CHOICE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What a choice of a matrix, which is a folder's name too, may be called."""

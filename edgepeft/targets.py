@@ -12,7 +12,7 @@ from edgepeft.errors import InputError, MissingError, unknown_name
 from edgepeft.models import ModelInfo
 
 if TYPE_CHECKING:
-    from edgepeft.sections import Quantize, Target
+    from edgepeft.target_sections import Quantize, Target
 
 Precision = Literal["int4", "int8", "nf4", "bf16", "fp16", "fp32"]
 

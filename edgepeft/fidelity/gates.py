@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgepeft.sections import Gates
+from edgepeft.target_sections import Gates
 
 
 def missed_gates(measures: Mapping[str, Any], gates: Gates) -> list[str]:

@@ -11,7 +11,8 @@ from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from edgepeft.recipe import promised
 from edgepeft.recipe_file import load_recipe
-from edgepeft.sections import Data, Gates
+from edgepeft.sections import Data
+from edgepeft.target_sections import Gates
 
 _RECIPES = (".yaml", ".yml")
 

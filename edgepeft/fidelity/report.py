@@ -11,7 +11,7 @@ from edgepeft.digests import hash_file
 from edgepeft.errors import EdgepeftError
 from edgepeft.fidelity.gates import missed_gates
 from edgepeft.fidelity.vocabulary import Column, vocabulary
-from edgepeft.sections import Gates
+from edgepeft.target_sections import Gates
 from edgepeft.workspace import MANIFEST, read_manifest, write_json
 
 FIDELITY = "fidelity.json"

@@ -11,7 +11,7 @@ from edgepeft.fidelity.encoder_measures import closeness, macro_f1, quality
 from edgepeft.fidelity.gates import missed_gates
 from edgepeft.fidelity.report import table_rows
 from edgepeft.runtime.encoder import group_tags
-from edgepeft.sections import Gates
+from edgepeft.target_sections import Gates
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.training.encoders import Example
 

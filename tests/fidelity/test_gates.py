@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgepeft.fidelity.gates import missed_gates
-from edgepeft.sections import Gates
+from edgepeft.target_sections import Gates
 
 GOOD = {
     "exact_match": 0.97,

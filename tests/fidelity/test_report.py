@@ -13,7 +13,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.fidelity import report
 from edgepeft.fidelity.report import card, folder_bytes, number, seal, table_rows
 from edgepeft.runtime import Bundle
-from edgepeft.sections import Gates
+from edgepeft.target_sections import Gates
 from edgepeft.workspace import MANIFEST, is_finished, publish, staging_folder
 from tests.runtime.fabricate import write_small_bundle
 
