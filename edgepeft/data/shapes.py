@@ -78,11 +78,15 @@ def to_rows(
 def _mend(record: Mapping[str, Any]) -> str:
     """What makes a record fit whose columns are called otherwise, or were not told apart."""
     names = list(record)
-    separator = next((mark for mark in (";", "\t", "|") if mark in names[0]), None)
-    if len(names) == 1 and separator is not None:
-        return f"its columns are separated by {separator!r}: save it with commas between them"
-    example = dict(zip(("prompt", "completion"), names, strict=False))
-    return f"say which is which, as data.columns: {example}".replace("'", "")
+    if len(names) == 1:
+        separator = next((mark for mark in (";", "\t", "|", ",") if mark in names[0]), None)
+        if separator is not None:
+            return (
+                f"its columns are separated by {separator!r}: save it as CSV, with commas between"
+            )
+    pairs = zip(("prompt", "completion"), names or ["question", "answer"], strict=False)
+    example = ", ".join(f"{field}: {column}" for field, column in pairs)
+    return f"say which is which, as data.columns: {{{example}}}"
 
 
 def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[str]) -> str:

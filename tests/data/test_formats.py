@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -194,10 +195,22 @@ def test_columns_that_do_not_fit_are_named(
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({}, "columns none fit no shape"),
+        ({"user's": "Hi", "a": "Ho"}, "data.columns: {prompt: user's, completion: a}"),
+    ],
+)
+def test_what_mends_strange_columns(tmp_path: Path, row: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        read_rows(jsonl(tmp_path, row))
+
+
 def test_columns_that_were_not_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("prompt;completion\nHi;Ho\n", encoding="utf-8")
-    with pytest.raises(InputError, match="separated by ';': save it with commas"):
+    with pytest.raises(InputError, match="separated by ';': save it as CSV"):
         read_rows(path)
 
 
