@@ -73,6 +73,19 @@ def test_several_adapters_are_named_weighed_and_combined(tiny_model: ModelMaker)
             "adapter": ["one", {"path": "two", "weight": 0.5}],
             "combine": {"method": "ties", "density": 0.4},
         }
+        _field(app, "combine.method").query_one(Select).value = "regmean"
+        await until(pilot, lambda: bool(wizard.query("#row-adapter--1--rows Input")))
+        await until(pilot, lambda: bool(wizard.query("#row-combine--rows Input")))
+        labels = [str(row.query_one(".label").render()) for row in wizard.query(FieldRow)]
+        assert [label.strip() for label in labels if "  " in label] == ["weight", "rows"] * 2
+        await until(pilot, lambda: _field(app, "adapter.0.rows").has_class("-wrong"))
+        _field(app, "adapter.0.rows").query_one(Input).focus()
+        await write(pilot, "data/test.jsonl")
+        _field(app, "combine.density").query_one(Input).value = ""
+        _field(app, "adapter.1.rows").query_one(Input).focus()
+        await write(pilot, "gone.jsonl")
+        await until(pilot, lambda: _field(app, "adapter.1.rows").has_class("-wrong"))
+        draft.put("combine.method", "ties")
         wizard.query_one("#drop-adapter").focus()
         await pilot.press("enter")
         await until(pilot, lambda: draft.get("adapter") == "one")

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 from textual.pilot import Pilot
+from textual.widgets import Button
 
 import edgepeft_tui.screens.wizard
 from edgepeft.errors import InputError
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.screens.wizard import WizardScreen
-from tests.tui.drive import drive
+from tests.tui.drive import drive, opened, until
 
 KEYS = [
     *("f4", "f4", "f4", "tab", "shift+tab", "down", "up", "space", "enter", "left", "right"),
@@ -56,3 +57,25 @@ def test_keys_in_a_hurry_break_nothing(seed: int, monkeypatch: pytest.MonkeyPatc
 
     # Leaving the context raises what the app could not handle.
     drive(scenario, draft=Draft.open(Path("hurry.yaml")), size=(120, 60))
+
+
+def test_a_part_added_while_the_form_is_made_anew_ends_nothing() -> None:
+    recipe = {"model": "m", "targets": [{"name": "cpu-int4", "adapters": "hot-swap"}]}
+    draft = Draft(Path.cwd(), "hurry", recipe)
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        wizard = app.screen
+        assert isinstance(wizard, WizardScreen)
+        wizard.show_step("Targets")
+        await until(pilot, lambda: bool(wizard.query("#parts-adapters .add")))
+        await opened(pilot)
+        for _ in range(4):
+            wizard.query_one("#parts-adapters .add", Button).press()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            wizard.action_advanced()
+            await until(pilot, lambda: bool(wizard.query("#parts-adapters .add")))
+            await opened(pilot)
+        assert draft.parts("adapters") == 4
+
+    drive(scenario, draft=draft, size=(120, 60))

@@ -332,7 +332,7 @@ _MORE_PATHS = (
     "data.template",
     "quantize.calibration.text",
 )
-_PATHS_OF_PARTS = {"adapter": ("path",), "adapters": ("path", "test")}
+_PATHS_OF_PARTS = {"adapter": ("path", "rows"), "adapters": ("path", "test")}
 
 
 def sample_recipe() -> Path:

@@ -10,9 +10,10 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, RadioSet, Static
 
-from edgepeft.merging.combinations import METHODS
+from edgepeft.merging.combinations import METHODS, REGMEAN
 from edgepeft_tui.fields import part_fields
 from edgepeft_tui.steps.base import Step
+from edgepeft_tui.steps.data import SUFFIXES
 from edgepeft_tui.widgets.choices import Choice
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.hanging import Hanging
@@ -55,9 +56,12 @@ class MethodStep(Step):
         else:
             for index in range(count):
                 for key, spec in part_fields("adapter", index).items():
-                    path = key.endswith(".path")
-                    label = f"adapter {index + 1}" if path else "  weight"
-                    yield FieldRow(spec, self.draft.text(key), browse=path, label=label)
+                    name = key.rpartition(".")[2]
+                    if name == "rows" and not (self._fits() or self.draft.get(key)):
+                        continue
+                    label = f"adapter {index + 1}" if name == "path" else f"  {name}"
+                    browse = name != "weight"
+                    yield FieldRow(spec, self.draft.text(key), browse=browse, label=label)
         with Horizontal(classes="buttons"):
             yield Button("Add an adapter", id="add-adapter", compact=True)
             if count > 1:
@@ -75,9 +79,16 @@ class MethodStep(Step):
             keys.append("combine.density")
         if "svd" in how:
             keys.append("combine.rank")
+        if self._fits():
+            keys.append("combine.rows")
         # What is set already is shown, though this way of combining may refuse it.
-        keys += [key for key in ("combine.density", "combine.rank") if self.draft.get(key)]
+        others = ("combine.density", "combine.rank", "combine.rows")
+        keys += [key for key in others if self.draft.get(key)]
         return list(dict.fromkeys(keys))
+
+    def _fits(self) -> bool:
+        """Whether adapters are fitted to rows of their tasks."""
+        return self.draft.text("combine.method") == REGMEAN
 
     def _about_method(self) -> str:
         how = self.draft.text("combine.method") or "svd"
@@ -128,9 +139,9 @@ class MethodStep(Step):
             if not self.ready:
                 return
             self.changed()
-            place = self.query_one(begin)
-            target = place if place.can_focus else place.query("Input, Select").first()
-            target.focus()
+            for place in self.query(begin):  # gone if the list has changed once more
+                target = place if place.can_focus else place.query("Input, Select").first()
+                target.focus()
 
         self.run_worker(remake(), exclusive=True, group="adapters")
 
@@ -148,9 +159,10 @@ class MethodStep(Step):
         self._show_half(self.draft.trains)
 
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
-        """Pick an adapter's folder."""
+        """Pick an adapter's folder, or rows of its task."""
         event.stop()
-        self.pick_path(event.row, (), folders=True)
+        rows = event.row.field.key.endswith(".rows")
+        self.pick_path(event.row, SUFFIXES if rows else (), folders=not rows)
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Show the estimate where the panel beside has no room."""

@@ -15,6 +15,7 @@ class Maker:
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
+        self._orders: set[asyncio.Task[None]] = set()
 
     async def run(self, make: Callable[[], Awaitable[None]]) -> None:
         """Wait for ``make``; if this wait is cancelled, ``make`` still runs to its end."""
@@ -23,4 +24,8 @@ class Maker:
             async with self._turn:
                 await make()
 
-        await asyncio.shield(in_turn())
+        order = asyncio.create_task(in_turn())
+        # The event loop itself holds tasks but weakly.
+        self._orders.add(order)
+        order.add_done_callback(self._orders.discard)
+        await asyncio.shield(order)

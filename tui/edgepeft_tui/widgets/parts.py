@@ -68,12 +68,13 @@ class Parts(Vertical):
         adds = event.button.has_class("add")
         (self.draft.add_part if adds else self.draft.drop_part)(self.listed)
         await self.remake()
-        rows = list(self.query(FieldRow))
-        if adds and rows:
-            last = f"{self.listed}.{self.draft.parts(self.listed) - 1}."
-            next(row for row in rows if row.field.key.startswith(last)).begin()
+        last = f"{self.listed}.{self.draft.parts(self.listed) - 1}."
+        rows = [row for row in self.query(FieldRow) if adds and row.field.key.startswith(last)]
+        if rows:
+            rows[0].begin()
         else:
-            self.query_one(".add").focus()
+            # None is there if the step has been made anew meanwhile.
+            self.query(".add").focus()
         self.post_message(self.Changed())
 
     async def remake(self) -> None:
