@@ -61,7 +61,7 @@ class Quantize(Section):
     max_bytes: ByteSize | None = Field(
         None,
         description="Size of the whole bundle, as 105MB: the grid of each layer and of the head is then "
-        "chosen by measured sensitivity instead of block_size and head; int4 targets only.",
+        "chosen by measured sensitivity instead of block_size, head and head_block_size; int4 targets only.",
         json_schema_extra=_units_are_text,
     )
     max_task_kl: float | None = Field(

@@ -93,22 +93,33 @@ class TargetProfile:
         chosen = asked.model_copy(update=dict(own))
         if not self.bits:
             return chosen
-        unsaid = (None,) if HEAD_BLOCK_SIZE in self.block_sizes else ()
-        head_blocks = (*unsaid, *self.block_sizes)
-        limits = (self.block_sizes, self.symmetric, self.heads, head_blocks)
-        given: dict[str, Any] = {}
-        for key, allowed in zip(GRID_KEYS, limits, strict=True):
+        limits: dict[str, tuple[Any, ...]] = {
+            "block_size": self.block_sizes,
+            "symmetric": self.symmetric,
+            "head": self.heads,
+        }
+        for key, allowed in limits.items():
             value = getattr(chosen, key)
             if value in allowed:
                 continue
             if key in own or value != type(asked).model_fields[key].default:
-                where = f"targets: {self.name}: quantize.{key}" if key in own else f"quantize.{key}"
-                choices = ", ".join(str(item).lower() for item in allowed if item is not None)
-                raise InputError(
-                    f"{where}: {str(value).lower()} is not among those of {self.name}: {choices}"
-                )
-            given[key] = allowed[0]
-        return chosen.model_copy(update=given)
+                raise self._refusal(key, value, allowed, own)
+            chosen = chosen.model_copy(update={key: allowed[0]})
+        blocks = chosen.head_blocks(self.bits)
+        if chosen.head == "float" or blocks in self.block_sizes:
+            return chosen
+        if chosen.head_block_size is not None:
+            raise self._refusal("head_block_size", blocks, self.block_sizes, own)
+        return chosen.model_copy(update={"head_block_size": chosen.block_size})
+
+    def _refusal(
+        self, key: str, value: Any, allowed: tuple[Any, ...], own: Mapping[str, Any]
+    ) -> InputError:
+        where = f"targets: {self.name}: quantize.{key}" if key in own else f"quantize.{key}"
+        choices = ", ".join(str(item).lower() for item in allowed)
+        return InputError(
+            f"{where}: {str(value).lower()} is not among those of {self.name}: {choices}"
+        )
 
 
 class Exporter(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from edgepeft.errors import InputError
 from edgepeft.estimate import estimate
 from edgepeft.sizes import bundle_bytes
+from edgepeft.target_sections import Quantize
 from edgepeft.targets import TargetProfile, all_targets, find_target
 from tests.conftest import ModelMaker
 from tests.project import Project, write_project
@@ -115,6 +117,16 @@ def test_a_head_of_8_bits_on_layers_of_4_has_longer_blocks(
     (stage,) = plan.kind("quantize")
     assert stage.settings["quantize"]["head_block_size"] == blocks
     assert not plan.notes
+
+
+def test_head_blocks_give_way_where_a_devices_kernels_lack_them(project: Project) -> None:
+    device = replace(find_target("cpu-int4"), block_sizes=(16, 32, 128))
+    assert device.grid(Quantize(), {}).head_blocks(4) == 32
+    assert device.grid(Quantize(block_size=128), {}).head_blocks(4) == 128
+    with pytest.raises(InputError, match="head_block_size: 64 is not among those of cpu-int4"):
+        device.grid(Quantize(head_block_size=64), {})
+    # Where the head is in floating point, nobody asks.
+    project.plan("targets=[trt-rtx-int4]", "quantize.head_block_size=16")
 
 
 def test_a_device_of_the_recipes_own(project: Project) -> None:
