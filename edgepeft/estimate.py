@@ -223,7 +223,7 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
         calibration += quantize.learn_steps * _STEP_TOKENS * body * 6 / (0.5 * flops)
         if quantize.budget is None:
             return start + calibration
-        # Sensitivity is a forward and a backward pass over a thousand tokens, and four grids to try.
+        # Sensitivity is a forward and a backward pass over a thousand tokens, and five grids to try.
         budget = 1024 * body * 6 / (0.5 * flops) + body * 1e-7
         # Bounds on divergence take two attempts as a rule, each judged in a forward pass over held-out tokens.
         attempts = 1 if quantize.max_bytes is not None else 2

@@ -87,8 +87,14 @@ class Layout:
         function = "edgepeft.merging.combine_stage:run"
         if fits:
             function = "edgepeft.fidelity.fitting:run"
-            settings["data"] = self._read.data_settings("max_test_rows")
+            settings["data"] = self._read.data_settings("max_length", "max_test_rows")
             files |= {f"rows-{i}": self._read.file(part.rows) for i, part in enumerate(parts)}
+            tested = self._recipe.data.test and self._read.file(self._recipe.data.test)[1]
+            self._plan.notes += [
+                f"adapter.{i}.rows: has the rows of data.test, so the report measures on rows that regmean saw"
+                for i in range(len(parts))
+                if files[f"rows-{i}"][1] == tested
+            ]
             files |= self._read.template()
         self._add("combine", "combine", function, settings, {"base": "base"}, files)
 

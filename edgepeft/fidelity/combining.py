@@ -69,7 +69,10 @@ def combine_measured(
     fitter = None
     if REGMEAN in methods:
         fitter = Fitter(scorer, parts.factors, [task.searched for task in tasks])
-    passes = _passes(tasks, measuring.trials, fitter.passes if fitter else 0)
+    fitting = fitter.passes if fitter else 0
+    if fitting > 1:
+        fitting *= measuring.trials or 1
+    passes = _passes(tasks, measuring.trials, fitting)
     run = _Run(parts, scorer, tasks, fitter, events, passes)
     found: dict[str, Any] = {}
     if measuring.trials or fitter:

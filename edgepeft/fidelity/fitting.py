@@ -40,8 +40,8 @@ def run(job: Job) -> dict[str, Any]:
     questions = []
     for index in range(len(folders)):
         file = job.inputs[f"rows-{index}"]
-        rows = read_data(file, data)[: job.settings["combine"]["rows"]]
-        questions.append(task_questions(rows, prompter, scorer.context))
+        asked = task_questions(read_data(file, data), prompter, scorer.context)
+        questions.append(asked[: job.settings["combine"]["rows"]])
         if not questions[-1]:
             raise InputError(f"{file}: has no rows with a prompt and an answer to fit to")
     fitter = Fitter(scorer, parts.factors, questions)
@@ -64,10 +64,11 @@ class Fitter:
         self._scorer, self._adapters, self._questions = scorer, adapters, questions
         self._parts = _parts(module_shapes(adapters), MOMENT_BYTES // len(adapters))
         self._kept: list[Moments] = []
+        self._fits: dict[tuple[float, ...], LoraFactors] = {}
 
     @property
     def passes(self) -> int:
-        """How often a fit reads every question, if none has been made."""
+        """How often a fit reads every question; where that is once, a second fit reads none."""
         return len(self._parts)
 
     def fit(self, weights: Sequence[float], step: Callable[[], None] = lambda: None) -> LoraFactors:
@@ -75,10 +76,13 @@ class Fitter:
 
         Raises InputError for a module that the base lacks or makes no use of.
         """
-        factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        for modules in self._parts:
-            factors |= fit(self._adapters, weights, self._moments(modules, step)).factors
-        return LoraFactors(factors, 1.0)
+        shares = tuple(round(weight / max(weights), 6) for weight in weights)
+        if shares not in self._fits:
+            factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+            for modules in self._parts:
+                factors |= fit(self._adapters, shares, self._moments(modules, step)).factors
+            self._fits[shares] = LoraFactors(factors, 1.0)
+        return self._fits[shares]
 
     def _moments(self, modules: Sequence[str], step: Callable[[], None]) -> list[Moments]:
         """What modules read, with each adapter on its own questions."""

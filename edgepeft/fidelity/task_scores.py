@@ -5,7 +5,7 @@ The base is loaded once, on the grid that the adapters were trained on, and wear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,10 +125,8 @@ class Scorer:
         self._hooks = []
         if factors is None:
             return
-        modules = dict(self.model.named_modules())
+        modules = self._modules(factors.factors)
         for name, (a, b) in factors.factors.items():
-            if name not in modules:
-                raise InputError(f"combine: the base has no {name}, which an adapter changes")
             hook = _beside(a, b, factors.scaling)
             self._hooks.append(modules[name].register_forward_hook(hook))
 
@@ -143,11 +141,7 @@ class Scorer:
         What is worn stays on; modules that read the same input share one tensor. ``step`` is called after each
         question. Raises InputError for a module that the base lacks or makes no use of.
         """
-        found = dict(self.model.named_modules())
-        absent = [module for module in modules if module not in found]
-        if absent:
-            raise InputError(f"combine: the base has no {absent[0]}, which an adapter changes")
-        watcher = InputWatcher({module: found[module] for module in modules})
+        watcher = InputWatcher(self._modules(modules))
         with watcher.watching():
             for question in questions:
                 ids = question.prompt + question.completion
@@ -159,8 +153,16 @@ class Scorer:
             raise InputError(
                 f"combine: the base makes no use of {unread[0]}, which an adapter changes"
             )
-        shared = {id(one): one.hessian / one.tokens for one in watcher.found.values()}
-        return {module: shared[id(one)] for module, one in watcher.found.items()}
+        for one in {id(one): one for one in watcher.found.values()}.values():
+            one.hessian.div_(one.tokens)
+        return {module: one.hessian for module, one in watcher.found.items()}
+
+    def _modules(self, names: Collection[str]) -> dict[str, Any]:
+        found = dict(self.model.named_modules())
+        for name in names:
+            if name not in found:
+                raise InputError(f"combine: the base has no {name}, which an adapter changes")
+        return {name: found[name] for name in names}
 
     def score(
         self, name: str, questions: Sequence[Question], step: Callable[[], None] = lambda: None

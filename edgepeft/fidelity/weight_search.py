@@ -8,10 +8,10 @@ from typing import Any
 
 from edgepeft.errors import InputError
 from edgepeft.fidelity.task_scores import Score
-from edgepeft.merging.combinations import Combination, drops_values
+from edgepeft.merging.combinations import REGMEAN, Combination, drops_values
 
-METHODS = ("regmean", "cat", "linear", "ties", "dare_linear", "magnitude_prune")
-"""Those that are tried where none is asked for: no singular values to work out, so a trial is quick."""
+METHODS = (REGMEAN, "cat", "linear", "ties", "dare_linear", "magnitude_prune")
+"""Those that are tried where none is asked for: no singular values to work out, so most trials are quick."""
 DENSITY = 0.5
 _STEP, _LEAST_STEP = 0.3, 0.05
 
@@ -73,7 +73,7 @@ def search(
     step = _STEP
     while len(done) < trials and step > _LEAST_STEP:
         best = max(done.values(), key=lambda trial: trial.merit)
-        for weights in _around(best.how.weights, step):
+        for weights in _around(best.how, step):
             attempt(replace(best.how, weights=weights))
         if max(done.values(), key=lambda trial: trial.merit) is best:
             step /= 2
@@ -85,9 +85,12 @@ def _share(after: Score, before: Score) -> float:
     return after.exact_match / before.exact_match if before.right else 1.0
 
 
-def _around(weights: tuple[float, ...], step: float) -> Iterator[tuple[float, ...]]:
+def _around(how: Combination, step: float) -> Iterator[tuple[float, ...]]:
+    weights = how.weights
     for change in (-step, step):
-        yield _rounded(weight + change for weight in weights)
+        # Of what is fitted the weights' ratios alone count.
+        if how.method != REGMEAN:
+            yield _rounded(weight + change for weight in weights)
         for index, weight in enumerate(weights):
             yield _rounded((*weights[:index], weight + change, *weights[index + 1 :]))
 

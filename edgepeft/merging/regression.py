@@ -17,7 +17,7 @@ from edgepeft.merging.factors import LoraFactors
 
 SHRINKAGE = 0.1
 """Share of the moments off the diagonal that is left out, as in the paper: few rows say little about pairs."""
-_DAMPING = 1e-4
+_FLOOR = 1e-10
 
 Moments = Mapping[str, torch.Tensor]
 """By module name, E[x xᵀ] float32 [in, in] of a task's inputs."""
@@ -64,8 +64,9 @@ def _fitted(
 
 
 def _inverse(moments: torch.Tensor) -> torch.Tensor:
-    # Inputs that never occur are no one's, so their share may as well be nothing.
-    moments.diagonal().add_(_DAMPING * (float(moments.diagonal().mean()) or 1.0))
+    # Inputs that never occur are no one's, so their share may as well be nothing. The floor lies far below the
+    # others, for a single channel may be a million times as large as the rest.
+    moments.diagonal().clamp_(min=_FLOOR * (float(moments.diagonal().max()) or 1.0))
     return torch.cholesky_inverse(torch.linalg.cholesky(moments.double())).float()
 
 

@@ -105,6 +105,7 @@ def test_a_recipe_may_fit_adapters_to_rows(folder: Path, tmp_path: Path) -> None
         {"path": str(folder / str(number)), "rows": str(file)}
         for number, file in zip((1, 2), rows, strict=True)
     ]
+    bare = [part["path"] for part in parts]
     recipe = write_recipe(
         tmp_path / "tiny.yaml",
         folder / "model",
@@ -131,6 +132,17 @@ def test_a_recipe_may_fit_adapters_to_rows(folder: Path, tmp_path: Path) -> None
     assert made.keys() == wanted.keys()
     for name, tensor in wanted.items():
         torch.testing.assert_close(made[name], tensor)
+    rows_twice = edgepeft("plan", recipe)
+    assert "adapter.1.rows: has the rows of data.test" in " ".join(rows_twice.stderr.split())
+    fitted, added = (
+        next(
+            stage["memory_bytes"]
+            for stage in json.loads(edgepeft("plan", recipe, "--json", *change).stdout)["stages"]
+            if stage["stage"] == "combine"
+        )
+        for change in ([], ["--set", "combine.method=cat", "--set", f"adapter={json.dumps(bare)}"])
+    )
+    assert fitted > added
     first, second = parts
     for change, line in (
         ("combine.method=cat", "adapter.0.rows: only combine.method regmean reads them"),

@@ -192,7 +192,13 @@ def test_what_has_no_room_at_once_is_fitted_in_parts(
     assert 1 == whole.passes < parts.passes
     read = []
     wanted, found = whole.fit([1.0, 0.5]), parts.fit([1.0, 0.5], lambda: read.append(1))
-    assert len(read) == parts.passes * sum(map(len, questions))
+    once = parts.passes * sum(map(len, questions))
+    assert len(read) == once
+    # The weights' ratio is all that counts.
+    assert parts.fit([2.0, 1.0], lambda: read.append(1)) is found
+    assert len(read) == once
+    whole.fit([1.0, 2.0], lambda: read.append(1))
+    assert len(read) == once
     assert set(found.factors) == set(wanted.factors)
     for name in wanted.factors:
         torch.testing.assert_close(found.delta(name), wanted.delta(name))

@@ -27,7 +27,7 @@ def moments(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_the_change_is_that_of_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against torch's own solver, over the inputs of both tasks under each other."""
     monkeypatch.setattr(regression, "SHRINKAGE", 0.0)
-    monkeypatch.setattr(regression, "_DAMPING", 0.0)
+    monkeypatch.setattr(regression, "_FLOOR", 0.0)
     torch.manual_seed(0)
     inputs = [torch.randn(40, IN), 3 * torch.randn(60, IN) + 1]
     adapters, weights = [adapter(1, 2, 2.0), adapter(2, 3, 0.5)], [1.0, 0.25]
@@ -55,6 +55,16 @@ def test_tasks_that_never_meet_lose_nothing() -> None:
         wanted = inputs @ own.delta("m").T
         torch.testing.assert_close(inputs @ found.delta("m").T, wanted, rtol=2e-3, atol=2e-2)
     assert not torch.allclose(found.delta("m"), added, atol=0.1)
+
+
+def test_an_input_far_above_the_others_takes_nothing_from_them() -> None:
+    """Some models have single channels of squares a million times the rest; equal adapters stay what they are."""
+    torch.manual_seed(0)
+    inputs = torch.randn(200, IN)
+    inputs[:, 3] *= 1e3
+    one = adapter(1, 2, 1.0)
+    found = fit([one, one], [1.0, 1.0], [moments(inputs), moments(inputs)])
+    torch.testing.assert_close(found.delta("m"), one.delta("m"), rtol=1e-3, atol=1e-3)
 
 
 def test_an_adapter_that_leaves_a_module_alone_wants_it_unchanged() -> None:
