@@ -69,10 +69,7 @@ def combine_measured(
     fitter = None
     if REGMEAN in methods:
         fitter = Fitter(scorer, parts.factors, [task.searched for task in tasks])
-    fitting = fitter.passes if fitter else 0
-    if fitting > 1:
-        fitting *= measuring.trials or 1
-    passes = _passes(tasks, measuring.trials, fitting)
+    passes = _passes(tasks, measuring.trials, fitter.passes if fitter else 0)
     run = _Run(parts, scorer, tasks, fitter, events, passes)
     found: dict[str, Any] = {}
     if measuring.trials or fitter:
@@ -155,8 +152,10 @@ class _Run:
         self._events.progress(min(self._done, self._passes), self._passes)
 
 
-def _passes(tasks: Sequence[TaskRows], trials: int, fitting: int) -> int:
-    """How many rows are answered, or read in ``fitting`` passes to fit to them, if every trial is made."""
+def _passes(tasks: Sequence[TaskRows], trials: int, a_fit: int) -> int:
+    """How many rows are answered, or read to fit to them in ``a_fit`` passes, if every trial is made."""
+    # What one pass reads is kept for the other trials.
+    fitting = a_fit * max(trials, 1) if a_fit > 1 else a_fit
     searched = sum(len(task.searched) for task in tasks)
     rounds = (trials + 1 if trials else 0) + fitting
     return 2 * sum(len(task.reported) for task in tasks) + rounds * searched

@@ -76,7 +76,7 @@ class Fitter:
 
         Raises InputError for a module that the base lacks or makes no use of.
         """
-        shares = tuple(round(weight / max(weights), 6) for weight in weights)
+        shares = tuple(weight / max(weights) for weight in weights)
         if shares not in self._fits:
             factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
             for modules in self._parts:

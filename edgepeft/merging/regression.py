@@ -31,7 +31,6 @@ def fit(
     ``weights``, all above 0, say how much each task's error counts. An adapter that leaves a module alone wants
     it unchanged. Raises InputError where two adapters disagree about a module's shape.
     """
-    largest = max(weights)
     # Modules that read the same inputs share their moments, and so what takes longest.
     groups: dict[tuple[int, ...], list[str]] = {}
     for name in module_shapes(adapters):
@@ -40,8 +39,7 @@ def fit(
     fitted: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for names in groups.values():
         own = [
-            weight / largest * _shrunk(one[names[0]])
-            for weight, one in zip(weights, moments, strict=True)
+            weight * _shrunk(one[names[0]]) for weight, one in zip(weights, moments, strict=True)
         ]
         inverse = _inverse(torch.stack(own).sum(0))
         fitted |= {name: _fitted(name, adapters, own, inverse) for name in names}
