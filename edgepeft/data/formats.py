@@ -174,6 +174,8 @@ _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
     ".tsv": _tsv,
     ".parquet": _parquet,
 }
+SUFFIXES = tuple(_READERS)
+"""Of the files that hold rows."""
 
 
 def _text(path: Path) -> str:

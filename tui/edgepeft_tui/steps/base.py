@@ -11,6 +11,7 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
+from edgepeft.data.formats import SUFFIXES
 from edgepeft.recipe import Recipe
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
@@ -22,6 +23,10 @@ from edgepeft_tui.widgets.parts import Parts
 
 if TYPE_CHECKING:
     from edgepeft_tui.screens.wizard import WizardScreen
+
+
+TEXTS = (".txt", ".md")
+"""Suffixes of plain text."""
 
 
 class Step(VerticalScroll):
@@ -167,6 +172,11 @@ class Step(VerticalScroll):
         """Tell the wizard that the draft is another."""
         if self._stands:
             self.wizard.changed()
+
+    def pick_adapter_or_rows(self, row: FieldRow) -> None:
+        """Let the user pick an adapter's folder, or in fields of rows their file."""
+        rows = row.field.key.endswith((".rows", ".test"))
+        self.pick_path(row, SUFFIXES if rows else (), folders=not rows)
 
     def pick_path(self, row: FieldRow, suffixes: tuple[str, ...], *, folders: bool) -> None:
         """Let the user pick a path for a field."""

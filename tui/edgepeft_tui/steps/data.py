@@ -8,14 +8,13 @@ from typing import Any
 from textual import work
 from textual.app import ComposeResult
 
+from edgepeft.data.formats import SUFFIXES
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import ask
-from edgepeft_tui.steps.base import Step
+from edgepeft_tui.steps.base import TEXTS, Step
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
 from edgepeft_tui.words import HANG, marked, plain
-
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 class DataStep(Step):
@@ -43,7 +42,7 @@ class DataStep(Step):
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick a file."""
         event.stop()
-        suffixes = (".txt", ".md") if event.row.field.key == "data.generic" else SUFFIXES
+        suffixes = TEXTS if event.row.field.key == "data.generic" else SUFFIXES
         self.pick_path(event.row, suffixes, folders=False)
 
     def filled(self) -> None:

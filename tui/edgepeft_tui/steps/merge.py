@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.widgets import Static
 
-from edgepeft_tui.steps.base import Step
+from edgepeft_tui.steps.base import TEXTS, Step
 from edgepeft_tui.widgets.field_row import FieldRow
 
 
@@ -39,4 +39,4 @@ class MergeStep(Step):
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick a text file."""
         event.stop()
-        self.pick_path(event.row, (".txt", ".md"), folders=False)
+        self.pick_path(event.row, TEXTS, folders=False)

@@ -13,7 +13,6 @@ from textual.widgets import Button, RadioSet, Static
 from edgepeft.merging.combinations import METHODS, REGMEAN
 from edgepeft_tui.fields import part_fields
 from edgepeft_tui.steps.base import Step
-from edgepeft_tui.steps.data import SUFFIXES
 from edgepeft_tui.widgets.choices import Choice
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.hanging import Hanging
@@ -161,8 +160,7 @@ class MethodStep(Step):
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick an adapter's folder, or rows of its task."""
         event.stop()
-        rows = event.row.field.key.endswith(".rows")
-        self.pick_path(event.row, SUFFIXES if rows else (), folders=not rows)
+        self.pick_adapter_or_rows(event.row)
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Show the estimate where the panel beside has no room."""

@@ -14,7 +14,6 @@ from edgepeft.cli.tables import megabytes
 from edgepeft.targets import TargetProfile, all_targets
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.steps.base import Step
-from edgepeft_tui.steps.data import SUFFIXES
 from edgepeft_tui.widgets.choices import Checklist
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.hanging import Said
@@ -83,8 +82,7 @@ class TargetsStep(Step):
     def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Pick an adapter's folder, or rows to measure it on."""
         event.stop()
-        folders = event.row.field.key.endswith(".path")
-        self.pick_path(event.row, () if folders else SUFFIXES, folders=folders)
+        self.pick_adapter_or_rows(event.row)
 
     def enter(self) -> None:
         """Show the draft's targets."""
