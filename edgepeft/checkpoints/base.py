@@ -16,7 +16,7 @@ from typing import Any
 from edgepeft.checkpoints.gguf_files import each_file_read_once
 from edgepeft.checkpoints.new_tokens import add_to_tokenizer, rows_for, write_with_rows
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.checkpoints.skeleton import HEAD, build_skeleton, head_and_embedding_names
 from edgepeft.errors import InputError, one_line
 from edgepeft.stage import Job
 from edgepeft.workspace import read_manifest
@@ -25,7 +25,8 @@ from edgepeft.workspace import read_manifest
 def run(job: Job) -> dict[str, Any]:
     """Stage function. Inputs: ``model`` (folder or .gguf). Settings: ``tokens`` to add, if any.
 
-    Result: ``weights``, the checkpoint's folder.
+    Result: ``weights``, the checkpoint's folder, and ``copies``, names of stored tensors that only repeat
+    another.
     """
     model, tokens = job.inputs["model"], job.settings.get("tokens", [])
     if model.is_file():
@@ -43,7 +44,12 @@ def run(job: Job) -> dict[str, Any]:
     if rows != before["vocab_size"]:
         weights = _grow(job.out if weights == "." else model, rows, job.out)
     config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
-    return {"weights": weights, "architecture": config["architectures"][0]}
+    stored = job.out if weights == "." else model
+    return {
+        "weights": weights,
+        "architecture": config["architectures"][0],
+        "copies": _copies(stored),
+    }
 
 
 def checkpoint_folder(base: Path) -> Path:
@@ -55,7 +61,24 @@ def checkpoint_folder(base: Path) -> Path:
 
 def open_base(base: Path) -> SafetensorsSource:
     """The base's weights as a lazy source. Raises InputError."""
-    return SafetensorsSource.from_folder(checkpoint_folder(base))
+    facts = (read_manifest(base) or {}).get("result", {})
+    return SafetensorsSource.from_folder(checkpoint_folder(base), without=facts.get("copies", ()))
+
+
+def _copies(folder: Path) -> list[str]:
+    """A stored head that is the embedding once more, in a model that ties the two: transformers keeps one of
+    them.
+
+    A head with values of its own stays, whatever the configuration says; so transformers has it too.
+    """
+    source = SafetensorsSource.from_folder(folder)
+    if HEAD not in source.specs:
+        return []
+    skeleton = build_skeleton(folder)
+    head, embedding = head_and_embedding_names(skeleton)
+    if head != embedding or source.specs[HEAD].shape != source.specs[embedding].shape:
+        return []
+    return [HEAD] if source.same(HEAD, embedding) else []
 
 
 def _refuse_incomplete(model: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_ROWS_AT_ONCE = 4096
 SHARD_BYTES = 5 * 10**9
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -52,8 +53,11 @@ class SafetensorsSource:
                     self._specs[name] = _spec(handle, name, path)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> SafetensorsSource:
-        """Open a checkpoint folder, sharded or not. Raises InputError naming the file that is wrong."""
+    def from_folder(cls, folder: Path, without: Collection[str] = ()) -> SafetensorsSource:
+        """Open a checkpoint folder, sharded or not, ``without`` the tensors of these names.
+
+        Raises InputError naming the file that is wrong.
+        """
         index = folder / INDEX
         if index.is_file():
             try:
@@ -64,17 +68,17 @@ class SafetensorsSource:
             for path in sorted(set(files.values())):
                 if path.parent != folder or not path.is_file():
                     raise InputError(f"{index}: names {path.name}, which is not in the folder")
-            return cls(files)
+            return cls({name: path for name, path in files.items() if name not in without})
         single = folder / SINGLE
         if not single.is_file():
             raise InputError(f"{folder}: holds neither {SINGLE} nor {INDEX}")
-        return cls.from_file(single)
+        return cls.from_file(single, without)
 
     @classmethod
-    def from_file(cls, path: Path) -> SafetensorsSource:
-        """Open one safetensors file. Raises InputError."""
+    def from_file(cls, path: Path, without: Collection[str] = ()) -> SafetensorsSource:
+        """Open one safetensors file, ``without`` the tensors of these names. Raises InputError."""
         with _opened(path) as handle:
-            names = list(handle.keys())
+            names = [name for name in handle.keys() if name not in without]  # noqa: SIM118 (no mapping)
         return cls(dict.fromkeys(names, path))
 
     @property
@@ -102,6 +106,19 @@ class SafetensorsSource:
         with _opened(self._files[name]) as handle:
             part = handle.get_slice(name)
             return torch.cat([part[index : index + 1].clone() for index in indices])
+
+    def same(self, first: str, second: str) -> bool:
+        """Whether two tensors hold the same bytes, read some rows at a time. Raises KeyError."""
+        spec = self._specs[first]
+        if spec != self._specs[second]:
+            return False
+        rows = spec.shape[0] if spec.shape else 1
+        with _opened(self._files[first]) as one, _opened(self._files[second]) as other:
+            a, b = one.get_slice(first), other.get_slice(second)
+            return all(
+                torch.equal(a[i : i + _ROWS_AT_ONCE], b[i : i + _ROWS_AT_ONCE])
+                for i in range(0, rows, _ROWS_AT_ONCE)
+            )
 
 
 @contextlib.contextmanager
