@@ -232,13 +232,14 @@ class Layout:
             if self._plan.swaps(target):
                 self._adapt(target)
 
-    def exported(self, target: TargetProfile) -> Reading:
-        """What the export stage of a target reads."""
+    def exported(self, target: TargetProfile, form: TargetProfile | None = None) -> Reading:
+        """What the export stage of a target reads, or that of another ``form`` of its graph."""
+        form = form or target
         read = self._weights(target)
         settings: dict[str, Any] = {
             **read.settings,
-            "target": target.as_dict(),
-            "accuracy_level": self._accuracy_level(target),
+            "target": form.as_dict(),
+            "accuracy_level": self._accuracy_level(form),
             "template": self._recipe.data.template,
             "base_name": self._plan.base_name,
             "layout": self._recipe.layout,
@@ -251,7 +252,7 @@ class Layout:
                 "modules": asked.adapter_modules,
             }
         inputs = read.inputs
-        if target.quantized:
+        if form.quantized:
             inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
         return Reading(settings, inputs, {**read.files, **self._read.template()})
 

@@ -134,7 +134,7 @@ class ProofLayout:
     def _float_graph(
         self, name: str, target: TargetProfile, witness: str, adapter: str | None
     ) -> None:
-        settings, inputs, files = self._layout.exported(float_target(target))
+        settings, inputs, files = self._layout.exported(target, float_target(target))
         exporter = find_exporter(target.exporter)
         self._layout.add(
             name,

@@ -69,8 +69,6 @@ class Case:
     dtype: str = "float32"
     shards: int = 1
     own_head: bool = False
-    lora: Mapping[str, Any] = field(default_factory=dict)
-    bits: bool = True
 
 
 _OWN: Mapping[str, Mapping[str, Any]] = {
