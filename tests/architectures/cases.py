@@ -211,6 +211,24 @@ def _all() -> Iterator[tuple[str, Case]]:
         "qwen2-window",
         Case("Qwen2", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}),
     )
+    for family in ("Qwen2", "Qwen3"):
+        yield (
+            f"{family.lower()}-layer-types",
+            Case(
+                family,
+                {
+                    "use_sliding_window": True,
+                    "sliding_window": 16,
+                    "layer_types": ["full_attention", "sliding_attention"],
+                },
+            ),
+        )
+    yield "gemma2-wide-window", Case("Gemma2", {"sliding_window": 300})
+    yield "gemma3-wide-window", Case("Gemma3", {"sliding_window": 300})
+    scaled = longrope(32)
+    scaled["rope_parameters"]["attention_factor"] = 1.7
+    yield "phi3-scaled", Case("Phi3", scaled)
+    yield "phi3-two-lengths", Case("Phi3", {"original_max_position_embeddings": 64})
     yield "qwen2-unused-window", Case("Qwen2", {"use_sliding_window": False, "sliding_window": 16})
     yield "qwen2-undeclared-head", Case("Qwen2", {"head_dim": 32})
     yield (
