@@ -22,7 +22,7 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import auto_class, model_config
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.witness.check import agreement
-from edgepeft.evaluation.witness.stage import Testimony
+from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.verdict import witness_facts
 from edgepeft.fidelity.encoder_measures import Quality, closeness, quality
 from edgepeft.fidelity.execution import Agreement, Execution, agreed, statement
@@ -158,7 +158,7 @@ def _cross_examined(
     """What the second witness says of bundle and reference; None where none was asked."""
     if "witness" not in job.inputs:
         return None
-    testimony = Testimony.open(job.inputs["witness"])
+    testimony = WitnessRecord.open(job.inputs["witness"])
     facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), None)
     own = {tuple(one.ids): found for one, found in zip(examples, outputs, strict=True)}
     agreed = None

@@ -92,7 +92,7 @@ def _unlike_the_witness(facts: Mapping[str, Any] | None, bound: float | None) ->
     if facts is None or bound is None:
         return []
     found = {
-        facts["compared"]: facts["difference"],
+        **({} if facts["compared"] is None else {facts["compared"]: facts["difference"]}),
         **{f"{engine} with it": one["difference"] for engine, one in facts["engines"].items()},
     }
     if facts["reference"] is not None:

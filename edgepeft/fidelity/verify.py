@@ -18,7 +18,7 @@ import torch
 from edgepeft.checkpoints.base import open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
-from edgepeft.evaluation.witness.stage import Testimony
+from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.verdict import reference_facts, witness_facts
 from edgepeft.fidelity.execution import Execution, check_software, statement
 from edgepeft.fidelity.measures import (
@@ -165,7 +165,7 @@ def _cross_examined(
     """What the second witness says of bundle and reference; None where none was asked."""
     if "witness" not in job.inputs:
         return None
-    testimony = Testimony.open(job.inputs["witness"])
+    testimony = WitnessRecord.open(job.inputs["witness"])
     facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), factors)
     probes = reference.probes("task")
     agreed = reference_facts(testimony, probes, lambda index: reference.logits("task", index))

@@ -18,7 +18,7 @@ import torch
 from edgepeft.evaluation.witness import stage as witness_stage
 from edgepeft.evaluation.witness.check import bundle_facts, difference, graph_logits, held
 from edgepeft.evaluation.witness.models import Sources, load_adapted
-from edgepeft.evaluation.witness.stage import Testimony, own_logits
+from edgepeft.evaluation.witness.stage import WitnessRecord, own_logits
 from edgepeft.merging.provenance import TrainingGrid
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.logits import GraphSession
@@ -57,7 +57,7 @@ def carry(case: Case, root: Path) -> None:
         {"merge": merge, "data": DATA},
         {**inputs, "model": model, "test": test, "generic": generic},
     )
-    testimony = Testimony.open(witness)
+    testimony = WitnessRecord.open(witness)
     plain = export(case, root, merge, inputs, "cpu-fp32")
     rounded = export(case, root, merge, inputs, "cpu-int4")
     longest = len(testimony.statements[-1].ids)
@@ -113,7 +113,7 @@ def beside_torch(bundle: Bundle, model: Path, adapter: Path) -> list[float]:
     return found
 
 
-def beside_codes(bundle: Bundle, codes: Path, testimony: Testimony, sources: Sources) -> float:
+def beside_codes(bundle: Bundle, codes: Path, testimony: WitnessRecord, sources: Sources) -> float:
     """The largest difference of a logit from PEFT's merged model in torch with the values of the codes."""
     model = put_codes(load_adapted(sources).merge_and_unload(), codes)
     logits_at = graph_logits(bundle, len(testimony.statements[-1].ids))

@@ -12,7 +12,7 @@ import torch
 
 from edgepeft.bundle_layout import GENAI
 from edgepeft.evaluation.witness.probes import Statement
-from edgepeft.evaluation.witness.stage import Testimony
+from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.encoder import EncoderSession, pool
@@ -68,7 +68,7 @@ def difference(wanted: torch.Tensor, found: torch.Tensor) -> float:
     return float((wanted - found).abs().max()) / scale
 
 
-def held(testimony: Testimony, logits_at: LogitsAt, chosen: slice = slice(None)) -> Agreement:
+def held(testimony: WitnessRecord, logits_at: LogitsAt, chosen: slice = slice(None)) -> Agreement:
     """Hold logits against the witness's, over all texts or some of them."""
     pairs = zip(testimony.statements[chosen], testimony.logits[chosen], strict=True)
     return agreement((wanted, logits_at(one)[:, : wanted.shape[1]]) for one, wanted in pairs)
@@ -118,7 +118,7 @@ def encoder_outputs(bundle: Bundle, provider: str = CPU) -> LogitsAt:
 
 
 def bundle_facts(
-    bundle: Bundle, testimony: Testimony, factors: Path | None = None
+    bundle: Bundle, testimony: WitnessRecord, factors: Path | None = None
 ) -> dict[str, Any]:
     """How a float bundle stands against the witness: ``graph``, and each of ``engines`` by its name.
 
@@ -140,7 +140,7 @@ def engines_of(bundle: Bundle) -> tuple[str, ...]:
     return ("onnxruntime-genai", "onnxruntime") if GENAI in bundle.runtimes else ("onnxruntime",)
 
 
-def engine_agreement(bundle: Bundle, testimony: Testimony, engine: str) -> Agreement:
+def engine_agreement(bundle: Bundle, testimony: WitnessRecord, engine: str) -> Agreement:
     """Hold a runtime's own reading of the long text against the witness: whole, and token by token over each
     limit.
     """
@@ -168,7 +168,7 @@ def engine_agreement(bundle: Bundle, testimony: Testimony, engine: str) -> Agree
     return agreement(pairs())
 
 
-def _stretches(testimony: Testimony) -> list[Sequence[int]]:
+def _stretches(testimony: WitnessRecord) -> list[Sequence[int]]:
     """Lengths of the long text at which a runtime's answer is looked at, in the order in which it reads them."""
     length = len(testimony.statements[-1].ids)
     around = [

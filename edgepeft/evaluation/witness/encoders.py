@@ -13,7 +13,7 @@ from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.witness.models import load_adapted
 from edgepeft.evaluation.witness.probes import Limits, Statement, spread
-from edgepeft.evaluation.witness.stage import Testimony, sources_of
+from edgepeft.evaluation.witness.stage import WitnessRecord, sources_of
 from edgepeft.fidelity.probes import test_rows
 from edgepeft.stage import Job
 from edgepeft.tasks import EMBEDDING, ENCODER_TASKS, TAGGING
@@ -47,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
         own_output(model, one, facts.task, job.inputs["model"])
         for one in job.events.track(statements)
     ]
-    testimony = Testimony(
+    testimony = WitnessRecord(
         tuple(statements),
         tuple(logits),
         Limits(),

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgepeft.evaluation.witness.check import bundle_facts
 from edgepeft.evaluation.witness.exact import OF_EXPORT
-from edgepeft.evaluation.witness.stage import Testimony
+from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.runtime.adapters import FACTORS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.stage import Job
@@ -29,7 +29,7 @@ def run(job: Job) -> dict[str, Any]:
     Result: as ``bundle_facts``, with the seconds taken.
     """
     started = time.monotonic()
-    testimony = Testimony.open(job.inputs["witness"])
+    testimony = WitnessRecord.open(job.inputs["witness"])
     final = job.scratch / "float-graph"
     try:
         bundle = _export(job, final)

@@ -35,7 +35,7 @@ LOGITS = "logits.safetensors"
 
 
 @dataclass(frozen=True)
-class Testimony:
+class WitnessRecord:
     """A finished witness stage: statements, and the logits float32 [positions, V] of each.
 
     The last one is the long text. ``limits`` are the lengths at which the model changes how it treats a text,
@@ -49,7 +49,7 @@ class Testimony:
     of_reference: bool = True
 
     @classmethod
-    def open(cls, folder: Path) -> Testimony:
+    def open(cls, folder: Path) -> WitnessRecord:
         """Read the stage's folder."""
         record = json.loads((folder / STATEMENTS).read_text(encoding="utf-8"))
         stored = load_file(folder / LOGITS)
@@ -116,7 +116,9 @@ def run(job: Job) -> dict[str, Any]:
     statements += long_statements(text, long_length(context, limits), limits)
     logits = [own_logits(model, one, virtual) for one in job.events.track(statements)]
     seconds = round(time.monotonic() - started, 2)
-    testimony = Testimony(tuple(statements), tuple(logits), limits, seconds, sources.of_reference)
+    testimony = WitnessRecord(
+        tuple(statements), tuple(logits), limits, seconds, sources.of_reference
+    )
     testimony.write(job.out)
     return testimony.summary()
 

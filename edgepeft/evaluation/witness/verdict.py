@@ -17,15 +17,17 @@ from edgepeft.evaluation.witness.check import (
     graph_logits,
     held,
 )
-from edgepeft.evaluation.witness.stage import Testimony
+from edgepeft.evaluation.witness.exact import is_exact
+from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.fidelity.probes import Probe
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.targets import TargetProfile
 from edgepeft.tasks import EMBEDDING, GENERATION
 from edgepeft.workspace import read_manifest
 
 
 def witness_facts(
-    testimony: Testimony,
+    testimony: WitnessRecord,
     bundle: Bundle,
     provider: str,
     float_graph: Path | None,
@@ -34,7 +36,8 @@ def witness_facts(
     """The facts of a bundle, as ``fidelity.json`` keeps them under ``witness``.
 
     ``compared`` says what was held against the witness in floating point, with ``difference`` and ``engines``:
-    the bundle itself, or its float form, of which ``float_graph`` is the finished stage. ``long_kl`` is the mean
+    the bundle itself, or its float form, of which ``float_graph`` is the finished stage; None for rounded weights
+    whose float form is not at hand. ``long_kl`` is the mean
     KL(witness || bundle) on the long text alone, rounding included.
     """
     text = testimony.statements[-1]
@@ -44,10 +47,11 @@ def witness_facts(
         else encoder_outputs(bundle, provider)
     )
     long = held(testimony, shipped, slice(len(testimony.statements) - 1, None))
-    if float_graph is None:
+    facts: dict[str, Any] = {"graph": {"difference": None, "positions": 0}, "engines": {}}
+    compared, seconds = None, 0.0
+    if is_exact(TargetProfile.from_dict(bundle.manifest["settings"]["target"])):
         facts, compared = bundle_facts(bundle, testimony, factors), "the bundle"
-        seconds = 0.0
-    else:
+    elif float_graph is not None:
         facts = (read_manifest(float_graph) or {})["result"]
         compared, seconds = "its graph with float weights", float(facts["seconds"])
     return {
@@ -63,7 +67,7 @@ def witness_facts(
 
 
 def reference_facts(
-    testimony: Testimony, probes: Sequence[Probe], logits: Callable[[int], torch.Tensor]
+    testimony: WitnessRecord, probes: Sequence[Probe], logits: Callable[[int], torch.Tensor]
 ) -> dict[str, Any] | None:
     """How the reference stands against the witness on the rows that both have; None where it means another base.
 

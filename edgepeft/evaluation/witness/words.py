@@ -13,6 +13,8 @@ def witness_line(name: str, facts: Mapping[str, Any]) -> str:
     engines = ", ".join(
         f"{engine} {_share(one['difference'])}" for engine, one in facts["engines"].items()
     )
+    if facts["compared"] is None:
+        return f"second witness: {name}{beside}; {facts['seconds']:.0f} s"
     return (
         f"second witness: {name}: {facts['compared']} within {_share(facts['difference'])} of transformers and "
         f"PEFT at {facts['positions']} positions of texts up to {facts['longest']} tokens"
