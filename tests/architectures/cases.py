@@ -263,6 +263,8 @@ def _all() -> Iterator[tuple[str, Case]]:
     yield "phi3-window", Case("Phi3", {"sliding_window": 16})
     yield "phi3-long", Case("Phi3", longrope(32))
     yield "phi3-long-window", Case("Phi3", {**longrope(32), "sliding_window": 100})
+    # Where onnxruntime-genai computes its cache anew, which is at no other length.
+    yield "phi3-long-4096", Case("Phi3", {**longrope(4096), "max_position_embeddings": 8192})
     yield "phi3-long-short-prompt", Case("Phi3", longrope(450))
     yield "phi3-eps", Case("Phi3", {"rms_norm_eps": 1e-2})
     yield "smollm3-rope-layers", Case("SmolLM3", {"no_rope_layers": [1, 0, 0, 1]})

@@ -65,6 +65,7 @@ def carry(case: Case, root: Path) -> None:
     sources = Sources(model, root / "adapter", False, "dequantized", kept, None)
     result = {
         **bundle_facts(plain, testimony),
+        "runtimes": plain.runtimes,
         "torch": beside_torch(plain, model, root / "adapter") if grid == "none" else None,
         "rounded": beside_codes(rounded, root / "quantize-cpu-int4", testimony, sources),
         "int4": held(testimony, graph_logits(rounded, longest)).kl,

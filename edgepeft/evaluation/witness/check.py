@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgepeft.bundle_layout import GENAI
+from edgepeft.bundle_layout import GENAI, ORT
 from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.runtime.bundle import Bundle
@@ -137,24 +137,22 @@ def bundle_facts(
 
 def engines_of(bundle: Bundle) -> tuple[str, ...]:
     """The runtimes that edgepeft answers a bundle with, or could after its layout is changed."""
-    return ("onnxruntime-genai", "onnxruntime") if GENAI in bundle.runtimes else ("onnxruntime",)
+    return (GENAI, ORT) if GENAI in bundle.runtimes else (ORT,)
 
 
 def engine_agreement(bundle: Bundle, testimony: WitnessRecord, engine: str) -> Agreement:
     """Hold a runtime's own reading of the long text against the witness: whole, and token by token over each
-    limit.
+    window of attention.
+
+    Where rotary factors switch, texts on both sides are read whole, and onnxruntime-genai must decode over it as
+    plain onnxruntime does, which can be told every token.
     """
-    stops: tuple[int, ...] = ()
-    model: Any = (
-        PlainModel(bundle, stops, provider=CPU)
-        if engine == "onnxruntime"
-        else load_model(bundle, stops, threads=None, provider=CPU)
-    )
+    model = _open(bundle, engine)
     lead = list(bundle.virtual_ids)
     text = testimony.statements[-1].ids
 
     def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for stretch in _stretches(testimony):
+        for stretch in _stretches(testimony, token_by_token=engine == ORT):
             generator = new_generator(model, len(text) + len(lead), GREEDY)
             read = 0
             for tokens in stretch:
@@ -165,15 +163,44 @@ def engine_agreement(bundle: Bundle, testimony: WitnessRecord, engine: str) -> A
                 last = np.asarray(generator.get_logits(), np.float32).reshape(-1)[: len(wanted)]
                 yield wanted[None], torch.from_numpy(last)[None]
 
-    return agreement(pairs())
+    found = agreement(pairs())
+    switch = testimony.limits.switch
+    if engine == GENAI and switch is not None and switch + _DECODED <= len(text):
+        prompt = text[: switch - 2]
+        answers = [_decoded(one, prompt) for one in (model, _open(bundle, ORT))]
+        if answers[0] != answers[1]:
+            return replace(found, difference=float("inf"))
+    return found
 
 
-def _stretches(testimony: WitnessRecord) -> list[Sequence[int]]:
-    """Lengths of the long text at which a runtime's answer is looked at, in the order in which it reads them."""
+_DECODED = 6
+"""Tokens decoded over a switch of rotary factors."""
+
+
+def _open(bundle: Bundle, engine: str) -> Any:
+    if engine == ORT:
+        return PlainModel(bundle, (), provider=CPU)
+    return load_model(bundle, (), threads=None, provider=CPU)
+
+
+def _decoded(model: Any, prompt: Sequence[int]) -> list[int]:
+    """The likeliest tokens after a prompt."""
+    generator = new_generator(model, len(prompt) + _DECODED, GREEDY)
+    generator.append_tokens(np.array(prompt, np.int32))
+    for _ in range(_DECODED):
+        generator.generate_next_token()
+    return list(map(int, generator.get_sequence(0)))
+
+
+def _stretches(testimony: WitnessRecord, *, token_by_token: bool) -> list[Sequence[int]]:
+    """Lengths of the long text at which a runtime's answer is looked at, in the order in which it reads them.
+
+    ``token_by_token`` says whether it may be given tokens one by one where rotary factors switch.
+    """
     length = len(testimony.statements[-1].ids)
-    around = [
-        range(limit - 1, limit + 3)
-        for limit in testimony.limits.all
-        if limit > 1 and limit + 2 <= length
-    ]
-    return [*around, [length]]
+    found: list[Sequence[int]] = [[length]]
+    for limit in testimony.limits.all:
+        around = [n for n in range(limit - 1, limit + 3) if 0 < n <= length]
+        apart = limit == testimony.limits.switch and not token_by_token
+        found += [[n] for n in around] if apart else [around]
+    return [stretch for stretch in found if stretch]
