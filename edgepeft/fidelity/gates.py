@@ -75,6 +75,7 @@ def learned_little(measures: Mapping[str, Any], bound: float = 0.01) -> str | No
     ``bound`` is in nats per token, or per text or word of a classifier.
     """
     base, trained = measures.get("base_task_loss"), measures.get("reference_task_loss")
+    # What is no number is no gain.
     if base is None or trained is None or base - trained >= bound:
         return None
     for share in _SHARES:
