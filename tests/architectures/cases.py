@@ -260,6 +260,11 @@ def _all() -> Iterator[tuple[str, Case]]:
             },
         ),
     )
+    # Fused products as high as the vocabulary.
+    yield "phi3-vocab-is-gate-up", Case("Phi3", {"intermediate_size": 256})
+    fused = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 16}
+    yield "phi3-vocab-is-qkv", Case("Phi3", {**fused, "hidden_size": 256})
+    yield "llama-vocab-is-qkv", Case("Llama", fused)
     yield "phi3-window", Case("Phi3", {"sliding_window": 16})
     yield "phi3-long", Case("Phi3", longrope(32))
     yield "phi3-long-window", Case("Phi3", {**longrope(32), "sliding_window": 100})
