@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepeft.bundle_layout import check_layout
+from edgepeft.bundle.layout import check_layout
 from edgepeft.data.rows import Row
 from edgepeft.layout import ORDER, Layout
 from edgepeft.models import ModelInfo, find_model, inspect_model

@@ -31,7 +31,7 @@ def command(
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
+        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
     ] = None,
     llama_cpp: Annotated[
         bool,

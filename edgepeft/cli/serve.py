@@ -46,7 +46,7 @@ def command(
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
+        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
     ] = None,
     provider: Annotated[
         str | None,

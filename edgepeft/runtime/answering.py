@@ -49,9 +49,7 @@ class Answerer(ABC):
             raise InputError(
                 f"{self.bundle.path}: is for {self.bundle.task}; open it with edgepeft.runtime.Encoder"
             )
-        mode = self.bundle.prompt_mode
-        template = mode if mode in ("chat", "plain") else "auto"
-        self.prompter = Prompter.from_folder(self.bundle.path, template)
+        self.prompter = Prompter.from_folder(self.bundle.path, self.bundle.prompt_mode)
 
     @property
     def adapters(self) -> list[str]:

@@ -42,8 +42,8 @@ class Runtime(Answerer):
 
         ``adapter_bytes`` bounds what adapters may hold in memory: those used longest ago make way.
 
-        ``threads`` is onnxruntime's own choice by default. ``provider`` overrides the execution
-        provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
+        ``threads`` is by default one for each core that this process may use. ``provider`` overrides the
+        execution provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
 
         ``speculate`` guesses tokens from the prompt and earlier answers and reads several at once, where the
         likeliest token is taken. The answer does not depend on what was guessed, yet may differ at a near tie

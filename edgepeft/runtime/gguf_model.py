@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, MissingError
+from edgepeft.runtime.threads import chosen_threads
 
 FORM = "Q4_K_M"
 
@@ -65,7 +66,7 @@ class GgufModel:
             raise EdgepeftError(f"{file}: llama.cpp cannot load it")
         context = library.llama_context_default_params()
         context.n_ctx = context.n_batch = capacity
-        context.n_threads = context.n_threads_batch = threads or os.cpu_count() or 1
+        context.n_threads = context.n_threads_batch = chosen_threads(threads)
         self._context = library.llama_init_from_model(self._model, context)
         if not self._context:
             raise EdgepeftError(f"{file}: llama.cpp cannot make a context of {capacity} tokens")

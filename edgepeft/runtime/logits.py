@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.bundle.files import read_json
+from edgepeft.bundle.genai_config import GENAI_CONFIG
 from edgepeft.errors import EdgepeftError, InputError, one_line
-from edgepeft.runtime.bundle import GENAI_CONFIG, Bundle
+from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
-from edgepeft.runtime.files import read_json
 from edgepeft.runtime.sessions import (
     Provider,
     as_float32,
@@ -322,13 +323,14 @@ def _cache_shape(model_file: Path) -> tuple[int, int]:
     """(kv heads, head size) from the configuration beside or above a graph that has them open."""
     for folder in (model_file.parent, model_file.parent.parent):
         if (folder / GENAI_CONFIG).is_file():
-            decoder = read_json(folder / GENAI_CONFIG).get("model", {}).get("decoder", {})
-            heads, size = decoder.get("num_key_value_heads"), decoder.get("head_size")
+            found = _object(_object(read_json(folder / GENAI_CONFIG), "model"), "decoder")
+            heads, size = found.get("num_key_value_heads"), found.get("head_size")
         elif (folder / "config.json").is_file():
-            config = read_json(folder / "config.json")
-            queries = config.get("num_attention_heads") or 1
-            heads = config.get("num_key_value_heads") or queries
-            size = config.get("head_dim") or config.get("hidden_size", 0) // queries
+            found = read_json(folder / "config.json")
+            queries, width = found.get("num_attention_heads"), found.get("hidden_size")
+            heads, size = found.get("num_key_value_heads") or queries, found.get("head_dim")
+            if not size and type(queries) is int and type(width) is int and queries > 0:
+                size = width // queries
         else:
             continue
         if isinstance(heads, int) and isinstance(size, int) and heads > 0 and size > 0:
@@ -336,3 +338,8 @@ def _cache_shape(model_file: Path) -> tuple[int, int]:
     raise InputError(
         f"{model_file}: its cache has no fixed shape and no {GENAI_CONFIG} or config.json says it"
     )
+
+
+def _object(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = parent.get(key)
+    return value if isinstance(value, Mapping) else {}

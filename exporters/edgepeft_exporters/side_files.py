@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edgepeft.bundle_layout import JS, JS_CONFIG, LAYOUTS, LayoutName
+from edgepeft.bundle.layout import JS, JS_CONFIG, LAYOUTS, LayoutName
 from edgepeft.targets import TargetProfile
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.bundle_layout import LAYOUTS
+from edgepeft.bundle.layout import LAYOUTS
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError

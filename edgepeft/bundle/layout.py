@@ -15,6 +15,9 @@ from edgepeft.tasks import GENERATION
 
 LayoutName = Literal["all", "genai", "transformers.js", "onnxruntime"]
 
+ADAPTERS = "adapters"
+"""The folder of a bundle in which adapters lie, each with a manifest of its own."""
+
 GENAI, ORT, OPTIMUM, JS = "onnxruntime-genai", "onnxruntime", "optimum", "transformers.js"
 JS_CONFIG = "transformers.js_config"
 """The key of config.json that transformers.js alone reads."""
