@@ -54,13 +54,10 @@ def read_json(where: Path) -> dict[str, Any]:
     Raises InputError when it is not one. A key given twice is refused, for readers differ in which one they take,
     and so is a number that is not finite.
     """
-    with open_regular(where) as file:
-        data = file.read(MOST_JSON_BYTES + 1)
-    if len(data) > MOST_JSON_BYTES:
-        raise InputError(f"{where}: longer than {MOST_JSON_BYTES} bytes; {AGAIN}")
+    text = read_text(where, MOST_JSON_BYTES)
     try:
         value = json.loads(
-            data.decode("utf-8"),
+            text,
             object_pairs_hook=_once,
             parse_constant=_finite,
             parse_float=lambda digits: _finite(digits, float(digits)),
@@ -70,6 +67,18 @@ def read_json(where: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{where}: must hold a JSON object; {AGAIN}")
     return value
+
+
+def read_text(where: Path, most: int) -> str:
+    """The UTF-8 text of a regular file of at most ``most`` bytes, line ends as they are. Raises InputError."""
+    with open_regular(where) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise InputError(f"{where}: longer than {most} bytes; {AGAIN}")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: not UTF-8 text; {AGAIN}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from edgepeft.bundle.files import (
     Outputs,
     compare,
     read_json,
+    read_text,
     regular_file,
     require_listed,
 )
@@ -28,6 +29,11 @@ from edgepeft.tasks import GENERATION
 Check = Literal["none", "sizes", "hashes"]
 
 _TEMPLATE, _TOKENIZER = "chat_template.jinja", "tokenizer_config.json"
+_MOST_TEMPLATE_BYTES = 1 << 20
+_MOST_BYTES = {"tokenizer.json": 256 << 20, _TEMPLATE: _MOST_TEMPLATE_BYTES}
+_SIDE_FILES = frozenset(
+    ("config.json", "generation_config.json", "special_tokens_map.json", _TOKENIZER)
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,9 @@ class Bundle:
         if vocab_size is None:
             raise InputError(f"{where}: result.vocab_size must be a whole number; {AGAIN}")
         vouch_for_graph(root, result["model_file"], outputs, where)
+        side_files = _read_side_files(root, outputs)
         if task == GENERATION:
-            _hold_template(root, result["prompt"], outputs)
+            _hold_template(root, result["prompt"], outputs, side_files)
         lead = result.get("virtual_tokens", {"first": 0, "count": 0})
         return cls(
             path=root,
@@ -138,21 +145,29 @@ def _generation_config(root: Path, model_name: str, outputs: Outputs) -> dict[st
     return config
 
 
-def _hold_template(root: Path, prompt: Mapping[str, Any], outputs: Outputs) -> None:
+def _read_side_files(root: Path, outputs: Outputs) -> dict[str, dict[str, Any]]:
+    """The configurations beside a graph, each held to be JSON that every reader takes alike."""
+    for name, most in _MOST_BYTES.items():
+        if name in outputs and outputs[name].size > most:
+            raise InputError(f"{root / name}: longer than {most} bytes; {AGAIN}")
+    return {name: read_json(root / name) for name in outputs if name in _SIDE_FILES}
+
+
+def _hold_template(
+    root: Path,
+    prompt: Mapping[str, Any],
+    outputs: Outputs,
+    side_files: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Refuse a chat template other than the one that was trained and measured with, in every file that has it."""
     wanted = prompt.get("template_sha256")
     if wanted is None or prompt["mode"] != "chat":
         return
     templates: dict[str, str] = {}
     if _TEMPLATE in outputs:
-        try:
-            templates[_TEMPLATE] = (root / _TEMPLATE).read_bytes().decode("utf-8")
-        except (OSError, ValueError):
-            raise InputError(f"{root / _TEMPLATE}: cannot be read as text; {AGAIN}") from None
-    if _TOKENIZER in outputs:
-        inside = read_json(root / _TOKENIZER).get("chat_template")
-        if isinstance(inside, str):
-            templates[_TOKENIZER] = inside
+        templates[_TEMPLATE] = read_text(root / _TEMPLATE, _MOST_TEMPLATE_BYTES)
+    if isinstance(inside := side_files.get(_TOKENIZER, {}).get("chat_template"), str):
+        templates[_TOKENIZER] = inside
     for name, source in templates.items():
         # A template that came with other line ends may have been hashed before they were made alike.
         forms = (source, source.replace("\r\n", "\n"))
