@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from edgepeft.errors import InputError, one_line
+from edgepeft.utils import strict_json
 
 AGAIN = "copy or build the bundle again"
 DISTRUST = "take the bundle from a source you trust"
@@ -54,15 +54,9 @@ def read_json(where: Path) -> dict[str, Any]:
     Raises InputError when it is not one. A key given twice is refused, for readers differ in which one they take,
     and so is a number that is not finite.
     """
-    text = read_text(where, MOST_JSON_BYTES)
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_once,
-            parse_constant=_finite,
-            parse_float=lambda digits: _finite(digits, float(digits)),
-        )
-    except (ValueError, RecursionError) as error:
+        value = strict_json.loads(read_text(where, MOST_JSON_BYTES))
+    except ValueError as error:
         raise InputError(f"{where}: not JSON ({one_line(error)}); {AGAIN}") from None
     if not isinstance(value, dict):
         raise InputError(f"{where}: must hold a JSON object; {AGAIN}")
@@ -79,20 +73,6 @@ def read_text(where: Path, most: int) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{where}: not UTF-8 text; {AGAIN}") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"a key is given twice, {next(k for k in keys if keys.count(k) > 1)!r}")
-    return found
-
-
-def _finite(digits: str, value: float = float("inf")) -> float:
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"a number that is not finite, {digits[:40]}")
-    return value
 
 
 def require_inside(name: str, where: Path) -> None:
