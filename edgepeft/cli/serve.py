@@ -42,7 +42,7 @@ def command(
         float, typer.Option(help="Time that a client has to send a request, in seconds.", min=0.1)
     ] = 30.0,
     answer_seconds: Annotated[
-        float, typer.Option(help="Time for an answer, waiting included, in seconds.", min=0.1)
+        float, typer.Option(help="Time for an answer, waiting included, in seconds.", min=0.01)
     ] = 600.0,
     adapter_bytes: Annotated[
         int | None,

@@ -91,8 +91,12 @@ class Connection(H11Protocol):
             self._due = self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
-        """Close a connection that did not pay in time."""
-        self._refuse(408, "the request did not come in time")
+        """Close a connection that did not pay in time; one that idles between requests without a word."""
+        idle = self.cycle is not None and not self.conn.trailing_data[0]
+        if idle and self.conn.their_state is h11.IDLE:
+            self.timeout_keep_alive_handler()
+        else:
+            self._refuse(408, "the request did not come in time")
 
     def _make_room(self) -> bool:
         """Whether there is room, if need be by closing what has owed longest: of this client, if it has too

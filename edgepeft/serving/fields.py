@@ -84,7 +84,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(
         ("grammar_lazy", "return_tokens", "return_progress", "timings_per_token"), _OFF
     ),
-    **dict.fromkeys(("post_sampling_probs", "thinking_forced_open", "reasoning_in_content"), _OFF),
+    **dict.fromkeys(("post_sampling_probs", "thinking_forced_open"), _OFF),
     "reasoning_format": ("none", "auto"),
     "reasoning_budget_tokens": (-1,),
     **dict.fromkeys(("reasoning_budget_start_tag", "reasoning_budget_end_tag"), ()),
