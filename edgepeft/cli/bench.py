@@ -100,6 +100,8 @@ def command(
             ],
             [row for case in reading for row in _rows(case, _texts)],
         )
+    count = found["threads"]
+    typer.echo(f"computed with {count} thread{'s' if count > 1 else ''}")
     typer.echo(f"memory bandwidth measured here: {found['memory_bandwidth'] / 1e9:.1f} GB/s")
 
 

@@ -35,11 +35,6 @@ _QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(
 )
 
 
-def require_llama_cpp() -> None:
-    """Raise MissingError where llama-cpp-python is not installed."""
-    _library()
-
-
 def quantize_gguf(source: Path, out: Path) -> None:
     """Write ``source`` at Q4_K_M, llama.cpp's usual 4-bit mixture. Raises MissingError, EdgepeftError."""
     library = _library()

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
@@ -253,7 +254,7 @@ def serve(runtime: Answerer, limits: Limits, *, host: str, port: int, ready: Rea
         raise EdgepeftError(f"{host}:{port}: {error.strerror}; choose another --port") from None
     config = uvicorn.Config(
         make_app(runtime, limits, hosts=LOOPBACK_NAMES if _is_loopback(host) else None),
-        http=connections_within(limits),
+        http=connections_within(_within_open_files(limits)),
         # Whatever else is installed: the protocol above is made for this loop, and there are no websockets.
         loop="asyncio",
         ws="none",
@@ -269,6 +270,21 @@ def serve(runtime: Answerer, limits: Limits, *, host: str, port: int, ready: Rea
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{listener.getsockname()[1]}/v1")
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _within_open_files(limits: Limits) -> Limits:
+    """No more connections than this process may open files for, beside those of the model."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such bound
+        return limits
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(16, most - 128) if most != resource.RLIM_INFINITY else limits.connections
+    return replace(
+        limits,
+        connections=min(limits.connections, room),
+        per_client=min(limits.per_client, max(8, room // 2)),
+    )
 
 
 def _is_loopback(host: str) -> bool:
