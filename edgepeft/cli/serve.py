@@ -47,7 +47,7 @@ def command(
     adapter_bytes: Annotated[
         int | None,
         typer.Option(
-            help="Memory for adapters, in bytes; those used longest ago make way.",
+            help="Memory for adapters, in bytes; the least recently used are evicted.",
             show_default=False,
         ),
     ] = None,

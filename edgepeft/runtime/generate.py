@@ -40,7 +40,7 @@ class Runtime(Answerer):
     ) -> None:
         """Load ``bundle``; a path is opened with all its checks.
 
-        ``adapter_bytes`` bounds what adapters may hold in memory: those used longest ago make way.
+        ``adapter_bytes`` bounds what adapters may hold in memory: the least recently used are evicted.
 
         ``threads`` is by default one for each core that this process may use. ``provider`` overrides the
         execution provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).

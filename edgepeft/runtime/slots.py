@@ -126,8 +126,8 @@ def refuse_merged(bundle: Bundle) -> None:
     """Raise InputError for a bundle that has no slots."""
     if not takes_adapters(bundle):
         raise InputError(
-            f"{bundle.path}: takes no adapters, its own is merged; build it with "
-            "targets: [{name: ..., adapters: hot-swap}]"
+            f"{bundle.path}: its adapter is merged in; build with hot-swap to swap adapters "
+            "(targets: [{name: ..., adapters: hot-swap}])"
         )
 
 
