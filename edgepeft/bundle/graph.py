@@ -69,6 +69,10 @@ _UNWRITTEN = {
 """Parts of the format that no graph of edgepeft's has."""
 
 _MAX_DEPTH = 64
+_MAX_FIELDS = 5_000_000
+"""Fields of all messages together; the graph of a model of a hundred layers has some hundred thousand."""
+_MAX_DIMS = 64
+_MAX_NAME = 65_536
 _BITS = {
     **dict.fromkeys((7, 11, 13, 14), 64),  # int64, double, uint64, complex64
     **dict.fromkeys((1, 6, 12), 32),  # float, int32, uint32
@@ -175,6 +179,7 @@ def _walk(data: mmap.mmap) -> Contents:
     found = Contents()
     # An explicit stack, so that a graph nested to exhaust Python's own is refused instead.
     pending: list[tuple[str, int, int, int]] = [("ModelProto", 0, len(data), 0)]
+    seen = 0
     while pending:
         message, start, end, depth = pending.pop()
         if depth > _MAX_DEPTH:
@@ -186,6 +191,9 @@ def _walk(data: mmap.mmap) -> Contents:
         children = TENSOR_PATHS[message]
         named = {4: "", 7: ""}
         for one in fields(data, start, end):
+            seen += 1
+            if seen > _MAX_FIELDS:
+                raise Malformed(f"more than {_MAX_FIELDS} fields")
             child = children.get(one.number)
             if one.start < 0:
                 continue
@@ -209,7 +217,7 @@ def _tensor(data: mmap.mmap, start: int, end: int) -> list[External]:
     entries: dict[str, list[str]] = {}
     for one in fields(data, start, end):
         inline = max(one.end - one.start, 0)
-        if one.number == 1:
+        if one.number == 1 and len(dims) <= _MAX_DIMS:
             dims += _packed(data, one.start, one.end) if one.start >= 0 else [one.value]
         elif one.number == 2:
             kind = one.value
@@ -222,6 +230,8 @@ def _tensor(data: mmap.mmap, start: int, end: int) -> list[External]:
             entries.setdefault(key, []).append(value)
         elif one.number in (4, 5, 6, 7, 10, 11):
             typed += inline or 8
+    if len(dims) > _MAX_DIMS:
+        raise Malformed(f"a tensor of more than {_MAX_DIMS} dimensions")
     size = _size(dims, kind, name)
     if "location" in entries:
         # A repeated field overrides an earlier one in protobuf; naming every value only refuses more.
@@ -245,7 +255,7 @@ def _size(dims: list[int], kind: int, name: str) -> int | None:
 
 def _packed(data: mmap.mmap, start: int, end: int) -> list[int]:
     found: list[int] = []
-    while start < end:
+    while start < end and len(found) <= _MAX_DIMS:
         value, start = varint(data, start, end, 10)
         found.append(value)
     return found
@@ -266,4 +276,6 @@ def _whole(digits: list[str], name: str) -> int:
 
 
 def _text(data: mmap.mmap, start: int, end: int) -> str:
+    if end - start > _MAX_NAME:
+        raise Malformed(f"a name of {end - start} bytes")
     return data[start:end].decode("utf-8", "surrogateescape")

@@ -146,3 +146,30 @@ def test_graphs_of_real_bundles_pass(tiny_bundle: Path) -> None:
     assert contents.externals
     assert all(one.size == one.length for one in contents.externals)
     assert onnx.load(tiny_bundle / MODEL, load_external_data=False).graph.node
+
+
+def _wrapped(field: int, content: bytes) -> bytes:
+    """A length-delimited field of protobuf."""
+    size, length = len(content), bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([field << 3 | 2, *length, size]) + content
+
+
+@pytest.mark.parametrize(
+    ("graph", "wanted"),
+    [
+        (_wrapped(1, b"") * 5_000_001, "more than 5000000 fields"),
+        (_wrapped(5, _wrapped(1, b"\x01" * 100_000)), "more than 64 dimensions"),
+        (_wrapped(5, b"\x08\x01" * 100_000), "more than 64 dimensions"),
+        (_wrapped(1, _wrapped(4, b"x" * 70_000)), "a name of 70000 bytes"),
+    ],
+    ids=["nodes", "packed dimensions", "dimensions", "name"],
+)
+def test_a_graph_without_end_is_left_soon(small: Path, graph: bytes, wanted: str) -> None:
+    import time
+
+    started = time.monotonic()
+    assert wanted in refusal(small, _wrapped(7, graph))
+    assert time.monotonic() - started < 30

@@ -1,6 +1,4 @@
 """Threads are counted by physical cores, within the affinity mask and the quota of the control groups."""
-groups.
-"""
 
 from __future__ import annotations
 
