@@ -69,7 +69,7 @@ _UNWRITTEN = {
 """Parts of the format that no graph of edgepeft's has."""
 
 _MAX_DEPTH = 64
-_MAX_FIELDS = 5_000_000
+_MAX_FIELDS = 1_000_000
 """Fields of all messages together; the graph of a model of a hundred layers has some hundred thousand."""
 _MAX_DIMS = 64
 _MAX_NAME = 65_536

@@ -160,7 +160,7 @@ def _wrapped(field: int, content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("graph", "wanted"),
     [
-        (_wrapped(1, b"") * 5_000_001, "more than 5000000 fields"),
+        (_wrapped(1, b"") * 1_000_001, "more than 1000000 fields"),
         (_wrapped(5, _wrapped(1, b"\x01" * 100_000)), "more than 64 dimensions"),
         (_wrapped(5, b"\x08\x01" * 100_000), "more than 64 dimensions"),
         (_wrapped(1, _wrapped(4, b"x" * 70_000)), "a name of 70000 bytes"),
