@@ -15,7 +15,7 @@ from pathlib import Path
 from edgepeft.bundle.files import DISTRUST
 from edgepeft.errors import InputError
 
-_MOST_ENTRIES = 10_000
+_MOST_ENTRIES = 100_000
 _FOR_PEOPLE = frozenset(
     (
         ".md",
@@ -43,7 +43,7 @@ def unlisted(
     """Paths below ``root`` that are not ``listed``, links and pipes included, as the system gives them.
 
     Names at the top among ``besides`` are left aside, folders with all they hold. Raises InputError for a folder
-    that can't be read, or of more than ten thousand entries.
+    that can't be read, or of more entries than any bundle has.
     """
     return (name for name, _ in _unlisted(root, listed, besides))
 

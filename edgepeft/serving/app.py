@@ -27,7 +27,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from edgepeft.bundle.files import DamagedError
-from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Stream
 from edgepeft.runtime.answering import Answerer
@@ -252,8 +252,14 @@ def serve(runtime: Answerer, limits: Limits, *, host: str, port: int, ready: Rea
     except OSError as error:
         listener.close()
         raise EdgepeftError(f"{host}:{port}: {error.strerror}; choose another --port") from None
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # a name that is none, which Python's own encoder of names finds
+        listener.close()
+        raise InputError(f"--host {host[:80]!r}: not an address ({one_line(error)})") from None
     config = uvicorn.Config(
-        make_app(runtime, limits, hosts=LOOPBACK_NAMES if _is_loopback(host) else None),
+        make_app(runtime, limits, hosts=(*LOOPBACK_NAMES, host) if _is_loopback(host) else None),
         http=connections_within(_within_open_files(limits)),
         # Whatever else is installed: the protocol above is made for this loop, and there are no websockets.
         loop="asyncio",

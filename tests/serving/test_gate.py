@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import edgepeft
 from tests.serving.test_serve import Server, serving
 
 BODY = json.dumps(
@@ -90,6 +91,27 @@ def test_a_name_that_was_pointed_here_is_refused(server: Server, host: str) -> N
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "[::1]:8000"])
 def test_names_of_this_machine_are_answered(server: Server, host: str) -> None:
     assert post(server, Host=host)[0] == 200
+
+
+def test_a_server_answers_to_the_address_that_it_was_given(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    running = serving(folder, "--host", "127.0.0.2")
+    try:
+        assert running.host.startswith("127.0.0.2:")
+        assert post(running)[0] == 200
+    finally:
+        running.process.terminate()
+        running.process.wait(timeout=30)
+
+
+@pytest.mark.parametrize("host", ["a" * 300, "not a name", "\udcff", "256.0.0.1"])
+def test_a_host_that_is_none_is_one_line(tiny_bundle: Path, host: str) -> None:
+    done = edgepeft("serve", tiny_bundle, "--host", host, "--port", 0)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("Traceback") == 0
+    assert done.stderr.splitlines()[-1].startswith("edgepeft: ")
 
 
 def test_no_other_site_is_let_in_by_a_preflight(server: Server) -> None:
