@@ -49,7 +49,9 @@ class Answerer(ABC):
             raise InputError(
                 f"{self.bundle.path}: is for {self.bundle.task}; open it with edgepeft.runtime.Encoder"
             )
-        self.prompter = Prompter.from_folder(self.bundle.path, self.bundle.prompt_mode)
+        mode = self.bundle.prompt_mode
+        template = mode if mode in ("chat", "plain") else "auto"
+        self.prompter = Prompter.from_folder(self.bundle.path, template)
 
     @property
     def adapters(self) -> list[str]:
