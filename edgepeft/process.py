@@ -225,9 +225,12 @@ def _environment(threads: int | None) -> dict[str, str]:
     if threads is not None:
         environment.update({name: str(threads) for name in THREADS})
     else:
-        # What the user has set for a library counts there.
-        own = str(chosen_threads())
-        environment.update({name: environment.get(name) or own for name in THREADS})
+        # What the user has set for a library counts there. OpenMP's variable is meant for MKL too, which torch
+        # would otherwise ask first.
+        counted = str(chosen_threads())
+        for name in THREADS:
+            openmp = None if name == STAGE_THREADS else environment.get(THREADS[0])
+            environment[name] = environment.get(name) or openmp or counted
     # Nothing a stage loads may reach for a hub behind the user's back; models are resolved before.
     environment.setdefault("HF_HUB_OFFLINE", "1")
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
