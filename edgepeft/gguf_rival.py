@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.errors import InputError, MissingError
-from edgepeft.runtime.alone import answer, in_own_process
+from edgepeft.runtime.child_process import answer_parent, run_in_child
 from edgepeft.runtime.gguf_model import FORM, quantize_gguf
 
 
@@ -61,7 +61,7 @@ def quantized_gguf(checkpoint: Path, out: Path) -> Path:
     Raises as ``gguf_of_runs``, EdgepeftError where llama.cpp fails or dies.
     """
     asked = {"checkpoint": str(checkpoint), "out": str(out)}
-    in_own_process("edgepeft.gguf_rival", asked, _who(asked))
+    run_in_child("edgepeft.gguf_rival", asked, _who(asked))
     return out
 
 
@@ -83,4 +83,4 @@ def _write(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    answer(_write, _who)
+    answer_parent(_write, _who)

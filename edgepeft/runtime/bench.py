@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.errors import InputError
-from edgepeft.runtime.alone import in_own_process
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.child_process import run_in_child
 from edgepeft.runtime.gguf_model import FORM
 from edgepeft.runtime.threads import chosen_threads
 from edgepeft.tasks import GENERATION
@@ -98,7 +98,7 @@ def _alone(case: Case, prompt_tokens: list[int], new_tokens: int, threads: int) 
         "new_tokens": new_tokens,
         "threads": threads,
     }
-    return in_own_process("edgepeft.runtime.measuring", asked, case.name)
+    return run_in_child("edgepeft.runtime.measuring", asked, case.name)
 
 
 def _summary(

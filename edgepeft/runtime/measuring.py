@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from edgepeft.memory import peak_memory_bytes
-from edgepeft.runtime.alone import answer
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
+from edgepeft.runtime.child_process import answer_parent
 from edgepeft.runtime.encoder import EncoderSession
 from edgepeft.runtime.engine import GREEDY, load_model, provider_name
 from edgepeft.runtime.gguf_model import GgufModel
@@ -183,7 +183,7 @@ def main() -> None:
         gguf = asked["gguf"]
         return f"llama.cpp on {gguf}" if gguf else f"onnxruntime on {asked['folder']}"
 
-    answer(work, who)
+    answer_parent(work, who)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Stream
 from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.slots import takes_adapters
-from edgepeft.serving.gate import LOOPBACK_NAMES, Gate
 from edgepeft.serving.limits import Limits, Turnstile, read_body, too_slow
+from edgepeft.serving.origins import LOOPBACK_NAMES, OriginCheck
 from edgepeft.serving.protocol import ChatRequest, Reply, RequestError, model_entry
 
 _END = object()
@@ -177,7 +177,7 @@ def make_app(
             Route("/v1/models/{name}", endpoint.model),
             Route("/v1/chat/completions", endpoint.chat, methods=["POST"]),
         ],
-        middleware=[Middleware(Gate, hosts=hosts)],
+        middleware=[Middleware(OriginCheck, hosts=hosts)],
         exception_handlers={
             RequestError: _refused,
             EdgepeftError: _failed,

@@ -1,8 +1,9 @@
-"""Connections that owe the server something, and for how long they may.
+"""Time limits on connections, and how many there may be.
 
-uvicorn bounds how long a connection idles between two requests and nothing else: one that never says a word, or
-sends a header or a body byte by byte, is kept for ever and counts against all others. Here every such debt has
-its time, and where there is no more room the connection that has owed longest makes way for a new one.
+uvicorn bounds how long a connection idles between two requests and nothing else: one that never sends anything,
+or sends its headers or its body byte by byte, is kept for ever and counts against all others. Here each of
+these waits has a limit, and where there is no more room the connection that has been waited for longest is
+closed.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it, if there is or can be made room for it."""
         super().connection_made(transport)
-        self._debt: Any = None
-        self._owes_since: float | None = None
-        self._due: asyncio.TimerHandle | None = None
-        self._stuck: asyncio.TimerHandle | None = None
+        self._awaited: Any = None
+        self._waited_since: float | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self._watch()
         if not self._make_room():
             self._refuse(503, "this server has no more room for connections; try again")
@@ -41,57 +42,59 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget its timers."""
         super().connection_lost(exc)
-        self._owes_since = None
-        for timer in (self._due, self._stuck):
+        self._waited_since = None
+        for timer in (self._deadline, self._stalled):
             if timer is not None:
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and see what is owed now."""
+        """Read on, and see what is waited for now."""
         super().data_received(data)
         self._watch()
 
     def on_response_complete(self) -> None:
-        """The next request is owed, or the rest of this one's body."""
+        """Wait for the next request, or the rest of this one's body."""
         super().on_response_complete()
         self._watch()
 
     def pause_writing(self) -> None:
         """The client reads slower than it is written to."""
         super().pause_writing()
-        if self._stuck is None:
-            self._stuck = self.loop.call_later(self.limits.write_seconds, self.transport.abort)
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(self.limits.write_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """It reads again."""
         super().resume_writing()
-        if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered in the same form as everything else."""
         self._refuse(400, msg)
 
     def _watch(self) -> None:
-        """Begin to count where the client owes something else than before."""
+        """Count anew where something else is waited for than before."""
         state = self.conn.their_state
-        if state is self._debt:
+        if state is self._awaited:
             return
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
         seconds = {
             h11.IDLE: self.limits.header_seconds,
             h11.SEND_BODY: self.limits.body_seconds + _AFTER_THE_APPLICATION,
         }.get(state)
-        self._debt, self._owes_since = state, None
+        self._awaited, self._waited_since = state, None
         if seconds is not None:
-            self._owes_since = self.loop.time()
-            self._due = self.loop.call_later(seconds, self._late)
+            self._waited_since = self.loop.time()
+            self._deadline = self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
-        """Close a connection that did not pay in time; one that idles between requests without a word."""
+        """Close a connection whose request did not come in time; one that idles between requests, without a
+        response.
+        """
         idle = self.cycle is not None and not self.conn.trailing_data[0]
         if idle and self.conn.their_state is h11.IDLE:
             self.timeout_keep_alive_handler()
@@ -99,7 +102,7 @@ class Connection(H11Protocol):
             self._refuse(408, "the request did not come in time")
 
     def _make_room(self) -> bool:
-        """Whether there is room, if need be by closing what has owed longest: of this client, if it has too
+        """Whether there is room, if need be by closing the one waited for longest: of this client, if it has too
         many.
         """
         others = [
@@ -109,10 +112,10 @@ class Connection(H11Protocol):
         crowd = own if len(own) >= self.limits.per_client else others
         if len(own) < self.limits.per_client and len(others) < self.limits.connections:
             return True
-        owing = [one for one in crowd if one._owes_since is not None]
-        if not owing:
+        waited = [one for one in crowd if one._waited_since is not None]
+        if not waited:
             return False
-        min(owing, key=lambda one: one._owes_since or 0.0)._late()
+        min(waited, key=lambda one: one._waited_since or 0.0)._late()
         return True
 
     def _refuse(self, status: int, message: str) -> None:

@@ -16,7 +16,7 @@ from edgepeft.serving.protocol import RequestError
 class Limits:
     """``body_bytes`` and ``tokens`` bound one request, ``concurrent`` the answers under way, ``waiting`` the
     requests that wait for their turn; more are refused. ``connections`` bounds all of them and ``per_client``
-    those from one address: where there is no more room, the one that has been silent longest makes way.
+    those from one address: where there is no more room, the one that has been waited for longest is closed.
 
     A client has ``header_seconds`` from its first byte, or from connecting, until its request's headers are
     there, ``body_seconds`` until its body is, and ``write_seconds`` to read what it is sent when that has

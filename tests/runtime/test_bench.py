@@ -139,7 +139,7 @@ def planted(tmp_path: Path, code: str) -> dict[str, str]:
         (
             "import os, signal; os.write(2, b'first\\nillegal instruction\\n'); "
             "os.kill(os.getpid(), signal.SIGSEGV)",
-            "its process was killed by SIGSEGV; its last words: illegal instruction",
+            "its process was killed by SIGSEGV; the last line it wrote: illegal instruction",
         ),
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",

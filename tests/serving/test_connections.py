@@ -292,8 +292,8 @@ def test_a_client_that_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) 
         connection.close()
 
 
-def test_room_is_made_by_whoever_has_owed_longest() -> None:
-    """Those that wait for their answer stay; without one that owes, a new one is refused."""
+def test_the_connection_waited_for_longest_is_closed_to_make_room() -> None:
+    """Those that wait for their answer stay; where all do, a new one is refused."""
     limits = Limits(connections=4, per_client=4, header_seconds=30)
     with listening(slow, limits) as port:
         first = socket.create_connection(("127.0.0.1", port), timeout=20)

@@ -1,4 +1,4 @@
-"""Who may ask: no page of another site, no name that was pointed at this machine, and JSON that says it is JSON.
+"""Who may ask: no page of another site, no name that was pointed at this machine, and only in JSON that says so.
 
 A browser sends a form or text/plain to any address without asking first, so a page anywhere could make a server
 on the reader's own machine compute. It always says where the page came from, and can't say ``application/json``
@@ -22,7 +22,7 @@ from edgepeft.serving.protocol import RequestError
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
-class Gate:
+class OriginCheck:
     """ASGI middleware that answers what may not pass."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:

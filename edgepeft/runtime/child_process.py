@@ -15,8 +15,8 @@ from typing import Any
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, one_line
 
 
-def in_own_process(module: str, asked: dict[str, Any], who: str) -> dict[str, Any]:
-    """What ``python -m module`` answers to ``asked``; ``answer`` is its other end.
+def run_in_child(module: str, asked: dict[str, Any], who: str) -> dict[str, Any]:
+    """What ``python -m module`` answers to ``asked``; ``answer_parent`` is its other end.
 
     ``who`` names what works there, in errors. Raises the error that it answers with, EdgepeftError where its
     process dies without an answer.
@@ -46,10 +46,10 @@ def how_it_died(status: int, errors: str) -> str:
         if -status == signal.SIGKILL:
             how += " (out of memory?)"
     lines = [line for line in errors.splitlines() if line.strip()]
-    return how if not lines else f"{how}; its last words: {one_line(lines[-1])[:300]}"
+    return how if not lines else f"{how}; the last line it wrote: {one_line(lines[-1])[:300]}"
 
 
-def answer(
+def answer_parent(
     work: Callable[[dict[str, Any]], dict[str, Any]], who: Callable[[dict[str, Any]], str]
 ) -> None:
     """Do what the command line's argument asks for and print the result as one line of JSON.
