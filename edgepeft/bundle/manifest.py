@@ -55,6 +55,7 @@ _RESULT: Mapping[str, Shape] = {
     "task": STRING,
     "context_length": whole(1, 1 << 26),
     "vocab_size": _SIZE,
+    "rotary_switch": whole(1, 1 << 26),
     "runtimes": Items(STRING, most=64),
     "session_options": _OBJECT,
     "prompt": Keys(
