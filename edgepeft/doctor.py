@@ -11,6 +11,10 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
+from edgepeft.runtime.threads import chosen_threads
+from edgepeft.utils import telemetry
+from edgepeft.utils.processors import processors
+
 LIBRARIES = (
     "edgepeft",
     "torch",
@@ -107,19 +111,35 @@ def _present(name: str) -> bool:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, memory, disk and GPUs as the system reports them; no library's word is taken for a GPU."""
+    """Processor, memory, disk and GPUs as the system reports them; no library's word is taken for a GPU.
+
+    ``threads`` is how many engines and stages compute with; ``telemetry`` says that what libraries report is off.
+    """
     import psutil
 
+    counted = processors()
     return {
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "physical_cores": counted.cores,
+        "cpu_quota": counted.quota,
+        "threads": chosen_threads(),
+        "telemetry": {"off": telemetry.switched_off(), "switches": dict(telemetry.SWITCHES)},
         "instructions": _instructions(),
         "memory_bytes": psutil.virtual_memory().total,
         "free_memory_bytes": psutil.virtual_memory().available,
-        "free_disk_bytes": shutil.disk_usage(".").free,
+        "free_disk_bytes": _free_disk(),
         "gpus": _nvidia_gpus(),
     }
+
+
+def _free_disk() -> int:
+    """Bytes free where the command stands; 0 where that folder is gone."""
+    try:
+        return shutil.disk_usage(".").free
+    except OSError:
+        return 0
 
 
 def _cpuinfo(key: str) -> str:

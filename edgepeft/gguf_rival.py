@@ -1,13 +1,20 @@
-"""llama.cpp beside bundles: the merged weights of their runs as files at Q4_K_M."""
+"""llama.cpp beside bundles: the merged weights of their runs as files at Q4_K_M.
+
+``python -m edgepeft.gguf_rival JSON`` writes one, in a process of its own: a llama.cpp that was built for another
+processor dies as soon as it computes.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from edgepeft.errors import InputError
-from edgepeft.runtime.gguf_model import FORM, quantize_gguf, require_llama_cpp
+from edgepeft.errors import InputError, MissingError
+from edgepeft.runtime.child_process import answer_parent, run_in_child
+from edgepeft.runtime.gguf_model import FORM, quantize_gguf
 
 
 def gguf_of_runs(
@@ -18,7 +25,8 @@ def gguf_of_runs(
     ``scratch`` takes the weights of one run in float32 besides. Raises MissingError without llama-cpp-python,
     InputError where a run has no merged checkpoint or its model is not written as GGUF.
     """
-    require_llama_cpp()
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise MissingError("needs llama-cpp-python: pip install llama-cpp-python")
     merged = {bundle: merged_of(bundle) for bundle in bundles}
     written: dict[Path, Path] = {}
     for bundle, checkpoint in merged.items():
@@ -48,13 +56,31 @@ def merged_of(bundle: Path) -> Path:
 
 
 def quantized_gguf(checkpoint: Path, out: Path) -> Path:
-    """Write a checkpoint at Q4_K_M into ``out`` and return that. Raises as ``gguf_of_runs``."""
+    """Write a checkpoint at Q4_K_M into ``out`` and return that.
+
+    Raises as ``gguf_of_runs``, EdgepeftError where llama.cpp fails or dies.
+    """
+    asked = {"checkpoint": str(checkpoint), "out": str(out)}
+    run_in_child("edgepeft.gguf_rival", asked, _who(asked))
+    return out
+
+
+def _who(asked: dict[str, Any]) -> str:
+    return f"llama.cpp, quantizing {asked['checkpoint']}"
+
+
+def _write(asked: dict[str, Any]) -> dict[str, Any]:
     from edgepeft.checkpoints.gguf_export import write_gguf
 
+    out = Path(asked["out"])
     whole = out.with_suffix(".f32.gguf")
     try:
-        write_gguf(checkpoint, whole)
+        write_gguf(Path(asked["checkpoint"]), whole)
         quantize_gguf(whole, out)
     finally:
         whole.unlink(missing_ok=True)
-    return out
+    return {"file": str(out)}
+
+
+if __name__ == "__main__":
+    answer_parent(_write, _who)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepeft.bundle.layout import ADAPTERS
 from edgepeft.evaluation.layout import ProofLayout
 from edgepeft.ingredients import Ingredients, Reading
 from edgepeft.merging.combinations import REGMEAN
 from edgepeft.quantization.algorithms import resolve_algorithm
-from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.stage import Stage
 from edgepeft.target_sections import Quantize
 from edgepeft.targets import TargetProfile, find_exporter

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgepeft.bundle.layout import ADAPTERS
 from edgepeft.carrying import carry_out, is_done, order_of, peak_memory
 from edgepeft.data.checks import check_data
 from edgepeft.data.prompt import Prompter
@@ -24,7 +25,7 @@ from edgepeft.process import Workers
 from edgepeft.recipe import promised
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.recording import Record, recorded
-from edgepeft.runtime.adapters import ADAPTERS, NAME
+from edgepeft.runtime.adapters import NAME
 from edgepeft.tasks import GENERATION
 from edgepeft.workspace import (
     RunFolder,

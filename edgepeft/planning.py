@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepeft.bundle_layout import check_layout
+from edgepeft.bundle.layout import check_layout
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.data.rows import Row
 from edgepeft.evaluation.witness.exact import graph_form

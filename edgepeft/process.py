@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 
 from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
 from edgepeft.events import Event, Sink
-from edgepeft.runtime.threads import STAGE_THREADS
+from edgepeft.runtime.threads import STAGE_THREADS, chosen_threads
 from edgepeft.stage import Stage
 
 _GRACE_SECONDS = 180
@@ -30,8 +30,8 @@ class Workers:
     """Carries out stages one after another, each in a process of its own; a context manager.
 
     They are forks of one process that has the libraries loaded (``worker``), started with the first stage.
-    ``threads`` bounds what a stage computes with at a time; default: as its libraries choose. Where ``run`` isn't
-    called by the main thread, which alone hears Ctrl-C, ``interrupt`` stands for it.
+    ``threads`` bounds what a stage computes with at a time; default: as many as this machine has cores for.
+    Where ``run`` isn't called by the main thread, which alone hears Ctrl-C, ``interrupt`` stands for it.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -224,6 +224,13 @@ def _environment(threads: int | None) -> dict[str, str]:
     environment = dict(os.environ)
     if threads is not None:
         environment.update({name: str(threads) for name in THREADS})
+    else:
+        # What the user has set for a library counts there. OpenMP's variable is meant for MKL too, which torch
+        # would otherwise ask first.
+        counted = str(chosen_threads())
+        for name in THREADS:
+            openmp = None if name == STAGE_THREADS else environment.get(THREADS[0])
+            environment[name] = environment.get(name) or openmp or counted
     # Nothing a stage loads may reach for a hub behind the user's back; models are resolved before.
     environment.setdefault("HF_HUB_OFFLINE", "1")
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgepeft.bundle_layout import LayoutName
+from edgepeft.bundle.layout import LayoutName
 from edgepeft.sections import (
     AdapterPart,
     Combine,

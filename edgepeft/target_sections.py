@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ByteSize, Field, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
+from edgepeft.bundle.session_options import entries_problem
 from edgepeft.sections import Fraction, Section
 from edgepeft.targets import HEAD_BLOCK_SIZE
 
@@ -148,8 +149,18 @@ class Target(Section):
     )
     session_options: dict[str, str] = Field(
         default_factory=dict,
-        description="onnxruntime's session configuration entries for the device's runtime.",
+        description="onnxruntime's session configuration entries for the device's runtime; those that choose "
+        "kernels or say how threads wait.",
     )
+
+    @field_validator("session_options")
+    @classmethod
+    def _options_a_bundle_may_have(cls, value: dict[str, str]) -> dict[str, str]:
+        """A bundle with any other would not be opened."""
+        wrong = entries_problem(value, "")
+        if wrong is not None:
+            raise ValueError(wrong)
+        return value
 
 
 class Gates(Section):

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import settings
 
+import edgepeft  # noqa: F401  (its import turns telemetry off, before any test imports onnxruntime)
 from tests.tiny import write_tiny_model
 
 ModelMaker = Callable[..., Path]

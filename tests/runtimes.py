@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,9 +42,25 @@ def by_onnxruntime(bundle: Path) -> list[list[int]]:
 
 def by_transformers_js(bundle: Path, node: str) -> list[list[int]]:
     command = [node, "device/answer.mjs", str(bundle), "--ids", "--tokens", str(TOKENS), *PROMPTS]
-    done = subprocess.run(command, cwd=SAMPLES, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with tempfile.TemporaryDirectory() as home:
+        env = as_a_user(Path(home))
+        done = subprocess.run(
+            command, cwd=SAMPLES, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert not list(Path(home).rglob("*Microsoft*"))
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def as_a_user(home: Path) -> dict[str, str]:
+    """An environment with a home of its own and no switch or sign of CI that would keep libraries from
+    reporting.
+    """
+    dropped = ("CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "DO_NOT_TRACK", "XDG_CACHE_HOME")
+    return {
+        **{name: value for name, value in os.environ.items() if name not in dropped},
+        "HOME": str(home),
+    }
 
 
 def c_program(folder: Path) -> Callable[..., str]:
@@ -69,14 +87,18 @@ def c_program(folder: Path) -> Callable[..., str]:
     )
     assert built.returncode == 0, built.stderr
 
+    home = folder / "home"
+    home.mkdir()
+
     def ask(*arguments: object) -> str:
         done = subprocess.run(
             [program, *map(str, arguments)],
-            env={"LD_LIBRARY_PATH": str(folder)},
+            env={"LD_LIBRARY_PATH": str(folder), "HOME": str(home)},
             capture_output=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        assert not list(home.rglob("*Microsoft*"))
         return done.stdout.decode("utf-8", "replace")
 
     return ask

@@ -13,8 +13,9 @@ import pytest
 
 from edgepeft.errors import EdgepeftError, GateError, InterruptedRun
 from edgepeft.events import Event, discard
-from edgepeft.process import Workers
+from edgepeft.process import THREADS, Workers
 from edgepeft.stage import Stage
+from edgepeft.utils.processors import processors
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,20 @@ def test_a_stage_keeps_to_the_threads_it_is_given(
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with Workers(threads=1) as workers:
         assert _run(workers, "threads", tmp_path)["result"] == {"told": 1, "torch": 1}
+
+
+def test_a_stage_computes_with_the_cores_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted once for all its libraries; what the user says to one of them counts there."""
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    count = processors().threads
+    with Workers() as workers:
+        assert _run(workers, "threads", tmp_path)["result"] == {"told": count, "torch": count}
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with Workers() as workers:
+        assert _run(workers, "threads", tmp_path)["result"] == {"told": count, "torch": 1}
 
 
 def test_another_thread_may_interrupt(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def add(
         str | None, typer.Option(help="Its name in the bundle; default: the folder's.")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Put it in the place of one of that name.")
+        bool, typer.Option("--replace", help="Replace an adapter of the same name.")
     ] = False,
     test: Annotated[
         Path | None,

@@ -31,7 +31,7 @@ def command(
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
+        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
     ] = None,
     llama_cpp: Annotated[
         bool,
@@ -100,6 +100,8 @@ def command(
             ],
             [row for case in reading for row in _rows(case, _texts)],
         )
+    count = found["threads"]
+    typer.echo(f"computed with {count} thread{'s' if count > 1 else ''}")
     typer.echo(f"memory bandwidth measured here: {found['memory_bandwidth'] / 1e9:.1f} GB/s")
 
 

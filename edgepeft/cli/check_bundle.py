@@ -11,8 +11,12 @@ from edgepeft.errors import GateError
 
 
 def check_bundle(folder: Path, *, as_json: bool) -> None:
-    """Compare a bundle with its manifest, load its graph, print its measures. Raises InputError, GateError."""
-    from edgepeft.runtime.adapters import adapter_names, open_adapter
+    """Compare a bundle with its manifest, load its graph, print its measures.
+
+    Raises InputError for a bundle that isn't what its manifest says, no more and no less, GateError.
+    """
+    from edgepeft.bundle.listing import refuse_unlisted
+    from edgepeft.runtime.adapters import adapter_names, open_adapter, unlisted_files
     from edgepeft.runtime.bundle import Bundle
     from edgepeft.runtime.encoder import EncoderSession
     from edgepeft.runtime.logits import GraphSession
@@ -20,6 +24,7 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
 
     bundle = Bundle.open(folder, check="hashes")
     adapters = [open_adapter(bundle, name, check="hashes") for name in adapter_names(bundle)]
+    refuse_unlisted(bundle.path, unlisted_files(bundle))
     provider = bundle.manifest["result"].get("verify_provider", bundle.provider)
     (GraphSession if bundle.task == GENERATION else EncoderSession)(bundle, providers=[provider])
     recorded = bundle.manifest.get("fidelity")

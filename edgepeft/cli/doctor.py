@@ -1,8 +1,9 @@
-"""``edgepeft doctor``: what is installed, what hardware there is, what is wrong, what an extra would add."""
+"""``edgepeft doctor``: what is installed, what hardware there is, what is wrong, what an extra lacks."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import typer
 
@@ -25,12 +26,15 @@ def command(as_json: JsonOption = False) -> None:
     else:
         typer.echo(f"system     {machine['system']}")
         flags = " ".join(machine["instructions"])
-        typer.echo(f"processor  {machine['processor']}, {machine['cores']} cores, {flags}")
+        typer.echo(f"processor  {machine['processor']}, {machine['cores']} processors, {flags}")
+        typer.echo(f"threads    {_threads(machine)}")
         typer.echo(
             f"memory     {megabytes(machine['free_memory_bytes'])} free of "
             f"{megabytes(machine['memory_bytes'])}; disk {megabytes(machine['free_disk_bytes'])} free"
         )
         typer.echo(f"gpu        {'; '.join(machine['gpus']) or 'none seen'}")
+        state = "off" if machine["telemetry"]["off"] else "ON"
+        typer.echo(f"telemetry  {state} ({', '.join(machine['telemetry']['switches'])})")
         print_table(
             ["library", "version"],
             [[name, version or "not installed"] for name, version in installed.items()],
@@ -41,12 +45,24 @@ def command(as_json: JsonOption = False) -> None:
                 [
                     f"edgepeft[{name}]",
                     facts["for"],
-                    "complete" if facts["complete"] else "would add " + ", ".join(facts["adds"]),
+                    "complete"
+                    if facts["complete"]
+                    else f"missing {', '.join(facts['adds'])}: pip install 'edgepeft[{name}]'",
                 ]
                 for name, facts in extras.items()
             ],
         )
         for line in wrong:
             typer.echo(f"problem    {line}", err=True)
+        if not wrong:
+            typer.echo("No problems found")
     if wrong:
         raise MissingError(wrong[0])
+
+
+def _threads(machine: dict[str, Any]) -> str:
+    """How many threads engines and stages compute with, and why so many."""
+    why = f"one for each of {machine['physical_cores']} physical cores"
+    if machine["cpu_quota"] is not None:
+        why += f", within a quota of {machine['cpu_quota']:g} processors"
+    return f"{machine['threads']}: {why}"

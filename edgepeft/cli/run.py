@@ -50,7 +50,7 @@ def command(
         typer.Option(help="End the answer before this string (repeatable).", show_default=False),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
+        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
     ] = None,
     adapter: Annotated[
         str | None,

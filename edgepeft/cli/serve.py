@@ -38,15 +38,21 @@ def command(
     waiting: Annotated[
         int, typer.Option(help="Requests that may wait for their turn; more get 429.", min=0)
     ] = 64,
+    request_seconds: Annotated[
+        float, typer.Option(help="Time that a client has to send a request, in seconds.", min=0.1)
+    ] = 30.0,
+    answer_seconds: Annotated[
+        float, typer.Option(help="Time for an answer, waiting included, in seconds.", min=0.01)
+    ] = 600.0,
     adapter_bytes: Annotated[
         int | None,
         typer.Option(
-            help="Memory for adapters, in bytes; those used longest ago make way.",
+            help="Memory for adapters, in bytes; the least recently used are evicted.",
             show_default=False,
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
+        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
     ] = None,
     provider: Annotated[
         str | None,
@@ -88,6 +94,9 @@ def command(
         tokens=max_tokens,
         concurrent=batch or concurrent or 4,
         waiting=waiting,
+        header_seconds=min(10.0, request_seconds),
+        body_seconds=request_seconds,
+        answer_seconds=answer_seconds,
     )
 
     def ready(address: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepeft.bundle.layout import ADAPTERS
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.events import Sink
 from edgepeft.fidelity.execution import choose_execution
@@ -20,7 +21,6 @@ from edgepeft.fidelity.report import seal_adapter
 from edgepeft.hot_swap.store import add_adapter
 from edgepeft.models import find_model
 from edgepeft.process import Workers
-from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import slots_of
 from edgepeft.stage import Stage

@@ -34,6 +34,7 @@ from edgepeft.fidelity.verify import MEASURES
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.encoder import EncoderSession, pool
+from edgepeft.runtime.threads import chosen_threads
 from edgepeft.stage import Job
 from edgepeft.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft.training.encoders import Example, encode_row, open_encoder
@@ -138,6 +139,7 @@ def verify(job: Job) -> dict[str, Any]:
         "rows": len(examples),
         "targets": targets,
         "texts_per_second": round(texts / seconds, 1),
+        "threads": chosen_threads(),
         "provider": shipped.provider,
         "executed_on": execution.provider,
         "execution": statement(execution, agreement),

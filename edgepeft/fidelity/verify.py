@@ -36,6 +36,7 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.generate import Runtime
 from edgepeft.runtime.logits import GraphSession
+from edgepeft.runtime.threads import chosen_threads
 from edgepeft.stage import Job
 
 MEASURES = "measures.json"
@@ -146,6 +147,7 @@ def run(job: Job) -> dict[str, Any]:
         "task_tokens": task.tokens,
         "generic_tokens": generic.tokens,
         "tokens_per_second": speed,
+        "threads": chosen_threads(),
         "exact_match_seconds": round(decoding, 2),
         "accuracy_level_0": level_0,
         "provider": bundle.provider,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -16,14 +15,15 @@ from edgepeft.fleet.scheduling import Done, Place
 from edgepeft.fleet.tasks import Task
 from edgepeft.matrix import Cell
 from edgepeft.process import Workers
+from edgepeft.utils.processors import processors
 from edgepeft.workspace import RunFolder, free_memory
 
 _MEMORY_SHARE = 0.8
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use."""
+    return processors().threads
 
 
 def default_jobs(cells: Sequence[Cell]) -> int:

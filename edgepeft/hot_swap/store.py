@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft import __version__
+from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.errors import InputError, unknown_name
 from edgepeft.hot_swap.factors_file import write_factors
 from edgepeft.hot_swap.peft_folder import read_lora
 from edgepeft.runtime.adapters import (
-    MANIFEST,
     BundleAdapter,
     adapter_folder,
     adapter_names,

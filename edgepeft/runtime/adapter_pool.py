@@ -14,20 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
+from edgepeft.bundle.layout import ADAPTERS
+from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.errors import EdgepeftError, InputError, one_line
-from edgepeft.runtime.adapters import (
-    ADAPTERS,
-    MANIFEST,
-    BundleAdapter,
-    hold,
-    open_adapter,
-)
+from edgepeft.runtime.adapters import FACTORS, BundleAdapter, hold, open_adapter
 from edgepeft.runtime.bundle import Bundle
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
 
-_Stamp = tuple[int, int]
+_Stamp = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass
@@ -142,8 +138,9 @@ class AdapterPool:
     def load(self, name: str) -> None:
         """Have an adapter in memory, as the one used last.
 
-        Raises InputError for one that can't be opened or is larger than the budget, EdgepeftError where the
-        budget is full of adapters in use or onnxruntime does not take the file.
+        Its bytes are held against its manifest when they are loaded. Raises InputError for one that is unknown or
+        larger than the budget, DamagedError for one that isn't as its manifest says, EdgepeftError where the
+        budget is full of adapters in use, another of that name is, or onnxruntime does not take the file.
         """
         with self._lock:
             stamp = _stamp(self._bundle.path / ADAPTERS / name) if name in self._loaded else None
@@ -151,9 +148,14 @@ class AdapterPool:
                 if self._loaded[name].stamp == stamp:
                     self._loaded.move_to_end(name)
                     return
-                # Removed, and perhaps another put in its place.
-                self._let_go(name)
-            adapter = open_adapter(self._bundle, name)
+                # Changed or removed, and perhaps another put in its place.
+                try:
+                    self._let_go(name)
+                except InputError as error:
+                    raise EdgepeftError(
+                        f"{error}, as it was before it changed; try again"
+                    ) from None
+            adapter = open_adapter(self._bundle, name, check="hashes")
             stamp = _stamp(adapter.path)
             self._make_room(adapter)
             _read_ahead(adapter.factors)
@@ -244,9 +246,9 @@ def _read_ahead(path: Path) -> None:
 
 
 def _stamp(folder: Path) -> _Stamp | None:
-    """What tells an adapter's folder from another put in its place; None where there is none."""
+    """What tells an adapter from another put in its place, or from itself changed; None where there is none."""
     try:
-        status = (folder / MANIFEST).stat()
+        found = [(folder / name).stat() for name in (MANIFEST, FACTORS)]
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)

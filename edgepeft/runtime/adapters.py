@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from edgepeft.bundle.files import DISTRUST, DamagedError, compare
+from edgepeft.bundle.layout import ADAPTERS
+from edgepeft.bundle.listing import refuse_strays, unlisted
+from edgepeft.bundle.manifest import MANIFEST, expected_files, gates_of, read_adapter_manifest
 from edgepeft.errors import InputError, unknown_name
-from edgepeft.runtime.files import DISTRUST, Expected, compare, read_json
 from edgepeft.runtime.slots import binding, refuse_merged, takes_adapters
 
 if TYPE_CHECKING:
     from edgepeft.runtime.bundle import Bundle, Check
 
-ADAPTERS = "adapters"
 FACTORS = "adapter.onnx_adapter"
-MANIFEST = "edgepeft.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BASE = "base"
 """What the bundle without an adapter is called where adapters are called by name."""
@@ -77,9 +78,11 @@ def adapter_names(bundle: Bundle) -> list[str]:
 
 
 def open_adapter(bundle: Bundle, name: str, *, check: Check = "sizes") -> BundleAdapter:
-    """Open and check one adapter. Raises InputError for one that is unknown, damaged, or of another bundle.
+    """Open and check one adapter. Raises InputError for one that is unknown or of another bundle, DamagedError
+    for one that isn't as its manifest says.
 
-    ``check`` is as ``Bundle.open``'s; a link in place of a file is refused whatever it says.
+    ``check`` is as ``Bundle.open``'s; links, and files that its manifest doesn't list, are refused whatever it
+    says.
     """
     refuse_merged(bundle)
     folder = bundle.path / ADAPTERS / name
@@ -91,29 +94,44 @@ def open_adapter(bundle: Bundle, name: str, *, check: Check = "sizes") -> Bundle
     for place in (folder.parent, folder, where):
         if place.is_symlink():
             raise InputError(f"{place}: a symbolic link; {DISTRUST}")
-    manifest = read_json(where)
-    facts = manifest.get("result")
-    listed = manifest.get("outputs")
-    entry = listed.get(FACTORS) if isinstance(listed, dict) else None
-    if not (
-        manifest.get("kind") == "adapter" and isinstance(facts, dict) and isinstance(entry, dict)
-    ):
-        raise InputError(f"{where}: not an adapter of a bundle; add the adapter again")
-    if facts.get("binding") != binding(bundle):
+    manifest = read_adapter_manifest(where)
+    facts = manifest["result"]
+    listed = expected_files(manifest, where)
+    if FACTORS not in listed:
+        raise DamagedError(f"{where}: lists no {FACTORS}; add the adapter again")
+    if facts["binding"] != binding(bundle):
         raise InputError(
             f"{folder}: was made for another base than {bundle.path}; add the adapter again"
         )
-    expected = Expected(int(entry.get("bytes", -1)), str(entry.get("sha256", "")))
-    compare(folder, FACTORS, expected, hashes=check == "hashes")
-    verdict = (manifest.get("fidelity") or {}).get("gates")
+    refuse_strays(folder, listed, besides=(MANIFEST,))
+    for file, expected in listed.items():
+        if check != "none":
+            compare(folder, file, expected, hashes=check == "hashes")
     return BundleAdapter(
         name=name,
         path=folder,
         factors=folder / FACTORS,
-        bytes=expected.size,
+        bytes=listed[FACTORS].size,
         facts=facts,
-        gates=None if verdict is None else () if verdict == "passed" else tuple(map(str, verdict)),
+        gates=gates_of(manifest),
     )
+
+
+def unlisted_files(bundle: Bundle) -> list[str]:
+    """Every file in a bundle's folder that no manifest lists, by its path: neither its own nor an adapter's.
+
+    Raises InputError for a folder or an adapter's manifest that can't be read.
+    """
+    own = bundle.manifest["outputs"]
+    names = adapter_names(bundle)
+    besides = (MANIFEST, *(f"{ADAPTERS}/{name}" for name in names))
+    found = list(unlisted(bundle.path, own, besides=besides))
+    for name in names:
+        folder = bundle.path / ADAPTERS / name
+        listed = expected_files(read_adapter_manifest(folder / MANIFEST), folder / MANIFEST)
+        strays = unlisted(folder, listed, besides=(MANIFEST,))
+        found += [f"{ADAPTERS}/{name}/{stray}" for stray in strays]
+    return found
 
 
 def hold(adapter: BundleAdapter) -> IO[bytes]:

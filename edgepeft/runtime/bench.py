@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InputError
+from edgepeft.errors import InputError
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.child_process import run_in_child
 from edgepeft.runtime.gguf_model import FORM
+from edgepeft.runtime.threads import chosen_threads
 from edgepeft.tasks import GENERATION
 
 
@@ -27,6 +25,11 @@ class Case:
     folder: Path
     provider: str | None
     gguf: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What is measured: which runtime on which files."""
+        return f"llama.cpp on {self.gguf}" if self.gguf else f"onnxruntime on {self.folder}"
 
 
 def bench(
@@ -40,11 +43,11 @@ def bench(
 ) -> dict[str, Any]:
     """Measure every case ``rounds`` times in alternating order.
 
-    Returns ``memory_bandwidth`` (bytes a second, as measured here) and ``cases``, each with the medians of its
-    measures per prompt length, the ``weight_bytes`` a token reads, and, where it generates text,
-    ``bandwidth_share``: decoding speed times those bytes over the bandwidth, 1 where memory is the limit. The
-    embedding is counted with the weights, though only a tied one is read whole. Raises InputError, MissingError
-    and EdgepeftError as the runtime does.
+    Returns ``memory_bandwidth`` (bytes a second, as measured here), ``threads`` that every case computed with,
+    and ``cases``, each with the medians of its measures per prompt length, the ``weight_bytes`` a token reads,
+    and, where it generates text, ``bandwidth_share``: decoding speed times those bytes over the bandwidth, 1
+    where memory is the limit. The embedding is counted with the weights, though only a tied one is read whole.
+    Raises InputError, MissingError and EdgepeftError as the runtime does.
     """
     if new_tokens < 2 or min(prompt_tokens) < 1 or rounds < 1:
         raise InputError(
@@ -53,16 +56,18 @@ def bench(
     bundles = [Bundle.open(case.folder) for case in cases]
     for bundle in bundles:
         _check_room(bundle, max(prompt_tokens), new_tokens)
+    threads = chosen_threads(threads)
     bandwidth = memory_bandwidth(threads)
     runs: list[list[dict[str, Any]]] = [[] for _ in cases]
     for number in range(rounds):
         # Who goes first changes, so that a machine that warms up or slows down favours nobody.
         order = range(len(cases)) if number % 2 == 0 else reversed(range(len(cases)))
         for index in order:
-            say(f"round {number + 1} of {rounds}: {cases[index].gguf or cases[index].folder}")
+            say(f"round {number + 1} of {rounds}: {cases[index].name}")
             runs[index].append(_alone(cases[index], list(prompt_tokens), new_tokens, threads))
     return {
         "memory_bandwidth": bandwidth,
+        "threads": threads,
         "new_tokens": new_tokens,
         "rounds": rounds,
         "cases": [
@@ -83,9 +88,7 @@ def _check_room(bundle: Bundle, longest: int, new_tokens: int) -> None:
         )
 
 
-def _alone(
-    case: Case, prompt_tokens: list[int], new_tokens: int, threads: int | None
-) -> dict[str, Any]:
+def _alone(case: Case, prompt_tokens: list[int], new_tokens: int, threads: int) -> dict[str, Any]:
     """One measurement in a process of its own."""
     asked = {
         "folder": str(case.folder),
@@ -95,16 +98,7 @@ def _alone(
         "new_tokens": new_tokens,
         "threads": threads,
     }
-    command = [sys.executable, "-m", "edgepeft.runtime.measuring", json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise EdgepeftError(f"{case.folder}: the measuring process ended ({lines[-1]})") from None
-    if "error" in found:
-        raise ERROR_CLASSES[found["status"]](found["error"])
-    return found
+    return run_in_child("edgepeft.runtime.measuring", asked, case.name)
 
 
 def _summary(
@@ -134,6 +128,7 @@ def _summary(
         "target": FORM if case.gguf else bundle.target,
         "provider": "llama.cpp" if case.gguf else case.provider or bundle.provider,
         "device": runs[0]["device"],
+        "threads": runs[0]["threads"],
         "bytes": weights
         if case.gguf
         else sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file()),
@@ -152,7 +147,7 @@ def memory_bandwidth(threads: int | None = None) -> float:
     """
     import numpy as np
 
-    count = threads or os.cpu_count() or 1
+    count = chosen_threads(threads)
     blocks = [np.ones(2**25, np.float32) for _ in range(count)]
     best = float("inf")
     with ThreadPoolExecutor(count) as pool:

@@ -1,36 +1,39 @@
-"""Opening a bundle: reading its manifest and refusing what is incomplete, changed or unsafe."""
+"""Opening a bundle: refusing what is incomplete, changed or unsafe before any runtime reads of it."""
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from edgepeft.bundle_layout import GENAI, LAYOUTS
-from edgepeft.errors import InputError, one_line
-from edgepeft.runtime.files import (
+from edgepeft.bundle.files import (
     AGAIN,
-    Expected,
+    DamagedError,
+    Outputs,
     compare,
-    read_genai_config,
     read_json,
-    require_inside,
+    read_text,
+    regular_file,
     require_listed,
-    vouch_for_graph,
 )
-from edgepeft.tasks import ENCODER_TASKS, GENERATION
-
-FORMAT = 1
-MANIFEST = "edgepeft.json"
-GENAI_CONFIG = "genai_config.json"
+from edgepeft.bundle.genai_config import GENAI_CONFIG, read_genai_config
+from edgepeft.bundle.graph import vouch_for_graph
+from edgepeft.bundle.layout import ADAPTERS, GENAI, LAYOUTS
+from edgepeft.bundle.listing import refuse_strays
+from edgepeft.bundle.manifest import MANIFEST, expected_files, gates_of, read_manifest
+from edgepeft.errors import InputError
+from edgepeft.tasks import GENERATION
 
 Check = Literal["none", "sizes", "hashes"]
-T = TypeVar("T")
 
-_MAX_VIRTUAL_TOKENS = 4096
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TEMPLATE, _TOKENIZER = "chat_template.jinja", "tokenizer_config.json"
+_MOST_TEMPLATE_BYTES = 1 << 20
+_MOST_BYTES = {"tokenizer.json": 256 << 20, _TEMPLATE: _MOST_TEMPLATE_BYTES}
+_SIDE_FILES = frozenset(
+    ("config.json", "generation_config.json", "special_tokens_map.json", _TOKENIZER)
+)
 
 
 @dataclass(frozen=True)
@@ -68,62 +71,58 @@ class Bundle:
     def open(cls, path: Path | str, *, check: Check = "hashes") -> Bundle:
         """Read and check the bundle folder ``path``.
 
-        ``check`` says how closely its files are compared with the manifest: "hashes" reads every
-        byte, "sizes" only asks the file system, "none" does neither. Whatever it is, the graph, its
-        external data and genai_config.json are examined for paths out of the folder, links, and
-        code to load.
+        ``check`` says how closely its files are compared with the manifest: "hashes" reads every byte (once a
+        process, as long as a file stays the same), "sizes" only asks the file system, "none" does neither.
+        Whatever it is, the graph and genai_config.json are examined for what they would have a runtime do, and a
+        file that the manifest does not list and a runtime might read is refused, as are links, pipes and devices.
 
         Raises InputError, one line that names the file and the mend, for a folder that is no
         bundle, a manifest that is malformed or newer than this edgepeft, a file that is missing or
         changed, and anything unsafe.
         """
         root = Path(path).absolute()
-        manifest = _read_manifest(root)
+        manifest = read_manifest(root)
         where = root / MANIFEST
-        outputs = _outputs(manifest, where)
-        if check != "none":
-            for name, expected in outputs.items():
-                compare(root, name, expected, hashes=check == "hashes")
-        model_name = _get(manifest, "result.model_file", str, where)
-        task = manifest["result"].get("task", GENERATION)
-        context_length = _get(manifest, "result.context_length", int, where)
+        outputs = expected_files(manifest, where)
+        for name in outputs:
+            regular_file(root, name)
+        refuse_strays(root, outputs, besides=(MANIFEST, ADAPTERS))
+        for name, expected in outputs.items() if check != "none" else ():
+            compare(root, name, expected, hashes=check == "hashes")
+        result = manifest["result"]
+        task = result.get("task", GENERATION)
+        runtimes = tuple(result.get("runtimes", LAYOUTS["all"].runtimes))
         config: dict[str, Any] = {}
-        graphs: list[str] = []
-        runtimes = _runtimes(manifest, where)
+        # One that lies there is read by whoever hands the folder to onnxruntime-genai, so it is looked at.
+        if task == GENERATION and (GENAI in runtimes or GENAI_CONFIG in outputs):
+            config = _generation_config(root, result["model_file"], outputs)
+        model = config.get("model", {})
+        vocab_size = model.get("vocab_size", result.get("vocab_size"))
+        if vocab_size is None:
+            raise InputError(f"{where}: result.vocab_size must be a whole number; {AGAIN}")
+        vouch_for_graph(root, result["model_file"], outputs, where)
+        side_files = _read_side_files(root, outputs)
         if task == GENERATION:
-            mode = _get(manifest, "result.prompt.mode", str, where)
-            # One that lies there is read by whoever hands the folder to onnxruntime-genai, so it is looked at.
-            if GENAI in runtimes or (root / GENAI_CONFIG).exists():
-                config, graphs = _generation_config(root, model_name, outputs)
-                limit = _get(config, "model.context_length", int, root / GENAI_CONFIG)
-                context_length = min(context_length, limit)
-                vocab_size = _get(config, "model.vocab_size", int, root / GENAI_CONFIG)
-            else:
-                vocab_size = _get(manifest, "result.vocab_size", int, where)
-        elif task in ENCODER_TASKS:
-            vocab_size, mode = _get(manifest, "result.vocab_size", int, where), ""
-        else:
-            raise InputError(
-                f"{where}: result.task {task!r} is none that this edgepeft knows; {AGAIN}"
-            )
-        for name in sorted({model_name, *graphs}):
-            vouch_for_graph(root, name, outputs, where)
+            _hold_template(root, result["prompt"], outputs, side_files)
+        lead = result.get("virtual_tokens", {"first": 0, "count": 0})
         return cls(
             path=root,
             manifest=manifest,
             task=task,
             runtimes=runtimes,
             genai_config=config,
-            model_file=root / model_name,
-            target=_get(manifest, "result.target", str, where),
-            provider=_get(manifest, "result.provider", str, where),
-            prompt_mode=mode,
-            base=_get(manifest, "result.base", str, where),
-            context_length=context_length,
+            model_file=root / result["model_file"],
+            target=result["target"],
+            provider=result["provider"],
+            prompt_mode=result["prompt"]["mode"] if task == GENERATION else "",
+            base=result["base"],
+            context_length=min(
+                result["context_length"], model.get("context_length", result["context_length"])
+            ),
             vocab_size=vocab_size,
-            virtual_ids=_virtual_ids(manifest, where),
-            gates=_gates(manifest, where),
-            rotary_switch=_rotary_switch(manifest, where),
+            virtual_ids=tuple(range(lead["first"], lead["first"] + lead["count"])),
+            gates=gates_of(manifest),
+            rotary_switch=result.get("rotary_switch"),
         )
 
     @property
@@ -136,104 +135,47 @@ class Bundle:
         return None
 
 
-def _generation_config(
-    root: Path, model_name: str, outputs: Mapping[str, Expected]
-) -> tuple[dict[str, Any], list[str]]:
-    """What onnxruntime-genai would read, and the graphs it names; it must name the manifest's."""
+def _generation_config(root: Path, model_name: str, outputs: Outputs) -> dict[str, Any]:
+    """What onnxruntime-genai would read; the graph it names must be the manifest's."""
     require_listed(GENAI_CONFIG, outputs, root / MANIFEST)
-    config, graphs = read_genai_config(root / GENAI_CONFIG)
-    decoder = _get(config, "model.decoder.filename", str, root / GENAI_CONFIG)
+    config = read_genai_config(root / GENAI_CONFIG)
+    decoder = config["model"]["decoder"]["filename"]
     if decoder != model_name:
         raise InputError(
             f"{root / GENAI_CONFIG}: model.decoder.filename is {decoder!r} but {MANIFEST} says "
             f"{model_name!r}; {AGAIN}"
         )
-    return config, graphs
+    return config
 
 
-def _read_manifest(root: Path) -> dict[str, Any]:
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else "does not exist"
-        raise InputError(f"{root}: {kind}; give the bundle folder that `edgepeft build` wrote")
-    where = root / MANIFEST
-    if not where.exists():
-        kind = "not a bundle"
-        if (root / GENAI_CONFIG).exists():
-            kind = "a model of onnxruntime-genai, not an edgepeft bundle"
-        raise InputError(
-            f"{root}: {kind} (no {MANIFEST}); give the bundle folder that `edgepeft build` wrote"
-        )
-    manifest = read_json(where)
-    version = _get(manifest, "format", int, where)
-    if version > FORMAT:
-        made_by = one_line(manifest.get("edgepeft", "of unknown version"))[:40]
-        raise InputError(
-            f"{where}: made by a newer edgepeft {made_by} (format {version}, this one reads "
-            f"{FORMAT}): upgrade with pip install --upgrade edgepeft"
-        )
-    if version < 1:
-        raise InputError(f"{where}: format must be 1 or more; {AGAIN}")
-    kind = _get(manifest, "kind", str, where)
-    if kind != "bundle":
-        raise InputError(f"{where}: kind is {kind!r}, not 'bundle'; give the folder of a bundle")
-    return manifest
+def _read_side_files(root: Path, outputs: Outputs) -> dict[str, dict[str, Any]]:
+    """The configurations beside a graph, each held to be JSON that every reader takes alike."""
+    for name, most in _MOST_BYTES.items():
+        if name in outputs and outputs[name].size > most:
+            raise InputError(f"{root / name}: longer than {most} bytes; {AGAIN}")
+    return {name: read_json(root / name) for name in outputs if name in _SIDE_FILES}
 
 
-def _get(tree: Mapping[str, Any], key: str, kind: type[T], where: Path) -> T:
-    value: Any = tree
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        wanted = {str: "a string", int: "a whole number", dict: "an object"}[kind]
-        raise InputError(f"{where}: {key} must be {wanted}; {AGAIN}")
-    return value
-
-
-def _outputs(manifest: Mapping[str, Any], where: Path) -> dict[str, Expected]:
-    outputs: dict[str, Expected] = {}
-    for name, entry in _get(manifest, "outputs", dict, where).items():
-        require_inside(name, where)
-        fields = entry if isinstance(entry, dict) else {}
-        size, digest = fields.get("bytes"), fields.get("sha256")
-        if type(size) is not int or not (isinstance(digest, str) and _SHA256.fullmatch(digest)):
-            raise InputError(f"{where}: outputs.{name} must give bytes and sha256; {AGAIN}")
-        outputs[name] = Expected(size, digest)
-    return outputs
-
-
-def _runtimes(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...]:
-    """The runtimes a bundle is laid out for; those made before layouts are for all."""
-    found = _get(manifest, "result", dict, where).get("runtimes", LAYOUTS["all"].runtimes)
-    if isinstance(found, (list, tuple)) and found and all(isinstance(name, str) for name in found):
-        return tuple(found)
-    raise InputError(f"{where}: result.runtimes must be a list of names; {AGAIN}")
-
-
-def _virtual_ids(manifest: Mapping[str, Any], where: Path) -> tuple[int, ...]:
-    if "virtual_tokens" not in _get(manifest, "result", dict, where):
-        return ()
-    first = _get(manifest, "result.virtual_tokens.first", int, where)
-    count = _get(manifest, "result.virtual_tokens.count", int, where)
-    if first < 0 or not 1 <= count <= _MAX_VIRTUAL_TOKENS:
-        raise InputError(f"{where}: result.virtual_tokens can't be; {AGAIN}")
-    return tuple(range(first, first + count))
-
-
-def _rotary_switch(manifest: Mapping[str, Any], where: Path) -> int | None:
-    if "rotary_switch" not in _get(manifest, "result", dict, where):
-        return None
-    return _get(manifest, "result.rotary_switch", int, where)
-
-
-def _gates(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...] | None:
-    if "fidelity" not in manifest:
-        return None
-    gates = _get(manifest, "fidelity", dict, where).get("gates")
-    if gates == "passed":
-        return ()
-    if isinstance(gates, list) and gates and all(isinstance(gate, str) for gate in gates):
-        return tuple(one_line(gate) for gate in gates)
-    raise InputError(
-        f"{where}: fidelity.gates must be 'passed' or a list of what failed; "
-        "run `edgepeft verify` again"
-    )
+def _hold_template(
+    root: Path,
+    prompt: Mapping[str, Any],
+    outputs: Outputs,
+    side_files: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Refuse a chat template other than the one that was trained and measured with, in every file that has it."""
+    wanted = prompt.get("template_sha256")
+    if wanted is None or prompt["mode"] != "chat":
+        return
+    templates: dict[str, str] = {}
+    if _TEMPLATE in outputs:
+        templates[_TEMPLATE] = read_text(root / _TEMPLATE, _MOST_TEMPLATE_BYTES)
+    if isinstance(inside := side_files.get(_TOKENIZER, {}).get("chat_template"), str):
+        templates[_TOKENIZER] = inside
+    for name, source in templates.items():
+        # A template that came with other line ends may have been hashed before they were made alike.
+        forms = (source, source.replace("\r\n", "\n"))
+        if wanted not in {hashlib.sha256(form.encode()).hexdigest() for form in forms}:
+            raise DamagedError(
+                f"{root / name}: another chat template than the one that was measured "
+                f"(result.prompt.template_sha256 in {MANIFEST}); {AGAIN}"
+            )

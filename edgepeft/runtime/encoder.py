@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.bundle.files import AGAIN
+from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.data.texts import EncodedText, TextEncoder, words_in
 from edgepeft.errors import InputError
-from edgepeft.runtime.bundle import MANIFEST, Bundle
+from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.engine import provider_name
-from edgepeft.runtime.files import AGAIN
 from edgepeft.runtime.sessions import (
     Provider,
     as_float32,
@@ -109,16 +110,13 @@ class Encoder:
         self._session = EncoderSession(self.bundle, threads=threads, providers=providers)
         self._texts = TextEncoder(self.bundle.path, self.bundle.context_length)
         result, where = self.bundle.manifest["result"], self.bundle.path / MANIFEST
-        pooling = result.get("pooling") or {}
-        if not isinstance(pooling, dict) or not set(pooling) <= {"mode", "normalize"}:
-            raise InputError(f"{where}: result.pooling must give mode and normalize; {AGAIN}")
         labels = result.get("labels") or []
         if self.bundle.task != EMBEDDING and len(labels) != self._session.width:
             raise InputError(
                 f"{where}: result.labels has {len(labels)} labels and the graph {self._session.width}; {AGAIN}"
             )
-        self._labels = [str(label) for label in labels]
-        self._pooling: dict[str, Any] = pooling
+        self._labels: list[str] = labels
+        self._pooling: dict[str, Any] = result.get("pooling") or {}
 
     def classify(self, text: str) -> list[Label]:
         """Every label with its probability, the likeliest first. Raises InputError where that isn't the task."""

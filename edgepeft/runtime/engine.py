@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.bundle_layout import GENAI
+from edgepeft.bundle.layout import GENAI
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
@@ -67,11 +67,9 @@ def load_model(
         raise MissingError(
             "needs onnxruntime-genai: pip install 'edgepeft[cpu]' or 'edgepeft[cuda]'"
         ) from error
-    decoder: dict[str, Any] = {}
-    threads = chosen_threads(threads)
-    if threads is not None:
-        decoder["session_options"] = {"intra_op_num_threads": threads}
-    model = {"eos_token_id": sorted(stop_ids), "decoder": decoder}
+    # Left alone, onnxruntime-genai takes half of the processors it sees.
+    options = {"intra_op_num_threads": chosen_threads(threads)}
+    model = {"eos_token_id": sorted(stop_ids), "decoder": {"session_options": options}}
     full = provider_name(provider or bundle.provider)
     wanted = _PROVIDERS[full]
     search: dict[str, Any] = {}

@@ -40,10 +40,10 @@ class Runtime(Answerer):
     ) -> None:
         """Load ``bundle``; a path is opened with all its checks.
 
-        ``adapter_bytes`` bounds what adapters may hold in memory: those used longest ago make way.
+        ``adapter_bytes`` bounds what adapters may hold in memory: the least recently used are evicted.
 
-        ``threads`` is onnxruntime's own choice by default. ``provider`` overrides the execution
-        provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
+        ``threads`` is by default one for each core that this process may use. ``provider`` overrides the
+        execution provider the bundle was built for ("CPUExecutionProvider" or short "cpu", "cuda", …).
 
         ``speculate`` guesses tokens from the prompt and earlier answers and reads several at once, where the
         likeliest token is taken. The answer does not depend on what was guessed, yet may differ at a near tie

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, MissingError
+from edgepeft.runtime.threads import chosen_threads
 
 FORM = "Q4_K_M"
 
@@ -32,11 +33,6 @@ def _library() -> Any:
 _QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(
     lambda level, text, data: None
 )
-
-
-def require_llama_cpp() -> None:
-    """Raise MissingError where llama-cpp-python is not installed."""
-    _library()
 
 
 def quantize_gguf(source: Path, out: Path) -> None:
@@ -65,7 +61,7 @@ class GgufModel:
             raise EdgepeftError(f"{file}: llama.cpp cannot load it")
         context = library.llama_context_default_params()
         context.n_ctx = context.n_batch = capacity
-        context.n_threads = context.n_threads_batch = threads or os.cpu_count() or 1
+        context.n_threads = context.n_threads_batch = chosen_threads(threads)
         self._context = library.llama_init_from_model(self._model, context)
         if not self._context:
             raise EdgepeftError(f"{file}: llama.cpp cannot make a context of {capacity} tokens")

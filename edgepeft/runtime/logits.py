@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, InputError, one_line
-from edgepeft.runtime.bundle import GENAI_CONFIG, Bundle
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.cache_shape import cache_shape
 from edgepeft.runtime.devices import CPU
-from edgepeft.runtime.files import read_json
 from edgepeft.runtime.sessions import (
     Provider,
     as_float32,
@@ -333,7 +333,7 @@ class GraphSession:
         shape = self._inputs[self._past[0]].shape
         heads, size = (dim if isinstance(dim, int) else 0 for dim in (shape[1], shape[3]))
         if not (heads and size):
-            known_heads, known_size = _cache_shape(self.model_file)
+            known_heads, known_size = cache_shape(self.model_file)
             heads, size = heads or known_heads, size or known_size
         return [
             ort.OrtValue.ortvalue_from_shape_and_type(
@@ -352,23 +352,3 @@ def _load_adapter(path: Path) -> Any:
     except Exception as error:  # onnxruntime's own exceptions share no base but this
         raise EdgepeftError(f"{path}: onnxruntime cannot load it ({one_line(error)})") from error
     return adapter
-
-
-def _cache_shape(model_file: Path) -> tuple[int, int]:
-    """(kv heads, head size) from the configuration beside or above a graph that has them open."""
-    for folder in (model_file.parent, model_file.parent.parent):
-        if (folder / GENAI_CONFIG).is_file():
-            decoder = read_json(folder / GENAI_CONFIG).get("model", {}).get("decoder", {})
-            heads, size = decoder.get("num_key_value_heads"), decoder.get("head_size")
-        elif (folder / "config.json").is_file():
-            config = read_json(folder / "config.json")
-            queries = config.get("num_attention_heads") or 1
-            heads = config.get("num_key_value_heads") or queries
-            size = config.get("head_dim") or config.get("hidden_size", 0) // queries
-        else:
-            continue
-        if isinstance(heads, int) and isinstance(size, int) and heads > 0 and size > 0:
-            return heads, size
-    raise InputError(
-        f"{model_file}: its cache has no fixed shape and no {GENAI_CONFIG} or config.json says it"
-    )

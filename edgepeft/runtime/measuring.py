@@ -6,12 +6,10 @@ twice in one. Prints one JSON object: the measures, or ``error`` and ``status``.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.memory import peak_memory_bytes
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.caches import Caches
+from edgepeft.runtime.child_process import answer_parent
 from edgepeft.runtime.encoder import EncoderSession
 from edgepeft.runtime.engine import GREEDY, load_model, provider_name
 from edgepeft.runtime.gguf_model import GgufModel
+from edgepeft.runtime.threads import chosen_threads
 from edgepeft.tasks import GENERATION
 
 
@@ -40,12 +39,12 @@ def measure(
 ) -> dict[str, Any]:
     """Load a bundle, or in its place llama.cpp on ``gguf``, a file of the same vocabulary, and time it.
 
-    Returns ``load_seconds``, ``peak_memory_bytes`` (largest resident set), ``device_memory_bytes`` (what an
-    NVIDIA driver says this process holds, None where there is none), and under ``lengths`` for each number of
-    prompt tokens ``first_token_seconds`` (reading the prompt until the first token is there),
-    ``prefill_tokens_per_second`` and ``decode_tokens_per_second`` over ``new_tokens``; of a bundle that generates
-    no text, ``text_seconds`` (the median of one text after another) and ``tokens_per_second``. Raises as the
-    runtime does.
+    Returns ``threads`` that it computed with, ``load_seconds``, ``peak_memory_bytes`` (largest resident set),
+    ``device_memory_bytes`` (what an NVIDIA driver says this process holds, None where there is none), and under
+    ``lengths`` for each number of prompt tokens ``first_token_seconds`` (reading the prompt until the first
+    token is there), ``prefill_tokens_per_second`` and ``decode_tokens_per_second`` over ``new_tokens``; of a
+    bundle that generates no text, ``text_seconds`` (the median of one text after another) and
+    ``tokens_per_second``. Raises as the runtime does.
     """
     bundle = Bundle.open(folder, check="sizes")
     if bundle.task == GENERATION:
@@ -54,6 +53,7 @@ def measure(
         timed = _time_texts(bundle, prompt_tokens, provider, threads)
     return {
         **timed,
+        "threads": chosen_threads(threads),
         "peak_memory_bytes": peak_memory_bytes(),
         "device_memory_bytes": _device_memory(),
     }
@@ -69,20 +69,20 @@ def _time_answers(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     if gguf is not None:
-        answer, device = _by_llama_cpp(gguf, max(prompt_tokens) + new_tokens, threads), "CPU"
+        decode, device = _by_llama_cpp(gguf, max(prompt_tokens) + new_tokens, threads), "CPU"
     else:
         model = load_model(bundle, {0}, threads=threads, provider=provider)
-        answer, device = _by_runtime(Caches(model, bundle.context_length)), str(model.device_type)
+        decode, device = _by_runtime(Caches(model, bundle.context_length)), str(model.device_type)
     load_seconds = time.perf_counter() - started
     # The first answer allocates what later ones reuse.
-    _timed(answer, bundle, min(prompt_tokens), 4)
+    _timed(decode, bundle, min(prompt_tokens), 4)
     lengths = {}
     for length in prompt_tokens:
-        first, decode = _timed(answer, bundle, length, new_tokens)
+        first, rest = _timed(decode, bundle, length, new_tokens)
         lengths[length] = {
             "first_token_seconds": first,
             "prefill_tokens_per_second": length / first,
-            "decode_tokens_per_second": (new_tokens - 1) / decode,
+            "decode_tokens_per_second": (new_tokens - 1) / rest,
         }
     return {"load_seconds": load_seconds, "device": device, "lengths": lengths}
 
@@ -113,15 +113,15 @@ _TEXT_SECONDS = 0.5
 _TEXTS = 5
 """Texts of one length are read for so long, and so many at least."""
 
-Answer = Callable[[list[int], int], Iterator[int]]
+Decode = Callable[[list[int], int], Iterator[int]]
 """Yields so many greedy tokens after a prompt."""
 
 
-def _timed(answer: Answer, bundle: Bundle, length: int, new_tokens: int) -> tuple[float, float]:
+def _timed(decode: Decode, bundle: Bundle, length: int, new_tokens: int) -> tuple[float, float]:
     """Seconds to the first token after a prompt of ``length`` ids, and from there to the last."""
     ids = _any_ids(bundle, length)
     started = time.perf_counter()
-    tokens = answer(ids, new_tokens)
+    tokens = decode(ids, new_tokens)
     next(tokens)
     first = time.perf_counter()
     for _ in tokens:
@@ -134,8 +134,8 @@ def _any_ids(bundle: Bundle, length: int) -> list[int]:
     return ids
 
 
-def _by_runtime(caches: Caches) -> Answer:
-    def answer(ids: list[int], new_tokens: int) -> Iterator[int]:
+def _by_runtime(caches: Caches) -> Decode:
+    def decode(ids: list[int], new_tokens: int) -> Iterator[int]:
         capacity = len(ids) + new_tokens
         # Without a least length a stop token would end the answer before it was timed.
         generator = caches.fresh(ids, capacity, {**GREEDY, "min_length": capacity}).generator
@@ -143,20 +143,20 @@ def _by_runtime(caches: Caches) -> Answer:
             generator.generate_next_token()
             yield int(generator.get_next_tokens()[0])
 
-    return answer
+    return decode
 
 
-def _by_llama_cpp(file: Path, capacity: int, threads: int | None) -> Answer:
+def _by_llama_cpp(file: Path, capacity: int, threads: int | None) -> Decode:
     model = GgufModel(file, capacity=capacity, threads=threads)
 
-    def answer(ids: list[int], new_tokens: int) -> Iterator[int]:
+    def decode(ids: list[int], new_tokens: int) -> Iterator[int]:
         past, unread = 0, ids
         for _ in range(new_tokens):
             token = int(model.read(unread, past)[0].argmax())
             yield token
             past, unread = past + len(unread), [token]
 
-    return answer
+    return decode
 
 
 def _device_memory() -> int | None:
@@ -174,15 +174,16 @@ def _device_memory() -> int | None:
 
 def main() -> None:
     """Measure what the argument says and print it."""
-    asked = json.loads(sys.argv[1])
-    gguf = asked.pop("gguf")
-    try:
-        found = measure(Path(asked.pop("folder")), gguf=Path(gguf) if gguf else None, **asked)
-    except EdgepeftError as error:
-        found = {"error": str(error), "status": error.exit_status}
-    except RuntimeError as error:  # onnxruntime-genai's own
-        found = {"error": f"the runtime failed ({one_line(error)})", "status": 1}
-    print(json.dumps(found))
+
+    def work(asked: dict[str, Any]) -> dict[str, Any]:
+        gguf = asked.pop("gguf")
+        return measure(Path(asked.pop("folder")), gguf=Path(gguf) if gguf else None, **asked)
+
+    def who(asked: dict[str, Any]) -> str:
+        gguf = asked["gguf"]
+        return f"llama.cpp on {gguf}" if gguf else f"onnxruntime on {asked['folder']}"
+
+    answer_parent(work, who)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,7 @@ def open_session(
     options.log_severity_level = 3
     # A memory plan is kept for every sequence length met, which a verifier meets hundreds of.
     options.enable_mem_pattern = False
-    threads = chosen_threads(threads)
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = chosen_threads(threads)
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     if first != CPU:

@@ -14,14 +14,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepeft.bundle.files import AGAIN, read_json
+from edgepeft.bundle.shape import FLAG, NULL, STRING, Items, Keys, either, exactly, problem, whole
 from edgepeft.errors import InputError
-from edgepeft.runtime.files import AGAIN, read_json
 
 if TYPE_CHECKING:
     from edgepeft.runtime.bundle import Bundle
 
 SLOTS = "adapters.json"
 """The file of a bundle that lists its slots."""
+
+_WIDTH = whole(1, 1 << 24)
+_RUN = exactly({"module": STRING, "first": whole(0, 1 << 24), "last": _WIDTH})
+_SLOT = exactly({"name": STRING, "width": _WIDTH, "count": _WIDTH, "runs": Items(_RUN)})
+_LIST = exactly(
+    {
+        "rank": whole(1, 1 << 16),
+        "base": Keys(
+            {"name": STRING, "fingerprint": STRING}, frozenset({"fingerprint"}), open=True
+        ),
+        "grid": Keys({}, open=True),
+        "quantized": either(Items(STRING), NULL, "a list of names, or null"),
+        "served": STRING,
+        "exact": FLAG,
+        "slots": Items(_SLOT),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -89,30 +107,14 @@ class Slots:
     def read(cls, where: Path) -> Slots:
         """Read the list back. Raises InputError where it is malformed."""
         value = read_json(where)
-        try:
-            slots = tuple(
-                Slot(
-                    str(entry["name"]),
-                    int(entry["width"]),
-                    int(entry["count"]),
-                    tuple(
-                        Run(str(run["module"]), int(run["first"]), int(run["last"]))
-                        for run in entry["runs"]
-                    ),
-                )
-                for entry in value["slots"]
-            )
-            return cls(
-                rank=int(value["rank"]),
-                base={str(key): str(entry) for key, entry in value["base"].items()},
-                grid=dict(value["grid"]),
-                quantized=value["quantized"],
-                served=str(value["served"]),
-                exact=bool(value["exact"]),
-                slots=slots,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise InputError(f"{where}: not a list of adapter slots; {AGAIN}") from None
+        wrong = problem(value, _LIST)
+        if wrong is not None:
+            raise InputError(f"{where}: not a list of adapter slots ({wrong}); {AGAIN}")
+        slots = tuple(
+            Slot(**{**entry, "runs": tuple(Run(**run) for run in entry["runs"])})
+            for entry in value["slots"]
+        )
+        return cls(**{**value, "slots": slots})
 
 
 def takes_adapters(bundle: Bundle) -> bool:
@@ -124,8 +126,8 @@ def refuse_merged(bundle: Bundle) -> None:
     """Raise InputError for a bundle that has no slots."""
     if not takes_adapters(bundle):
         raise InputError(
-            f"{bundle.path}: takes no adapters, its own is merged; build it with "
-            "targets: [{name: ..., adapters: hot-swap}]"
+            f"{bundle.path}: its adapter is merged in; build with hot-swap to swap adapters "
+            "(targets: [{name: ..., adapters: hot-swap}])"
         )
 
 

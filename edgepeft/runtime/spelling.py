@@ -13,6 +13,8 @@ from edgepeft.runtime.stopping import StopStrings
 # A step of a small model throws everything out of the processor's caches, so that spelling out one
 # token costs as much as spelling out several: text is put together this often, not oftener.
 _PIECE_SECONDS = 0.03
+_SILENT_SECONDS = 1.0
+"""After so long without text an empty piece comes, so that whoever waits can leave."""
 
 
 def spelled(
@@ -21,7 +23,8 @@ def spelled(
     prompter: Prompter,
     stop: Sequence[str],
 ) -> Generator[str, None, None]:
-    """The text of an answer as its ``tokens`` come, which end at a stop token or by themselves.
+    """The text of an answer as its ``tokens`` come, which end at a stop token or by themselves; an empty piece
+    where there is none to show for a while.
 
     The answer ends before any of the strings ``stop``. ``progress`` is kept up to date, and ``tokens`` is closed
     however this ends.
@@ -38,7 +41,7 @@ def spelled(
         progress.parts.append(piece)
         return piece
 
-    progress.started = clock()
+    progress.started = shown = clock()
     due = 0.0
     with contextlib.closing(tokens):
         for steps, token in enumerate(tokens, 1):
@@ -50,7 +53,8 @@ def spelled(
             pending.append(token)
             if now >= due:
                 due = now + pause
-                if piece := spell():
+                if (piece := spell()) or now - shown > _SILENT_SECONDS:
+                    shown = now
                     yield piece
                 if stopper.hit:
                     break

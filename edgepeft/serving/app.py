@@ -6,33 +6,37 @@ it, whether the runtime makes each in a thread of its own or several in one batc
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ipaddress
 import json
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.bundle.files import DamagedError
+from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Stream
 from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.slots import takes_adapters
-from edgepeft.serving.limits import Limits, Turnstile, read_body
+from edgepeft.serving.limits import Limits, Turnstile, read_body, too_slow
+from edgepeft.serving.origins import LOOPBACK_NAMES, OriginCheck
 from edgepeft.serving.protocol import ChatRequest, Reply, RequestError, model_entry
 
 _END = object()
-_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class Endpoint:
@@ -42,6 +46,8 @@ class Endpoint:
         self._runtime = runtime
         self._limits = limits
         self._turnstile = Turnstile(limits)
+        # Each answer under way waits for its next token in a thread of its own.
+        self._threads = anyio.CapacityLimiter(limits.concurrent + 1)
         self._started = int(time.time())
 
     def names(self) -> list[str]:
@@ -65,25 +71,28 @@ class Endpoint:
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
+        deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
         asked = ChatRequest.read(await read_body(request, self._limits))
         name = self._known(asked.model)
         settings = asked.settings(self._limits.tokens)
         if takes_adapters(self._runtime.bundle):
             settings["adapter"] = name
         # The turn lasts as long as the answer, which for a stream is longer than this call.
-        turn = self._turnstile.turn()
+        turn = self._turnstile.turn(deadline)
         await turn.__aenter__()
         held = True
         try:
+            if await request.is_disconnected():  # while it waited
+                raise ClientDisconnect
             stream = await anyio.to_thread.run_sync(
-                lambda: self._runtime.stream(asked.turns(), **settings)
+                lambda: self._runtime.stream(asked.turns(), **settings), limiter=self._threads
             )
             reply = Reply(name)
             if asked.stream:
                 usage = asked.stream_options is not None and asked.stream_options.include_usage
                 held = False
-                return _Streamed(self._events(stream, reply, usage), turn)
-            async for _ in self._pieces(stream):
+                return _Streamed(self._events(stream, reply, usage, deadline), turn)
+            async for _ in self._pieces(stream, deadline):
                 if await request.is_disconnected():
                     raise ClientDisconnect
             return JSONResponse(reply.whole(stream.completion()))
@@ -91,13 +100,16 @@ class Endpoint:
             if held:
                 await turn.__aexit__(None, None, None)
 
-    async def _events(self, stream: Stream, reply: Reply, usage: bool) -> AsyncIterator[str]:
+    async def _events(
+        self, stream: Stream, reply: Reply, usage: bool, deadline: float
+    ) -> AsyncIterator[str]:
         """An answer as server-sent events."""
         yield _event(reply.piece({"role": "assistant", "content": ""}))
         try:
-            async for piece in self._pieces(stream):
-                yield _event(reply.piece({"content": piece}))
-        except EdgepeftError as error:
+            async for piece in self._pieces(stream, deadline):
+                if piece:
+                    yield _event(reply.piece({"content": piece}))
+        except (EdgepeftError, RequestError) as error:
             yield _event(_as_request_error(error).body())
             return
         done = stream.completion()
@@ -106,10 +118,20 @@ class Endpoint:
             yield _event(reply.usage(done))
         yield "data: [DONE]\n\n"
 
-    async def _pieces(self, stream: Stream) -> AsyncIterator[str]:
+    async def _pieces(self, stream: Stream, deadline: float) -> AsyncIterator[str]:
+        """The pieces of an answer. Raises RequestError where it isn't done by ``deadline``."""
+        clock = asyncio.get_running_loop().time
+
+        def advance() -> object:
+            return next(stream, _END)
+
         try:
-            while (piece := await anyio.to_thread.run_sync(next, stream, _END)) is not _END:
+            while (
+                piece := await anyio.to_thread.run_sync(advance, limiter=self._threads)
+            ) is not _END:
                 yield str(piece)
+                if clock() > deadline:
+                    raise too_slow()
         finally:
             stream.close()
 
@@ -117,7 +139,7 @@ class Endpoint:
         if name not in self.names():
             raise RequestError(
                 404,
-                f"model {name!r} does not exist here; GET /v1/models lists those that do",
+                f"model {name[:80]!r} does not exist here; GET /v1/models lists those that do",
                 code="model_not_found",
                 param="model",
             )
@@ -143,8 +165,10 @@ class _Streamed(StreamingResponse):
             await self._turn.__aexit__(None, None, None)
 
 
-def make_app(runtime: Answerer, limits: Limits, *, hosts: Sequence[str] = ("*",)) -> Starlette:
-    """The ASGI application for a loaded bundle; ``hosts`` are the names a request may call it by."""
+def make_app(
+    runtime: Answerer, limits: Limits, *, hosts: Collection[str] | None = None
+) -> Starlette:
+    """The ASGI application for a loaded bundle; ``hosts`` are the names a request may call it by, None any."""
     endpoint = Endpoint(runtime, limits)
     return Starlette(
         routes=[
@@ -153,13 +177,13 @@ def make_app(runtime: Answerer, limits: Limits, *, hosts: Sequence[str] = ("*",)
             Route("/v1/models/{name}", endpoint.model),
             Route("/v1/chat/completions", endpoint.chat, methods=["POST"]),
         ],
-        # A web page whose name was pointed at this machine must not read answers.
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        middleware=[Middleware(OriginCheck, hosts=hosts)],
         exception_handlers={
             RequestError: _refused,
             EdgepeftError: _failed,
             HTTPException: _no_such_route,
             ClientDisconnect: _gone,
+            Exception: _broken,
         },
     )
 
@@ -168,8 +192,16 @@ def _event(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def _as_request_error(error: EdgepeftError) -> RequestError:
+def _as_request_error(error: EdgepeftError | RequestError) -> RequestError:
     """The runtime's complaint as a response: the request's fault, or this server's."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, DamagedError):
+        # The client can't mend it; whoever serves is told where to look.
+        print(f"edgepeft: {error}", file=sys.stderr, flush=True)
+        return RequestError(
+            500, "a file of this model has been changed or is missing", code="damaged"
+        )
     return RequestError(400 if isinstance(error, InputError) else 503, str(error))
 
 
@@ -189,6 +221,11 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     return await _refused(request, RequestError(error.status_code, str(error.detail)))
 
 
+async def _broken(request: Request, error: Exception) -> Response:
+    """What nobody foresaw; uvicorn writes the traceback to standard error."""
+    return await _refused(request, RequestError(500, "this server failed on the request"))
+
+
 async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
@@ -205,6 +242,8 @@ def serve(runtime: Answerer, limits: Limits, *, host: str, port: int, ready: Rea
 
     import uvicorn
 
+    from edgepeft.serving.connections import connections_within
+
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -213,17 +252,49 @@ def serve(runtime: Answerer, limits: Limits, *, host: str, port: int, ready: Rea
     except OSError as error:
         listener.close()
         raise EdgepeftError(f"{host}:{port}: {error.strerror}; choose another --port") from None
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # a name that is none, which Python's own encoder of names finds
+        listener.close()
+        raise InputError(f"--host {host[:80]!r}: not an address ({one_line(error)})") from None
     config = uvicorn.Config(
-        make_app(runtime, limits, hosts=_LOOPBACK if host in _LOOPBACK else ("*",)),
-        log_level="warning",
+        make_app(runtime, limits, hosts=(*LOOPBACK_NAMES, host) if _is_loopback(host) else None),
+        http=connections_within(_within_open_files(limits)),
+        # Whatever else is installed: the protocol above is made for this loop, and there are no websockets.
+        loop="asyncio",
+        ws="none",
+        # The address of a client is its own, not what a header says.
+        proxy_headers=False,
+        log_level="error",
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=30,
-        # Idle connections are few beside those that ask for something.
-        limit_concurrency=limits.concurrent + limits.waiting + 32,
     )
     # Whoever is told the address may connect at once.
     listener.listen(config.backlog)
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{listener.getsockname()[1]}/v1")
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _within_open_files(limits: Limits) -> Limits:
+    """No more connections than this process may open files for, beside those of the model."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such bound
+        return limits
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(16, most - 128) if most != resource.RLIM_INFINITY else limits.connections
+    return replace(
+        limits,
+        connections=min(limits.connections, room),
+        per_client=min(limits.per_client, max(8, room // 2)),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

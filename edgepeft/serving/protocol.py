@@ -1,19 +1,31 @@
 """Requests and answers of OpenAI's chat completions, as far as a bundle can honour them.
 
-Form: https://platform.openai.com/docs/api-reference/chat. What would change an answer and is not supported is
-refused rather than passed over. Unlike there, temperature is 0 by default: what was measured is greedy.
+Form: https://platform.openai.com/docs/api-reference/chat. Which fields there are, and what becomes of each, is
+told in ``fields``. Unlike there, temperature is 0 by default: what was measured is greedy.
 """
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgepeft.data.rows import Message
+from edgepeft.errors import one_line
 from edgepeft.runtime.answer import Completion
+from edgepeft.serving.fields import (
+    HARMLESS,
+    MESSAGE_NEUTRAL,
+    NEUTRAL,
+    PART_NEUTRAL,
+    PARTS,
+    STREAM_NEUTRAL,
+    objection,
+)
+from edgepeft.utils import strict_json
 
 
 class RequestError(Exception):
@@ -26,44 +38,36 @@ class RequestError(Exception):
         self.status, self.code, self.param = status, code, param
 
     def body(self) -> dict[str, Any]:
-        """The JSON of the response."""
+        """The JSON of the response; what came from the client in it can't drive a terminal."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         return {
-            "error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+            "error": {
+                "message": _visible(str(self)),
+                "type": kind,
+                "param": None if self.param is None else _visible(self.param),
+                "code": self.code,
+            }
         }
 
 
-class _Part(BaseModel):
-    type: Literal["text"]
-    text: str
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-class _Turn(BaseModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
-
-    def message(self) -> Message:
-        """The turn as the prompt function takes it."""
-        text = (
-            self.content
-            if isinstance(self.content, str)
-            else "".join(part.text for part in self.content)
-        )
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": text}
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class _StreamOptions(BaseModel):
+class _StreamOptions(_Strict):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
-    """The body of ``POST /v1/chat/completions``."""
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+class ChatRequest(_Strict):
+    """The fields of ``POST /v1/chat/completions`` that are honoured; ``read`` makes one."""
 
     model: str
-    messages: list[_Turn] = Field(min_length=1)
+    # What pydantic sees has been through ``_turn``.
+    messages: list[dict[str, str]] = Field(min_length=1)
     stream: bool = False
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
@@ -72,37 +76,30 @@ class ChatRequest(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1)
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list, max_length=4)
-    n: Literal[1] = 1
-    logprobs: Literal[False] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
-    response_format: dict[Literal["type"], Literal["text"]] | None = None
-
-    @field_validator("temperature", "top_p", "n", "stream", "stop", mode="before")
-    @classmethod
-    def _null_is_default(cls, value: Any, info: Any) -> Any:
-        """Clients send null for what they leave open, and one stop string bare."""
-        if value is None:
-            return cls.model_fields[info.field_name].get_default(call_default_factory=True)
-        return [value] if info.field_name == "stop" and isinstance(value, str) else value
-
-    @field_validator("frequency_penalty", "presence_penalty", mode="before")
-    @classmethod
-    def _zero(cls, value: Any) -> Any:
-        """0.0 is 0."""
-        return 0 if value == 0 and not isinstance(value, bool) else value
 
     @classmethod
     def read(cls, body: bytes) -> ChatRequest:
         """Parse a body. Raises RequestError (400) that names the field."""
+        sent = _json_object(body)
+        _refuse(objection(sent, tuple(cls.model_fields), NEUTRAL, HARMLESS))
+        fields = {
+            name: value
+            for name, value in sent.items()
+            # Clients send null for what they leave open.
+            if name in cls.model_fields and value is not None
+        }
+        if isinstance(fields.get("stop"), str):
+            fields["stop"] = [fields["stop"]]
+        if isinstance(options := fields.get("stream_options"), dict):
+            fields["stream_options"] = _options(options)
+        if isinstance(turns := fields.get("messages"), list):
+            fields["messages"] = [_turn(turn, f"messages.{at}") for at, turn in enumerate(turns)]
         try:
-            return cls.model_validate_json(body)
+            return cls.model_validate(fields)
         except ValidationError as error:
             first = error.errors()[0]
-            param = ".".join(str(part) for part in first["loc"]) or None
-            message = f"{param}: {first['msg']}" if param else first["msg"]
-            raise RequestError(400, message, param=param) from None
+            param = ".".join(str(part) for part in first["loc"])
+            raise RequestError(400, f"{param}: {first['msg']}", param=param) from None
 
     def settings(self, most: int) -> dict[str, Any]:
         """Keywords for ``Runtime.stream``. Raises RequestError where more tokens are asked for than ``most``."""
@@ -121,7 +118,74 @@ class ChatRequest(BaseModel):
 
     def turns(self) -> list[Message]:
         """The conversation."""
-        return [turn.message() for turn in self.messages]
+        return [{"role": turn["role"], "content": turn["content"]} for turn in self.messages]
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        sent = strict_json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise RequestError(400, "the body is not UTF-8 text") from None
+    except ValueError as error:
+        raise RequestError(400, f"the body is not JSON: {one_line(error)}") from None
+    if not isinstance(sent, dict):
+        raise RequestError(400, "the body must be a JSON object")
+    return sent
+
+
+def _options(sent: dict[str, Any]) -> dict[str, Any]:
+    honoured = tuple(_StreamOptions.model_fields)
+    _refuse(objection(sent, honoured, STREAM_NEUTRAL), "stream_options")
+    return {name: sent[name] for name in honoured if sent.get(name) is not None}
+
+
+def _turn(sent: Any, where: str) -> Message:
+    """One message as the prompt function takes it. Raises RequestError (400)."""
+    if not isinstance(sent, dict):
+        raise RequestError(400, f"{where}: must be an object of role and content", param=where)
+    _refuse(objection(sent, ("role", "content"), MESSAGE_NEUTRAL), where)
+    role = sent.get("role")
+    if role not in ("system", "developer", "user", "assistant"):
+        raise RequestError(
+            400,
+            f"{where}.role: must be system, developer, user or assistant",
+            param=f"{where}.role",
+        )
+    text = _content(sent.get("content"), f"{where}.content")
+    return {"role": "system" if role == "developer" else role, "content": text}
+
+
+def _content(sent: Any, where: str) -> str:
+    if isinstance(sent, str):
+        return sent
+    if not isinstance(sent, list):
+        raise RequestError(400, f"{where}: must be a string or a list of text parts", param=where)
+    return "".join(_part(part, f"{where}.{at}") for at, part in enumerate(sent))
+
+
+def _part(sent: Any, where: str) -> str:
+    kind = sent.get("type") if isinstance(sent, dict) else None
+    if kind not in PARTS:
+        shown = (
+            f"a part of type {kind[:40]!r}" if isinstance(kind, str) else "a part without a type"
+        )
+        raise RequestError(
+            400, f"{where}: {shown} is not read by this server; only text is", param=f"{where}.type"
+        )
+    _refuse(objection(sent, ("type", "text"), PART_NEUTRAL), where)
+    if not isinstance(sent.get("text"), str):
+        raise RequestError(400, f"{where}.text: must be a string", param=f"{where}.text")
+    text: str = sent["text"]
+    return text
+
+
+def _refuse(found: tuple[str, str] | None, where: str = "") -> None:
+    """Raise RequestError (400) where there is an objection."""
+    if found is not None:
+        name, said = found
+        # A name is a stranger's text of any length.
+        param = f"{where}.{name[:80]}" if where else name[:80]
+        raise RequestError(400, f"{param}: {said}", code="unsupported_parameter", param=param)
 
 
 class Reply:

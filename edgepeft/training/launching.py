@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from edgepeft.errors import ERROR_CLASSES, EXIT_INTERRUPTED, EdgepeftError, MissingError
+from edgepeft.runtime.threads import chosen_threads
 from edgepeft.stage import Job
 from edgepeft.training.callbacks import StopRequest
 from edgepeft.training.hosts import hosts_of
@@ -127,9 +128,9 @@ def _arguments(job: Job, machines: int) -> list[str]:
             ),
             encoding="utf-8",
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    given = os.environ.get("OMP_NUM_THREADS")
-    threads = max(1, int(given or cores or 1) // max(1, processes // machines))
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    cores = int(given) if given.isdecimal() else chosen_threads()
+    threads = max(1, cores // max(1, processes // machines))
     return [
         *("--config_file", str(config)),
         # The launcher's word for processes of any device; without GPUs they talk through gloo.

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from edgepeft.bundle_layout import GENAI, JS, JS_CONFIG, LAYOUTS, LayoutName
+from edgepeft.bundle.layout import GENAI, JS, JS_CONFIG, LAYOUTS, LayoutName
 from edgepeft.targets import TargetProfile
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

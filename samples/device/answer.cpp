@@ -9,15 +9,19 @@
 //     -Wl,-rpath,$S/onnxruntime_genai -Wl,--allow-shlib-undefined
 //   ln -sf $S/onnxruntime/capi/libonnxruntime.so.1* libonnxruntime.so   # genai opens it by this name
 //   LD_LIBRARY_PATH=. ./answer BUNDLE "Turn on the lamp in the kitchen."
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
+#include <thread>
 
 extern "C" {
 struct OgaResult;
+struct OgaConfig;
 struct OgaModel;
 struct OgaTokenizer;
 struct OgaTokenizerStream;
@@ -25,7 +29,9 @@ struct OgaSequences;
 struct OgaGeneratorParams;
 struct OgaGenerator;
 const char* OgaResultGetError(const OgaResult*);
-OgaResult* OgaCreateModel(const char* folder, OgaModel**);
+OgaResult* OgaCreateConfig(const char* folder, OgaConfig**);
+OgaResult* OgaConfigOverlay(OgaConfig*, const char* json);
+OgaResult* OgaCreateModelFromConfig(const OgaConfig*, OgaModel**);
 OgaResult* OgaCreateTokenizer(const OgaModel*, OgaTokenizer**);
 OgaResult* OgaCreateTokenizerStream(const OgaTokenizer*, OgaTokenizerStream**);
 OgaResult* OgaCreateSequences(OgaSequences**);
@@ -49,6 +55,7 @@ void OgaDestroySequences(OgaSequences*);
 void OgaDestroyTokenizerStream(OgaTokenizerStream*);
 void OgaDestroyTokenizer(OgaTokenizer*);
 void OgaDestroyModel(OgaModel*);
+void OgaDestroyConfig(OgaConfig*);
 void OgaShutdown();
 }
 
@@ -76,18 +83,33 @@ static std::string quoted(const std::string& text) {
   return json + "\"";
 }
 
+// One thread for each core that this process may use; onnxruntime-genai by itself takes half of the processors.
+static unsigned threads() {
+  std::ifstream smt("/sys/devices/system/cpu/smt/active");
+  int active = 0;
+  smt >> active;
+  return std::max(1u, std::thread::hardware_concurrency() / (active == 1 ? 2 : 1));
+}
+
 int main(int argc, char** argv) {
   if (argc < 3) {
     std::fprintf(stderr, "usage: answer BUNDLE PROMPT [TOKENS] [--ids]\n");
     return 2;
   }
+  // Both libraries report to their makers unless this is set before their first call.
+  setenv("ORT_DISABLE_TELEMETRY", "1", 1);
+  OgaConfig* config;
   OgaModel* model;
   OgaTokenizer* tokenizer;
   OgaTokenizerStream* spell;
   OgaSequences* prompt;
   OgaGeneratorParams* settings;
   OgaGenerator* generator;
-  check(OgaCreateModel(argv[1], &model));
+  const std::string options = "{\"model\": {\"decoder\": {\"session_options\": {\"intra_op_num_threads\": " +
+                              std::to_string(threads()) + "}}}}";
+  check(OgaCreateConfig(argv[1], &config));
+  check(OgaConfigOverlay(config, options.c_str()));
+  check(OgaCreateModelFromConfig(config, &model));
   check(OgaCreateTokenizer(model, &tokenizer));
   check(OgaCreateTokenizerStream(tokenizer, &spell));
 
@@ -130,5 +152,6 @@ int main(int argc, char** argv) {
   OgaDestroyTokenizerStream(spell);
   OgaDestroyTokenizer(tokenizer);
   OgaDestroyModel(model);
+  OgaDestroyConfig(config);
   OgaShutdown();
 }

@@ -1,5 +1,6 @@
 // Ask a bundle in Node: node answer.mjs BUNDLE [--ids] [--tokens 256] PROMPT...
 // Needs `npm install --ignore-scripts` in samples/. With --ids a line is the answer's token ids as JSON.
+import { threads } from './setup.mjs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { AutoModelForCausalLM, AutoTokenizer, TextStreamer, env } from '@huggingface/transformers';
@@ -18,7 +19,10 @@ if (!prompts.length) {
 env.allowRemoteModels = false;
 const bundle = resolve(folder);
 const tokenizer = await AutoTokenizer.from_pretrained(bundle);
-const model = await AutoModelForCausalLM.from_pretrained(bundle, { device: 'cpu' });
+const model = await AutoModelForCausalLM.from_pretrained(bundle, {
+  device: 'cpu',
+  session_options: { intraOpNumThreads: threads },
+});
 
 for (const prompt of prompts) {
   const inputs = tokenizer.apply_chat_template([{ role: 'user', content: prompt }], {

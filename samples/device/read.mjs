@@ -1,5 +1,6 @@
 // Read texts with a bundle of an encoder in Node: node read.mjs BUNDLE TEXT...
 // Needs `npm install --ignore-scripts` in samples/. Each line is JSON: labels, tagged tokens, or a vector.
+import { threads } from './setup.mjs';
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { env, pipeline } from '@huggingface/transformers';
@@ -14,7 +15,10 @@ if (!texts.length) {
 env.allowRemoteModels = false;
 const bundle = resolve(folder);
 const { task, pooling } = JSON.parse(readFileSync(`${bundle}/edgepeft.json`, 'utf8')).result;
-const read = await pipeline(task, bundle, { device: 'cpu' });
+const read = await pipeline(task, bundle, {
+  device: 'cpu',
+  session_options: { intraOpNumThreads: threads },
+});
 const options =
   task === 'feature-extraction'
     ? { pooling: pooling.mode, normalize: pooling.normalize }

@@ -19,6 +19,11 @@ env.allowRemoteModels = false;
 env.allowLocalModels = true;
 env.localModelPath = '/';
 env.backends.onnx.wasm.wasmPaths = '/lib/onnxruntime-web/dist/';
+// Browsers count hardware threads and phones have slow cores among them; more than four rarely help there. A page that is
+// not isolated has no shared memory, and so one.
+env.backends.onnx.wasm.numThreads = self.crossOriginIsolated
+  ? Math.min(4, navigator.hardwareConcurrency ?? 1)
+  : 1;
 
 // What a test reads: loading, ready, busy, failed.
 function state(name, text) {

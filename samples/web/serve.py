@@ -12,14 +12,15 @@ import json
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 PAGE = Path(__file__).resolve().parent
 LIBRARIES = PAGE.parent / "node_modules"
+MANIFEST = "edgepeft.json"
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """The page at /, the bundle under /model/, JavaScript libraries under /lib/."""
+    """The page at /, what a bundle's manifest lists under /model/, JavaScript libraries under /lib/."""
 
     extensions_map: ClassVar[dict[str, str]] = {
         **SimpleHTTPRequestHandler.extensions_map,
@@ -27,8 +28,11 @@ class Handler(SimpleHTTPRequestHandler):
         ".wasm": "application/wasm",
     }
 
-    def __init__(self, *args: object, bundle: Path, **kwargs: object) -> None:
+    def __init__(
+        self, *args: object, bundle: Path, listed: frozenset[str], **kwargs: object
+    ) -> None:
         self._roots = {"model": bundle, "lib": LIBRARIES}
+        self._listed = listed
         super().__init__(*args, directory=str(PAGE), **kwargs)  # type: ignore[arg-type]
 
     def translate_path(self, path: str) -> str:
@@ -38,6 +42,9 @@ class Handler(SimpleHTTPRequestHandler):
         if root is None:
             return super().translate_path(path)
         inside = Path(super().translate_path("/" + rest)).relative_to(PAGE)
+        # transformers.js looks for files by name; nobody vouches for those that the manifest doesn't list.
+        if first == "model" and inside.as_posix() not in self._listed:
+            return str(root / "not listed")
         return str(root / inside)
 
     def list_directory(self, path: object) -> None:
@@ -55,13 +62,13 @@ class Handler(SimpleHTTPRequestHandler):
         """Keep quiet about every file."""
 
 
-def read_config(bundle: Path) -> dict[str, object]:
-    """The bundle's config.json; empty without one."""
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
     try:
-        found: dict[str, object] = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def main() -> None:
@@ -71,11 +78,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--host", default="127.0.0.1")
     options = parser.parse_args()
-    if "transformers.js_config" not in read_config(options.bundle):
+    outputs = read_object(options.bundle / MANIFEST).get("outputs")
+    if "transformers.js_config" not in read_object(options.bundle / "config.json") or not outputs:
         parser.error(f"{options.bundle}: not a bundle for transformers.js")
     if not (LIBRARIES / "@huggingface" / "transformers").is_dir():
         parser.error(f"run npm install --ignore-scripts in {PAGE.parent}")
-    handler = partial(Handler, bundle=options.bundle.resolve())
+    listed = frozenset((MANIFEST, *outputs))
+    handler = partial(Handler, bundle=options.bundle.resolve(), listed=listed)
     server = ThreadingHTTPServer((options.host, options.port), handler)
     print(f"http://{options.host}:{server.server_port}", flush=True)
     try:

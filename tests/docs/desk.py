@@ -34,7 +34,15 @@ def lay_desk(desk: Path) -> Path:
     (desk / "commands.jsonl").write_text('{"prompt": "What is the colour of snow?"}\n' * 3)
     recipe = {"model": "my-model", "data": data, "targets": ["cpu-int4"], **SHORT}
     write(desk / "recipe.yaml", recipe)
-    names = ("my-adapter", "first", "second", "home-control", "support-desk", "customer-17", "customer-18")
+    names = (
+        "my-adapter",
+        "first",
+        "second",
+        "home-control",
+        "support-desk",
+        "customer-17",
+        "customer-18",
+    )
     for seed, name in enumerate(names):
         adapter = write_adapter(model, desk / name, seed=seed, r=8)
         # As QLoRA's own card has it, so that a grid is known and nothing is assumed.
@@ -62,7 +70,7 @@ def _samples(desk: Path) -> None:
     write_tiny_encoder(desk / "tiny", "minilm")
     shutil.copytree(ROOT / "samples" / "data", desk / "samples" / "data")
     gates = {
-        **{key: None for key in ("max_accuracy_drop", "max_span_f1_drop", "max_task_kl")},
+        **dict.fromkeys(("max_accuracy_drop", "max_span_f1_drop", "max_task_kl")),
         **{"min_cosine_similarity": None, "min_reference_gain": None},
     }
     for path in sorted((ROOT / "samples" / "recipes").glob("message*.yaml")):

@@ -32,7 +32,7 @@ SERVES = ("edgepeft serve", "python web/serve.py")
 """Beginnings of commands that run until they are stopped."""
 
 OPTIONAL = {"--llama-cpp": "llama_cpp"}
-"""Options that need a package which is not among the project's own; without it the command says so and exits 3."""
+"""Options that need a package beyond the project's own; without it the command says so and exits 3."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_shown_command_does_what_is_shown(
 ) -> None:
     if shown.line in LEFT_TO_OTHERS:
         pytest.skip(LEFT_TO_OTHERS[shown.line])
-    if shown.line.startswith("node") or "samples" in shown.line and "web" in shown.line:
+    if shown.line.startswith("node") or ("samples" in shown.line and "web" in shown.line):
         pytest.skip("is run by tests/exporters/test_runtimes.py")
     here = shutil.copytree(desk, tmp_path / "desk", symlinks=True)
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgepeft.bundle_layout import LayoutName
+from edgepeft.bundle.layout import LayoutName
 from tests.quantize_settings import UNSAID
 from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.bundle_layout import LAYOUTS
+from edgepeft.bundle.layout import LAYOUTS
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
@@ -132,5 +132,5 @@ def test_a_planted_genai_configuration_is_refused(built: Find, tmp_path: Path) -
         (copy / name).write_bytes((bundle / name).read_bytes())
     Bundle.open(copy)
     (copy / "genai_config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"genai_config\.json is not among its outputs"):
+    with pytest.raises(InputError, match=r"genai_config\.json is not listed in its manifest"):
         Bundle.open(copy)

@@ -162,7 +162,7 @@ def test_merged_bundles_are_batched_too(tiny_bundle: Path) -> None:
     with ThreadPoolExecutor(3) as clients:
         answers = clients.map(lambda p: runtime.complete(p, max_new_tokens=20).ids, PROMPTS)
         assert list(answers) == alone
-    with pytest.raises(InputError, match="takes no adapters"):
+    with pytest.raises(InputError, match="its adapter is merged in"):
         runtime.complete("x", adapter="one")
     runtime.close()
     with pytest.raises(InputError, match="batch: must be 2 or more"):

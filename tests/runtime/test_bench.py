@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edgepeft.errors import InputError, MissingError
+from edgepeft.errors import EdgepeftError, InputError, MissingError
 from edgepeft.runtime import measuring
 from edgepeft.runtime.bench import Case, bench, memory_bandwidth
 from tests.command import edgepeft
@@ -99,7 +99,7 @@ def test_llama_cpp_is_asked_for_by_its_package(
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(MissingError, match="pip install llama-cpp-python"):
         gguf_of_runs([tiny_bundle], tmp_path, print)
-    monkeypatch.setattr("edgepeft.gguf_rival.require_llama_cpp", lambda: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     with pytest.raises(InputError, match="needs the merged checkpoint of its run"):
         gguf_of_runs([tiny_bundle], tmp_path, print)
 
@@ -123,3 +123,86 @@ def test_llama_cpp_takes_its_turn(tiny_bundle: Path, tmp_path: Path) -> None:
     assert (ours["target"], theirs["target"]) == ("cpu-int4", "Q4_K_M")
     assert theirs["lengths"][0]["decode_tokens_per_second"] > 0
     assert theirs["provider"] == "llama.cpp"
+
+
+def planted(tmp_path: Path, code: str) -> dict[str, str]:
+    """An environment in which llama-cpp-python does this when it is imported."""
+    package = tmp_path / "planted" / "llama_cpp"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(code)
+    return {"PYTHONPATH": str(package.parent)}
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        (
+            "import os, signal; os.write(2, b'first\\nillegal instruction\\n'); "
+            "os.kill(os.getpid(), signal.SIGSEGV)",
+            "its process was killed by SIGSEGV; the last line it wrote: illegal instruction",
+        ),
+        (
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            "its process was killed by SIGKILL (out of memory?)",
+        ),
+        ("import os; os._exit(7)", "its process ended with status 7 and no result"),
+        ("raise ValueError('no such kernel')", "failed (ValueError: no such kernel)"),
+    ],
+)
+def test_the_runtime_that_died_is_the_one_that_is_named(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    wanted: str,
+) -> None:
+    for name, value in planted(tmp_path, code).items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    cases = [Case(tiny_bundle, None), Case(tiny_bundle, None, file)]
+    with pytest.raises(EdgepeftError) as caught:
+        bench(cases, prompt_tokens=[4], new_tokens=4, rounds=1, threads=1)
+    assert str(caught.value) == f"llama.cpp on {file}: {wanted}"
+    # The bundle has been measured all the while.
+    assert bench(cases[:1], prompt_tokens=[4], new_tokens=4, rounds=1)["cases"]
+
+
+def test_our_own_process_that_dies_is_named_as_ours(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "planted" / "onnxruntime_genai"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import os; os.abort()")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    with pytest.raises(EdgepeftError, match="killed by SIGABRT") as caught:
+        bench([Case(tiny_bundle, None)], prompt_tokens=[4], new_tokens=4, rounds=1)
+    assert str(caught.value).startswith(f"onnxruntime on {tiny_bundle}: ")
+
+
+def test_llama_cpp_that_dies_while_quantizing_does_not_take_the_command_along(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("gguf")
+    from tests.tiny import write_tiny_model
+
+    run = tmp_path / "run"
+    shutil.copytree(tiny_bundle, run / "bundles" / "cpu-int4")
+    merged = write_tiny_model(tmp_path / "merged", "llama")
+    (run / "run.json").write_text(json.dumps({"result": {"merged": str(merged)}}))
+    dying = planted(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    done = edgepeft("bench", run / "bundles" / "cpu-int4", "--llama-cpp", env=dying)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"edgepeft: llama.cpp, quantizing {merged}: its process was killed by SIGILL"
+    )
+
+
+def test_threads_are_told(tiny_bundle: Path) -> None:
+    from edgepeft.utils.processors import processors
+
+    found = bench([Case(tiny_bundle, None)], prompt_tokens=[4], new_tokens=4, rounds=1)
+    assert found["threads"] == found["cases"][0]["threads"] == processors().threads
+    found = bench([Case(tiny_bundle, None)], prompt_tokens=[4], new_tokens=4, rounds=1, threads=1)
+    assert found["cases"][0]["threads"] == 1

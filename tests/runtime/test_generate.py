@@ -372,5 +372,6 @@ def test_threads_below_one(tiny_bundle: Path) -> None:
 def test_a_model_that_does_not_load(small: Path, tiny_bundle: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja"):
         shutil.copy(tiny_bundle / name, small / name)
+    write_manifest(small)
     with pytest.raises(EdgepeftError, match="cannot load it"):
         Runtime(small)

@@ -23,6 +23,7 @@ from tests.hot_swap.chain import ADAPTERS
 from tests.hot_swap.fixtures import Find
 
 LIMITS = ("--max-tokens", 48, "--max-body-bytes", 4000, "--waiting", 100)
+JSON = {"Content-Type": "application/json"}
 WAYS = {"one by one": ("--concurrent", 3), "batch": ("--batch", 3)}
 """How answers are made: each by itself, or together."""
 
@@ -40,7 +41,8 @@ class Server:
         """Status and text of one request on a connection of its own."""
         connection = http.client.HTTPConnection(self.host, timeout=60)
         data = json.dumps(body) if isinstance(body, dict) else body
-        connection.request(method, path, data, headers or {})
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        connection.request(method, path, data, {**kind, **(headers or {})})
         response = connection.getresponse()
         text = response.read().decode()
         connection.close()
@@ -173,7 +175,7 @@ def test_clients_who_leave_give_their_turn_back(filled: Path, way: str) -> None:
             connection = http.client.HTTPConnection(running.host, timeout=60)
             body = {"model": "one", "messages": [{"role": "user", "content": "hi"}]}
             stream = json.dumps({**body, "stream": turn % 4 != 3})
-            connection.request("POST", "/v1/chat/completions", stream)
+            connection.request("POST", "/v1/chat/completions", stream, JSON)
             if turn % 2:
                 connection.sock.settimeout(10)
                 connection.sock.recv(64)
@@ -245,7 +247,7 @@ def test_it_shuts_down_cleanly_and_lets_answers_finish(
     running = serving(filled, "--max-tokens", 48, *WAYS[way])
     connection = http.client.HTTPConnection(running.host, timeout=60)
     body = {"model": "one", "messages": [{"role": "user", "content": PROMPTS[0]}], "stream": True}
-    connection.request("POST", "/v1/chat/completions", json.dumps(body))
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), JSON)
     response = connection.getresponse()
     running.process.send_signal(number)
     text = response.read().decode()

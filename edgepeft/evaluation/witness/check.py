@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgepeft.bundle_layout import GENAI, ORT
+from edgepeft.bundle.layout import GENAI, ORT
 from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.runtime.bundle import Bundle

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgepeft.bundle_layout import runtimes_of
+from edgepeft.bundle.layout import runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.rotary import rotary_switch

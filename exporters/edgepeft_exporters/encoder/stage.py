@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from edgepeft.bundle_layout import LayoutName, runtimes_of
+from edgepeft.bundle.layout import LayoutName, runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.merging.stage import open_weights

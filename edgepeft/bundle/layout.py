@@ -15,6 +15,9 @@ from edgepeft.tasks import GENERATION
 
 LayoutName = Literal["all", "genai", "transformers.js", "onnxruntime"]
 
+ADAPTERS = "adapters"
+"""The folder of a bundle in which adapters lie, each with a manifest of its own."""
+
 GENAI, ORT, OPTIMUM, JS = "onnxruntime-genai", "onnxruntime", "optimum", "transformers.js"
 GENAI_SWITCH = 4096
 """Where onnxruntime-genai computes a cache anew for a model with long rotary factors, whatever its
