@@ -1,12 +1,17 @@
 """What can go wrong, and the exit status each kind of failure ends the command with.
 
 Every error that a user can cause is one of these classes, carries one line that names the file, the key
-and the mend, and is printed without a traceback. Anything else that escapes is a bug in edgepeft.
+and the mend, and is printed without a traceback. ``outcome_of`` makes a line and a status of anything else, for the
+command, the processes of stages and the workers of a cluster alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -71,3 +76,95 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def one_line(message: object) -> str:
     """Fold a message of several lines (a library's exception, say) into the single line users are shown."""
     return " ".join(str(message).split())
+
+
+class Outcome(NamedTuple):
+    """How an exception ends a command or a stage: its exit status, one line, and whether a traceback helps."""
+
+    status: int
+    line: str
+    unexpected: bool = False
+
+
+def outcome_of(error: BaseException, place: object = None) -> Outcome:
+    """The exit status and the line for any exception.
+
+    ``place`` is named for a refusal of the operating system that names no file itself.
+    """
+    if isinstance(error, EdgepeftError):
+        return Outcome(error.exit_status, str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome(EXIT_INTERRUPTED, "interrupted")
+    for kind, line_of in _LINES.items():
+        if isinstance(error, kind):
+            return Outcome(EXIT_FAILED, line_of(error, place), unexpected=True)
+    text = one_line(error)
+    for pattern, line_of in _SAID.items():
+        if found := re.search(pattern, text, re.IGNORECASE):
+            return Outcome(EXIT_FAILED, line_of(_Quoted(found, text), place), unexpected=True)
+    name = type(error).__name__
+    return Outcome(EXIT_FAILED, f"{name}: {text}" if text else name, unexpected=True)
+
+
+def refusal(error: OSError) -> str:
+    """What the operating system refuses, in words, with the mend where there is one; no file is named."""
+    number = error.errno
+    if number in _REFUSALS:
+        return _REFUSALS[number]
+    if error.strerror:
+        return error.strerror
+    return one_line(error) or (os.strerror(number) if number else type(error).__name__)
+
+
+_FULL = "the disk is full; free some space and run the same command"
+_OUT_OF_MEMORY = "out of memory"
+_REFUSALS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL.replace("disk", "disk quota"),
+    errno.EFBIG: "the file would be larger than files may be here (ulimit -f, or the file system's limit)",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "the operation is not permitted",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EMLINK: "too many links",
+    errno.ELOOP: "the symbolic links form a loop",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine",
+    errno.ENOMEM: _OUT_OF_MEMORY,
+}
+"""What a refusal of the operating system means to a user, by its number."""
+
+
+class _Quoted(OSError):
+    """A refusal that a library tells in its own exception, its number (if any) in the text."""
+
+    def __init__(self, found: re.Match[str], text: str) -> None:
+        number = int(found.groupdict().get("number") or 0)
+        super().__init__(number, os.strerror(number) if number else text)
+
+
+def _of_system(error: BaseException, place: object) -> str:
+    assert isinstance(error, OSError)
+    name = error.filename if error.filename is not None else place
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    return refusal(error) if name is None else f"{name}: {refusal(error)}"
+
+
+def _of_text(error: BaseException, place: object) -> str:
+    return f"text that is not valid: {one_line(error)}"
+
+
+_LINES: dict[type[BaseException], Callable[[BaseException, object], str]] = {
+    OSError: _of_system,
+    MemoryError: lambda error, place: _OUT_OF_MEMORY,
+    RecursionError: lambda error, place: "something is nested too deeply to be read",
+    UnicodeError: _of_text,
+}
+"""The words for what Python raises of itself."""
+
+_SAID: dict[str, Callable[[BaseException, object], str]] = {
+    r"\(os error (?P<number>\d+)\)": _of_system,
+    r"can't allocate memory|out of memory|bad_alloc": lambda error, place: _OUT_OF_MEMORY,
+}
+"""The same for libraries in other languages, which tell it in the text of an exception of their own."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import typer
 
+from edgepeft.utils.terminal_text import visible_line
+
 
 def base_folder(name: str | None) -> Path | None:
     """The folder of a base model by path, known name or hub id; None for None. Raises InputError."""
@@ -46,4 +48,4 @@ def show(facts: Mapping[str, Any], as_json: bool) -> None:
     rows = facts_table(facts)
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
-        typer.echo(f"{key.replace('_', ' '):<{width}}  {value}")
+        typer.echo(f"{key.replace('_', ' '):<{width}}  {visible_line(value)}")

@@ -10,6 +10,7 @@ import typer
 
 from edgepeft.cli.options import JsonOption
 from edgepeft.errors import InputError
+from edgepeft.utils.terminal_text import visible_line
 
 
 def command(
@@ -29,7 +30,7 @@ def command(
         shown = (
             json.dumps(value) if isinstance(value, (dict, list, bool)) or value is None else value
         )
-        typer.echo(f"{key:<{width}}  {shown}")
+        typer.echo(f"{key:<{width}}  {visible_line(shown)}")
 
 
 def look_at(subject: str) -> dict[str, Any]:

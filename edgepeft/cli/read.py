@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgepeft.tasks import CLASSIFICATION, TAGGING
+from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
     from edgepeft.runtime import Bundle, Encoder
@@ -77,9 +78,9 @@ def _lines(answer: dict[str, Any]) -> list[str]:
     found = answer.get("labels", answer.get("spans"))
     if not found:
         return ["(no labelled words)"]
-    width = max(len(one["label"]) for one in found)
+    width = max(len(visible_line(one["label"])) for one in found)
     return [
-        f"{one['label']:<{width}}  {one['score']:.3f}"
-        + (f"  {one['text']}" if "text" in one else "")
+        f"{visible_line(one['label']):<{width}}  {one['score']:.3f}"
+        + (f"  {visible_line(one['text'])}" if "text" in one else "")
         for one in found
     ]

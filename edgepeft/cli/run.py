@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgepeft.utils.terminal_text import unfiltered, visible_line
+
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
     from edgepeft.runtime import Completion, Runtime
@@ -105,7 +107,7 @@ def command(
         raise InputError("run: --json needs a prompt, as an argument or on stdin")
     opened = Bundle.open(bundle, check="hashes" if check else "sizes")
     if opened.warning:
-        print(f"warning: {opened.warning}", file=sys.stderr)
+        print(f"warning: {visible_line(opened.warning)}", file=sys.stderr)
     if opened.task != GENERATION:
         from edgepeft.cli.read import read_texts
 
@@ -127,7 +129,7 @@ def command(
     if adapter is not None and adapter != BASE:
         chosen = open_adapter(opened, adapter, check="hashes" if check else "sizes")
         if chosen.warning:
-            print(f"warning: {chosen.warning}", file=sys.stderr)
+            print(f"warning: {visible_line(chosen.warning)}", file=sys.stderr)
         runtime.swap_adapter(adapter)
     settings: dict[str, Any] = {
         "system": system,
@@ -155,16 +157,18 @@ def command(
 
 
 def print_answer(pieces: Iterator[str]) -> None:
-    """Write an answer to stdout as it comes, and end its line even when it is interrupted."""
-    # A model must not be able to drive the user's terminal.
-    unsafe = _CONTROLS if sys.stdout.isatty() else {}
+    """Write an answer to stdout as it comes, and end its line even when it is interrupted.
+
+    A terminal shows control characters instead of obeying them; a file or a pipe gets the answer as it is.
+    """
+    out = sys.stdout if sys.stdout.isatty() else unfiltered(sys.stdout)
     try:
         for piece in pieces:
-            sys.stdout.write(piece.translate(unsafe))
-            sys.stdout.flush()
+            out.write(piece)
+            out.flush()
     finally:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        out.write("\n")
+        out.flush()
 
 
 def print_stats(done: Completion) -> None:
@@ -174,9 +178,6 @@ def print_stats(done: Completion) -> None:
         f"{done.prefill_seconds:.2f} s ({len(done.prompt_ids)} prompt tokens)",
         file=sys.stderr,
     )
-
-
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def _answer(

@@ -19,6 +19,7 @@ from edgepeft.events import Sink
 from edgepeft.fleet import remote
 from edgepeft.fleet.scheduling import Done, Place, PlaceLost
 from edgepeft.fleet.tasks import Task
+from edgepeft.utils.crash_log import told
 from edgepeft.workspace import RunFolder
 
 _CONNECT_SECONDS = 20
@@ -205,7 +206,7 @@ class ClusterCrew:
         if future.status not in ("finished", "error") or type(error).__name__ == "KilledWorker":
             error = PlaceLost(f"{label}: the worker {place.name} is gone")
         elif error is not None and not isinstance(error, EdgepeftError):
-            error = EdgepeftError(f"{label}: {place.name}: {one_line(error)}")
+            error = EdgepeftError(f"{label}: {place.name}: {told(error)}")
         done(task, place, error)
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
