@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from edgepeft import __version__
 from edgepeft.events import Sink
 from edgepeft.process import Workers
 from edgepeft.stage import Stage
-from edgepeft.workspace import is_finished, publish, read_manifest, staging_folder
+from edgepeft.utils.whole_files import discard, staging_folder
+from edgepeft.workspace import is_finished, publish, read_manifest
 
 if TYPE_CHECKING:
     from edgepeft.planning import Plan
@@ -108,7 +108,7 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
         }
         publish(staged, stage.final, manifest)
     except BaseException as error:
-        shutil.rmtree(staged, ignore_errors=True)
+        discard(staged)
         sink({"event": "failed", "stage": stage.name, "error": str(error)})
         raise
     sink(

@@ -15,7 +15,8 @@ from edgepeft.fidelity.vocabulary import Vocabulary, vocabulary
 from edgepeft.pipeline import measure
 from edgepeft.process import Workers
 from edgepeft.recipe_file import RecipeFile, load_recipe, varied
-from edgepeft.workspace import RunFolder, write_json
+from edgepeft.utils.whole_files import write_file, write_json
+from edgepeft.workspace import RunFolder
 
 RECORD = "comparison.json"
 
@@ -147,7 +148,7 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A picture of bytes against distance from the reference and two further measures, as PNG or SVG by the
     file's name.
 
-    Raises InputError where nothing was measured.
+    Raises InputError where nothing was measured, EdgepeftError where the picture can't be written.
     """
     import matplotlib
 
@@ -176,5 +177,6 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.set(xlabel="bundle, MB", ylabel=title, yscale=scale)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
-    figure.savefig(path, dpi=140)
+    form = path.suffix.removeprefix(".").lower()
+    write_file(path, lambda stream: figure.savefig(stream, format=form, dpi=140))
     pyplot.close(figure)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 EXIT_DONE = 0
@@ -95,15 +95,29 @@ def outcome_of(error: BaseException, place: object = None) -> Outcome:
         return Outcome(error.exit_status, str(error))
     if isinstance(error, KeyboardInterrupt):
         return Outcome(EXIT_INTERRUPTED, "interrupted")
-    for kind, line_of in _LINES.items():
-        if isinstance(error, kind):
-            return Outcome(EXIT_FAILED, line_of(error, place), unexpected=True)
-    text = one_line(error)
-    for pattern, line_of in _SAID.items():
-        if found := re.search(pattern, text, re.IGNORECASE):
-            return Outcome(EXIT_FAILED, line_of(_Quoted(found, text), place), unexpected=True)
-    name = type(error).__name__
-    return Outcome(EXIT_FAILED, f"{name}: {text}" if text else name, unexpected=True)
+    met = system_error(error)
+    if met is not None:
+        name = met.filename if met.filename is not None else place
+        named = f"{os.fsdecode(name) if isinstance(name, bytes) else name}: " if name is not None else ""
+        return Outcome(EXIT_FAILED, f"{named}{refusal(met)}", unexpected=True)
+    text, name = one_line(error), type(error).__name__
+    if isinstance(error, MemoryError) or re.search(_NO_MEMORY, text, re.IGNORECASE):
+        line = _OUT_OF_MEMORY
+    elif isinstance(error, RecursionError):
+        line = "something is nested too deeply to be read"
+    elif isinstance(error, UnicodeError):
+        line = f"text that is not valid: {text}"
+    else:
+        line = f"{name}: {text}" if text else name
+    return Outcome(EXIT_FAILED, line, unexpected=True)
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """A refusal of the operating system that an exception is, or tells of as libraries in Rust do."""
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def refusal(error: OSError) -> str:
@@ -118,9 +132,11 @@ def refusal(error: OSError) -> str:
 
 _FULL = "the disk is full; free some space and run the same command"
 _OUT_OF_MEMORY = "out of memory"
+_NO_MEMORY = r"can't allocate memory|out of memory|bad_alloc"
+"""How libraries in other languages say it in exceptions of their own."""
 _REFUSALS = {
     errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL.replace("disk", "disk quota"),
+    errno.EDQUOT: _FULL,
     errno.EFBIG: "the file would be larger than files may be here (ulimit -f, or the file system's limit)",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
@@ -133,38 +149,3 @@ _REFUSALS = {
     errno.ENOMEM: _OUT_OF_MEMORY,
 }
 """What a refusal of the operating system means to a user, by its number."""
-
-
-class _Quoted(OSError):
-    """A refusal that a library tells in its own exception, its number (if any) in the text."""
-
-    def __init__(self, found: re.Match[str], text: str) -> None:
-        number = int(found.groupdict().get("number") or 0)
-        super().__init__(number, os.strerror(number) if number else text)
-
-
-def _of_system(error: BaseException, place: object) -> str:
-    assert isinstance(error, OSError)
-    name = error.filename if error.filename is not None else place
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
-    return refusal(error) if name is None else f"{name}: {refusal(error)}"
-
-
-def _of_text(error: BaseException, place: object) -> str:
-    return f"text that is not valid: {one_line(error)}"
-
-
-_LINES: dict[type[BaseException], Callable[[BaseException, object], str]] = {
-    OSError: _of_system,
-    MemoryError: lambda error, place: _OUT_OF_MEMORY,
-    RecursionError: lambda error, place: "something is nested too deeply to be read",
-    UnicodeError: _of_text,
-}
-"""The words for what Python raises of itself."""
-
-_SAID: dict[str, Callable[[BaseException, object], str]] = {
-    r"\(os error (?P<number>\d+)\)": _of_system,
-    r"can't allocate memory|out of memory|bad_alloc": lambda error, place: _OUT_OF_MEMORY,
-}
-"""The same for libraries in other languages, which tell it in the text of an exception of their own."""

@@ -9,16 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from edgepeft.config.yaml_text import TEXT_BYTES, TextProblem, read_yaml
 from edgepeft.errors import InputError
-from edgepeft.workspace import RunFolder, write_json
-
-
-def state_folder() -> Path:
-    """Where edgepeft remembers things between commands (``EDGEPEFT_STATE`` or the XDG place)."""
-    own = os.environ.get("EDGEPEFT_STATE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edgepeft"
+from edgepeft.utils.files import read_json_object, read_text_file
+from edgepeft.utils.user_folders import state_folder as state_folder
+from edgepeft.utils.whole_files import sweep, write_json
+from edgepeft.workspace import RunFolder
 
 
 def _index() -> Path:
@@ -81,12 +77,10 @@ def differences(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
 
 
 def _flat_recipe(run: Path) -> dict[str, Any]:
-    import yaml
-
     path = run / "recipe.resolved.yaml"
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        recipe = read_yaml(read_text_file(path, TEXT_BYTES))
+    except (FileNotFoundError, InputError, TextProblem):
         raise InputError(f"{path}: cannot be read; the run has no recipe to compare") from None
     flat: dict[str, Any] = {}
 

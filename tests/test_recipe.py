@@ -125,7 +125,7 @@ def test_paths_are_relative_to_the_recipe_file(tmp_path: Path, monkeypatch: Any)
         ("", "model: this key is required"),
         ("model: [", "line 1: not valid YAML"),
         ("model: x\n\tdata: y", "line 2: not valid YAML"),
-        ("model: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("model: !!python/object/apply:os.getcwd []", "line 1: model: the tag !!python/object/apply"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_the_mend(

@@ -61,8 +61,6 @@ def add(
     What the adapter keeps of its training on this base is measured with --test, or by a build whose recipe
     lists it.
     """
-    import tempfile
-
     from edgepeft.errors import GateError, InputError
     from edgepeft.hot_swap.store import add_adapter, refuse_taken
     from edgepeft.runtime.bundle import Bundle
@@ -87,10 +85,11 @@ def add(
     from edgepeft.fidelity.given_tests import GivenTests
     from edgepeft.fidelity.report import cost_line, seal_adapter
     from edgepeft.runtime.adapters import open_adapter
+    from edgepeft.utils.whole_files import scratch_folder
 
     given = GivenTests.read(test)
     base = base_of(opened, model)
-    with tempfile.TemporaryDirectory(prefix="edgepeft-") as scratch:
+    with scratch_folder() as scratch:
         with show_events(progress) as sink:
             trial = try_adapter(
                 opened,
@@ -98,7 +97,7 @@ def add(
                 folder,
                 given,
                 base,
-                Path(scratch),
+                scratch,
                 allow_base_mismatch=allow_base_mismatch,
                 sink=sink,
             )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
+from edgepeft.config.yaml_text import TEXT_BYTES, TextProblem, read_yaml
 from edgepeft.errors import InputError
 from edgepeft.recipe_file import RecipeFile
+from edgepeft.utils.files import read_text_file
 
 _AVERAGING = ("MULTI_GPU", "MULTI_CPU", "NO")
 """Kinds of training that average gradients between whole models; all else would divide the model."""
@@ -19,10 +19,11 @@ def hosts_of(config: Path | None) -> int:
         return 1
     key = f"training.accelerate_config: {config}"
     try:
-        read = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
-        raise InputError(f"{key}: cannot be read ({reason})") from None
+        read = read_yaml(read_text_file(config, TEXT_BYTES))
+    except FileNotFoundError:
+        raise InputError(f"{key}: no such file") from None
+    except (InputError, TextProblem) as error:
+        raise InputError(f"{key}: cannot be read ({error})") from None
     if not isinstance(read, dict):
         raise InputError(f"{key}: is not what `accelerate config` writes")
     kind = str(read.get("distributed_type", "MULTI_GPU"))
