@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepeft.config.yaml_text import TEXT_BYTES
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.events import Sink, discard
 from edgepeft.fidelity.vocabulary import Vocabulary, vocabulary
+from edgepeft.history import run_record
 from edgepeft.pipeline import measure
 from edgepeft.process import Workers
 from edgepeft.recipe_file import RecipeFile, load_recipe, varied
+from edgepeft.utils.files import read_text_file
 from edgepeft.utils.whole_files import write_file, write_json
 from edgepeft.workspace import RunFolder
 
@@ -61,16 +64,16 @@ def recipe_of(run: Path) -> RecipeFile:
     """The recipe a run was built with, every default spelled out. Raises InputError."""
     resolved = run / "recipe.resolved.yaml"
     try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict) or not resolved.is_file():
+        record = run_record(run)
+    except FileNotFoundError:
+        record = {}
+    if not record or not resolved.is_file():
         raise InputError(f"{run}: is not the folder of a run; edgepeft build RECIPE makes one")
     loaded = load_recipe(resolved)
     origin = Path(record["recipe"]) if record.get("recipe") else None
     folder = Path(record["folder"]) if record.get("folder") else loaded.folder
     written = run / "recipe.yaml"
-    verbatim = written.read_text(encoding="utf-8") if written.is_file() else loaded.verbatim
+    verbatim = read_text_file(written, TEXT_BYTES) if written.is_file() else loaded.verbatim
     return RecipeFile(loaded.recipe, origin, verbatim, folder)
 
 

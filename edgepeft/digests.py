@@ -43,7 +43,9 @@ class DigestCache:
         self._known: dict[str, str] = {}
         self._dirty = False
         with contextlib.suppress(OSError, InputError):
-            self._known = {key: str(digest) for key, digest in read_json_object(self._store).items()}
+            self._known = {
+                key: str(digest) for key, digest in read_json_object(self._store).items()
+            }
 
     def file(self, path: Path) -> str:
         """SHA-256 of one file. Raises OSError, InputError as ``hash_file`` does."""

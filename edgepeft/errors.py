@@ -1,8 +1,8 @@
 """What can go wrong, and the exit status each kind of failure ends the command with.
 
 Every error that a user can cause is one of these classes, carries one line that names the file, the key
-and the mend, and is printed without a traceback. ``outcome_of`` makes a line and a status of anything else, for the
-command, the processes of stages and the workers of a cluster alike.
+and the mend, and is printed without a traceback. ``outcome_of`` makes a line and a status of anything else, for
+the command, the processes of stages and the workers of a cluster alike.
 """
 
 from __future__ import annotations
@@ -98,7 +98,11 @@ def outcome_of(error: BaseException, place: object = None) -> Outcome:
     met = system_error(error)
     if met is not None:
         name = met.filename if met.filename is not None else place
-        named = f"{os.fsdecode(name) if isinstance(name, bytes) else name}: " if name is not None else ""
+        named = (
+            f"{os.fsdecode(name) if isinstance(name, bytes) else name}: "
+            if name is not None
+            else ""
+        )
         return Outcome(EXIT_FAILED, f"{named}{refusal(met)}", unexpected=True)
     text, name = one_line(error), type(error).__name__
     if isinstance(error, MemoryError) or re.search(_NO_MEMORY, text, re.IGNORECASE):

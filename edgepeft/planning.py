@@ -174,6 +174,7 @@ def make_plan(
         adapter=adapter,
         task=task,
         labels=labels,
+        notes=list(recipe.notes),
     )
     plan.notes += [note for target in targets for note in _notes(target, plan)]
     Layout(plan, until, bundles_apart).lay_out()

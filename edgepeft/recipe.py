@@ -121,15 +121,16 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _adapter_or_training(self) -> Recipe:
-        """An adapter that exists leaves nothing for method and training to say."""
+        """Nothing is trained where an adapter is given, so method and training have nothing to say."""
         if self.adapter is not None:
             given = sorted({"method", "training"} & self.model_fields_set)
             if given:
-                raise ValueError(
-                    f"adapter names an adapter that exists, so {' and '.join(given)} must go"
-                )
+                named = " and ".join(f"`{key}`" for key in given)
+                raise ValueError(f"remove {named}: an adapter is given")
         if not isinstance(self.adapter, list) and self.combine != Combine.model_validate({}):
-            raise ValueError("combine says how a list of adapters becomes one; adapter is no list")
+            raise ValueError(
+                "remove `combine`: it is for a list of adapters, and adapter is no list"
+            )
         for key, names in (
             ("targets", [target.name for target in self.targets]),
             ("adapters", [adapter.name for adapter in self.adapters]),

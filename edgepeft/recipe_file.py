@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import os
@@ -36,7 +37,8 @@ class RecipeFile:
     """A validated recipe and where it came from.
 
     ``verbatim`` is the text as the user wrote it; ``folder`` is what the recipe's paths are relative to;
-    ``variant`` is what a variant of a recipe with a matrix is called, empty for the recipe itself.
+    ``variant`` is what a variant of a recipe with a matrix is called, empty for the recipe itself; ``notes`` say
+    what of the file was set aside.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class RecipeFile:
     verbatim: str
     folder: Path
     variant: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,8 +61,11 @@ class RecipeFile:
 
     def resolve(self, value: str) -> Path:
         """Turn a path of the recipe into an absolute one."""
-        # Neither a loop of links nor a home that nobody has stops this; what is there is told by who opens it.
-        return Path(os.path.realpath(self.folder / os.path.expanduser(value)))
+        path = Path(value)
+        # A home that nobody has, and links that form a loop, are told by whoever opens the path.
+        with contextlib.suppress(RuntimeError):
+            path = path.expanduser()
+        return Path(os.path.realpath(self.folder / path))
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default spelled out, as plain values."""
@@ -79,9 +85,10 @@ class RecipeFile:
 def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
     """Read, override and validate a recipe.
 
-    ``overrides`` are ``a.b=c`` strings whose values are read as YAML. Without a path the recipe consists of the
-    overrides alone and its paths are relative to the working folder; so are those of a recipe on standard
-    input, whose path is ``-``. Raises InputError.
+    ``overrides`` are ``a.b=c`` strings whose values are read as YAML; an adapter among them takes the place of
+    the file's ``method`` and ``training``. Without a path the recipe consists of the overrides alone and its
+    paths are relative to the working folder; so are those of a recipe on standard input, whose path is ``-``.
+    Raises InputError.
     """
     raw: dict[str, Any] = {}
     verbatim = ""
@@ -92,9 +99,9 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
         origin, path = "stdin", None
     else:
         origin = str(path) if path is not None else "the options"
-    recipe = _overridden(raw, overrides, f"{origin}: ")
+    recipe, notes = _overridden(raw, overrides, f"{origin}: ")
     folder = path.resolve().parent if path is not None else Path.cwd()
-    return RecipeFile(recipe, path, verbatim, folder)
+    return RecipeFile(recipe, path, verbatim, folder, notes=notes)
 
 
 def _text_of(path: Path) -> str:
@@ -125,20 +132,35 @@ def _mapping(text: str, path: Path) -> dict[str, Any]:
 
 def varied(recipe: RecipeFile, overrides: Sequence[str]) -> RecipeFile:
     """The same recipe with other values for some keys. Raises InputError."""
-    return replace(recipe, recipe=_overridden(recipe.resolved(), overrides, ""))
+    settings, notes = _overridden(recipe.resolved(), overrides, "")
+    return replace(recipe, recipe=settings, notes=notes)
 
 
-def _overridden(raw: dict[str, Any], overrides: Sequence[str], origin: str) -> Recipe:
-    """Apply overrides and validate; an error begins with ``origin``."""
+def _overridden(
+    raw: dict[str, Any], overrides: Sequence[str], origin: str
+) -> tuple[Recipe, tuple[str, ...]]:
+    """Apply overrides and validate; the recipe, and notes on it. An error begins with ``origin``."""
+    given: list[tuple[str, Any, str]] = []
     for override in overrides:
+        said = f"--set {shortened(override)}"
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
-            raise InputError(
-                f"--set {shortened(override)}: write it as key=value, as in training.max_steps=10"
-            )
-        said = f"--set {shortened(override)}"
-        put(raw, key.strip(), _value_of(value, said), said)
-    return validated(raw, origin)
+            raise InputError(f"{said}: write it as key=value, as in training.max_steps=10")
+        given.append((key.strip(), _value_of(value, said), said))
+    notes: tuple[str, ...] = ()
+    for key, value, _ in given:
+        if key == "adapter" and value is not None:
+            notes = set_training_aside(raw, value)
+    for key, value, said in given:
+        put(raw, key, value, said)
+    return validated(raw, origin), notes
+
+
+def set_training_aside(raw: dict[str, Any], adapter: Any) -> tuple[str, ...]:
+    """Remove from a raw recipe what says nothing once ``adapter`` is given; a note on what went, if any."""
+    aside = ["method", "training", *([] if isinstance(adapter, list) else ["combine"])]
+    gone = [key for key in aside if raw.pop(key, None)]
+    return (f"the adapter given replaces {' and '.join(gone)} of the recipe",) if gone else ()
 
 
 def validated(raw: Mapping[str, Any], origin: str) -> Recipe:

@@ -1,7 +1,8 @@
 """Output folders that are either finished or not there.
 
-A stage writes into a temporary sibling of its final folder; ``publish`` writes the manifest ``edgepeft.json`` last,
-flushes and renames (``utils/whole_files``). Whatever kills the process, nothing under a final name is half-done.
+A stage writes into a temporary sibling of its final folder; ``publish`` writes the manifest ``edgepeft.json``
+last, flushes and renames (``utils/whole_files``). Whatever kills the process, nothing under a final name is
+half-done.
 """
 
 from __future__ import annotations

@@ -114,18 +114,21 @@ def test_paths_are_relative_to_the_recipe_file(tmp_path: Path, monkeypatch: Any)
         ),
         (
             "model: x\nadapter: a\nmethod: {rank: 4}",
-            "adapter names an adapter that exists, so method must go",
+            "remove `method`: an adapter is given",
         ),
         (
             "model: x\nadapter: a\nmethod: {}\ntraining: {}",
-            "adapter names an adapter that exists, so method and training must go",
+            "remove `method` and `training`: an adapter is given",
         ),
         ("[]", "a recipe is a mapping with keys such as model"),
         ("just text", "a recipe is a mapping with keys such as model"),
         ("", "model: this key is required"),
         ("model: [", "line 1: not valid YAML"),
         ("model: x\n\tdata: y", "line 2: not valid YAML"),
-        ("model: !!python/object/apply:os.getcwd []", "line 1: model: the tag !!python/object/apply"),
+        (
+            "model: !!python/object/apply:os.getcwd []",
+            "line 1: model: the tag !!python/object/apply",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_the_mend(

@@ -85,7 +85,11 @@ def test_what_killed_runs_left_is_swept_and_the_rest_is_not(tmp_path: Path) -> N
     run = RunFolder(tmp_path)
     kept = finished(run.stage("merge", KEY))
     bundle = finished(run.bundle("cpu-int4"))
-    for place in (run.stage("train", KEY), run.bundle("cpu-int4"), run.path / "bundles" / "v" / "fp32"):
+    for place in (
+        run.stage("train", KEY),
+        run.bundle("cpu-int4"),
+        run.path / "bundles" / "v" / "fp32",
+    ):
         left_by_the_dead(place)
     at_work = stage(run.stage("train", KEY))
     run.scratch("train", KEY).mkdir(parents=True)

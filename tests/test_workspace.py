@@ -256,7 +256,9 @@ def test_refusals_of_the_operating_system_keep_their_meaning(
     assert not final.exists()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO]
+)
 @pytest.mark.parametrize("where", [(os, "fsync"), (json, "dump"), (Path, "replace")])
 def test_a_refusal_in_the_middle_is_a_failure_of_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], number: int

@@ -35,6 +35,7 @@ def command(
 
 def look_at(subject: str) -> dict[str, Any]:
     """Facts of whatever ``subject`` names. Raises InputError."""
+    from edgepeft.history import run_record
     from edgepeft.merging.adapter_config import CONFIG
     from edgepeft.models import find_model
     from edgepeft.workspace import MANIFEST, read_manifest
@@ -43,7 +44,7 @@ def look_at(subject: str) -> dict[str, Any]:
     if (folder / CONFIG).is_file():
         return _adapter(folder)
     if (folder / "run.json").is_file():
-        return {"kind": "run", **json.loads((folder / "run.json").read_text(encoding="utf-8"))}
+        return {"kind": "run", **run_record(folder)}
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
         if manifest is None:

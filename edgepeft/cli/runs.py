@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edgepeft.cli.options import JsonOption
+from edgepeft.utils.terminal_text import visible_line
 
 
 def command(
@@ -21,7 +22,10 @@ def command(
     from edgepeft.cli.tables import print_table
     from edgepeft.history import all_runs
 
-    runs = all_runs(folder)
+    damaged: list[str] = []
+    runs = all_runs(folder, damaged)
+    for line in damaged:
+        typer.echo(f"left out {visible_line(line)}", err=True)
     if as_json:
         typer.echo(json.dumps(runs, indent=2))
         return
@@ -36,7 +40,7 @@ def command(
                 str(run.get("state", "")),
                 str(run.get("started", ""))[:16].replace("T", " "),
                 str(run.get("model", "")),
-                " ".join(run.get("targets", [])),
+                " ".join(run.get("targets") or []),
                 " ".join(_exact_matches(run)),
                 str(run["path"]),
             ]
@@ -47,7 +51,7 @@ def command(
 
 def _exact_matches(run: dict[str, object]) -> list[str]:
     result = run.get("result")
-    bundles = result.get("bundles", []) if isinstance(result, dict) else []
+    bundles = (result.get("bundles") or []) if isinstance(result, dict) else []
     found = []
     for bundle in bundles:
         value = (bundle.get("fidelity") or {}).get("exact_match")

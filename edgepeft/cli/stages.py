@@ -11,14 +11,17 @@ import typer
 from edgepeft.cli.build import command as build
 from edgepeft.cli.build import command_until
 from edgepeft.cli.options import (
+    AdapterOption,
     ClusterOption,
     DryRunOption,
     ForceOption,
     FreshOption,
     JobsOption,
     JsonOption,
+    LayoutOption,
     MemoryOption,
     MismatchOption,
+    ModelOption,
     OnlyOption,
     OutOption,
     ProgressMode,
@@ -32,6 +35,9 @@ def verify(
         Path, typer.Argument(metavar="RECIPE|BUNDLE", help="A recipe, or a bundle's folder.")
     ],
     overrides: SetOption = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    layout: LayoutOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -57,6 +63,9 @@ def verify(
     build(
         recipe=subject,
         overrides=overrides,
+        model=model,
+        adapter=adapter,
+        layout=layout,
         out=out,
         as_json=as_json,
         dry_run=dry_run,

@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 from edgepeft.utils.terminal_text import ENCODING_ERRORS, VisibleStream, unfiltered
 
@@ -50,4 +50,4 @@ def _visible(stream: TextIO, name: str) -> TextIO:
         return stream
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=ENCODING_ERRORS)
-    return VisibleStream(stream, name)
+    return cast(TextIO, VisibleStream(stream, name))

@@ -1,9 +1,9 @@
 """YAML and JSON that anyone may have written, read within limits and as it was meant.
 
-The parser's events are put together here, one node after the other, so that nothing grows beyond the limits: a file's
-bytes, its depth, and its values with every alias written out. Plain scalars are read as YAML 1.2 does, where ``no``,
-``1:30`` and ``2024-01-01`` are text; a recipe's sections take ``yes`` and ``no`` for what they mean where they want
-true or false. A key given twice, a tag, and a number that is not finite or beyond 64 bits are refused by line.
+The parser's events are put together here, one node after the other, so that nothing grows beyond the limits: a
+file's bytes, its depth, and its values with every alias written out. Plain scalars are read as YAML 1.2 does,
+where ``no``, ``1:30`` and ``2024-01-01`` are text; a recipe's sections take ``yes`` and ``no`` for what they mean
+where they want true or false. A key given twice, a tag, and a number that is not finite or beyond 64 bits are refused.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LARGEST = 2**63 - 1
 _CORE = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 _NULL = {"", "~", "null", "Null", "NULL"}
-_BOOL = {word: word.lower() == "true" for word in "true True TRUE false False FALSE".split()}
+_BOOL = {
+    word: word.lower() == "true" for word in ["true", "True", "TRUE", "false", "False", "FALSE"]
+}
 _NUMBERS: dict[re.Pattern[str], Callable[[str], int | float]] = {
-    re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)"): lambda text: int(text) if len(text) < 99 else math.inf,
+    re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)"): lambda text: (
+        int(text) if len(text) < 99 else math.inf
+    ),
     re.compile(r"[-+]?0[xX][0-9a-fA-F]{1,99}"): lambda text: int(text, 16),
     re.compile(r"[-+]?0o[0-7]{1,99}"): lambda text: int(text, 8),
     re.compile(r"[-+]?0b[01]{1,99}"): lambda text: int(text, 2),
@@ -149,7 +153,8 @@ class _Builder:
     def value_of(self, text: str) -> Any:
         """The value of the document. Raises TextProblem, yaml.YAMLError."""
         for event in yaml.parse(text, Loader=_Loader):
-            self._line = event.start_mark.line + 1
+            if event.start_mark is not None:
+                self._line = event.start_mark.line + 1
             try:
                 self._take(event)
             except TextProblem as problem:
@@ -172,7 +177,7 @@ class _Builder:
                 if self._documents > 1:
                     raise TextProblem("is a second document; one is read")
             case yaml.AliasEvent():
-                self._alias(event.anchor)
+                self._alias(str(event.anchor))
             case yaml.ScalarEvent():
                 self._scalar(event)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
@@ -183,7 +188,9 @@ class _Builder:
     def _count(self, values: int) -> None:
         self._values += values
         if self._values > VALUES:
-            raise TextProblem(f"holds more than the {VALUES} values that are read, every alias written out")
+            raise TextProblem(
+                f"holds more than the {VALUES} values that are read, every alias written out"
+            )
 
     def _alias(self, name: str) -> None:
         if self._awaits_key():

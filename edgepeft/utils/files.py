@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from edgepeft.errors import InputError, one_line, refusal
 
@@ -23,13 +24,15 @@ def require_regular(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """Open an ordinary file, or a link to one, for reading; never waits for the other end of a pipe.
 
     Raises FileNotFoundError where there is none, InputError for anything else that can't be opened or read.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -68,14 +71,19 @@ def as_text(data: bytes, path: object) -> str:
         raise InputError(f"{path} line {line}: is not UTF-8 text") from None
 
 
-def read_json_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
-    """The object that a JSON file holds. Raises FileNotFoundError, InputError."""
+def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    """The value that a JSON file holds. Raises FileNotFoundError, InputError."""
     text = read_text_file(path, limit)
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
         raise InputError(f"{path}: not valid JSON ({reason})") from None
+
+
+def read_json_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises FileNotFoundError, InputError."""
+    value = read_json(path, limit)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value

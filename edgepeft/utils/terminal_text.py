@@ -1,8 +1,8 @@
 """Text that anyone may have written, shown and not obeyed: what would drive a terminal becomes visible.
 
-A manifest, a dataset, a model's name, its answer or a library's error may hold escape sequences, overrides of the
-writing direction, or characters that nobody sees. Each is shown as JSON writes it, ``\\u001b``, so that JSON which
-passes through stays the same JSON. What a stream's encoding has no character for is shown alike.
+A manifest, a dataset, a model's name, its answer or a library's error may hold escape sequences, overrides of
+the writing direction, or characters that nobody sees. Each is shown as JSON writes it, ``\\u001b``, so that JSON
+stays the same JSON on its way. What a stream's encoding has no character for is shown alike.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import codecs
 import io
 import json
 import re
-from typing import TextIO
+from typing import TextIO, cast
 
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for line feed and tab
@@ -132,4 +132,4 @@ class VisibleStream(GuardedStream):
 
 def unfiltered(stream: TextIO) -> TextIO:
     """What lies behind a VisibleStream, or the stream itself."""
-    return stream.unfiltered if isinstance(stream, VisibleStream) else stream
+    return cast(TextIO, stream.unfiltered) if isinstance(stream, VisibleStream) else stream

@@ -1,9 +1,9 @@
 """Files and folders that are whole or not there, whatever kills the process or fills the disk.
 
 Everything is written under a temporary name beside its final one, flushed to disk and renamed. The order (data
-flushed, the manifest last, rename) follows torch's distributed checkpoint writer. A process holds a lock (flock) on
-what it has under a temporary name; what lies there without one was left by a process that is gone, and ``sweep``
-removes it.
+flushed, the manifest last, rename) follows torch's distributed checkpoint writer. A process holds a lock (flock)
+on what it has under a temporary name; what lies there without one was left by a process that is gone, and
+``sweep`` removes it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def remove_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder among the system's temporary files, gone at the end; those of processes that were killed go too."""
+    """A folder among the system's temporary files, gone at the end; what the dead left there goes too."""
     place = Path(tempfile.gettempdir())
     sweep(place)
     made = _temporary(place, "scratch", _UNFINISHED)
@@ -158,9 +158,7 @@ def sweep(place: Path) -> None:
                     _sweep_one(Path(entry.path))
 
 
-def write_json(
-    path: Path, value: Any, *, durable: bool = True, named: Path | None = None
-) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True, named: Path | None = None) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part. Raises EdgepeftError.
 
     ``durable`` waits until it lies on the disk; without it a killed process loses nothing, a power cut might. An

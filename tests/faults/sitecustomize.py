@@ -1,9 +1,10 @@
 """Makes the n-th operation on files below a folder fail, or kills the process there.
 
-Python imports this by itself in every process whose path has this folder, so a command's stages are reached too.
-EDGEPEFT_TEST_FAULT is ``KIND:N:WHAT``: a kind of operation (``create``, ``fsync``, ``rename`` or ``any`` of them), which
-one counted from 1 in each process, and an error's name such as ENOSPC, or ``kill``. EDGEPEFT_TEST_FAULT_BELOW is the
-folder; a file of the name in EDGEPEFT_TEST_FAULT_MARK says afterwards that the fault has happened.
+Python imports this by itself in every process whose path has this folder, so a command's stages are reached
+too. EDGEPEFT_TEST_FAULT is ``KIND:N:WHAT``: a kind of operation (``create``, ``fsync``, ``rename`` or ``any``),
+which one counted from 1 in each process, and an error's name such as ENOSPC, or ``kill``.
+EDGEPEFT_TEST_FAULT_BELOW is the folder; a file of the name in EDGEPEFT_TEST_FAULT_MARK says afterwards that the
+fault has happened.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def test_an_unknown_cell_names_its_nearest(tmp_path: Path) -> None:
         ("matrix: {data.tokens: [[a]]}", "matrix.data.tokens: ['a'] has no name; name it"),
         (
             "adapter: a\nmatrix: {method.rank: [8]}",
-            "matrix: rank-8: adapter names an adapter that exists, so method must go",
+            "matrix: rank-8: remove `method`: an adapter is given",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,7 +112,7 @@ def test_a_folder_being_replaced_by_a_process_that_was_killed_gets_its_name_back
 def test_a_fault_at_any_operation_leaves_the_old_folder_or_none(
     tmp_path: Path, kind: str, what: str, there: bool
 ) -> None:
-    """Every operation in turn, until none is left to fail; each failure is one of ours, and leaves nothing else."""
+    """Every operation in turn, until none is left; each failure is one of ours, and leaves nothing else."""
     place, mark = tmp_path / "place", tmp_path / "mark"
     out = place / "out"
 
@@ -126,18 +126,13 @@ def test_a_fault_at_any_operation_leaves_the_old_folder_or_none(
         fill("old")
     for number in range(1, 40):
         with fault(kind, number, what, place, mark):
-            try:
-                fill("new")
-                failed = False
-            except EdgepeftError as error:
-                assert str(out) in str(error)
-                failed = True
+            said = refusal_of(lambda: fill("new"))
         if not mark.exists():
             break
         # A folder whose name is flushed too late is there all the same, and whole.
         found = (out / "data").read_text() if out.exists() else None
         assert found in ("new", "old" if there else None), number
-        assert failed
+        assert str(out) in said
         assert [path.name for path in place.iterdir()] in ([], ["out"]), number
         if found == "new":
             break
@@ -240,6 +235,15 @@ def test_scratch_goes_at_the_end_and_after_the_dead(
         (made / "data").write_text("")
         assert sorted(tmp_path.iterdir()) == sorted([made, other])
     assert list(tmp_path.iterdir()) == []
+
+
+def refusal_of(work: Callable[[], object]) -> str:
+    """What an error of ours says; nothing where there is none."""
+    try:
+        work()
+    except EdgepeftError as error:
+        return str(error)
+    return ""
 
 
 def _umask() -> int:
