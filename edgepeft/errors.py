@@ -96,16 +96,15 @@ def outcome_of(error: BaseException, place: object = None) -> Outcome:
     if isinstance(error, KeyboardInterrupt):
         return Outcome(EXIT_INTERRUPTED, "interrupted")
     met = system_error(error)
+    if isinstance(met, FileNotFoundError) and met.filename is None and not _has_working_folder():
+        return Outcome(EXIT_USAGE, "the working folder is gone; change to another one")
+    text, name = _text_of(error), type(error).__name__
     if met is not None:
-        name = met.filename if met.filename is not None else place
-        named = (
-            f"{os.fsdecode(name) if isinstance(name, bytes) else name}: "
-            if name is not None
-            else ""
-        )
-        return Outcome(EXIT_FAILED, f"{named}{refusal(met)}", unexpected=True)
-    text, name = one_line(error), type(error).__name__
-    if isinstance(error, MemoryError) or re.search(_NO_MEMORY, text, re.IGNORECASE):
+        where = met.filename if met.filename is not None else place
+        if isinstance(where, bytes):
+            where = os.fsdecode(where)
+        line = refusal(met) if where is None else f"{where}: {refusal(met)}"
+    elif isinstance(error, MemoryError) or re.search(_NO_MEMORY, text, re.IGNORECASE):
         line = _OUT_OF_MEMORY
     elif isinstance(error, RecursionError):
         line = "something is nested too deeply to be read"
@@ -116,11 +115,27 @@ def outcome_of(error: BaseException, place: object = None) -> Outcome:
     return Outcome(EXIT_FAILED, line, unexpected=True)
 
 
+def _text_of(error: BaseException) -> str:
+    """What an exception says, in one line; nothing where it can't even say that."""
+    try:
+        return one_line(error)
+    except Exception:
+        return ""
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def system_error(error: BaseException) -> OSError | None:
     """A refusal of the operating system that an exception is, or tells of as libraries in Rust do."""
     if isinstance(error, OSError):
         return error
-    found = re.search(r"\(os error (\d+)\)", str(error))
+    found = re.search(r"\(os error (\d+)\)", _text_of(error))
     return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 

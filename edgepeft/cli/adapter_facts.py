@@ -32,6 +32,8 @@ def base_folder(name: str | None) -> Path | None:
 
 def quiet_libraries() -> None:
     """These commands work in the command's own process, where libraries would talk between our lines."""
+    # Where there is no working folder, a library would end the process in words of its own.
+    Path.cwd()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -3,7 +3,8 @@
 The parser's events are put together here, one node after the other, so that nothing grows beyond the limits: a
 file's bytes, its depth, and its values with every alias written out. Plain scalars are read as YAML 1.2 does,
 where ``no``, ``1:30`` and ``2024-01-01`` are text; a recipe's sections take ``yes`` and ``no`` for what they mean
-where they want true or false. A key given twice, a tag, and a number that is not finite or beyond 64 bits are refused.
+where they want true or false. A key given twice, a tag, and a number that is not
+finite or beyond 64 bits are refused.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class _Frame:
     values: int = 1
     height: int = 1
     key: str | None = None
-    lines: dict[str, int] = field(default_factory=dict)
+    merges: bool = False
+    lines: dict[tuple[bool, str], int] = field(default_factory=dict)
     merged: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -263,11 +265,11 @@ class _Builder:
 
     def _begin_key(self, text: str, size: int, *, plain: bool) -> None:
         frame = self._frames[-1]
-        key = "<<" if plain and text == "<<" else text
-        frame.key = key
-        if key in frame.lines:
-            raise TextProblem(f"is given twice, in line {frame.lines[key]} and here; keep one")
-        frame.lines[key] = self._line
+        frame.key, frame.merges = text, plain and text == "<<"
+        known = (frame.merges, text)
+        if known in frame.lines:
+            raise TextProblem(f"is given twice, in line {frame.lines[known]} and here; keep one")
+        frame.lines[known] = self._line
         frame.values += size
 
     def _check_depth(self, more: int) -> None:
@@ -284,7 +286,7 @@ class _Builder:
         frame.height = max(frame.height, height + 1)
         if isinstance(frame.made, list):
             frame.made.append(value)
-        elif frame.key == "<<":
+        elif frame.merges:
             many = value if isinstance(value, list) else [value]
             if not all(isinstance(one, dict) for one in many):
                 raise TextProblem("merges mappings alone; name an anchor of one")
