@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edgepeft.cli.options import JsonOption
-from edgepeft.errors import InputError
 from edgepeft.utils.terminal_text import visible_line
 
 
@@ -25,12 +25,20 @@ def command(
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        shown = (
-            json.dumps(value) if isinstance(value, (dict, list, bool)) or value is None else value
-        )
-        typer.echo(f"{key:<{width}}  {visible_line(shown)}")
+    lines = {visible_line(key): visible_line(_shown(key, facts)) for key in facts}
+    width = max(map(len, lines))
+    for key, line in lines.items():
+        typer.echo(f"{key:<{width}}  {line}")
+
+
+def _shown(key: str, facts: Mapping[str, Any]) -> Any:
+    """A fact for people; one that is an assumption says so where it stands."""
+    value = facts[key]
+    if key == "trained_on" and facts.get("known_from") == "assumed":
+        return f"{value} (assumed: the adapter does not say)"
+    if isinstance(value, (dict, list, bool)) or value is None:
+        return json.dumps(value)
+    return value
 
 
 def look_at(subject: str) -> dict[str, Any]:
@@ -38,7 +46,8 @@ def look_at(subject: str) -> dict[str, Any]:
     from edgepeft.history import run_record
     from edgepeft.merging.adapter_config import CONFIG
     from edgepeft.models import find_model
-    from edgepeft.workspace import MANIFEST, read_manifest
+    from edgepeft.utils.files import read_json_object
+    from edgepeft.workspace import MANIFEST
 
     folder = Path(subject)
     if (folder / CONFIG).is_file():
@@ -46,10 +55,7 @@ def look_at(subject: str) -> dict[str, Any]:
     if (folder / "run.json").is_file():
         return {"kind": "run", **run_record(folder)}
     if (folder / MANIFEST).is_file():
-        manifest = read_manifest(folder)
-        if manifest is None:
-            raise InputError(f"{folder / MANIFEST}: not readable")
-        if manifest.get("kind") == "bundle":
+        if read_json_object(folder / MANIFEST).get("kind") == "bundle":
             return _bundle(folder)
     return _model(find_model(subject, Path.cwd()))
 

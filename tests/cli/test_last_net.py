@@ -111,7 +111,9 @@ def test_a_home_that_can_not_be_written_is_no_hindrance(
         assert (done.returncode, done.stderr) == (0, "")
     code = RAISE.format(code="1 // 0")
     if environment:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=given)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=given
+        )
         assert "ZeroDivisionError" in done.stderr
         assert list(tmp_path.rglob("edgepeft-crash-*.log")) or environment["HOME"] == ""
         assert len(done.stderr.splitlines()) == 1
@@ -216,7 +218,9 @@ EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e\u200b\r[red]x[/red]"
 
 
 @pytest.mark.parametrize("arguments", [["inspect"], ["run", "hi", "--max-new-tokens", "1"]])
-def test_what_a_manifest_says_does_not_reach_the_terminal(hostile: Path, arguments: list[str]) -> None:
+def test_what_a_manifest_says_does_not_reach_the_terminal(
+    hostile: Path, arguments: list[str]
+) -> None:
     command, *rest = arguments
     _, shown = on_terminal(command, hostile, *rest)
     for raw in ("\x1b]0;", "\x1b[2J", "\x9b", "\u202e", "\u200b", "\r["):
@@ -247,7 +251,11 @@ def test_records_of_runs_are_shown_and_damaged_ones_named(tmp_path: Path) -> Non
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps(record))
-    for name, content in {"deep": b"[" * 100_000, "binary": b"\xff\xfe", "digits": b"9" * 9999}.items():
+    for name, content in {
+        "deep": b"[" * 100_000,
+        "binary": b"\xff\xfe",
+        "digits": b"9" * 9999,
+    }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_bytes(content)
     for name in ("pipe", "device"):
@@ -269,7 +277,9 @@ def test_records_of_runs_are_shown_and_damaged_ones_named(tmp_path: Path) -> Non
     assert len(done.stderr.splitlines()) == 7
 
 
-def test_a_stage_that_fails_unexpectedly_is_one_line_with_its_log(built: Built, tmp_path: Path) -> None:
+def test_a_stage_that_fails_unexpectedly_is_one_line_with_its_log(
+    built: Built, tmp_path: Path
+) -> None:
     """In a process of its own, too; the log that the line names has the traceback."""
     faulty = tmp_path / "sitecustomize.py"
     faulty.write_text(

@@ -171,7 +171,9 @@ def test_what_is_written_is_read_again_here_and_elsewhere(value: Any) -> None:
     assert yaml.safe_load(written) == {"key": value}
 
 
-@pytest.mark.parametrize("name", ["aliases of aliases", "merges of merges", "aliases of a long text"])
+@pytest.mark.parametrize(
+    "name", ["aliases of aliases", "merges of merges", "aliases of a long text"]
+)
 def test_a_hostile_recipe_takes_little_memory(tmp_path: Path, name: str) -> None:
     """The whole command, in an address space that would not do for what the text would grow to."""
     path = tmp_path / "recipe.yaml"

@@ -53,7 +53,9 @@ def test_a_refusal_at_any_operation(built: Find, own: Path, tmp_path: Path, what
         assert number > 2
 
 
-def test_a_command_that_is_killed_is_swept_by_the_next(built: Find, own: Path, tmp_path: Path) -> None:
+def test_a_command_that_is_killed_is_swept_by_the_next(
+    built: Find, own: Path, tmp_path: Path
+) -> None:
     one = built("llama", "adapters") / "one"
     adapters, mark = own / "adapters", tmp_path / "mark"
     for kind in ("create", "fsync", "rename"):
