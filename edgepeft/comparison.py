@@ -48,7 +48,7 @@ def variants(axes: Sequence[str]) -> list[Variant]:
                 f"--vary {axis}: write it as key=value,value, as in quantize.head=int4,int8"
             )
         if key.strip() in names:
-            raise InputError(f"--vary {axis}: {key.strip()} is varied twice")
+            raise InputError(f"--vary {axis}: {key.strip()} is given twice")
         names.append(key.strip())
         choices.append(listed)
     combinations = itertools.product(*choices)
@@ -68,7 +68,7 @@ def recipe_of(run: Path) -> RecipeFile:
     except FileNotFoundError:
         record = {}
     if not record or not resolved.is_file():
-        raise InputError(f"{run}: is not the folder of a run; edgepeft build RECIPE makes one")
+        raise InputError(f"{run}: not the folder of a run; edgepeft build RECIPE makes one")
     loaded = load_recipe(resolved)
     origin = Path(record["recipe"]) if record.get("recipe") else None
     folder = Path(record["folder"]) if record.get("folder") else loaded.folder
@@ -88,7 +88,7 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
     recipe = recipe_of(folder.path)
     if recipe.recipe.matrix:
         raise InputError(
-            f"{run}: has a matrix, and compare varies a recipe without one; put the keys into the matrix instead"
+            f"{run}: the recipe has a matrix; compare needs one without. Add the keys to the matrix instead"
         )
     chosen = [(variant, varied(recipe, variant.overrides)) for variant in variants(axes)]
     entries: list[dict[str, Any]] = []
@@ -160,7 +160,7 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     measured = [entry for entry in entries if "fidelity" in entry]
     if not measured:
-        raise InputError("--picture: nothing was measured, so there is nothing to draw")
+        raise InputError("--picture: no variant was measured, so there is nothing to plot")
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 5), layout="constrained")
     sizes = [entry["bytes"] / 1e6 for entry in measured]
     words = vocabulary_of(entries)

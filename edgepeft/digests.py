@@ -31,7 +31,7 @@ def hash_file(path: Path) -> str:
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > FILE_BYTES:
-            raise InputError(f"{path}: has {size} bytes, more than any file that edgepeft reads")
+            raise InputError(f"{path}: {size} bytes is larger than any file that edgepeft reads")
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -87,6 +87,6 @@ def _files_of(folder: Path) -> list[str]:
                 found.append(entry.name)
             if len(found) > FOLDER_FILES:
                 raise InputError(
-                    f"{folder}: holds more than {FOLDER_FILES} files; name the folder of one model or adapter"
+                    f"{folder}: contains more than {FOLDER_FILES} files; name the folder of one model or adapter"
                 )
     return sorted(found)

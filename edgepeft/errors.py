@@ -11,6 +11,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 EXIT_DONE = 0
@@ -125,7 +126,7 @@ def _text_of(error: BaseException) -> str:
 
 def _has_working_folder() -> bool:
     try:
-        os.getcwd()
+        Path.cwd()
     except FileNotFoundError:
         return False
     return True
@@ -156,7 +157,7 @@ _NO_MEMORY = r"can't allocate memory|out of memory|bad_alloc"
 _REFUSALS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "the file would be larger than files may be here (ulimit -f, or the file system's limit)",
+    errno.EFBIG: "the file is larger than the limit (ulimit -f, or the file system's limit)",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "the operation is not permitted",

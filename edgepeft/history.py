@@ -75,7 +75,7 @@ def run_record(path: Path) -> dict[str, Any]:
     place = path / "run.json"
     record = read_json_object(place)
     if (key := _unsound(record)) is not None:
-        raise InputError(f"{place}: is damaged; {key} is not what a run's record has there")
+        raise InputError(f"{place}: damaged; {key} has the wrong type")
     if record.get("state") == "running" and not _alive(record.get("pid")):
         record["state"] = "killed"
     return record
@@ -141,7 +141,7 @@ def _flat_recipe(run: Path) -> dict[str, Any]:
     try:
         recipe = read_yaml(read_text_file(path, TEXT_BYTES))
     except (FileNotFoundError, InputError, TextProblem):
-        raise InputError(f"{path}: cannot be read; the run has no recipe to compare") from None
+        raise InputError(f"{path}: cannot be read; this run has no recipe to compare") from None
     flat: dict[str, Any] = {}
 
     def walk(node: Any, key: str) -> None:
@@ -159,7 +159,7 @@ def delete_run(path: Path) -> None:
     """Remove a run's folder for good. Raises InputError for what is no run, EdgepeftError while it is at work."""
     record = read_run(path)
     if not record:
-        raise InputError(f"{path}: is not the folder of a run")
+        raise InputError(f"{path}: not the folder of a run")
     with RunFolder(path).locked():
         for entry in path.iterdir():
             if entry.is_dir() and not entry.is_symlink():

@@ -75,14 +75,14 @@ def _check_size(combinations: int, raw: Mapping[str, Any], origin: str) -> None:
     if values > _VALUES:
         raise InputError(
             f"{origin}matrix: {combinations} cells of a recipe with {values // combinations} values are too "
-            "many; shorten the recipe or the matrix"
+            "large to plan; shorten the recipe or the matrix"
         )
 
 
 def _refuse(count: str, origin: str) -> NoReturn:
     raise InputError(
-        f"{origin}matrix: makes {count} cells, and {CELLS} are the most; shorten its lists, or build parts of it "
-        "as recipes of their own"
+        f"{origin}matrix: {count} cells; the limit is {CELLS}. Shorten its lists, or split it into several "
+        "recipes"
     )
 
 
@@ -122,7 +122,7 @@ def _choose(raw: dict[str, Any], keys: Mapping[str, Any], where: str) -> None:
         set_training_aside(raw, keys["adapter"])
     for key, value in keys.items():
         if key.partition(".")[0] == "matrix":
-            raise InputError(f"{where}: {key}: a matrix does not vary itself")
+            raise InputError(f"{where}: {key}: a matrix can't contain a matrix")
         put(raw, key, _merged(_at(raw, key), value), f"{where}: {key}")
 
 

@@ -193,4 +193,4 @@ def _notes(target: TargetProfile, plan: Plan) -> list[str]:
     if not changed:
         return []
     what = ", ".join(f"{key}: {str(value).lower()}" for key, value in changed.items())
-    return [f"{target.name} takes quantize {what}, as its kernels ask"]
+    return [f"{target.name}: quantize uses {what}, as its kernels need"]

@@ -46,7 +46,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         files[split] = {"path": str(path), **layout}
     if not files:
         raise InputError(
-            "data.train: this key is required to train an adapter (or name an adapter)"
+            "data.train: this key is required to train an adapter; or give an existing adapter"
         )
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])

@@ -100,7 +100,7 @@ class Workers:
             finally:
                 self._took(None)
         if self._interrupted:
-            raise InterruptedRun(f"{stage.name}: interrupted; the same command goes on from here")
+            raise InterruptedRun(f"{stage.name}: interrupted; run the same command to resume")
         if ended is None:
             raise EdgepeftError(f"{stage.name}: {_how_it_died(code)}; see {log}")
         if ended["status"] != 0:
@@ -236,5 +236,5 @@ def _how_it_died(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "its process was killed (out of memory?)"
     if code is not None and code < 0:
-        return f"its process died of signal {-code}"
+        return f"its process was ended by signal {-code}"
     return f"its process ended without a result (status {code})"

@@ -92,6 +92,8 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
     """
     raw: dict[str, Any] = {}
     verbatim = ""
+    if path is None and not overrides:
+        raise InputError("no recipe; try `edgepeft tui` or `edgepeft build RECIPE.yaml`")
     if path is not None:
         verbatim = _text_of(path)
         raw = _mapping(verbatim, path)
@@ -178,7 +180,9 @@ def put(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
     """
     parts = key.split(".")
     if len(parts) > DEPTH:
-        raise InputError(f"{said}: no recipe has a key of {len(parts)} parts")
+        raise InputError(
+            f"{said}: the key has {len(parts)} parts; a recipe is not nested so deeply"
+        )
     node = raw
     for part in parts[:-1]:
         child = node.setdefault(part, {})

@@ -77,8 +77,8 @@ class RunFolder:
             lock.acquire()
         except Timeout:
             raise EdgepeftError(
-                f"{self.path}: another edgepeft build is at work in this folder; wait for it or choose "
-                "another --out"
+                f"{self.path}: another edgepeft build is at work in this folder; wait for it, or choose another "
+                "--out"
             ) from None
         except OSError as error:
             raise writing_failed(self.path, error) from None

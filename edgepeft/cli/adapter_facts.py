@@ -25,7 +25,7 @@ def base_folder(name: str | None) -> Path | None:
     path = find_model(name, Path.cwd())
     if path.is_file():
         raise InputError(
-            f"{name}: is a GGUF file; name the folder of a checkpoint, such as a run's stages/base-..."
+            f"{name}: is a GGUF file; name a checkpoint's folder, such as stages/base-... of a run"
         )
     return path
 

@@ -97,9 +97,9 @@ command = command_until(
     "verify",
     """Train, merge, quantize, export and verify, as the recipe says.
 
-    Exit status: 0 done, 1 failed, 2 usage or recipe or input data, 3 missing dependency or hardware, 4 a
-    fidelity gate not met, 130 interrupted. The same command goes on from what is finished. A recipe with a
-    matrix is built cell by cell, what cells share once; the exit status is that of the worst cell.
+    Exit status: 0 done, 1 failed, 2 wrong usage, recipe or input data, 3 missing dependency or hardware, 4 missed
+    fidelity gate, 130 interrupted. After an interruption the same command resumes. A recipe with a matrix is
+    built cell by cell; what cells have in common is built once, and the exit status is that of the worst cell.
     """,
 )
 

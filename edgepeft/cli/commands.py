@@ -49,8 +49,8 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="edgepeft",
     cls=_Commands,
-    help="Fine-tune, merge, quantize and export a language model; the bundle is the model you trained, "
-    "measured, or the build fails.",
+    help="Fine-tune, merge, quantize and export a language model. Each bundle is measured against the model you "
+    "trained; a build whose bundle misses a gate fails.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -16,11 +16,13 @@ from edgepeft.utils.terminal_text import visible_line
 def command(
     subject: Annotated[
         str,
-        typer.Argument(help="A model (folder, .gguf, known name), an adapter, a bundle or a run."),
+        typer.Argument(
+            help="A model (folder, .gguf file or known name), or the folder of an adapter, bundle or run."
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Say what something is: architecture and size, method and rank, or target and fidelity."""
+    """Describe a model, adapter, bundle or run."""
     facts = look_at(subject)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
@@ -54,9 +56,9 @@ def look_at(subject: str) -> dict[str, Any]:
         return _adapter(folder)
     if (folder / "run.json").is_file():
         return {"kind": "run", **run_record(folder)}
-    if (folder / MANIFEST).is_file():
-        if read_json_object(folder / MANIFEST).get("kind") == "bundle":
-            return _bundle(folder)
+    manifest = folder / MANIFEST
+    if manifest.is_file() and read_json_object(manifest).get("kind") == "bundle":
+        return _bundle(folder)
     return _model(find_model(subject, Path.cwd()))
 
 

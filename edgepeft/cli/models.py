@@ -10,7 +10,7 @@ from edgepeft.cli.options import JsonOption
 
 
 def command(as_json: JsonOption = False) -> None:
-    """List the models that a recipe can name, and whether they are on this machine."""
+    """List the models with a short name, and whether they are on this machine."""
     from edgepeft.cli.tables import print_table
     from edgepeft.models import KNOWN_MODELS, packaged_file
 

@@ -36,12 +36,15 @@ def command(
     adapter: AdapterOption = None,
     out: OutOption = None,
     price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Price of this machine per hour.")
+        float | None,
+        typer.Option(
+            "--price", min=0, help="Price of this machine per hour, to estimate the cost."
+        ),
     ] = None,
     only: OnlyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a build would do: stages, memory, disk, time, sizes, and what is already there."""
+    """Show what a build would do: stages, memory, disk, time, bundle sizes, and what can be reused."""
     loaded = recipe_from(recipe, overrides, model, adapter)
     check_matrix(loaded, {"--only": only})
     folder = run_folder(loaded, out, recipe)

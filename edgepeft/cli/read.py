@@ -57,8 +57,8 @@ def read_texts(
 def left_out(bundle: Bundle, tokens: int) -> str:
     """What is said of a text that was too long by so many tokens."""
     return (
-        f"the text is longer than the {bundle.context_length} tokens this model reads; "
-        f"the last {tokens} were left out"
+        f"the text is longer than the {bundle.context_length} tokens that this model reads; "
+        f"the last {tokens} tokens were left out"
     )
 
 

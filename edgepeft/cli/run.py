@@ -22,7 +22,7 @@ def command(
     prompt: Annotated[
         str | None,
         typer.Argument(
-            help="What to ask; - reads it from stdin. Without it: chat, or stdin if it is no "
+            help="The prompt; - reads it from stdin. Without it: chat, or read stdin if that is not a "
             "terminal.",
             show_default=False,
         ),
@@ -30,26 +30,32 @@ def command(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help='Ask every line of a JSON Lines file: {"prompt": …} or {"messages": […]}; or {"text": …}.',
+            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}.',
             show_default=False,
         ),
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Maximum number of tokens of the answer.")
+    ] = 256,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token; above it, samples.")
+        float, typer.Option(help="Sampling temperature; 0: always the most likely token.")
     ] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest; 0: from all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest share p.")] = 1.0,
+    top_k: Annotated[
+        int, typer.Option(help="Sample from the k most likely tokens; 0: from all.")
+    ] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the most likely tokens with total probability p.")
+    ] = 1.0,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1 discourages repeating tokens.")
+        float, typer.Option(help="Values above 1 discourage repeated tokens.")
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(help="Makes sampling repeatable.", show_default=False)
+        int | None, typer.Option(help="Seed for reproducible sampling.", show_default=False)
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="End the answer before this string (repeatable).", show_default=False),
+        typer.Option(help="Stop the answer before this string. Repeatable.", show_default=False),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; onnxruntime's choice by default.")
@@ -57,20 +63,20 @@ def command(
     adapter: Annotated[
         str | None,
         typer.Option(
-            help="Answer with this adapter of a hot-swap bundle; base: with none, as by default.",
+            help="Adapter of a hot-swap bundle to use; base (the default): none.",
             show_default=False,
         ),
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="Run elsewhere than the bundle was built for, e.g. cpu."),
+        typer.Option(help="Run on another provider than the bundle was built for, as cpu."),
     ] = None,
     speculate: Annotated[
         bool,
         typer.Option(
             "--speculate",
-            help="Guess tokens from the prompt and earlier answers and read several at once: faster where "
-            "answers are alike.",
+            help="Speculative decoding: guess tokens from the prompt and earlier answers. Faster where answers "
+            "are alike.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -78,18 +84,18 @@ def command(
         bool | None,
         typer.Option(
             "--stats/--no-stats",
-            help="Speed on stderr; by default where that is a terminal.",
+            help="Print the speed on stderr; default: if stderr is a terminal.",
             show_default=False,
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Compare every file's SHA-256 first.")
+        bool, typer.Option("--check/--no-check", help="Check the SHA-256 of every file first.")
     ] = True,
 ) -> None:
-    """Ask a bundle one prompt, a file of prompts, or chat with it.
+    """Answer one prompt or a file of prompts with a bundle, or chat with it.
 
-    A classifier prints labels with scores or labelled words, an embedding model a vector. Answers go
-    to stdout as they come, everything else to stderr.
+    A classifier prints labels with scores or labelled words, an embedding model a vector. Answers are streamed to
+    stdout, everything else goes to stderr.
     \f
     Raises InputError, MissingError and EdgepeftError as the runtime does, InterruptedRun when
     Ctrl-C ends an answer for good.
@@ -100,7 +106,7 @@ def command(
     from edgepeft.tasks import GENERATION
 
     if prompts is not None and prompt is not None:
-        raise InputError("run: give either a prompt or --prompts, not both")
+        raise InputError("run: give a prompt or --prompts, not both")
     rows = _read_prompts(prompts) if prompts is not None else None
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
@@ -174,7 +180,7 @@ def print_answer(pieces: Iterator[str]) -> None:
 def print_stats(done: Completion) -> None:
     """Write an answer's speed to stderr."""
     print(
-        f"{len(done.ids)} tokens, {done.tokens_per_second:.1f} tokens/s, first after "
+        f"{len(done.ids)} tokens, {done.tokens_per_second:.1f} tokens/s, first token after "
         f"{done.prefill_seconds:.2f} s ({len(done.prompt_ids)} prompt tokens)",
         file=sys.stderr,
     )
@@ -234,7 +240,7 @@ def _read_stdin() -> str:
 
     text = sys.stdin.read().removesuffix("\n")
     if not text.strip():
-        raise InputError("stdin: no prompt came; give one as an argument or on stdin")
+        raise InputError("stdin: the prompt is empty; give one as an argument or on stdin")
     return text
 
 
@@ -253,7 +259,7 @@ def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
         if line.strip()
     ]
     if not rows:
-        raise InputError(f"{path}: no prompts in it")
+        raise InputError(f"{path}: contains no prompts")
     return rows
 
 

@@ -13,12 +13,12 @@ from edgepeft.utils.terminal_text import visible_line
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(help="A folder of runs to look through besides the known ones.")
-    ] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder to search for further runs.")] = Path(
+        "runs"
+    ),
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs known on this machine and those below a folder, newest first."""
+    """List the runs of this machine and those in a folder, newest first."""
     from edgepeft.cli.tables import print_table
     from edgepeft.history import all_runs
 
@@ -30,7 +30,7 @@ def command(
         typer.echo(json.dumps(runs, indent=2))
         return
     if not runs:
-        typer.echo("no runs yet: edgepeft build RECIPE makes one")
+        typer.echo("no runs yet; start one with edgepeft build RECIPE")
         return
     print_table(
         ["run", "state", "started", "model", "targets", "exact match", "folder"],

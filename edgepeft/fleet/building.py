@@ -139,7 +139,7 @@ def build_fleet(
             raise
         _record(record, result, earlier)
     if course.interrupted:
-        raise InterruptedRun("interrupted; the same command goes on from here")
+        raise InterruptedRun("interrupted; run the same command to resume")
     return result
 
 

@@ -39,7 +39,7 @@ def open_regular(path: Path) -> Iterator[io.BufferedReader]:
         raise _unreadable(path, error) from None
     try:
         if (what := _other_than_file(os.fstat(handle).st_mode)) is not None:
-            raise InputError(f"{path}: is {what}; name a file")
+            raise InputError(f"{path}: is {what}, not a file")
         with os.fdopen(handle, "rb", closefd=False) as stream:
             yield stream
     except OSError as error:
@@ -53,7 +53,7 @@ def read_bytes_file(path: Path, limit: int) -> bytes:
     with open_regular(path) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
-        raise InputError(f"{path}: is larger than the {limit} bytes that such a file may have")
+        raise InputError(f"{path}: larger than {limit} bytes, the limit for such a file")
     return data
 
 
@@ -68,7 +68,7 @@ def as_text(data: bytes, path: object) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{path} line {line}: is not UTF-8 text") from None
+        raise InputError(f"{path} line {line}: not UTF-8 text") from None
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:

@@ -133,7 +133,7 @@ def test_a_recipe_may_fit_adapters_to_rows(folder: Path, tmp_path: Path) -> None
     for name, tensor in wanted.items():
         torch.testing.assert_close(made[name], tensor)
     rows_twice = edgepeft("plan", recipe)
-    assert "adapter.1.rows: has the rows of data.test" in " ".join(rows_twice.stderr.split())
+    assert "adapter.1.rows: is the same file as data.test" in " ".join(rows_twice.stderr.split())
     fitted, added = (
         next(
             stage["memory_bytes"]
@@ -145,10 +145,10 @@ def test_a_recipe_may_fit_adapters_to_rows(folder: Path, tmp_path: Path) -> None
     assert fitted > added
     first, second = parts
     for change, line in (
-        ("combine.method=cat", "adapter.0.rows: only combine.method regmean reads them"),
+        ("combine.method=cat", "adapter.0.rows: is used by combine.method regmean only"),
         (
             f"adapter={json.dumps([first, second['path']])}",
-            "adapter.1.rows: regmean is fitted to rows of every adapter's task",
+            "adapter.1.rows: regmean needs rows of every adapter's task",
         ),
         (
             f"adapter={json.dumps([first, {**second, 'rows': 'gone.jsonl'}])}",

@@ -1,4 +1,4 @@
-"""A build that is killed, or refused by the operating system, at any operation: nothing half-done, nothing left over."""
+"""A build that is killed, or refused, at any operation on files: nothing is half-done, nothing is left over."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_interrupt_saves_a_checkpoint_and_exits_130(recipe: Path, tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "the same command goes on" in errors
+    assert "run the same command to resume" in errors
     assert "Traceback" not in errors
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert record["state"] == "interrupted"

@@ -118,7 +118,7 @@ def test_a_fleet_is_planned_inspected_and_listed(fleet: BuiltFleet) -> None:
     assert str(fleet.out) in listed.stdout
     refused = edgepeft("compare", fleet.out)
     assert refused.returncode == 2
-    assert "has a matrix" in refused.stderr
+    assert "the recipe has a matrix" in refused.stderr
     data = edgepeft("data", fleet.recipe)
     assert data.returncode == 0, data.stderr
     assert "acme/cpu-int8" in data.stderr
@@ -191,7 +191,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors == "edgepeft: interrupted; the same command goes on from here\n"
+    assert errors == "edgepeft: interrupted; run the same command to resume\n"
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["state"] == "interrupted"
     assert "interrupted" in {cell["state"] for cell in record["result"]["cells"]}

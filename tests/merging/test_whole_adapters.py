@@ -1,4 +1,4 @@
-"""Commands that write an adapter leave it whole or not at all, whichever operation on files fails or kills them."""
+"""Commands that write an adapter leave it whole or not at all, whichever operation on files fails."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def test_a_chat_remembers_until_it_is_reset(
     ).text
     alone = runtime.complete("two", max_new_tokens=8).text
     assert out == f"{first}\n{second}\n{alone}\n"
-    assert "Forgotten." in err
+    assert "Cleared." in err
     assert err.count("/reset  forget") == 2
 
 
