@@ -162,7 +162,11 @@ def set_training_aside(raw: dict[str, Any], adapter: Any) -> tuple[str, ...]:
     """Remove from a raw recipe what says nothing once ``adapter`` is given; a note on what went, if any."""
     aside = ["method", "training", *([] if isinstance(adapter, list) else ["combine"])]
     gone = [key for key in aside if raw.pop(key, None)]
-    return (f"the adapter given replaces {' and '.join(gone)} of the recipe",) if gone else ()
+    if not gone:
+        return ()
+    *others, last = gone
+    named = f"{', '.join(others)} and {last}" if others else last
+    return (f"the adapter given replaces {named} of the recipe",)
 
 
 def validated(raw: Mapping[str, Any], origin: str) -> Recipe:

@@ -148,7 +148,10 @@ def test_a_prefix_wants_positions_of_one_kind(project: Project) -> None:
     config["rope_parameters"] = {"rope_type": "longrope", "rope_theta": 10000.0}
     config["architectures"] = ["Phi3ForCausalLM"]
     path.write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"method\.name: .*prefix tuning does not work with the longrope.*prompt_tuning"):
+    with pytest.raises(
+        InputError,
+        match=r"method\.name: .*prefix tuning does not work with the longrope.*prompt_tuning",
+    ):
         project.plan("method.name=prefix_tuning")
     project.plan("method.name=prompt_tuning")
 

@@ -48,7 +48,8 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
     grid = plan.grids["trt-rtx-int4"]
     assert (grid.symmetric, grid.head, grid.block_size) == (True, "float", 32)
     assert (
-        "trt-rtx-int4: quantize uses symmetric: true, head: float, as its kernels need" in plan.notes
+        "trt-rtx-int4: quantize uses symmetric: true, head: float, as its kernels need"
+        in plan.notes
     )
     assert not project.plan("targets=[cuda-int4, cpu-int4]").notes
     assert bundle_bytes(plan, plan.targets[0]) > 0

@@ -36,6 +36,9 @@ def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> Non
         except EOFError:
             print()
             return
+        except UnicodeDecodeError:
+            _say("That was not text in UTF-8. Please type it again.")
+            continue
         except KeyboardInterrupt:
             print()
             if interrupted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -135,13 +134,18 @@ def recipe_from(
     recipe: Path | None, overrides: list[str] | None, model: str | None, adapter: str | None
 ) -> RecipeFile:
     """The recipe of a command: its file, then --set, then the short options. Raises InputError."""
+    from edgepeft.config.yaml_text import quoted
+    from edgepeft.errors import InputError
     from edgepeft.recipe_file import load_recipe, varied
 
     changes = list(overrides or [])
-    if model is not None:
-        changes.append(f"model={json.dumps(_from_here(model))}")
-    if adapter is not None:
-        changes.append(f"adapter={json.dumps(_from_here(adapter))}")
+    for key, path in (("model", model), ("adapter", adapter)):
+        if path is not None:
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise InputError(f"--{key} {path}: not a name in UTF-8; rename it") from None
+            changes.append(f"{key}={quoted(_from_here(path))}")
     if recipe is not None and recipe.is_dir():
         from edgepeft.comparison import recipe_of
 

@@ -88,6 +88,12 @@ def write_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
+def quoted(text: str) -> str:
+    """A text as one that ``read_yaml`` reads as it is, whatever is in it."""
+    written: str = yaml.dump(text, Dumper=_Dumper, default_style='"', width=2**31)
+    return written.strip()
+
+
 def plain_value(text: str) -> Any:
     """What a scalar without quotes stands for. Raises TextProblem for numbers that are refused."""
     if text in _NULL:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from edgepeft.errors import EdgepeftError, InputError, refusal, system_error
+from edgepeft.utils.terminal_text import ENCODING_ERRORS
 
 _MARK = ".edgepeft-"
 _UNFINISHED, _REPLACED = ".tmp", ".old"
@@ -166,7 +167,7 @@ def write_json(path: Path, value: Any, *, durable: bool = True, named: Path | No
     """
 
     def write(stream: BinaryIO) -> None:
-        text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogatepass", newline="\n")
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors=ENCODING_ERRORS, newline="\n")
         json.dump(value, text, indent=2, ensure_ascii=False)
         text.write("\n")
         text.detach()
@@ -176,7 +177,7 @@ def write_json(path: Path, value: Any, *, durable: bool = True, named: Path | No
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all. Raises EdgepeftError."""
-    write_file(path, lambda stream: stream.write(text.encode("utf-8", "surrogatepass")))
+    write_file(path, lambda stream: stream.write(text.encode("utf-8", ENCODING_ERRORS)))
 
 
 def write_file(

@@ -55,7 +55,10 @@ def test_combine_and_compress_make_adapters_and_say_what_they_did(
         (["combine", "1", "nowhere", "--out", "new"], "nowhere: no such adapter folder"),
         (["combine", "1", "2", "--out", "1"], "1: exists already"),
         (["combine", "1", "2", "--search", "--out", "new"], "--search: needs test rows"),
-        (["combine", "1", "2", "--test", "1=data", "--out", "new"], "name it with --model"),
+        (
+            ["combine", "1", "2", "--test", "1=data", "--out", "new"],
+            "needs the base model; give --model",
+        ),
         (
             ["combine", "1", "2", "--test", "3=data", "--model", "model", "--out", "new"],
             "NAME is one of 1, 2",

@@ -45,7 +45,7 @@ def test_a_combination_that_fails_does_not_stop_the_rest(built: Built) -> None:
     done = edgepeft("compare", built.out, *vary, "--json")
     assert done.returncode == 0, done.stderr
     failed, measured = json.loads(done.stdout)
-    assert "name int4 targets only" in failed["error"]
+    assert "use int4 targets only" in failed["error"]
     assert measured["fidelity"]["exact_match"] is not None
 
 

@@ -14,7 +14,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepeft.config.yaml_text import DEPTH, TEXT_BYTES, VALUES, TextProblem, read_yaml, write_yaml
+from edgepeft.config.yaml_text import (
+    DEPTH,
+    TEXT_BYTES,
+    VALUES,
+    TextProblem,
+    quoted,
+    read_yaml,
+    write_yaml,
+)
 
 
 @pytest.mark.parametrize(
@@ -188,3 +196,8 @@ def test_a_hostile_recipe_takes_little_memory(tmp_path: Path, name: str) -> None
     )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@given(texts | st.sampled_from(["🙂", "a: b", "\x7f\x1b", " x ", "1e-3", "#", "é" * 200]))
+def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
+    assert read_yaml(quoted(text)) == text

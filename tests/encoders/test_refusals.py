@@ -67,7 +67,11 @@ def test_labels_enter_the_keys_of_the_stages(tmp_path: Path) -> None:
     [
         (CLASSIFICATION, {"targets": ["cpu-nf4"]}, "cpu-nf4: is for text generation only"),
         (CLASSIFICATION, {"targets": ["trt-rtx-int4"]}, "trt-rtx-int4: is for models that"),
-        (CLASSIFICATION, {"task": "text-generation"}, "BertForMaskedLM does not support text-generation"),
+        (
+            CLASSIFICATION,
+            {"task": "text-generation"},
+            "BertForMaskedLM does not support text-generation",
+        ),
         (
             CLASSIFICATION,
             {"task": EMBEDDING},
@@ -159,7 +163,9 @@ def test_a_model_that_generates_refuses_an_encoders_rows(tmp_path: Path) -> None
     write_tiny_model(tmp_path / "model", "llama")
     with pytest.raises(EdgepeftError, match=r"rows of tags or pairs are for encoders"):
         plan(tmp_path, TAGGING)
-    with pytest.raises(EdgepeftError, match=r"LlamaForCausalLM does not support feature-extraction"):
+    with pytest.raises(
+        EdgepeftError, match=r"LlamaForCausalLM does not support feature-extraction"
+    ):
         plan(tmp_path, EMBEDDING, task=EMBEDDING)
 
 

@@ -136,11 +136,11 @@ def test_a_run_folder_goes_on_with_its_matrix(fleet: BuiltFleet) -> None:
     ("arguments", "message"),
     [
         (["--only", "acme/cpu-int9"], "no such cell; did you mean acme/cpu-int8?"),
-        (["--memory", "lots"], "--memory lots: write it as 8GB"),
-        (["--memory", "0GB"], "--memory 0GB: write it as 8GB"),
-        (["--fresh", "--only", "acme"], "--fresh: would clear the other cells too"),
-        (["--set", "matrix={}", "--jobs", "2"], "--jobs: is for recipes with a matrix"),
-        (["--set", "matrix={}", "--only", "x"], "--only: is for recipes with a matrix"),
+        (["--memory", "lots"], "--memory lots: not a size; write it as 8GB"),
+        (["--memory", "0GB"], "--memory 0GB: not a size; write it as 8GB"),
+        (["--fresh", "--only", "acme"], "--fresh: would also delete the other cells"),
+        (["--set", "matrix={}", "--jobs", "2"], "--jobs: the recipe has no matrix"),
+        (["--set", "matrix={}", "--only", "x"], "--only: the recipe has no matrix"),
         (["--cluster", "nonsense://x"], "--cluster nonsense://x: "),
     ],
 )

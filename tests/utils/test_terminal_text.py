@@ -111,3 +111,17 @@ def test_data_goes_behind_the_filter() -> None:
     assert raw.getvalue() == "\\u001b\x1b"
     assert unfiltered(raw) is raw
     assert getattr(stream, "buffer", None) is None
+
+
+def test_bars_of_the_hub_repaint_their_line_and_show_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    from edgepeft.utils.hub_progress import hub_bars
+
+    raw = io.StringIO()
+    monkeypatch.setattr("sys.stderr", VisibleStream(raw, "standard error"))
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+    with hub_bars()(total=2, desc="model\x1b[2J.bin", disable=False) as bar:
+        bar.update(2)
+    assert "\r" in raw.getvalue()
+    assert "\x1b[2J" not in raw.getvalue()
+    assert r"model\u001b[2J.bin" in raw.getvalue()
