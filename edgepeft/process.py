@@ -18,6 +18,7 @@ from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
 from edgepeft.events import Event, Sink
 from edgepeft.runtime.threads import STAGE_THREADS
 from edgepeft.stage import Stage
+from edgepeft.utils.user_folders import library_places
 
 _GRACE_SECONDS = 180
 """How long a cancelled stage may take to save its state; a training step on a slow machine sets the scale."""
@@ -229,6 +230,7 @@ def _environment(threads: int | None) -> dict[str, str]:
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment["PYTHONUNBUFFERED"] = "1"
+    environment.update(library_places())
     return environment
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgepeft import __version__
-from edgepeft.errors import InterruptedRun
+from edgepeft.errors import EdgepeftError, InterruptedRun, outcome_of
 from edgepeft.events import Event, Sink
 from edgepeft.history import remember_run
 from edgepeft.recipe_file import RecipeFile
@@ -65,7 +65,11 @@ class Record:
     def fail(self, error: BaseException, **facts: Any) -> None:
         """Say that the build ended in an error, or was interrupted."""
         stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
-        self.finish("interrupted" if stopped else "failed", error=str(error), **facts)
+        # The error itself matters more than that it can't be kept, on a full disk say.
+        with contextlib.suppress(EdgepeftError):
+            self.finish(
+                "interrupted" if stopped else "failed", error=outcome_of(error).line, **facts
+            )
 
 
 def recorded(path: Path, sink: Sink) -> Sink:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ def edgepeft(
     )
 
 
-def on_terminal(*arguments: object, env: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+def on_terminal(
+    *arguments: object, env: Mapping[str, str] | None = None, program: Sequence[str] = COMMAND
+) -> tuple[int, bytes]:
     """Run the command with a terminal for its output; its exit status and all that reached the terminal."""
     ours, theirs = os.openpty()
     with subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        [*program, *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from edgepeft.utils.terminal_text import visible_line
+from edgepeft.utils.user_folders import library_places
 
 
 def base_folder(name: str | None) -> Path | None:
@@ -38,6 +39,7 @@ def quiet_libraries() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
         os.environ.setdefault(name, "1")
+    os.environ.update(library_places())
     warnings.simplefilter("ignore")
 
 

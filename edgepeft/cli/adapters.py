@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
+from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
     from edgepeft.runtime.adapters import BundleAdapter
@@ -117,7 +118,7 @@ def add(
 
 
 def _show_added(facts: dict[str, Any], line: str, as_json: bool) -> None:
-    typer.echo(json.dumps(facts, indent=2) if as_json else line)
+    typer.echo(json.dumps(facts, indent=2) if as_json else visible_line(line))
 
 
 @app.command()

@@ -32,6 +32,7 @@ from edgepeft.cli.options import (
     run_folder,
     with_mismatch,
 )
+from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
     # Reading recipes loads pydantic, which --help has no use for.
@@ -129,12 +130,12 @@ def carry_out(
         if any(bundle["fidelity"] for bundle in result.bundles):
             print_table(*table_rows(result.bundles))
         if result.adapter:
-            typer.echo(f"adapter  {result.adapter}")
+            say(f"adapter  {result.adapter}")
         if result.merged:
-            typer.echo(f"merged   {result.merged}")
+            say(f"merged   {result.merged}")
         for bundle in result.bundles:
-            typer.echo(f"bundle   {bundle['path']}")
+            say(f"bundle   {bundle['path']}")
         reused = f", {len(result.reused)} stages reused" if result.reused else ""
-        typer.echo(f"done in {duration(result.seconds)}{reused}")
+        say(f"done in {duration(result.seconds)}{reused}")
     if result.failed_gates:
         raise GateError("gate missed: " + "; ".join(result.failed_gates))

@@ -10,6 +10,7 @@ import typer
 
 from edgepeft.cli.adapter_facts import base_folder, quiet_libraries, show
 from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
+from edgepeft.cli.streams import say
 
 
 def command(
@@ -133,7 +134,7 @@ def command(
             )
     for part in facts["of"]:
         if part["lost_in_conversion"]:
-            typer.echo(
+            say(
                 f"{part['path']}: conversion to LoRA of rank {part['rank']} loses "
                 f"{part['lost_in_conversion']:.1%} of its change",
                 err=True,
@@ -157,7 +158,7 @@ def _show_scores(facts: Mapping[str, Any]) -> None:
     print_table(["task", "rows", "alone", "combined", "95 % interval", "kept"], rows)
     if "search" in facts:
         counts = ", ".join(f"{count} of {name}" for name, count in facts["search"]["rows"].items())
-        typer.echo(
+        say(
             f"best of {len(facts['search']['trials'])} combinations, chosen on other test rows ({counts}) than "
             "those above"
         )

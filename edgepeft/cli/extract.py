@@ -9,6 +9,7 @@ import typer
 
 from edgepeft.cli.adapter_facts import base_folder, quiet_libraries, show
 from edgepeft.cli.options import JsonOption, ProgressMode, ProgressOption
+from edgepeft.cli.streams import say
 
 
 def command(
@@ -35,7 +36,7 @@ def command(
     with show_events(progress) as sink:
         facts = extract_folder(folder, tuned, rank, out, Events("extract", sink))
     if facts["left_out"] and not as_json:
-        typer.echo(
+        say(
             f"left out: {len(facts['left_out'])} tensors that are not linear weights, "
             f"{facts['left_out_share']:.1%} of the change ({facts['left_out'][0]}, ...)",
             err=True,

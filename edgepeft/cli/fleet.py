@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgepeft.cli.options import ProgressMode
+from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
     from edgepeft.fleet.building import CellResult
@@ -51,15 +52,15 @@ def carry_out_fleet(
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:
         print_table(*fleet_rows(result.cells))
-        typer.echo(f"run      {result.run}")
+        say(f"run      {result.run}")
         counts = result.stages
-        typer.echo(
+        say(
             f"done in {duration(result.seconds)}: {counts['built']} stages built, {counts['reused']} reused, "
             f"{counts['shared']} of them shared by several cells"
         )
     bad = [cell for cell in result.cells if cell.exit_status]
     for cell in bad:
-        typer.echo(f"{cell.cell.name}: {cell.error}", err=True)
+        say(f"{cell.cell.name}: {cell.error}", err=True)
     if bad:
         raise ERROR_CLASSES[result.exit_status](
             f"{len(bad)} of {len(result.cells)} cells failed or missed a gate; run the same command to resume, "

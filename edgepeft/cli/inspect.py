@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edgepeft.cli.options import JsonOption
+from edgepeft.cli.streams import say
 from edgepeft.utils.terminal_text import visible_line
 
 
@@ -27,10 +28,10 @@ def command(
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    lines = {visible_line(key): visible_line(_shown(key, facts)) for key in facts}
+    lines = {visible_line(key): _shown(key, facts) for key in facts}
     width = max(map(len, lines))
     for key, line in lines.items():
-        typer.echo(f"{key:<{width}}  {line}")
+        say(f"{key:<{width}}  {line}")
 
 
 def _shown(key: str, facts: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepeft.cli.options import JsonOption
+from edgepeft.cli.streams import say
 from edgepeft.cli.tables import print_table
 
 
@@ -45,7 +46,7 @@ def command(
         print_table(["method", "what it trains", "base grids", "settings"], rows)
         return
     (method,) = chosen
-    typer.echo(f"{method.name}: {method.summary}")
+    say(f"{method.name}: {method.summary}")
     rows = [
         [f"method.{key}", f"PEFT's {peft}; default {method.defaults[key]:g}"]
         for key, peft in method.names.items()

@@ -7,6 +7,7 @@ import json
 import typer
 
 from edgepeft.cli.options import JsonOption
+from edgepeft.cli.streams import say
 
 
 def command(as_json: JsonOption = False) -> None:
@@ -40,4 +41,4 @@ def command(as_json: JsonOption = False) -> None:
             for row in rows
         ],
     )
-    typer.echo("A recipe may also name a model folder, a .gguf file or a hub id.")
+    say("A recipe may also name a model folder, a .gguf file or a hub id.")

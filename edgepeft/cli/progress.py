@@ -144,7 +144,7 @@ class _Live:
         self._progress.start()
         # What others print meanwhile goes above the bars, and rich would obey the escape sequences in it.
         sys.stdout = VisibleStream(sys.stdout, "standard output")
-        sys.stderr = VisibleStream(sys.stderr, "standard error")
+        sys.stderr = VisibleStream(sys.stderr, "standard error", dispensable=True)
         return self
 
     def __exit__(self, *details: object) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgepeft.cli.options import JsonOption
-from edgepeft.utils.terminal_text import visible_line
+from edgepeft.cli.streams import say
 
 
 def command(
@@ -25,12 +25,12 @@ def command(
     damaged: list[str] = []
     runs = all_runs(folder, damaged)
     for line in damaged:
-        typer.echo(f"left out {visible_line(line)}", err=True)
+        say(f"left out {line}", err=True)
     if as_json:
         typer.echo(json.dumps(runs, indent=2))
         return
     if not runs:
-        typer.echo("no runs yet; start one with edgepeft build RECIPE")
+        say("no runs yet; start one with edgepeft build RECIPE")
         return
     print_table(
         ["run", "state", "started", "model", "targets", "exact match", "folder"],

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TextIO, cast
 
-from edgepeft.utils.terminal_text import ENCODING_ERRORS, VisibleStream, unfiltered
+from edgepeft.utils.terminal_text import ENCODING_ERRORS, VisibleStream, unfiltered, visible_line
 
 
 def open_streams() -> None:
@@ -20,7 +20,12 @@ def open_streams() -> None:
     _open_missing()
     sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout = _visible(sys.stdout or _writer(1), "standard output")
-    sys.stderr = _visible(sys.stderr or _writer(2), "standard error")
+    sys.stderr = _visible(sys.stderr or _writer(2), "standard error", dispensable=True)
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line, whatever texts of others are in it."""
+    print(visible_line(line), file=sys.stderr if err else sys.stdout)
 
 
 def close_output() -> None:
@@ -45,9 +50,9 @@ def _writer(number: int) -> TextIO:
     return os.fdopen(number, "w", encoding="utf-8", closefd=False)
 
 
-def _visible(stream: TextIO, name: str) -> TextIO:
+def _visible(stream: TextIO, name: str, *, dispensable: bool = False) -> TextIO:
     if isinstance(stream, VisibleStream):
         return stream
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=ENCODING_ERRORS)
-    return cast(TextIO, VisibleStream(stream, name))
+    return cast(TextIO, VisibleStream(stream, name, dispensable=dispensable))

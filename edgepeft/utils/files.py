@@ -72,10 +72,13 @@ def as_text(data: bytes, path: object) -> str:
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
-    """The value that a JSON file holds. Raises FileNotFoundError, InputError."""
+    """The value that a JSON file holds; what is no number in it (NaN, Infinity) is None.
+
+    Raises FileNotFoundError, InputError.
+    """
     text = read_text_file(path, limit)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=lambda word: None)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
         raise InputError(f"{path}: not valid JSON ({reason})") from None

@@ -65,19 +65,21 @@ class GuardedStream(io.TextIOBase):
     """A text stream that writes to ``raw`` as it is, and says in one way that writing failed.
 
     It has no binary ``buffer``, so nothing can write past it. ``name`` is what an OSError calls it. Raises
-    ReaderGone where the reader is gone.
+    ReaderGone where the reader is gone. One that is ``dispensable``, for talk about the work, fails in silence:
+    nobody is left to hear of it, and the work goes on.
     """
 
-    def __init__(self, raw: TextIO, name: str) -> None:
+    def __init__(self, raw: TextIO, name: str, *, dispensable: bool = False) -> None:
         self._raw = raw
         self._name = name
+        self._dispensable = dispensable
 
     def write(self, text: str) -> int:
         """Write all of ``text``. Raises OSError with the stream's name, ReaderGone."""
         try:
             self._raw.write(self._shown(text))
         except OSError as error:
-            raise self._failure(error) from None
+            self._fail(error)
         return len(text)
 
     def flush(self) -> None:
@@ -85,15 +87,17 @@ class GuardedStream(io.TextIOBase):
         try:
             self._raw.flush()
         except OSError as error:
-            raise self._failure(error) from None
+            self._fail(error)
 
     def _shown(self, text: str) -> str:
         return text
 
-    def _failure(self, error: OSError) -> Exception:
+    def _fail(self, error: OSError) -> None:
+        if self._dispensable:
+            return
         if isinstance(error, BrokenPipeError):
-            return ReaderGone()
-        return OSError(error.errno, error.strerror, self._name)
+            raise ReaderGone from None
+        raise OSError(error.errno, error.strerror, self._name) from None
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -127,7 +131,7 @@ class VisibleStream(GuardedStream):
     @property
     def unfiltered(self) -> GuardedStream:
         """The stream without the filter: for escape sequences of our own, and for data that goes to a file."""
-        return GuardedStream(self._raw, self._name)
+        return GuardedStream(self._raw, self._name, dispensable=self._dispensable)
 
 
 def unfiltered(stream: TextIO) -> TextIO:

@@ -20,6 +20,15 @@ def cache_folder() -> Path:
     return _folder("EDGEPEFT_CACHE", "XDG_CACHE_HOME", ".cache")
 
 
+def library_places() -> dict[str, str]:
+    """Environment variables for libraries that would fail where the home can't be written; empty where it can."""
+    home = os.environ.get("HOME")
+    if not home or os.access(home, os.W_OK):
+        return {}
+    # Intel's neural compressor, which PEFT imports where it is installed, opens a log in the home.
+    return {"HABANA_LOGS": os.environ.get("HABANA_LOGS") or str(_homeless() / "logs")}
+
+
 def _folder(own: str, shared: str, below_home: str) -> Path:
     if named := os.environ.get(own):
         return Path(named)

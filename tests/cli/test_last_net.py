@@ -242,6 +242,37 @@ def test_what_a_recipe_says_does_not_reach_the_terminal(tmp_path: Path) -> None:
         assert shown.count(b"\n") == 1
 
 
+EVENTS = """
+import sys, time
+from edgepeft.cli.options import ProgressMode
+from edgepeft.cli.progress import show_events
+from edgepeft.cli.streams import open_streams
+open_streams()
+evil = sys.argv[1]
+with show_events(ProgressMode.auto) as sink:
+    sink({"event": "started", "stage": evil})
+    sink({"event": "progress", "stage": evil, "step": 1, "total": 2, "seconds": 1.0, "metrics": {}})
+    sink({"event": "warning", "stage": "data", "text": evil})
+    print(evil)
+    print(evil, file=sys.stderr)
+    time.sleep(0.3)
+    sink({"event": "failed", "stage": evil})
+"""
+
+
+def test_what_events_say_does_not_reach_the_terminal() -> None:
+    """Beside the bars' own escape sequences, and whatever prints while they are shown."""
+    _, shown = on_terminal(EVIL, program=[sys.executable, "-c", EVENTS])
+    assert b"\x1b[" in shown
+    for raw in ("\x1b]0;", "\x1b[2J", "\x9b", "\u202e", "\u200b"):
+        assert raw.encode() not in shown
+    assert shown.count(b"[red]x[/red]") >= 4
+    plain = subprocess.run(
+        [sys.executable, "-c", EVENTS, EVIL], capture_output=True, text=True, check=True
+    )
+    assert "\x1b" not in plain.stdout + plain.stderr
+
+
 def test_records_of_runs_are_shown_and_damaged_ones_named(tmp_path: Path) -> None:
     for name, record in {
         "evil": {"name": EVIL, "model": EVIL, "targets": [EVIL], "started": EVIL, "state": "done"},
