@@ -59,12 +59,17 @@ ERROR_CLASSES: dict[int, type[EdgepeftError]] = {
 """Exit status to class: how a stage's process tells its parent which kind of error it met."""
 
 
+_NAMES = 60
+"""Names that an error lists; there are fewer methods, targets and algorithms, but there may be more adapters."""
+
+
 def unknown_name(key: str, what: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that a registry doesn't hold: the nearest one, and all there are."""
     names = list(known)
     near = nearest(name, names)
     hint = f"did you mean {near}? " if near else ""
-    return InputError(f"{key}: {name}: no such {what}; {hint}{what}s: {', '.join(names)}")
+    shown = ", ".join(names[:_NAMES]) + (f" … ({len(names)} in all)" if len(names) > _NAMES else "")
+    return InputError(f"{key}: {name}: no such {what}; {hint}{what}s: {shown}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

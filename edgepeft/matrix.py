@@ -57,13 +57,13 @@ def cells_of(recipe: RecipeFile) -> list[Cell]:
         for axis, name in chosen.items():
             _choose(changed, axes[axis][name], f"{origin}matrix.{axis}.{name}")
         whole = validated(changed, f"{origin}matrix: {where}: " if where else origin)
+        if len(cells) + len(whole.targets) > CELLS:
+            _refuse(f"more than {CELLS}", origin)
         for target in whole.targets:
             own = {**changed, "targets": [target.model_dump(mode="json", exclude_unset=True)]}
             settings = validated(own, f"{origin}matrix: {where}/{target.name}: ")
             variant = replace(recipe, recipe=settings, variant=where)
             cells.append(Cell(chosen, target.name, variant))
-        if len(cells) > CELLS:
-            _refuse(f"more than {CELLS}", origin)
     return cells
 
 

@@ -6,6 +6,7 @@ any form. A field's description is its help text everywhere. Paths in a recipe a
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -133,7 +134,7 @@ class Recipe(Section):
             ("targets", [target.name for target in self.targets]),
             ("adapters", [adapter.name for adapter in self.adapters]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 raise ValueError(f"{key} names {twice[0]} twice; remove one")
         if self.adapters and all(target.adapters == "merged" for target in self.targets):

@@ -46,9 +46,12 @@ def command(
     from edgepeft.cli.tables import print_table
     from edgepeft.comparison import compare, draw, scatter
     from edgepeft.errors import EdgepeftError, InputError
+    from edgepeft.utils.whole_files import require_writable
 
     if picture is not None and picture.suffix not in (".png", ".svg"):
         raise InputError(f"--picture {picture}: the name must end in .png or .svg")
+    if picture is not None:
+        require_writable(picture)
     with show_events(progress) as sink:
         entries = compare(run, vary or DEFAULT_AXES, sink)
     if as_json:

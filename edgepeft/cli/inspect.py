@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,17 +27,14 @@ def command(
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    lines = {visible_line(key): _shown(key, facts) for key in facts}
+    lines = {visible_line(key): _shown(value) for key, value in facts.items()}
     width = max(map(len, lines))
     for key, line in lines.items():
         say(f"{key:<{width}}  {line}")
 
 
-def _shown(key: str, facts: Mapping[str, Any]) -> Any:
-    """A fact for people; one that is an assumption says so where it stands."""
-    value = facts[key]
-    if key == "trained_on" and facts.get("known_from") == "assumed":
-        return f"{value} (assumed: the adapter does not say)"
+def _shown(value: Any) -> Any:
+    """A fact for people."""
     if isinstance(value, (dict, list, bool)) or value is None:
         return json.dumps(value)
     return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepeft.utils.terminal_text import unfiltered, visible_line
+from edgepeft.utils.terminal_text import unfiltered, visible, visible_line
 
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
@@ -167,10 +167,10 @@ def print_answer(pieces: Iterator[str]) -> None:
 
     A terminal shows control characters instead of obeying them; a file or a pipe gets the answer as it is.
     """
-    out = sys.stdout if sys.stdout.isatty() else unfiltered(sys.stdout)
+    out, on_terminal = unfiltered(sys.stdout), sys.stdout.isatty()
     try:
         for piece in pieces:
-            out.write(piece)
+            out.write(visible(piece) if on_terminal else piece)
             out.flush()
     finally:
         out.write("\n")

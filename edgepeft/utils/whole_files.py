@@ -159,6 +159,21 @@ def sweep(place: Path) -> None:
                     _sweep_one(Path(entry.path))
 
 
+def require_writable(path: Path) -> None:
+    """Raise InputError where a file can't be written, before the work that fills it."""
+    path = _real(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary, stream = _temporary_file(path)
+        stream.close()
+        temporary.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({refusal(error)}); choose another file"
+        ) from None
+
+
 def write_json(path: Path, value: Any, *, durable: bool = True, named: Path | None = None) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part. Raises EdgepeftError.
 

@@ -19,6 +19,7 @@ from edgepeft.utils.whole_files import (
     discard,
     new_folder,
     remove_folder,
+    require_writable,
     scratch_folder,
     settle,
     staging_folder,
@@ -213,6 +214,18 @@ def test_a_files_writer_may_fail_and_the_old_file_stays(tmp_path: Path) -> None:
         write_json(path, {"not": object()})
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_can_not_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    require_writable(tmp_path / "picture.png")
+    (tmp_path / "old.png").write_text("old")
+    require_writable(tmp_path / "old.png")
+    assert (tmp_path / "old.png").read_text() == "old"
+    (tmp_path / "folder.png").mkdir()
+    for name in ("nowhere/picture.png", "folder.png", "old.png/picture.png", "/proc/picture.png"):
+        with pytest.raises(InputError, match="cannot be written"):
+            require_writable(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"old.png", "folder.png"}
 
 
 def test_removing_a_folder_leaves_all_of_it_or_nothing(tmp_path: Path) -> None:
