@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepeft.config.yaml_text import TEXT_BYTES
+from edgepeft.config.scalars import TEXT_BYTES
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.events import Sink, discard
 from edgepeft.fidelity.vocabulary import Vocabulary, vocabulary

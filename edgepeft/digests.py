@@ -14,8 +14,9 @@ from pathlib import Path
 
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.utils.files import open_regular, read_json_object
+from edgepeft.utils.temporary import sweep
 from edgepeft.utils.user_folders import cache_folder as cache_folder
-from edgepeft.utils.whole_files import sweep, write_json
+from edgepeft.utils.whole_files import write_json
 
 FILE_BYTES = 4 << 40
 """Bytes of the largest file that is read to its end: none that a model or its rows lie in is larger."""

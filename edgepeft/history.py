@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepeft.config.yaml_text import TEXT_BYTES, TextProblem, read_yaml
+from edgepeft.config.scalars import TEXT_BYTES, TextProblem
+from edgepeft.config.yaml_text import read_yaml
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.utils.files import read_json, read_json_object, read_text_file
+from edgepeft.utils.temporary import sweep
 from edgepeft.utils.user_folders import state_folder as state_folder
-from edgepeft.utils.whole_files import sweep, write_json
+from edgepeft.utils.whole_files import write_json
 from edgepeft.workspace import RunFolder
 
 

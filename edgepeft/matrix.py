@@ -49,7 +49,7 @@ def cells_of(recipe: RecipeFile) -> list[Cell]:
     axes = {axis: _named(axis, choices, origin) for axis, choices in recipe.recipe.matrix.items()}
     raw = recipe.recipe.model_dump(mode="json", exclude_unset=True, exclude={"matrix"})
     _check_size(math.prod(map(len, axes.values())), raw, origin)
-    cells = []
+    cells: list[Cell] = []
     for names in itertools.product(*axes.values()):
         chosen = dict(zip(axes, names, strict=True))
         where = "/".join(names)

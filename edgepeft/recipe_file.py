@@ -16,13 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from edgepeft.config.yaml_text import (
-    DEPTH,
-    TEXT_BYTES,
-    TextProblem,
-    read_yaml,
-    write_yaml,
-)
+from edgepeft.config.scalars import DEPTH, TEXT_BYTES, TextProblem
+from edgepeft.config.yaml_text import read_yaml, write_yaml
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe
 from edgepeft.utils.files import as_text, read_text_file

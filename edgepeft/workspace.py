@@ -20,7 +20,8 @@ from edgepeft.digests import hash_file
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.utils.crash_log import log_crashes_in
 from edgepeft.utils.files import read_json_object
-from edgepeft.utils.whole_files import settle, sweep
+from edgepeft.utils.temporary import sweep
+from edgepeft.utils.whole_files import settle
 from edgepeft.utils.whole_files import staging_folder as staging_folder
 from edgepeft.utils.whole_files import write_json as write_json
 from edgepeft.utils.whole_files import writing_failed as writing_failed

@@ -3,63 +3,34 @@
 The parser's events are put together here, one node after the other, so that nothing grows beyond the limits: a
 file's bytes, its depth, and its values with every alias written out. Plain scalars are read as YAML 1.2 does,
 where ``no``, ``1:30`` and ``2024-01-01`` are text; a recipe's sections take ``yes`` and ``no`` for what they mean
-where they want true or false. A key given twice, a tag, and a number that is not
-finite or beyond 64 bits are refused.
+where they want true or false. A key given twice, a tag, and a number that is not finite or beyond 64 bits are
+refused.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import math
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from edgepeft.config.json_text import read_json
+from edgepeft.config.scalars import (
+    DEPTH,
+    TEXT_BYTES,
+    VALUES,
+    TextProblem,
+    checked_text,
+    plain_value,
+)
 from edgepeft.utils.terminal_text import shortened
 
-TEXT_BYTES = 1 << 20
-"""Bytes of a recipe; one with a hundred customers takes some ten thousand."""
-DEPTH = 32
-"""How deeply a value may be nested; a recipe of every option takes six levels."""
-VALUES = 20_000
-"""Values of all depths, those that an alias or a merge repeats counted again, and a long text as several."""
 _TEXT_PER_VALUE = 64
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_LARGEST = 2**63 - 1
 _CORE = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
-_NULL = {"", "~", "null", "Null", "NULL"}
-_BOOL = {
-    word: word.lower() == "true" for word in ["true", "True", "TRUE", "false", "False", "FALSE"]
-}
-_NUMBERS: dict[re.Pattern[str], Callable[[str], int | float]] = {
-    re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)"): lambda text: (
-        int(text) if len(text) < 99 else math.inf
-    ),
-    re.compile(r"[-+]?0[xX][0-9a-fA-F]{1,99}"): lambda text: int(text, 16),
-    re.compile(r"[-+]?0o[0-7]{1,99}"): lambda text: int(text, 8),
-    re.compile(r"[-+]?0b[01]{1,99}"): lambda text: int(text, 2),
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*\.[0-9]*)([eE][-+]?[0-9]+)?"): float,
-    re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"): float,
-    re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"): lambda text: math.inf,
-}
-"""What a plain scalar must look like to be a number, the first that fits counting; others are text, as 007 is."""
-
-
-class TextProblem(Exception):
-    """What is wrong with a text, and the line (from 1) where that is known.
-
-    ``syntax`` tells that it is no YAML at all, rather than YAML that is refused.
-    """
-
-    def __init__(self, problem: str, line: int | None = None, *, syntax: bool = False) -> None:
-        super().__init__(problem)
-        self.line = line
-        self.syntax = syntax
 
 
 def read_yaml(text: str) -> Any:
@@ -68,7 +39,7 @@ def read_yaml(text: str) -> Any:
         raise TextProblem(f"is longer than {TEXT_BYTES} bytes")
     if text.lstrip()[:1] in ("{", "["):
         try:
-            return _read_json(text)
+            return read_json(text)
         except json.JSONDecodeError:
             pass  # a flow mapping of YAML begins alike
     try:
@@ -94,39 +65,9 @@ def quoted(text: str) -> str:
     return written.strip()
 
 
-def plain_value(text: str) -> Any:
-    """What a scalar without quotes stands for. Raises TextProblem for numbers that are refused."""
-    if text in _NULL:
-        return None
-    if text in _BOOL:
-        return _BOOL[text]
-    for pattern, read in _NUMBERS.items():
-        if pattern.fullmatch(text):
-            return _finite(read(text), text)
-    return text
-
-
 def _tag(tag: str) -> str:
     """A tag as it is written."""
     return shortened(tag.replace("tag:yaml.org,2002:", "!!"), 40)
-
-
-def _finite(value: int | float, text: str) -> int | float:
-    if isinstance(value, int) and abs(value) > _LARGEST:
-        value = math.inf
-    if not math.isfinite(value):
-        raise TextProblem(f"{shortened(text, 24)}: a finite number of 64 bits is expected")
-    return value
-
-
-def _checked_text(text: str) -> str:
-    """A string as it is, pairs of half characters joined. Raises TextProblem."""
-    if "\0" in text:
-        raise TextProblem("holds the character NUL, which no text here can")
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise TextProblem("holds half of a character, which is no text") from None
 
 
 @dataclass
@@ -217,7 +158,7 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         size = 1 + len(event.value) // _TEXT_PER_VALUE
         self._count(size)
-        text = _checked_text(event.value)
+        text = checked_text(event.value)
         if self._awaits_key():
             self._begin_key(text, size, plain=event.implicit[0])
             return
@@ -301,48 +242,6 @@ class _Builder:
             assert frame.key is not None
             frame.made[frame.key] = value
         frame.key = None
-
-
-def _read_json(text: str) -> Any:
-    """The value of a JSON text. Raises JSONDecodeError for what is none, TextProblem for what is refused."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in found if keys.count(key) > 1)
-            raise TextProblem(f"{shortened(twice, 40)}: is given twice; keep one")
-        return found
-
-    def refuse(word: str) -> float:
-        raise TextProblem(f"{word}: a finite number of 64 bits is expected")
-
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=once,
-            parse_int=plain_value,
-            parse_float=plain_value,
-            parse_constant=refuse,
-        )
-    except RecursionError:
-        raise TextProblem(f"is nested more than {DEPTH} levels deep") from None
-    waiting: list[tuple[Any, int]] = [(value, 0)]
-    values = 0
-    while waiting:
-        one, depth = waiting.pop()
-        values += 1
-        if depth > DEPTH:
-            raise TextProblem(f"is nested more than {DEPTH} levels deep")
-        if values > VALUES:
-            raise TextProblem(f"holds more than the {VALUES} values that are read")
-        if isinstance(one, str):
-            _checked_text(one)
-        elif isinstance(one, dict):
-            waiting += [(part, depth + 1) for item in one.items() for part in item]
-        elif isinstance(one, list):
-            waiting += [(part, depth + 1) for part in one]
-    return value
 
 
 class _Dumper(yaml.SafeDumper):

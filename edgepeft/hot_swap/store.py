@@ -20,13 +20,8 @@ from edgepeft.runtime.adapters import (
 )
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import binding, slots_of
-from edgepeft.utils.whole_files import (
-    discard,
-    remove_folder,
-    staging_folder,
-    sweep,
-    writing_failed,
-)
+from edgepeft.utils.temporary import sweep
+from edgepeft.utils.whole_files import discard, remove_folder, staging_folder, writing_failed
 from edgepeft.workspace import publish
 
 

@@ -33,7 +33,8 @@ from edgepeft.merging.factors import (
 from edgepeft.merging.grid import dequantized
 from edgepeft.merging.initial import without_initial
 from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
-from edgepeft.utils.whole_files import discard, new_folder, staging_folder, sweep, writing_failed
+from edgepeft.utils.temporary import sweep
+from edgepeft.utils.whole_files import discard, new_folder, staging_folder, writing_failed
 
 CONVERTED_RANK = 32
 """Rank at which an adapter of another method becomes LoRA, where nothing else is said."""

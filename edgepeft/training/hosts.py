@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgepeft.config.yaml_text import TEXT_BYTES, TextProblem, read_yaml
+from edgepeft.config.scalars import TEXT_BYTES, TextProblem
+from edgepeft.config.yaml_text import read_yaml
 from edgepeft.errors import InputError
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.utils.files import read_text_file

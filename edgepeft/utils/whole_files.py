@@ -1,9 +1,7 @@
 """Files and folders that are whole or not there, whatever kills the process or fills the disk.
 
 Everything is written under a temporary name beside its final one, flushed to disk and renamed. The order (data
-flushed, the manifest last, rename) follows torch's distributed checkpoint writer. A process holds a lock (flock)
-on what it has under a temporary name; what lies there without one was left by a process that is gone, and
-``sweep`` removes it.
+flushed, the manifest last, rename) follows torch's distributed checkpoint writer.
 """
 
 from __future__ import annotations
@@ -13,33 +11,26 @@ import errno
 import io
 import json
 import os
-import re
-import secrets
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from edgepeft.errors import EdgepeftError, InputError, refusal, system_error
+from edgepeft.utils.temporary import (
+    REPLACED,
+    UNFINISHED,
+    release,
+    sweep,
+    temporary_file,
+    temporary_folder,
+)
 from edgepeft.utils.terminal_text import ENCODING_ERRORS
 
-_MARK = ".edgepeft-"
-_UNFINISHED, _REPLACED = ".tmp", ".old"
-_LEFTOVER = re.compile(
-    rf"\..*{re.escape(_MARK)}[a-z0-9_]{{8}}({re.escape(_UNFINISHED)}|{re.escape(_REPLACED)})"
-)
-_NAME_CHARACTERS = 40
-"""How much of a final name a temporary one repeats: the file system bounds its length."""
-_STALE_SECONDS = 86400.0
-"""How long something lies untouched before it counts as left behind where a file system knows no locks."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Refusals that only writing meets."""
-
-_held: dict[Path, int] = {}
-"""Temporary folders of this process, each with the file descriptor that holds its lock."""
 
 
 def writing_failed(path: Path, error: OSError, *, begun: bool = False) -> EdgepeftError:
@@ -92,7 +83,7 @@ def staging_folder(final: Path) -> Path:
         place = final if _must_stay(final) else final.parent
         place.mkdir(parents=True, exist_ok=True)
         sweep(place)
-        return _temporary(place, final.name, _UNFINISHED)
+        return temporary_folder(place, final.name, UNFINISHED)
     except OSError as error:
         raise writing_failed(final, error) from None
 
@@ -114,7 +105,7 @@ def settle(staged: Path, final: Path, *, last: str | None = None) -> None:
         else:
             staged.replace(final)
         _fsync(final.parent)
-        _release(staged)
+        release(staged)
     except OSError as error:
         raise writing_failed(final, error, begun=True) from None
 
@@ -122,12 +113,12 @@ def settle(staged: Path, final: Path, *, last: str | None = None) -> None:
 def discard(staged: Path) -> None:
     """Remove a staged folder, if it is there."""
     shutil.rmtree(staged, ignore_errors=True)
-    _release(staged)
+    release(staged)
 
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder so that nobody finds half of it, even where this is killed. Raises OSError."""
-    retired = _temporary(folder.parent, folder.name, _UNFINISHED)
+    retired = temporary_folder(folder.parent, folder.name, UNFINISHED)
     try:
         folder.replace(retired / folder.name)
         _fsync(folder.parent)
@@ -140,23 +131,11 @@ def scratch_folder() -> Iterator[Path]:
     """A folder among the system's temporary files, gone at the end; what the dead left there goes too."""
     place = Path(tempfile.gettempdir())
     sweep(place)
-    made = _temporary(place, "scratch", _UNFINISHED)
+    made = temporary_folder(place, "scratch", UNFINISHED)
     try:
         yield made
     finally:
         discard(made)
-
-
-def sweep(place: Path) -> None:
-    """Remove what processes that are gone left under temporary names in ``place``; what is at work stays.
-
-    A folder that was being replaced, and whose successor has not come, gets its name back.
-    """
-    with contextlib.suppress(OSError):
-        for entry in list(os.scandir(place)):
-            if _LEFTOVER.fullmatch(entry.name):
-                with contextlib.suppress(OSError):
-                    _sweep_one(Path(entry.path))
 
 
 def require_writable(path: Path) -> None:
@@ -165,7 +144,7 @@ def require_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary, stream = _temporary_file(path)
+        temporary, stream = temporary_file(path)
         stream.close()
         temporary.unlink()
     except OSError as error:
@@ -209,7 +188,7 @@ def write_file(
     path = _real(path)
     temporary: Path | None = None
     try:
-        temporary, stream = _temporary_file(path)
+        temporary, stream = temporary_file(path)
         with stream:
             write(stream)
             stream.flush()
@@ -262,7 +241,7 @@ def _move_up(staged: Path, final: Path, last: str | None) -> None:
 
 def _exchange(staged: Path, final: Path) -> None:
     """Put a folder into the place of another. One that is killed in between is undone by ``sweep``."""
-    retired = _temporary(final.parent, final.name, _REPLACED)
+    retired = temporary_folder(final.parent, final.name, REPLACED)
     old = retired / final.name
     try:
         final.replace(old)
@@ -274,75 +253,7 @@ def _exchange(staged: Path, final: Path) -> None:
     finally:
         if final.exists():
             discard(retired)
-        _release(retired)
-
-
-def _temporary(place: Path, name: str, kind: str) -> Path:
-    """Make a temporary folder in ``place`` and hold its lock. Raises OSError."""
-    while True:
-        made = Path(tempfile.mkdtemp(prefix=f".{_cut(name)}{_MARK}", suffix=kind, dir=place))
-        handle = os.open(made, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-        if _lock(handle) is not False and made.exists():
-            _held[made] = handle
-            return made
-        # Somebody swept it before it had its lock.
-        os.close(handle)
-
-
-def _temporary_file(path: Path) -> tuple[Path, BinaryIO]:
-    """Make a temporary file beside ``path`` and hold its lock as long as it is open. Raises OSError."""
-    while True:
-        name = f".{_cut(path.name)}{_MARK}{secrets.token_hex(4)}{_UNFINISHED}"
-        made = path.with_name(name)
-        with contextlib.suppress(FileExistsError):
-            handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            if _lock(handle) is not False and made.exists():
-                return made, os.fdopen(handle, "wb")
-            os.close(handle)
-
-
-def _cut(name: str) -> str:
-    """The beginning of a name, not longer in bytes than it may be."""
-    return os.fsencode(name)[:_NAME_CHARACTERS].decode("ascii", "replace").replace("\ufffd", "_")
-
-
-def _release(staged: Path) -> None:
-    handle = _held.pop(staged, None)
-    if handle is not None:
-        os.close(handle)
-
-
-def _sweep_one(entry: Path) -> None:
-    """Remove or restore one leftover, unless it is at work. Raises OSError."""
-    handle = os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        mine = _lock(handle)
-        stale = time.time() - os.fstat(handle).st_mtime > _STALE_SECONDS
-        if mine is False or (mine is None and not stale):
-            return
-        if entry.suffix == _REPLACED:
-            for old in entry.iterdir():
-                if not (entry.parent / old.name).exists():
-                    old.replace(entry.parent / old.name)
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink()
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int) -> bool | None:
-    """Take a lock without waiting: False where another has it, None where there are none to be had."""
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return None
-    return True
+        release(retired)
 
 
 def _flush(staged: Path) -> None:

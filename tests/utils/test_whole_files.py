@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.utils import whole_files
+from edgepeft.utils import temporary
+from edgepeft.utils.temporary import sweep
 from edgepeft.utils.whole_files import (
     discard,
     new_folder,
@@ -23,7 +24,6 @@ from edgepeft.utils.whole_files import (
     scratch_folder,
     settle,
     staging_folder,
-    sweep,
     write_file,
     write_json,
     write_text,
@@ -86,7 +86,7 @@ def test_only_our_own_names_are_swept(tmp_path: Path) -> None:
 def test_where_a_file_system_knows_no_locks_age_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(whole_files, "_lock", lambda handle: None)
+    monkeypatch.setattr(temporary, "_lock", lambda handle: None)
     for name, age in (("new", 0), ("old", 2 * 86400)):
         folder = tmp_path / f".{name}.edgepeft-abcdefgh.tmp"
         folder.mkdir()
