@@ -66,7 +66,7 @@ def test_labels_enter_the_keys_of_the_stages(tmp_path: Path) -> None:
     ("task", "keys", "words"),
     [
         (CLASSIFICATION, {"targets": ["cpu-nf4"]}, "cpu-nf4: is for text generation only"),
-        (CLASSIFICATION, {"targets": ["trt-rtx-int4"]}, "trt-rtx-int4: is for models that"),
+        (CLASSIFICATION, {"targets": ["trt-rtx-int4"]}, "trt-rtx-int4: is for text generation"),
         (
             CLASSIFICATION,
             {"task": "text-generation"},

@@ -113,7 +113,7 @@ def test_a_limit_on_file_sizes_is_a_failure_in_one_line(
     )
     assert done.returncode == 1, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("edgepeft:"))
-    assert f"{tmp_path / 'both'}: the file would be larger than" in line
+    assert f"{tmp_path / 'both'}: the file is larger than the limit" in line
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "both").exists()
     assert not list(tmp_path.glob(".both*"))
