@@ -112,6 +112,9 @@ def outcome_of(error: BaseException, place: object = None) -> Outcome:
         line = refusal(met) if where is None else f"{where}: {refusal(met)}"
     elif isinstance(error, MemoryError) or re.search(_NO_MEMORY, text, re.IGNORECASE):
         line = _OUT_OF_MEMORY
+    elif re.search(_NOT_WRITTEN, text):
+        where = f"{place}: " if place is not None else ""
+        line = f"{where}a file could not be written whole; the disk is full, or {_LIMITED}"
     elif isinstance(error, RecursionError):
         line = "something is nested too deeply to be read"
     elif isinstance(error, UnicodeError):
@@ -156,13 +159,16 @@ def refusal(error: OSError) -> str:
 
 
 _FULL = "the disk is full; free some space and run the same command"
+_LIMITED = "larger than the limit (ulimit -f, or the file system's limit)"
 _OUT_OF_MEMORY = "out of memory"
 _NO_MEMORY = r"can't allocate memory|out of memory|bad_alloc"
 """How libraries in other languages say it in exceptions of their own."""
+_NOT_WRITTEN = r"inline_container\.cc.*(unexpected pos|write failed)|PytorchStreamWriter failed"
+"""How torch tells that it could not write a checkpoint; the operating system's reason is lost there."""
 _REFUSALS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "the file is larger than the limit (ulimit -f, or the file system's limit)",
+    errno.EFBIG: f"the file is {_LIMITED}",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "the operation is not permitted",

@@ -21,7 +21,7 @@ from edgepeft.runtime.adapters import (
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import binding, slots_of
 from edgepeft.utils.temporary import sweep
-from edgepeft.utils.whole_files import discard, remove_folder, staging_folder, writing_failed
+from edgepeft.utils.whole_files import remove_folder, staged_folder, writing_failed
 from edgepeft.workspace import publish
 
 
@@ -40,8 +40,7 @@ def add_adapter(
     slots = slots_of(bundle)
     final = refuse_taken(bundle, name, replace=replace)
     lora = read_lora(folder, slots, allow_base_mismatch=allow_base_mismatch)
-    staged = staging_folder(final)
-    try:
+    with staged_folder(final) as staged:
         facts = write_factors(lora, slots, binding(bundle), staged)
         manifest: dict[str, Any] = {
             "kind": "adapter",
@@ -54,9 +53,6 @@ def add_adapter(
                 publish(staged, final, manifest)
         else:
             publish(staged, final, manifest)
-    except BaseException:
-        discard(staged)
-        raise
     return open_adapter(bundle, name)
 
 

@@ -51,20 +51,27 @@ def writing_failed(path: Path, error: OSError, *, begun: bool = False) -> Edgepe
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder to fill; it becomes ``final`` at the end of the block, and goes where the block fails.
+    """A temporary folder to fill; it becomes ``final`` at the end of the block. Raises as ``staged_folder``."""
+    with staged_folder(final) as staged:
+        yield staged
+        settle(staged, final)
 
-    Raises EdgepeftError for a refusal to write, InputError where ``final`` can't be written to at all.
+
+@contextlib.contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """A temporary folder to fill and to ``settle`` within the block; it goes where the block fails.
+
+    Raises EdgepeftError for a refusal to write, InputError where ``final`` can't be written to at all. Errors
+    speak of ``final``: nobody knows the temporary name, which is gone besides.
     """
     staged = staging_folder(final)
     try:
         yield staged
-        settle(staged, final)
     except BaseException as error:
         discard(staged)
         if (met := _writing_error(error, staged)) is not None:
             raise writing_failed(final, met, begun=True) from error
         if isinstance(error, EdgepeftError) and str(staged) in str(error):
-            # Nobody knows the temporary name, which is gone besides.
             raise type(error)(str(error).replace(str(staged), str(final))) from None
         raise
 
