@@ -93,7 +93,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
         verbatim = _text_of(path)
         raw = _mapping(verbatim, path)
     if path == STDIN:
-        origin, path = "stdin", None
+        origin, path = _named(path), None
     else:
         origin = str(path) if path is not None else "the options"
     recipe, notes = _overridden(raw, overrides, f"{origin}: ")
@@ -106,13 +106,18 @@ def _text_of(path: Path) -> str:
     try:
         if path == STDIN:
             # A little more than may be read, so that an endless stream ends.
-            return as_text(sys.stdin.buffer.read(TEXT_BYTES + 1), "standard input")
+            return as_text(sys.stdin.buffer.read(TEXT_BYTES + 1), path)
         return read_text_file(path, TEXT_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path}: no such recipe file") from None
     except InputError as error:
         reason = str(error).removeprefix(f"{path}").lstrip(": ")
-        raise InputError(f"{path}: cannot be read as a recipe ({reason})") from None
+        mend = "; give - to pipe one in" if "a pipe" in reason else ""
+        raise InputError(f"{_named(path)}: cannot be read as a recipe ({reason}){mend}") from None
+
+
+def _named(path: Path) -> str:
+    return "stdin" if path == STDIN else str(path)
 
 
 def _mapping(text: str, path: Path) -> dict[str, Any]:
@@ -121,9 +126,11 @@ def _mapping(text: str, path: Path) -> dict[str, Any]:
         raw = read_yaml(text)
     except TextProblem as problem:
         place = f" line {problem.line}" if problem.line else ""
-        raise InputError(f"{path}{place}: {problem}") from None
+        raise InputError(f"{_named(path)}{place}: {problem}") from None
     if not isinstance(raw, dict | None):
-        raise InputError(f"{path}: a recipe is a mapping with keys such as model, data, targets")
+        raise InputError(
+            f"{_named(path)}: a recipe is a mapping with keys such as model, data, targets"
+        )
     return raw or {}
 
 
