@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from edgepeft import __version__
 from edgepeft.events import Sink
 from edgepeft.process import Workers
 from edgepeft.stage import Stage
-from edgepeft.workspace import is_finished, publish, read_manifest, staging_folder
+from edgepeft.utils.whole_files import staged_folder
+from edgepeft.workspace import is_finished, publish, read_manifest
 
 if TYPE_CHECKING:
     from edgepeft.planning import Plan
@@ -89,26 +89,25 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
     """Run a stage and publish what it made. Raises what ``Workers.run`` raises, and what writing does."""
     stage = order.stage
     sink({"event": "started", "stage": stage.name})
-    staged = staging_folder(stage.final)
     try:
-        ended = workers.run(stage, dict(order.inputs), staged, order.log, sink)
-        manifest = {
-            "kind": _MANIFEST_KINDS.get(stage.kind, "stage"),
-            "stage": stage.name,
-            "key": stage.key,
-            "edgepeft": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(ended["seconds"], 2),
-            "peak_memory_bytes": ended["peak_memory_bytes"],
-            "seed": order.seed,
-            "settings": dict(stage.settings),
-            "inputs": dict(order.digests),
-            "versions": _versions(),
-            "result": ended["result"],
-        }
-        publish(staged, stage.final, manifest)
+        with staged_folder(stage.final) as staged:
+            ended = workers.run(stage, dict(order.inputs), staged, order.log, sink)
+            manifest = {
+                "kind": _MANIFEST_KINDS.get(stage.kind, "stage"),
+                "stage": stage.name,
+                "key": stage.key,
+                "edgepeft": __version__,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(ended["seconds"], 2),
+                "peak_memory_bytes": ended["peak_memory_bytes"],
+                "seed": order.seed,
+                "settings": dict(stage.settings),
+                "inputs": dict(order.digests),
+                "versions": _versions(),
+                "result": ended["result"],
+            }
+            publish(staged, stage.final, manifest)
     except BaseException as error:
-        shutil.rmtree(staged, ignore_errors=True)
         sink({"event": "failed", "stage": stage.name, "error": str(error)})
         raise
     sink(

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepeft.config.scalars import TEXT_BYTES
 from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.events import Sink, discard
 from edgepeft.fidelity.vocabulary import Vocabulary, vocabulary
+from edgepeft.history import run_record
 from edgepeft.pipeline import measure
 from edgepeft.process import Workers
 from edgepeft.recipe_file import RecipeFile, load_recipe, varied
-from edgepeft.workspace import RunFolder, write_json
+from edgepeft.utils.files import read_text_file
+from edgepeft.utils.whole_files import write_file, write_json
+from edgepeft.workspace import RunFolder
 
 RECORD = "comparison.json"
 
@@ -44,7 +48,7 @@ def variants(axes: Sequence[str]) -> list[Variant]:
                 f"--vary {axis}: write it as key=value,value, as in quantize.head=int4,int8"
             )
         if key.strip() in names:
-            raise InputError(f"--vary {axis}: {key.strip()} is varied twice")
+            raise InputError(f"--vary {axis}: {key.strip()} is given twice")
         names.append(key.strip())
         choices.append(listed)
     combinations = itertools.product(*choices)
@@ -60,16 +64,16 @@ def recipe_of(run: Path) -> RecipeFile:
     """The recipe a run was built with, every default spelled out. Raises InputError."""
     resolved = run / "recipe.resolved.yaml"
     try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict) or not resolved.is_file():
-        raise InputError(f"{run}: is not the folder of a run; edgepeft build RECIPE makes one")
+        record = run_record(run)
+    except FileNotFoundError:
+        record = {}
+    if not record or not resolved.is_file():
+        raise InputError(f"{run}: not the folder of a run; edgepeft build RECIPE makes one")
     loaded = load_recipe(resolved)
     origin = Path(record["recipe"]) if record.get("recipe") else None
     folder = Path(record["folder"]) if record.get("folder") else loaded.folder
     written = run / "recipe.yaml"
-    verbatim = written.read_text(encoding="utf-8") if written.is_file() else loaded.verbatim
+    verbatim = read_text_file(written, TEXT_BYTES) if written.is_file() else loaded.verbatim
     return RecipeFile(loaded.recipe, origin, verbatim, folder)
 
 
@@ -84,7 +88,7 @@ def compare(run: Path, axes: Sequence[str], sink: Sink = discard) -> list[dict[s
     recipe = recipe_of(folder.path)
     if recipe.recipe.matrix:
         raise InputError(
-            f"{run}: has a matrix, and compare varies a recipe without one; put the keys into the matrix instead"
+            f"{run}: the recipe has a matrix; compare needs one without. Add the keys to the matrix instead"
         )
     chosen = [(variant, varied(recipe, variant.overrides)) for variant in variants(axes)]
     entries: list[dict[str, Any]] = []
@@ -147,7 +151,7 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A picture of bytes against distance from the reference and two further measures, as PNG or SVG by the
     file's name.
 
-    Raises InputError where nothing was measured.
+    Raises InputError where nothing was measured, EdgepeftError where the picture can't be written.
     """
     import matplotlib
 
@@ -156,7 +160,7 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     measured = [entry for entry in entries if "fidelity" in entry]
     if not measured:
-        raise InputError("--picture: nothing was measured, so there is nothing to draw")
+        raise InputError("--picture: no variant was measured, so there is nothing to plot")
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 5), layout="constrained")
     sizes = [entry["bytes"] / 1e6 for entry in measured]
     words = vocabulary_of(entries)
@@ -176,5 +180,6 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.set(xlabel="bundle, MB", ylabel=title, yscale=scale)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
-    figure.savefig(path, dpi=140)
+    form = path.suffix.removeprefix(".").lower()
+    write_file(path, lambda stream: figure.savefig(stream, format=form, dpi=140))
     pyplot.close(figure)

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgepeft.errors import EdgepeftError
+from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.utils.files import open_regular, read_json_object
+from edgepeft.utils.temporary import sweep
+from edgepeft.utils.user_folders import cache_folder as cache_folder
+from edgepeft.utils.whole_files import write_json
 
-
-def cache_folder() -> Path:
-    """The user's cache folder for edgepeft (``EDGEPEFT_CACHE`` or the XDG place)."""
-    own = os.environ.get("EDGEPEFT_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepeft"
+FILE_BYTES = 4 << 40
+"""Bytes of the largest file that is read to its end: none that a model or its rows lie in is larger."""
+FOLDER_FILES = 10_000
+"""Files that a folder of a model or an adapter may hold at its top; the largest checkpoints have hundreds."""
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in one pass of constant memory."""
-    with path.open("rb") as stream:
+    """SHA-256 of an ordinary file's bytes, read in one pass of constant memory.
+
+    Raises FileNotFoundError, and InputError for a pipe, a device, and what is too large to be read.
+    """
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > FILE_BYTES:
+            raise InputError(f"{path}: {size} bytes is larger than any file that edgepeft reads")
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -38,30 +43,28 @@ class DigestCache:
         self._store = store or cache_folder() / "digests.json"
         self._known: dict[str, str] = {}
         self._dirty = False
-        with contextlib.suppress(OSError, ValueError):
-            loaded = json.loads(self._store.read_text())
-            if isinstance(loaded, dict):
-                self._known = {str(k): str(v) for k, v in loaded.items()}
+        with contextlib.suppress(OSError, InputError):
+            self._known = {
+                key: str(digest) for key, digest in read_json_object(self._store).items()
+            }
 
     def file(self, path: Path) -> str:
-        """SHA-256 of one file."""
+        """SHA-256 of one file. Raises OSError, InputError as ``hash_file`` does."""
         status = path.stat()
-        tag = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+        tag = f"{os.path.realpath(path)}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
         if tag not in self._known:
             self._known[tag] = hash_file(path)
             self._dirty = True
         return self._known[tag]
 
     def folder(self, path: Path, names: Iterable[str] | None = None) -> str:
-        """One digest over the named files of a folder (default: all files at its top, hidden ones aside)."""
-        chosen = (
-            sorted(names)
-            if names is not None
-            else sorted(f.name for f in path.iterdir() if f.is_file() and f.name[0] != ".")
-        )
+        """One digest over the named files of a folder (default: all files at its top, hidden ones aside).
+
+        Raises OSError, InputError, also for a folder of more than ``FOLDER_FILES`` files.
+        """
         total = hashlib.sha256()
-        for name in chosen:
-            total.update(f"{name}\0{self.file(path / name)}\n".encode())
+        for name in sorted(names) if names is not None else _files_of(path):
+            total.update(os.fsencode(name) + f"\0{self.file(path / name)}\n".encode())
         return total.hexdigest()
 
     def save(self) -> None:
@@ -71,8 +74,20 @@ class DigestCache:
         recent = dict(list(self._known.items())[-5000:])
         with contextlib.suppress(OSError, EdgepeftError):
             self._store.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._store.parent)
-            with os.fdopen(handle, "w") as stream:
-                json.dump(recent, stream)
-            Path(name).replace(self._store)
+            sweep(self._store.parent)
+            write_json(self._store, recent, durable=False)
         self._dirty = False
+
+
+def _files_of(folder: Path) -> list[str]:
+    """The names of a folder's files, in order."""
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] != "." and entry.is_file():
+                found.append(entry.name)
+            if len(found) > FOLDER_FILES:
+                raise InputError(
+                    f"{folder}: contains more than {FOLDER_FILES} files; name the folder of one model or adapter"
+                )
+    return sorted(found)

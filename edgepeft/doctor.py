@@ -68,7 +68,7 @@ def problems(installed: Mapping[str, str | None]) -> list[str]:
         if version and _numbers(version) < floor:
             wanted = ".".join(map(str, floor))
             found.append(
-                f"{name} {version} has known security holes: pip install '{name}>={wanted}'"
+                f"{name} {version} has known vulnerabilities: pip install '{name}>={wanted}'"
             )
     return found
 

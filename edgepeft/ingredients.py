@@ -110,8 +110,8 @@ class Ingredients:
         provenance = read_provenance(folder, self._recipe.merge.grid)
         if provenance.source == "assumed" and self._recipe.merge.base != "original":
             self._note(
-                f"{folder.name} does not say what it was trained on; taking NF4 (QLoRA). Set merge.grid: "
-                "none if it was trained at full precision"
+                f"{folder.name}: the adapter does not say what it was trained on; NF4 (QLoRA) is assumed. Set "
+                "merge.grid: none if it was trained at full precision"
             )
         self._note_name(folder)
 
@@ -124,7 +124,8 @@ class Ingredients:
         short = _last_part(named)
         if short and short not in {_last_part(name) for name in own}:
             self._note(
-                f"{folder.name} was trained on {named}; make sure that {self._plan.base_name} is that model"
+                f"{folder.name}: the adapter was trained on {named}; check that {self._plan.base_name} is that "
+                "model"
             )
 
     def _note(self, note: str) -> None:

@@ -96,7 +96,8 @@ class Layout:
             files |= {f"rows-{i}": self._read.file(part.rows) for i, part in enumerate(parts)}
             tested = self._recipe.data.test and self._read.file(self._recipe.data.test)[1]
             self._plan.notes += [
-                f"adapter.{i}.rows: has the rows of data.test, so the report measures on rows that regmean saw"
+                f"adapter.{i}.rows: is the same file as data.test, so the report measures on rows that regmean "
+                "saw"
                 for i in range(len(parts))
                 if files[f"rows-{i}"][1] == tested
             ]

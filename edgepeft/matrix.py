@@ -5,15 +5,21 @@ from __future__ import annotations
 import copy
 import fnmatch
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edgepeft.errors import InputError, unknown_name
 from edgepeft.recipe import Choices
-from edgepeft.recipe_file import RecipeFile, put, validated
+from edgepeft.recipe_file import RecipeFile, put, set_training_aside, validated
+
+CELLS = 10_000
+"""Cells of one recipe; a fleet of a thousand customers for ten devices each."""
+_VALUES = 2_000_000
+"""Values of the recipe, counted once for every cell: each is a recipe of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,14 @@ class Cell:
 def cells_of(recipe: RecipeFile) -> list[Cell]:
     """Every cell of a recipe, targets varying fastest; of one without a matrix, a cell for each target.
 
-    Raises InputError for values that have no name, for choices of one name, and where a cell is no valid recipe.
+    Raises InputError for values that have no name, for choices of one name, where a cell is no valid recipe, and
+    for more cells than ``CELLS``.
     """
     origin = f"{recipe.path}: " if recipe.path else ""
     axes = {axis: _named(axis, choices, origin) for axis, choices in recipe.recipe.matrix.items()}
     raw = recipe.recipe.model_dump(mode="json", exclude_unset=True, exclude={"matrix"})
-    cells = []
+    _check_size(math.prod(map(len, axes.values())), raw, origin)
+    cells: list[Cell] = []
     for names in itertools.product(*axes.values()):
         chosen = dict(zip(axes, names, strict=True))
         where = "/".join(names)
@@ -49,12 +57,41 @@ def cells_of(recipe: RecipeFile) -> list[Cell]:
         for axis, name in chosen.items():
             _choose(changed, axes[axis][name], f"{origin}matrix.{axis}.{name}")
         whole = validated(changed, f"{origin}matrix: {where}: " if where else origin)
+        if len(cells) + len(whole.targets) > CELLS:
+            _refuse(f"more than {CELLS}", origin)
         for target in whole.targets:
             own = {**changed, "targets": [target.model_dump(mode="json", exclude_unset=True)]}
             settings = validated(own, f"{origin}matrix: {where}/{target.name}: ")
             variant = replace(recipe, recipe=settings, variant=where)
             cells.append(Cell(chosen, target.name, variant))
     return cells
+
+
+def _check_size(combinations: int, raw: Mapping[str, Any], origin: str) -> None:
+    """Refuse a matrix that would take for ever, before its first cell is made. Raises InputError."""
+    if combinations > CELLS:
+        _refuse(str(combinations), origin)
+    values = combinations * _count(raw)
+    if values > _VALUES:
+        raise InputError(
+            f"{origin}matrix: {combinations} cells of a recipe with {values // combinations} values are too "
+            "large to plan; shorten the recipe or the matrix"
+        )
+
+
+def _refuse(count: str, origin: str) -> NoReturn:
+    raise InputError(
+        f"{origin}matrix: {count} cells; the limit is {CELLS}. Shorten its lists, or split it into several "
+        "recipes"
+    )
+
+
+def _count(value: Any) -> int:
+    """Values of all depths."""
+    inner = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    )
+    return 1 + sum(map(_count, inner))
 
 
 def chosen_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -80,13 +117,12 @@ def chosen_cells(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
 
 
 def _choose(raw: dict[str, Any], keys: Mapping[str, Any], where: str) -> None:
-    """Set the keys of a choice. An adapter that exists leaves training aside, unless the choice speaks of it."""
+    """Set the keys of a choice. An adapter sets training aside, unless the choice speaks of it."""
     if keys.get("adapter") is not None:
-        for section in ("method", "training"):
-            raw.pop(section, None)
+        set_training_aside(raw, keys["adapter"])
     for key, value in keys.items():
         if key.partition(".")[0] == "matrix":
-            raise InputError(f"{where}: {key}: a matrix does not vary itself")
+            raise InputError(f"{where}: {key}: a matrix can't contain a matrix")
         put(raw, key, _merged(_at(raw, key), value), f"{where}: {key}")
 
 

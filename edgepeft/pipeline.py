@@ -140,16 +140,14 @@ def check_place(run: RunFolder, plans: Sequence[Plan], needed: int, *, force: bo
     if path.is_dir() and any(path.iterdir()):
         known = run.record.is_file() or (path / ".lock").is_file()
         if not known:
-            raise InputError(
-                f"{path}: holds files that are no edgepeft run; choose another --out, or --force"
-            )
+            raise InputError(f"{path}: contains other files; choose another --out, or give --force")
     for plan in plans:
         _keep_added_adapters(plan)
     free = free_bytes(path)
     if needed > free:
         raise EdgepeftError(
-            f"{path}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some "
-            "space, choose another --out, set merge.save: false, or --force"
+            f"{path}: the build needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free some "
+            "space, choose another --out, set merge.save: false, or give --force"
         )
 
 
@@ -167,8 +165,8 @@ def _keep_added_adapters(plan: Plan) -> None:
         )
         if added:
             raise InputError(
-                f"{stage.final}: its base would be another, and {len(added)} adapters were added to it "
-                f"({', '.join(added[:3])}); choose another --out, or --force and add them again"
+                f"{stage.final}: would be rebuilt on another base, and {len(added)} adapters were added to it "
+                f"({', '.join(added[:3])}); choose another --out, or give --force and add them again"
             )
 
 

@@ -181,6 +181,7 @@ def make_plan(
         adapter=adapter,
         task=task,
         labels=labels,
+        notes=list(recipe.notes),
     )
     plan.notes += [note for target in targets for note in _notes(target, plan)]
     Layout(plan, until, bundles_apart).lay_out()
@@ -199,4 +200,4 @@ def _notes(target: TargetProfile, plan: Plan) -> list[str]:
     if not changed:
         return []
     what = ", ".join(f"{key}: {str(value).lower()}" for key, value in changed.items())
-    return [f"{target.name} takes quantize {what}, as its kernels ask"]
+    return [f"{target.name}: quantize uses {what}, as its kernels need"]

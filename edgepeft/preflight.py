@@ -32,8 +32,8 @@ def check_training(recipe: RecipeFile) -> None:
     refuse_head(settings.method.target_modules, "method.target_modules")
     if settings.data.tokens and not trains_rows(method, settings.method.options):
         raise InputError(
-            f"data.tokens: {method.name} would leave their embeddings as they begin; use lora, qlora, dora or "
-            "trainable_tokens, or name embed_tokens in method.options.modules_to_save"
+            f"data.tokens: {method.name} does not train the embeddings of new tokens; use lora, qlora, dora or "
+            "trainable_tokens, or add embed_tokens to method.options.modules_to_save"
         )
     processes_here(recipe)
     start = settings.method.options.get("init_lora_weights")
@@ -41,8 +41,8 @@ def check_training(recipe: RecipeFile) -> None:
         method.peft_type != "LORA" or (isinstance(start, str) and start not in _PLAIN_STARTS)
     ):
         raise InputError(
-            "training.objective: preference compares with the untouched base, which LoRA leaves as it is; choose "
-            "lora, qlora, rslora or dora without another start"
+            "training.objective: preference needs the unchanged base model as its reference; use lora, qlora, "
+            "rslora or dora with their default init_lora_weights"
         )
 
 
@@ -50,10 +50,10 @@ def check_target(target: TargetProfile, quantize: Quantize, recipe: RecipeFile) 
     """Raise InputError if the recipe asks of a target, whose grid is ``quantize``, what it has not."""
     if target.precision == "nf4" and recipe.recipe.merge.base != "dequantized":
         raise InputError(
-            f"merge.base: {target.name} carries the base the adapter was trained on; set it to dequantized"
+            f"merge.base: {target.name} contains the base that the adapter was trained on; set it to dequantized"
         )
     if target.bits and quantize.algorithm == "k_quant" and quantize.symmetric:
-        raise InputError("quantize.symmetric: k_quant has no symmetric form; set it to false")
+        raise InputError("quantize.symmetric: k_quant has no symmetric variant; set it to false")
 
 
 def check_hot_swap(recipe: RecipeFile, targets: Sequence[TargetProfile], own: str) -> None:
@@ -69,34 +69,35 @@ def check_hot_swap(recipe: RecipeFile, targets: Sequence[TargetProfile], own: st
     for target in swapped:
         if target.provider != CPU:
             raise InputError(
-                f"targets: {target.name}: adapters: hot-swap is for CPU targets; leave it out, or name one of "
-                "those"
+                f"targets: {target.name}: adapters: hot-swap works on CPU targets only; leave it out, or choose "
+                "a CPU target"
             )
     if not swapped:
         return
     if settings.merge.base == "requantized":
-        raise InputError("merge.base: requantized merges, and a hot-swap target does not")
+        raise InputError(
+            "merge.base: requantized needs a merge, and hot-swap targets merge nothing; remove it"
+        )
     if settings.adapter is None:
         method = find_method(settings.method.name)
         if method.peft_type != "LORA" or {**method.fixed, **settings.method.options}.get(
             "use_dora"
         ):
             raise InputError(
-                f"method.name: {method.name} can't stay beside the base, as hot-swap targets need it; choose "
-                "lora, qlora or rslora"
+                f"method.name: hot-swap targets can't load adapters of {method.name}; use lora, qlora or rslora"
             )
         rank = int(method.common(settings.method.model_dump())["rank"])
         for asked in settings.targets:
             if asked.adapters == "hot-swap" and rank > asked.adapter_rank:
                 raise InputError(
-                    f"targets: {asked.name}: adapter_rank: {asked.adapter_rank} is less than method.rank, "
+                    f"targets: {asked.name}: adapter_rank: {asked.adapter_rank} is lower than method.rank, "
                     f"{rank}; raise it"
                 )
     for adapter in settings.adapters:
         check_name(adapter.name)
         if adapter.name == own:
             raise InputError(
-                f"adapters: {own}: is what the recipe's own adapter is called; rename it"
+                f"adapters: {own}: is the name of the recipe's own adapter; choose another name"
             )
         read_adapter_config(recipe.resolve(adapter.path))
 
@@ -107,12 +108,12 @@ def check_smoothing(recipe: RecipeFile, targets: Sequence[TargetProfile], task: 
     if not settings.quantize.smooth:
         return
     if task != GENERATION:
-        raise InputError("quantize.smooth: is for models that generate; leave it out")
+        raise InputError("quantize.smooth: works for text generation only; leave it out")
     for target, asked in zip(targets, settings.targets, strict=True):
         if asked.adapters == "hot-swap":
             raise InputError(
-                f"quantize.smooth: the adapters that {target.name} takes read the channels as they are; leave it "
-                "out, or leave out adapters: hot-swap"
+                f"quantize.smooth: would change what the adapters of {target.name} were trained on; leave out "
+                "smooth or adapters: hot-swap"
             )
 
 
@@ -126,8 +127,8 @@ def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) 
         for key in target.ignored:
             if model.config.get(key):
                 raise InputError(
-                    f"targets: {target.name}: {target.provider} passes over {key}, which "
-                    f"{model.architecture} needs; build for another target"
+                    f"targets: {target.name}: {target.provider} ignores {key}, which {model.architecture} needs; "
+                    "choose another target"
                 )
 
 
@@ -136,7 +137,8 @@ def check_length(recipe: RecipeFile, model: ModelInfo) -> None:
     asked, default = recipe.recipe.data.max_length, Data.model_fields["max_length"].default
     if asked != default and asked > model.context_length:
         raise InputError(
-            f"data.max_length: {asked} is beyond the model's context of {model.context_length} tokens; lower it"
+            f"data.max_length: {asked} is longer than the model's context, {model.context_length} tokens; lower "
+            "it"
         )
 
 
@@ -153,8 +155,8 @@ def check_prefix(recipe: RecipeFile, model: ModelInfo) -> None:
     kinds = {one.get("rope_type") or one.get("type") for one in rotary}
     if carried == "prefix" and "longrope" in kinds:
         raise InputError(
-            f"{key}: {model.architecture} with longrope can't carry a prefix, for its positions depend on the "
-            "length of the prompt; use prompt_tuning"
+            f"{key}: prefix tuning does not work with the longrope of {model.architecture}, whose positions "
+            "depend on the length of the prompt; use prompt_tuning"
         )
 
 
@@ -164,7 +166,7 @@ def for_task(target: TargetProfile, task: Task) -> TargetProfile:
         return target
     if target.precision == "nf4" or target.weight_layout != "nbits" or target.io_dtype == "bf16":
         raise InputError(
-            f"targets: {target.name}: is for models that generate; {task} goes to targets such as cpu-int8, "
+            f"targets: {target.name}: is for text generation only; for {task} choose a target such as cpu-int8, "
             "cpu-int4, cpu-fp32, webgpu-int4-fp32 or cuda-fp16"
         )
     return replace(target, exporter="encoder")
@@ -174,13 +176,13 @@ def check_task(recipe: RecipeFile, task: Task) -> None:
     """Refuse what a recipe asks of an encoder that only models that generate have."""
     settings = recipe.recipe
     if task not in (CLASSIFICATION, TAGGING) and settings.data.labels:
-        raise InputError(f"data.labels: {task} has no labels; leave them out")
+        raise InputError(f"data.labels: {task} has no labels; remove them")
     if task == GENERATION:
         return
     for target in settings.targets:
         if target.adapters == "hot-swap":
             raise InputError(
-                f"targets: {target.name}: adapters: hot-swap is for models that generate, not for {task}"
+                f"targets: {target.name}: adapters: hot-swap is for text generation, not for {task}"
             )
     refusals = {
         "data.tokens": bool(settings.data.tokens),
@@ -194,15 +196,12 @@ def check_task(recipe: RecipeFile, task: Task) -> None:
     for key, given in refusals.items():
         if given:
             what = "a list of adapters" if key == "adapter" else "this key"
-            raise InputError(
-                f"{key}: {what} is for models that generate, not for {task}; leave it out"
-            )
+            raise InputError(f"{key}: {what} is for text generation, not for {task}; remove it")
     if settings.adapter is None and task in (CLASSIFICATION, TAGGING):
         method = check_method(settings.method.model_dump(mode="json"))
         if method.peft_type is not None and "modules_to_save" not in method.options:
             raise InputError(
-                f"method.name: {method.name} can't train a classifier's head beside itself; use lora, qlora or "
-                "dora"
+                f"method.name: {method.name} can't train the classification head; use lora, qlora or dora"
             )
 
 
@@ -214,20 +213,20 @@ def check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: ModelI
     for target in targets:
         if target.weight_layout != "nbits":
             raise InputError(
-                f"quantize.{quantize.budget}: chooses among grids, of which {target.name} takes but one; "
-                "leave it out"
+                f"quantize.{quantize.budget}: chooses a grid for each layer, and {target.name} supports one grid "
+                "only; remove it"
             )
         if target.precision != "int4":
             raise InputError(
-                f"quantize.{quantize.budget}: chooses among 4 and 8 bits, and {target.name} has a precision of "
-                "its own; name int4 targets only"
+                f"quantize.{quantize.budget}: chooses between 4 and 8 bits, and the precision of {target.name} "
+                "is fixed; use int4 targets only"
             )
     if quantize.max_task_kl is not None and (
         data.train is None or quantize.calibration.task_share == 0
     ):
         raise InputError(
-            "quantize.max_task_kl: is measured on rows of data.train, of which there are none; name data.train, "
-            "and leave quantize.calibration.task_share above 0"
+            "quantize.max_task_kl: is measured on rows of data.train; give data.train, and set "
+            "quantize.calibration.task_share above 0"
         )
     if quantize.max_generic_kl is not None and quantize.calibration.task_share == 1:
         raise InputError(
@@ -240,7 +239,7 @@ def check_budget(recipe: RecipeFile, targets: list[TargetProfile], model: ModelI
     least = int(model.parameters * (0.5 + 2.5 / 128))
     if budget < least:
         raise InputError(
-            f"quantize.max_bytes: {budget} is out of reach; 4-bit weights alone take {least} bytes"
+            f"quantize.max_bytes: {budget} is out of reach; the 4-bit weights alone take {least} bytes"
         )
 
 
@@ -255,11 +254,11 @@ def check_combination_of(recipe: RecipeFile) -> None:
         for index, part in enumerate(parts):
             if fits and part.rows is None:
                 raise InputError(
-                    f"adapter.{index}.rows: regmean is fitted to rows of every adapter's task; name their file"
+                    f"adapter.{index}.rows: regmean needs rows of every adapter's task; name their file"
                 )
             if part.rows is not None and not fits:
                 raise InputError(
-                    f"adapter.{index}.rows: only combine.method regmean reads them; leave them out"
+                    f"adapter.{index}.rows: is used by combine.method regmean only; remove it"
                 )
         try:
             check_combination(how, len(parts), rows=fits)
@@ -285,7 +284,7 @@ def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row]]:
     needs_train = recipe.recipe.adapter is None
     if needs_train and data.train is None:
         raise InputError(
-            "data.train: this key is required to train an adapter (or name an adapter)"
+            "data.train: this key is required to train an adapter; or give an existing adapter"
         )
     if test and data.test is None:
         raise InputError("data.test: this key is required to measure a bundle")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import atexit
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
-from edgepeft.digests import DigestCache, cache_folder
-from edgepeft.errors import InputError
+from edgepeft.digests import DigestCache
+from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.models import find_model, inspect_model
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.task_choice import resolve_task
 from edgepeft.tasks import GENERATION
+from edgepeft.utils.user_folders import cache_folder
+from edgepeft.utils.whole_files import new_folder, scratch_folder
 
 
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         files[split] = {"path": str(path), **layout}
     if not files:
         raise InputError(
-            "data.train: this key is required to train an adapter (or name an adapter)"
+            "data.train: this key is required to train an adapter; or give an existing adapter"
         )
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
@@ -137,15 +138,19 @@ def _tokenizer_folder(model: Path) -> Path:
         require_libraries(["base"])
         from edgepeft.checkpoints.base import save_tokenizer
 
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=kept.parent))
         try:
-            save_tokenizer(model, made)
-            made.replace(kept)
-        except OSError:
-            # Another process was first; its folder is as good as ours.
+            with new_folder(kept) as made:
+                save_tokenizer(model, made)
+        except EdgepeftError:
+            # Another process may have been first, whose folder is as good as ours. A cache need not be writable.
             if not (kept / "tokenizer.json").is_file():
-                raise
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+                kept = _for_this_process()
+                save_tokenizer(model, kept)
     return kept
+
+
+def _for_this_process() -> Path:
+    """A folder that goes when this process ends."""
+    context = scratch_folder()
+    atexit.register(context.__exit__, None, None, None)
+    return context.__enter__()

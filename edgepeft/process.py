@@ -18,6 +18,7 @@ from edgepeft.errors import ERROR_CLASSES, EdgepeftError, InterruptedRun
 from edgepeft.events import Event, Sink
 from edgepeft.runtime.threads import STAGE_THREADS, chosen_threads
 from edgepeft.stage import Stage
+from edgepeft.utils.user_folders import library_places
 
 _GRACE_SECONDS = 180
 """How long a cancelled stage may take to save its state; a training step on a slow machine sets the scale."""
@@ -100,7 +101,7 @@ class Workers:
             finally:
                 self._took(None)
         if self._interrupted:
-            raise InterruptedRun(f"{stage.name}: interrupted; the same command goes on from here")
+            raise InterruptedRun(f"{stage.name}: interrupted; run the same command to resume")
         if ended is None:
             raise EdgepeftError(f"{stage.name}: {_how_it_died(code)}; see {log}")
         if ended["status"] != 0:
@@ -236,6 +237,7 @@ def _environment(threads: int | None) -> dict[str, str]:
     environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment["PYTHONUNBUFFERED"] = "1"
+    environment.update(library_places())
     return environment
 
 
@@ -243,5 +245,5 @@ def _how_it_died(code: int | None) -> str:
     if code == -signal.SIGKILL:
         return "its process was killed (out of memory?)"
     if code is not None and code < 0:
-        return f"its process died of signal {-code}"
+        return f"its process was ended by signal {-code}"
     return f"its process ended without a result (status {code})"

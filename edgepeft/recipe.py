@@ -6,6 +6,7 @@ any form. A field's description is its help text everywhere. Paths in a recipe a
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -62,20 +63,18 @@ class Recipe(Section):
         "feature-extraction",
     ] = Field(
         "auto",
-        description="What the model is for; auto goes by its head, and for a bare encoder by the columns of "
-        "the rows.",
+        description="The model's task; auto: from its head, for a bare encoder from the columns of the rows.",
     )
     data: Data = Field(default_factory=lambda: Data.model_validate({}))
     adapter: str | list[AdapterPart] | None = Field(
         None,
-        description="A PEFT adapter folder to use instead of training one, or a list of them (folders, or "
-        "mappings with path and weight) that are combined.",
+        description="Use an existing PEFT adapter (a folder) instead of training one; or a list (folders, or "
+        "mappings with path and weight) to combine.",
         json_schema_extra=_names_stand_for_mappings,
     )
     adapters: list[FurtherAdapter] = Field(
         default_factory=list,
-        description="Adapters beside the recipe's own for hot-swap targets, each measured against its own "
-        "unmerged reference.",
+        description="Further adapters for hot-swap targets, each measured against its own unmerged reference.",
     )
     combine: Combine = Field(default_factory=lambda: Combine.model_validate({}))
     method: Method = Field(default_factory=lambda: Method.model_validate({}))
@@ -85,18 +84,18 @@ class Recipe(Section):
     targets: list[Target] = Field(
         default_factory=lambda: [Target.model_validate({"name": "cpu-int4"})],
         min_length=1,
-        description="What to build for: names, or mappings with a name.",
+        description="Devices to build for: names, or mappings with a name.",
         json_schema_extra=_one_stands_for_a_list,
     )
     layout: LayoutName = Field(
         "all",
-        description="Which runtimes the bundles' folders are for: all, or genai, transformers.js or onnxruntime "
-        "(optimum too) without what the others alone read.",
+        description="Runtimes that the bundles are for: all; or genai, transformers.js or onnxruntime (optimum "
+        "too), without the files that only other runtimes read.",
     )
     gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
     matrix: dict[str, Choices] = Field(
         default_factory=dict,
-        description="What varies: every combination with every target is built, as one cell each. An axis is a "
+        description="Values to vary: every combination is built for every target, as one cell each. An axis is a "
         "key with its values, as method.rank: [8, 16], or a name of yours with choices that set keys, as "
         "customer: {acme: {data.train: acme.jsonl}, zeta: {adapter: ./zeta}}.",
     )
@@ -121,32 +120,33 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _adapter_or_training(self) -> Recipe:
-        """An adapter that exists leaves nothing for method and training to say."""
+        """Nothing is trained where an adapter is given, so method and training have nothing to say."""
         if self.adapter is not None:
             given = sorted({"method", "training"} & self.model_fields_set)
             if given:
-                raise ValueError(
-                    f"adapter names an adapter that exists, so {' and '.join(given)} must go"
-                )
+                named = " and ".join(f"`{key}`" for key in given)
+                raise ValueError(f"remove {named}: an adapter is given")
         if not isinstance(self.adapter, list) and self.combine != Combine.model_validate({}):
-            raise ValueError("combine says how a list of adapters becomes one; adapter is no list")
+            raise ValueError(
+                "remove `combine`: it is for a list of adapters, and adapter is no list"
+            )
         for key, names in (
             ("targets", [target.name for target in self.targets]),
             ("adapters", [adapter.name for adapter in self.adapters]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
-                raise ValueError(f"{key} names {twice[0]} twice")
+                raise ValueError(f"{key} names {twice[0]} twice; remove one")
         if self.adapters and all(target.adapters == "merged" for target in self.targets):
             raise ValueError(
-                "adapters lists adapters for hot-swap targets, and no target has adapters: hot-swap"
+                "adapters: are for hot-swap targets, and no target has adapters: hot-swap; add it to a target"
             )
         for axis in ("targets", "matrix"):
             if axis in self.matrix:
                 raise ValueError(
-                    f"matrix.{axis}: targets vary as they are: list them under targets"
+                    f"matrix.{axis}: every cell is built for every target; list them under targets instead"
                     if axis == "targets"
-                    else "matrix.matrix: a matrix does not vary itself"
+                    else "matrix.matrix: a matrix can't contain a matrix"
                 )
         return self
 

@@ -1,9 +1,11 @@
-"""Reading a recipe file: YAML, ``--set`` overrides, and errors that name the key and the mend."""
+"""Reading a recipe: YAML or JSON, ``--set`` overrides, and errors that name the key and the mend."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
+import os
 import re
 import sys
 import typing
@@ -12,11 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from edgepeft.config.scalars import DEPTH, TEXT_BYTES, TextProblem
+from edgepeft.config.yaml_text import read_yaml, write_yaml
 from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe
+from edgepeft.utils.files import as_text, read_text_file
+from edgepeft.utils.terminal_text import shortened
 
 STDIN = Path("-")
 """Where a recipe's path would be: it comes on standard input."""
@@ -27,7 +32,8 @@ class RecipeFile:
     """A validated recipe and where it came from.
 
     ``verbatim`` is the text as the user wrote it; ``folder`` is what the recipe's paths are relative to;
-    ``variant`` is what a variant of a recipe with a matrix is called, empty for the recipe itself.
+    ``variant`` is what a variant of a recipe with a matrix is called, empty for the recipe itself; ``notes`` say
+    what of the file was set aside.
     """
 
     recipe: Recipe
@@ -35,6 +41,7 @@ class RecipeFile:
     verbatim: str
     folder: Path
     variant: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,13 +56,21 @@ class RecipeFile:
 
     def resolve(self, value: str) -> Path:
         """Turn a path of the recipe into an absolute one."""
-        return (self.folder / Path(value).expanduser()).resolve()
+        path = Path(value)
+        # A home that nobody has, and links that form a loop, are told by whoever opens the path.
+        with contextlib.suppress(RuntimeError):
+            path = path.expanduser()
+        return Path(os.path.realpath(self.folder / path))
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default spelled out, as plain values."""
+        # Beside an adapter, method and training say nothing and are refused.
+        without = {"method", "training"} if self.recipe.adapter is not None else None
+        return self.recipe.model_dump(mode="json", exclude=without)
 
     def resolved_yaml(self) -> str:
         """The recipe with every default spelled out, as YAML that loads again."""
-        # Beside an adapter that exists, method and training say nothing and are refused.
-        without = {"method", "training"} if self.recipe.adapter is not None else None
-        return yaml.safe_dump(self.recipe.model_dump(mode="json", exclude=without), sort_keys=False)
+        return write_yaml(self.resolved())
 
     def digest(self) -> str:
         """SHA-256 of the resolved recipe."""
@@ -65,57 +80,95 @@ class RecipeFile:
 def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
     """Read, override and validate a recipe.
 
-    ``overrides`` are ``a.b=c`` strings whose values are read as YAML. Without a path the recipe consists of the
-    overrides alone and its paths are relative to the working folder; so are those of a recipe on standard
-    input, whose path is ``-``. Raises InputError.
+    ``overrides`` are ``a.b=c`` strings whose values are read as YAML; an adapter among them takes the place of
+    the file's ``method`` and ``training``. Without a path the recipe consists of the overrides alone and its
+    paths are relative to the working folder; so are those of a recipe on standard input, whose path is ``-``.
+    Raises InputError.
     """
-    raw: Any = {}
+    raw: dict[str, Any] = {}
     verbatim = ""
+    if path is None and not overrides:
+        raise InputError("no recipe; try `edgepeft tui` or `edgepeft build RECIPE.yaml`")
     if path is not None:
-        try:
-            verbatim = sys.stdin.read() if path == STDIN else path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such recipe file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as a recipe ({error})") from None
-        try:
-            raw = yaml.safe_load(verbatim)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f" line {mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or "not valid YAML"
-            raise InputError(f"{path}{place}: not valid YAML: {problem}") from None
-        if raw is None:
-            raw = {}
-        if not isinstance(raw, dict):
-            raise InputError(
-                f"{path}: a recipe is a mapping with keys such as model, data, targets"
-            )
+        verbatim = _text_of(path)
+        raw = _mapping(verbatim, path)
     if path == STDIN:
-        origin, path = "stdin", None
+        origin, path = _named(path), None
     else:
         origin = str(path) if path is not None else "the options"
-    recipe = _overridden(raw, overrides, f"{origin}: ")
+    recipe, notes = _overridden(raw, overrides, f"{origin}: ")
     folder = path.resolve().parent if path is not None else Path.cwd()
-    return RecipeFile(recipe, path, verbatim, folder)
+    return RecipeFile(recipe, path, verbatim, folder, notes=notes)
+
+
+def _text_of(path: Path) -> str:
+    """What a recipe file or standard input holds. Raises InputError."""
+    try:
+        if path == STDIN:
+            # A little more than may be read, so that an endless stream ends.
+            return as_text(sys.stdin.buffer.read(TEXT_BYTES + 1), path)
+        return read_text_file(path, TEXT_BYTES)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe file") from None
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}").lstrip(": ")
+        mend = "; give - to pipe one in" if "a pipe" in reason else ""
+        raise InputError(f"{_named(path)}: cannot be read as a recipe ({reason}){mend}") from None
+
+
+def _named(path: Path) -> str:
+    return "stdin" if path == STDIN else str(path)
+
+
+def _mapping(text: str, path: Path) -> dict[str, Any]:
+    """The mapping that a recipe's text stands for. Raises InputError."""
+    try:
+        raw = read_yaml(text)
+    except TextProblem as problem:
+        place = f" line {problem.line}" if problem.line else ""
+        raise InputError(f"{_named(path)}{place}: {problem}") from None
+    if not isinstance(raw, dict | None):
+        raise InputError(
+            f"{_named(path)}: a recipe is a mapping with keys such as model, data, targets"
+        )
+    return raw or {}
 
 
 def varied(recipe: RecipeFile, overrides: Sequence[str]) -> RecipeFile:
     """The same recipe with other values for some keys. Raises InputError."""
-    raw = yaml.safe_load(recipe.resolved_yaml())
-    return replace(recipe, recipe=_overridden(raw, overrides, ""))
+    settings, notes = _overridden(recipe.resolved(), overrides, "")
+    return replace(recipe, recipe=settings, notes=notes)
 
 
-def _overridden(raw: dict[str, Any], overrides: Sequence[str], origin: str) -> Recipe:
-    """Apply overrides and validate; an error begins with ``origin``."""
+def _overridden(
+    raw: dict[str, Any], overrides: Sequence[str], origin: str
+) -> tuple[Recipe, tuple[str, ...]]:
+    """Apply overrides and validate; the recipe, and notes on it. An error begins with ``origin``."""
+    given: list[tuple[str, Any, str]] = []
     for override in overrides:
+        said = f"--set {shortened(override)}"
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
-            raise InputError(
-                f"--set {override}: write it as key=value, as in training.max_steps=10"
-            )
-        put(raw, key.strip(), parse_value(value), f"--set {override}")
-    return validated(raw, origin)
+            raise InputError(f"{said}: write it as key=value, as in training.max_steps=10")
+        given.append((key.strip(), _value_of(value, said), said))
+    notes: tuple[str, ...] = ()
+    for key, value, _ in given:
+        if key == "adapter" and value is not None:
+            notes = set_training_aside(raw, value)
+    for key, value, said in given:
+        put(raw, key, value, said)
+    return validated(raw, origin), notes
+
+
+def set_training_aside(raw: dict[str, Any], adapter: Any) -> tuple[str, ...]:
+    """Remove from a raw recipe what says nothing once ``adapter`` is given; a note on what went, if any."""
+    aside = ["method", "training", *([] if isinstance(adapter, list) else ["combine"])]
+    gone = [key for key in aside if raw.pop(key, None)]
+    if not gone:
+        return ()
+    *others, last = gone
+    named = f"{', '.join(others)} and {last}" if others else last
+    return (f"the adapter given replaces {named} of the recipe",)
 
 
 def validated(raw: Mapping[str, Any], origin: str) -> Recipe:
@@ -132,6 +185,10 @@ def put(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
     ``said`` is what the user wrote, for the error.
     """
     parts = key.split(".")
+    if len(parts) > DEPTH:
+        raise InputError(
+            f"{said}: the key has {len(parts)} parts; a recipe is not nested so deeply"
+        )
     node = raw
     for part in parts[:-1]:
         child = node.setdefault(part, {})
@@ -142,22 +199,21 @@ def put(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
 
 
 def parse_value(text: str) -> Any:
-    """What a user means by text typed as a value: YAML, and plain text where it is none."""
+    """What a user means by text typed as a value: YAML, and plain text where it is none or is refused."""
     try:
-        parsed = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return read_yaml(text)
+    except TextProblem:
         return text
-    # YAML 1.1 reads 1e-3 as a string; a user means the number, unless it is quoted.
-    plain = isinstance(parsed, str) and parsed == text.strip()
-    return float(parsed) if plain and _is_number(parsed) else parsed
 
 
-def _is_number(text: str) -> bool:
+def _value_of(text: str, said: str) -> Any:
+    """The same of an override, where what is refused is an error. Raises InputError."""
     try:
-        float(text)
-    except ValueError:
-        return False
-    return text.lower() not in {"nan", "inf", "-inf", "infinity", "-infinity"}
+        return read_yaml(text)
+    except TextProblem as problem:
+        if problem.syntax:
+            return text
+        raise InputError(f"{said}: {problem}") from None
 
 
 def problems_of(raw: Mapping[str, Any]) -> dict[str, str]:
@@ -212,7 +268,7 @@ def _items(error: ValidationError) -> list[dict[str, Any]]:
 
 
 def _explain_one(item: Mapping[str, Any]) -> str:
-    location = [str(part) for part in item["loc"]]
+    location = [shortened(part, 40) for part in item["loc"]]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         known = _keys_at(location[:-1])
@@ -224,7 +280,7 @@ def _explain_one(item: Mapping[str, Any]) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = item.get("input")
-    shown = f" (got {given!r})" if isinstance(given, (int, float, str, bool)) else ""
+    shown = f" (got {shortened(repr(given))})" if isinstance(given, (int, float, str)) else ""
     return f"{key}: {message}{shown}" if key else message
 
 

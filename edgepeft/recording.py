@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgepeft import __version__
-from edgepeft.errors import InterruptedRun
+from edgepeft.errors import EdgepeftError, InterruptedRun, outcome_of
 from edgepeft.events import Event, Sink
 from edgepeft.history import remember_run
 from edgepeft.recipe_file import RecipeFile
-from edgepeft.workspace import RunFolder, write_json
+from edgepeft.utils.whole_files import write_json, write_text
+from edgepeft.workspace import RunFolder
 
 
 @dataclass
@@ -37,8 +38,8 @@ class Record:
         **more: Any,
     ) -> Self:
         """Begin the record of a build in a locked folder, and keep its recipe there. Raises EdgepeftError."""
-        (run.path / "recipe.yaml").write_text(recipe.verbatim, encoding="utf-8")
-        (run.path / "recipe.resolved.yaml").write_text(recipe.resolved_yaml(), encoding="utf-8")
+        write_text(run.path / "recipe.yaml", recipe.verbatim)
+        write_text(run.path / "recipe.resolved.yaml", recipe.resolved_yaml())
         facts = {
             "format": 1,
             "name": recipe.name,
@@ -64,7 +65,11 @@ class Record:
     def fail(self, error: BaseException, **facts: Any) -> None:
         """Say that the build ended in an error, or was interrupted."""
         stopped = isinstance(error, (InterruptedRun, KeyboardInterrupt))
-        self.finish("interrupted" if stopped else "failed", error=str(error), **facts)
+        # The error itself matters more than that it can't be kept, on a full disk say.
+        with contextlib.suppress(EdgepeftError):
+            self.finish(
+                "interrupted" if stopped else "failed", error=outcome_of(error).line, **facts
+            )
 
 
 def recorded(path: Path, sink: Sink) -> Sink:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepeft.runtime.adapters import NAME
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+LARGEST = 10**15
+"""No number of a recipe is larger; what is computed from several must not overflow."""
+LARGEST_SEED = 2**32 - 1
+"""What numpy takes, which the trainer seeds with the same number."""
 
 
 class Section(BaseModel):
@@ -16,9 +20,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)) and abs(value) > LARGEST:
+            raise ValueError(f"must not be larger than {LARGEST:g}")
+        return value
+
 
 class Data(Section):
-    """Which rows train and which rows judge."""
+    """Training rows and test rows."""
 
     train: str | None = Field(None, description="Training rows: JSONL, JSON, CSV or Parquet.")
     test: str | None = Field(
@@ -27,7 +38,7 @@ class Data(Section):
     shape: Literal[
         "auto", "messages", "prompt", "instruction", "preference", "label", "tags", "pairs", "text"
     ] = Field(
-        "auto", description="How a row is laid out; auto looks at the columns of the first row."
+        "auto", description="Layout of a row; auto: detected from the columns of the first row."
     )
     labels: list[str] = Field(
         default_factory=list,
@@ -36,23 +47,28 @@ class Data(Section):
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Our column name to theirs, as in {prompt: question, completion: answer}.",
+        description="Column names, ours to yours, as in {prompt: question, completion: answer}.",
     )
-    system: str | None = Field(None, description="System message put before rows that have none.")
+    system: str | None = Field(None, description="System message for rows that have none.")
     tokens: list[str] = Field(
         default_factory=list,
-        description="New tokens: added to tokenizer and embedding, and trained where the method can.",
+        description="New tokens, added to tokenizer and embedding, and trained if the method can train them.",
     )
     template: str = Field(
         "auto",
         description="auto (the model's chat template, else plain), chat, plain, or a Jinja file.",
     )
-    max_length: int = Field(1024, ge=8, description="Tokens a training row is cut to.")
+    max_length: int = Field(
+        1024, ge=8, description="Training rows are truncated to this many tokens."
+    )
     max_test_rows: int = Field(
-        200, ge=1, description="Test rows used by gates and report: the first that many."
+        200,
+        ge=1,
+        description="Most test rows used for gates and report: the first ones of the file.",
     )
     generic: str | None = Field(
-        None, description="Text file for the generic measures; default: the text edgepeft ships."
+        None,
+        description="Text file for the measures on generic text; default: a text that comes with edgepeft.",
     )
 
 
@@ -64,7 +80,7 @@ class Method(Section):
     )
     grid: Literal["auto", "none", "nf4", "fp4", "int8"] = Field(
         "auto",
-        description="Grid of the frozen base while training; auto: the method's own (nf4 for qlora).",
+        description="Quantization of the frozen base in training; auto: the method's own (nf4 for qlora).",
     )
     rank: int | None = Field(
         None, ge=1, le=4096, description="Rank r of the update; default: the method's (LoRA: 16)."
@@ -72,15 +88,15 @@ class Method(Section):
     alpha: float | None = Field(
         None,
         gt=0,
-        description="Scaling numerator: the update counts alpha/rank; default: the method's (LoRA: 32).",
+        description="Scaling: the update is multiplied by alpha/rank; default: the method's (LoRA: 32).",
     )
     dropout: float | None = Field(
         None, ge=0.0, lt=1.0, description="Dropout on the adapter's input; default: none."
     )
     target_modules: str | list[str] = Field(
         "all-linear",
-        description="all-linear (for methods of norms or embeddings: those), or module names as in "
-        "[q_proj, v_proj].",
+        description="all-linear, or module names as in [q_proj, v_proj]; methods that train norms or embeddings "
+        "take those.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
@@ -93,11 +109,11 @@ class Training(Section):
 
     objective: Literal["supervised", "text", "preference"] = Field(
         "supervised",
-        description="supervised: the answers' tokens; text: plain text, as in continued pretraining; "
-        "preference: DPO on rows with prompt, chosen and rejected.",
+        description="supervised: loss on the answers' tokens; text: loss on all tokens of plain text, as in "
+        "continued pretraining; preference: DPO on rows with prompt, chosen and rejected.",
     )
     beta: float = Field(
-        0.1, gt=0, description="How close preference training stays to the base model."
+        0.1, gt=0, description="DPO's beta: a higher one stays closer to the base model."
     )
     max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
     epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
@@ -105,9 +121,9 @@ class Training(Section):
     gradient_accumulation: int = Field(1, ge=1, description="Batches summed into one step.")
     learning_rate: float = Field(2.0e-4, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "cosine", description="How the learning rate falls after warm-up."
+        "cosine", description="Learning rate schedule after warm-up."
     )
-    warmup_steps: int = Field(3, ge=0, description="Steps over which the learning rate rises.")
+    warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up of the learning rate.")
     weight_decay: float = Field(0.0, ge=0.0, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     eval_steps: int | None = Field(
@@ -119,17 +135,19 @@ class Training(Section):
     save_steps: int | None = Field(
         None, ge=1, description="Steps between checkpoints; default: six in a training."
     )
-    seed: int = Field(0, ge=0, description="Seed of weights, data order and dropout.")
+    seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="Seed for weights, data order and dropout."
+    )
     processes: int = Field(
         1,
         ge=1,
-        description="Processes that train together through `accelerate launch`, one a GPU where there are some; "
-        "gradients are averaged, so a step takes batch_size rows of each.",
+        description="Training processes, started with `accelerate launch`, one per GPU; gradients are averaged, "
+        "so a step takes batch_size rows per process.",
     )
     accelerate_config: str | None = Field(
         None,
-        description="For processes on several hosts: the file that `accelerate config` wrote, which names them; "
-        "processes counts all.",
+        description="For several hosts: the file written by `accelerate config`; processes then counts those of "
+        "all hosts.",
     )
 
 
@@ -137,20 +155,20 @@ class AdapterPart(Section):
     """One of several adapters that are combined."""
 
     path: str = Field(description="A PEFT adapter folder.")
-    weight: float = Field(1.0, description="How much it counts; negative takes it away.")
+    weight: float = Field(1.0, description="Weight in the sum; a negative weight subtracts it.")
     rows: str | None = Field(
         None,
-        description="Rows of its task, read as data says; combine.method regmean is fitted to them.",
+        description="Rows of its task, laid out as data says; combine.method regmean is fitted to them.",
     )
 
 
 class FurtherAdapter(Section):
     """An adapter that goes into hot-swap bundles beside the recipe's own."""
 
-    name: str = Field(pattern=f"^{NAME.pattern}$", description="What it is called there.")
+    name: str = Field(pattern=f"^{NAME.pattern}$", description="Its name in the bundle.")
     path: str = Field(description="A PEFT adapter folder (plain LoRA).")
     test: str | None = Field(
-        None, description="Held-out rows that it is measured on; default: data.test."
+        None, description="Held-out rows to measure it on; default: data.test."
     )
 
 
@@ -159,8 +177,8 @@ class Combine(Section):
 
     method: str = Field(
         "svd",
-        description="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four with _svd "
-        "too; or regmean, which needs adapter.rows.",
+        description="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four also with "
+        "_svd; or regmean, which needs adapter.rows.",
     )
     density: float | None = Field(
         None, gt=0, le=1, description="Share of values that ties, dare and prune keep."
@@ -168,9 +186,11 @@ class Combine(Section):
     rank: int | None = Field(
         None, ge=1, le=4096, description="Rank of the result, for svd methods."
     )
-    seed: int = Field(0, ge=0, description="Seed of what dare drops.")
+    seed: int = Field(0, ge=0, description="Seed for the values that dare drops.")
     rows: int = Field(
-        64, ge=1, description="Rows of each adapter that regmean is fitted to, the first ones."
+        64,
+        ge=1,
+        description="Rows per adapter that regmean is fitted to, from the start of the file.",
     )
 
 
@@ -179,16 +199,16 @@ class Merge(Section):
 
     base: Literal["dequantized", "original", "requantized"] = Field(
         "dequantized",
-        description="dequantized: the base through the grid the adapter was trained on; "
-        "original: the checkpoint's own weights; requantized: dequantized, and rounded back onto the grid "
-        "after the merge as PEFT's merge into a 4-bit model does, which loses the adapter: for comparison.",
+        description="dequantized: the base as dequantized from the grid the adapter was trained on; original: "
+        "the checkpoint's own weights; requantized: dequantized, then rounded back onto the grid after the merge "
+        "as PEFT's merge into a 4-bit model does, which loses the adapter: for comparison only.",
     )
     grid: Literal["auto", "nf4", "fp4", "int8", "none"] = Field(
         "auto",
-        description="The grid an adapter made elsewhere was trained on; auto reads the adapter's "
-        "folder and falls back to nf4.",
+        description="Grid that an adapter made elsewhere was trained on; auto: read from the adapter's folder, "
+        "else nf4 is assumed.",
     )
     allow_base_mismatch: bool = Field(
-        False, description="Take an adapter that was trained on another base of the same shape."
+        False, description="Accept an adapter trained on another base model of the same shape."
     )
-    save: bool = Field(True, description="Keep the merged checkpoint as a folder of its own.")
+    save: bool = Field(True, description="Keep the merged checkpoint.")

@@ -17,16 +17,17 @@ def _units_are_text(schema: dict[str, Any]) -> None:
 
 
 class Calibration(Section):
-    """What calibrated rounding looks at: rows of data.train and generic text, never what is measured on."""
+    """Calibration data: rows of data.train and generic text, never rows that are measured on."""
 
-    tokens: int = Field(3072, ge=64, description="Tokens to look at; more cost time.")
+    tokens: int = Field(3072, ge=64, description="Calibration tokens; more take longer.")
     task_share: Fraction = Field(
-        0.25, description="Share of the tokens taken from the training rows."
+        0.25, description="Share of the calibration tokens taken from the training rows."
     )
     text: str | None = Field(
-        None, description="Text file for the rest; default: a text edgepeft ships."
+        None,
+        description="Text file for the other tokens; default: a text that comes with edgepeft.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the choice of rows.")
+    seed: int = Field(0, ge=0, description="Seed for the choice of rows.")
 
 
 class Quantize(Section):
@@ -34,51 +35,51 @@ class Quantize(Section):
 
     algorithm: str = Field(
         "auto",
-        description="A registered rounding algorithm: gptq, k_quant, rtn; auto: gptq for 4-bit weights, "
-        "rtn for 8-bit ones.",
+        description="Quantization algorithm: gptq, k_quant or rtn; auto: gptq for 4-bit weights, rtn for 8-bit "
+        "weights.",
     )
     block_size: Literal[16, 32, 64, 128] = Field(32, description="Weights that share one scale.")
-    symmetric: bool = Field(False, description="Blocks centred on zero, without zero points.")
+    symmetric: bool = Field(False, description="Symmetric quantization, without zero points.")
     head: Literal["int4", "int8", "float"] = Field(
         "int8",
-        description="How head and embedding are kept in integer targets; float: as the target computes.",
+        description="Precision of head and embedding in integer targets; float: the target's float type.",
     )
     head_block_size: Literal[16, 32, 64, 128] | None = Field(
         None,
-        description="Weights of head and embedding that share one scale; default: block_size, but at least 64 "
-        "where the head has 8 bits and the layers 4: it decodes faster and loses next to nothing.",
+        description="Block size of head and embedding; default: block_size, but at least 64 for an 8-bit head on "
+        "4-bit layers, which decodes faster at nearly the same accuracy.",
     )
     smooth: bool | None = Field(
         None,
-        description="Scales of channels moved from activations into weights, exactly, so that both lose less "
-        "in rounding; default: where algorithm is auto and weights have 8 bits.",
+        description="Move the scales of channels from activations into weights before quantization (smoothing), "
+        "which changes no output and loses less; default: on for algorithm auto with 8-bit weights.",
     )
     learn_steps: int = Field(
         0,
         ge=0,
-        description="Steps in which each layer's block scales are learned after rounding, so that it puts out "
-        "what it did before; slow (see edgepeft plan), 40 is much, 0 is none.",
+        description="Optimizer steps per layer that learn block scales after quantization, to restore the "
+        "layer's output. Slow, see edgepeft plan: 40 is much, 0 turns it off.",
     )
     max_bytes: ByteSize | None = Field(
         None,
-        description="Size of the whole bundle, as 105MB: the grid of each layer and of the head is then "
+        description="Largest size of the whole bundle, as 105MB: the grid of each layer and of the head is then "
         "chosen by measured sensitivity instead of block_size, head and head_block_size; int4 targets only.",
         json_schema_extra=_units_are_text,
     )
     max_task_kl: float | None = Field(
         None,
         gt=0,
-        description="Like max_bytes the other way round: the smallest bundle whose KL on the task, in nats "
-        "per token, stays below; also a gate.",
+        description="Largest KL divergence on the task, in nats per token: the smallest bundle within it is "
+        "built. Also a gate.",
     )
     max_generic_kl: float | None = Field(
-        None, gt=0, description="The same on generic text; both may be given."
+        None, gt=0, description="The same bound on generic text; both may be given."
     )
     calibration: Calibration = Field(default_factory=lambda: Calibration.model_validate({}))
     accuracy_level: Literal[0, 4] | None = Field(
         None,
-        description="Activations inside int4/int8 products: 0 keeps float32, 4 rounds to int8; "
-        "default: the target's.",
+        description="Activations in int4 and int8 matrix products: 0: float32, 4: rounded to int8; default: the "
+        "target's.",
     )
 
     def head_blocks(self, bits: int) -> int:
@@ -97,14 +98,14 @@ class Quantize(Section):
         """Both would be two answers to one question."""
         if self.max_bytes is not None and (self.max_task_kl or self.max_generic_kl):
             raise ValueError(
-                "max_bytes asks for the best of a size, max_task_kl and max_generic_kl for the smallest of a "
-                "quality: one or the other must go"
+                "remove max_bytes, or max_task_kl and max_generic_kl: the first asks for the best bundle of a "
+                "size, the others for the smallest bundle of a quality"
             )
         return self
 
 
 class TargetGrid(Section):
-    """What one target rounds otherwise than ``quantize`` says; a key left out follows it."""
+    """Quantization settings of one target that differ from ``quantize``."""
 
     algorithm: str | None = Field(None, description="As quantize.algorithm.")
     block_size: Literal[16, 32, 64, 128] | None = Field(None, description="As quantize.block_size.")
@@ -124,7 +125,7 @@ class Target(Section):
     )
     like: str | None = Field(
         None,
-        description="The target that a device of your own is like; then name is yours to choose.",
+        description="The target that your own device is derived from; name is then yours to choose.",
     )
     accuracy_level: Literal[0, 4] | None = Field(
         None, description="As quantize.accuracy_level, for this target alone."
@@ -132,15 +133,15 @@ class Target(Section):
     quantize: TargetGrid = Field(default_factory=lambda: TargetGrid.model_validate({}))
     adapters: Literal["merged", "hot-swap"] = Field(
         "merged",
-        description="merged: the adapter becomes part of the weights; hot-swap: the base is exported once, "
-        "and each adapter is a file of its own that is chosen while it runs (CPU targets).",
+        description="merged: the adapter becomes part of the weights; hot-swap: the base is exported once, and "
+        "each adapter is a separate file, chosen at run time (CPU targets).",
     )
     adapter_rank: int = Field(
-        64, ge=1, le=4096, description="Largest rank of an adapter that a hot-swap target takes."
+        64, ge=1, le=4096, description="Largest adapter rank that a hot-swap target accepts."
     )
     adapter_modules: str | list[str] = Field(
         "all-linear",
-        description="Modules that a hot-swap target keeps open for adapters: all-linear, or names as in "
+        description="Modules that adapters of a hot-swap target may change: all-linear, or names as in "
         "[q_proj, v_proj]; fewer are faster.",
     )
     graph_options: dict[str, str] = Field(
@@ -164,45 +165,45 @@ class Target(Section):
 
 
 class Gates(Section):
-    """Bounds a bundle must hold, or the build exits 4. null turns one off."""
+    """Bounds that a bundle must keep, or the build exits with status 4; null turns a bound off."""
 
     max_exact_match_drop: Fraction | None = Field(
-        0.03, description="Exact match may fall this far below the reference's."
+        0.03, description="Largest drop of exact match below the reference's."
     )
     max_task_kl: float | None = Field(
         0.05,
         ge=0,
-        description="Mean KL(reference || bundle) on test rows, in nats per token of a completion; classifiers: "
-        "per text or tagged word. Targets in floating point: 0.00001 where nothing is said.",
+        description="Largest mean KL(reference || bundle) on test rows, in nats per token of the completion; "
+        "classifiers: per text or tagged word. Default for fp32 and nf4 targets: 0.00001.",
     )
     max_generic_kl: float | None = Field(
         None,
         ge=0,
-        description="The same on generic text; off by default, but for targets in floating point.",
+        description="The same on generic text; off by default. Default for fp32 and nf4 targets: 0.00001.",
     )
     max_float_difference: float | None = Field(
         1e-4,
         ge=0,
-        description="Largest difference of a logit between the model as transformers, PEFT and bitsandbytes "
-        "compute it by their own loading and the graph of this build with float weights, as a share of the "
-        "logits' root mean square where that is above 1.",
+        description="Largest difference of a logit between this build's graph with float weights and the model "
+        "as transformers, PEFT and bitsandbytes load and compute it; divided by the logits' root mean square "
+        "where that is above 1.",
     )
     min_reference_gain: float | None = Field(
         0.001,
-        description="Nats per token by which training must lower the loss on test rows below the base's, unless "
-        "it raises exact match (classifiers: accuracy) by a point. Holds by default where the build trains its "
-        "adapter.",
+        description="Smallest gain of training: how far the adapter's loss on test rows is below the base's, "
+        "in nats per token. Not applied where exact match (classifiers: accuracy) rises by 0.01, nor by default "
+        "to an existing adapter.",
     )
     min_exact_match: Fraction | None = Field(
-        None, description="Absolute floor for exact match; off by default."
+        None, description="Smallest exact match; off by default."
     )
     max_accuracy_drop: Fraction | None = Field(
-        0.03, description="Classifiers: accuracy may fall this far below the reference's."
+        0.03, description="Classifiers: largest drop of accuracy below the reference's."
     )
     max_span_f1_drop: Fraction | None = Field(
-        0.03, description="Token classifiers: span F1 may fall this far below the reference's."
+        0.03, description="Token classifiers: largest drop of span F1 below the reference's."
     )
     min_cosine_similarity: Fraction | None = Field(
         0.97,
-        description="Embeddings: mean cosine between the bundle's vectors and the reference's.",
+        description="Embeddings: smallest mean cosine between the bundle's vectors and the reference's.",
     )

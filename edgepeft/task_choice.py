@@ -38,8 +38,8 @@ def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
         if head == GENERATION:
             can = f"{GENERATION} and {CLASSIFICATION}"
         raise InputError(
-            f"task: {model.architecture} can't do {found}; it can do {can} (with auto, its head or the columns "
-            "of the rows decide)"
+            f"task: {model.architecture} does not support {found}; it supports {can} (auto goes by its head or "
+            "the columns of the rows)"
         )
     _check_columns(found, rows)
     return found
@@ -63,8 +63,8 @@ def _check_columns(task: Task, rows: Sequence[Row]) -> None:
         )
         if wrong is not None:
             raise InputError(
-                f"{wrong.where}: rows of tags or pairs are for encoders; a model that generates needs messages, "
-                "prompt and completion, or text"
+                f"{wrong.where}: rows of tags or pairs are for encoders; text generation needs messages, prompt "
+                "and completion, or text"
             )
         return
     wanted = ENCODER_TASKS[task].columns
@@ -72,7 +72,7 @@ def _check_columns(task: Task, rows: Sequence[Row]) -> None:
         if _task_of_rows(row) != task:
             raise InputError(
                 f"{row.where}: {task} needs {' and '.join(wanted)} in every row (a label is a name or a whole "
-                "number); say which is which in data.columns"
+                "number); name the columns in data.columns"
             )
 
 
@@ -104,18 +104,18 @@ def labels_of(
         )
     if own and len(own) != len(labels):
         raise InputError(
-            f"data.labels: there are {len(labels)} and the model's head knows {len(own)}; start from a model "
-            "without a head, or use its labels"
+            f"data.labels: {len(labels)} labels, and the model's head has {len(own)}; use the model's labels, or "
+            "a model without a head"
         )
     if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise InputError(f"data.labels: needs two or more, all different (there are {labels})")
+        raise InputError(f"data.labels: needs at least two different labels (got {labels})")
     for row in (*train, *test):
         unknown = next((label for label in _labels(row) if label not in labels), None)
         if unknown is not None:
             known = ", ".join(labels[:12]) + (" ..." if len(labels) > 12 else "")
             raise InputError(
-                f"{row.where}: the label {unknown!r} is not among {source} ({known}); mend the row, or name all "
-                "in data.labels"
+                f"{row.where}: the label {unknown!r} is not among {source} ({known}); correct the row, or list "
+                "all labels in data.labels"
             )
     return labels
 

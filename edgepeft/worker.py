@@ -24,11 +24,10 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgepeft.errors import EXIT_FAILED, EXIT_INTERRUPTED, EdgepeftError, one_line
+from edgepeft.errors import EXIT_INTERRUPTED, outcome_of
 from edgepeft.events import Event, Events
 from edgepeft.memory import peak_memory_bytes
 from edgepeft.stage import Job, StageFunction
-from edgepeft.workspace import writing_failed
 
 FILES = 3
 """File descriptors that come with a message: job, log, events."""
@@ -113,20 +112,8 @@ def work(events_fd: int) -> NoReturn:
     try:
         result = load_function(request["function"])(job)
         status, fields = 0, {"result": result}
-    except KeyboardInterrupt:
-        status, fields = EXIT_INTERRUPTED, {"error": "interrupted"}
-    except EdgepeftError as error:
-        status, fields = error.exit_status, {"error": str(error)}
-    except OSError as error:
-        traceback.print_exc()
-        status, fields = EXIT_FAILED, {"error": str(writing_failed(job.out, error))}
-    except MemoryError:
-        traceback.print_exc()
-        status, fields = EXIT_FAILED, {"error": "out of memory"}
-    except Exception as error:
-        traceback.print_exc()
-        kind = type(error).__name__
-        status, fields = EXIT_FAILED, {"error": f"{kind}: {one_line(error)}", "unexpected": True}
+    except BaseException as error:
+        status, fields = ending(error, job.out)
     send(
         {
             "event": "ended",
@@ -140,6 +127,20 @@ def work(events_fd: int) -> NoReturn:
     channel.close()
     # A library's worker threads must not keep a finished stage alive.
     os._exit(status)
+
+
+def ending(error: BaseException, out: Path) -> tuple[int, dict[str, Any]]:
+    """The exit status of a stage that writes into ``out`` and has failed, and what its parent is told of that.
+
+    The traceback of an error that nobody expected goes to standard error, the stage's log.
+    """
+    outcome = outcome_of(error, out)
+    if not outcome.unexpected:
+        return outcome.status, {"error": outcome.line}
+    # The disk that is full may be the log's.
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+    return outcome.status, {"error": outcome.line, "unexpected": True}
 
 
 def _leave_with_parent() -> None:

@@ -1,18 +1,14 @@
 """Output folders that are either finished or not there.
 
-A stage writes into a temporary sibling of its final folder; ``publish`` flushes every file to disk, writes the
-manifest ``edgepeft.json`` last and renames. Whatever kills the process, nothing under a final name is half-done.
-The order (data flushed, metadata last, rename) follows torch's distributed checkpoint writer.
+A stage writes into a temporary sibling of its final folder; ``publish`` writes the manifest ``edgepeft.json``
+last, flushes and renames (``utils/whole_files``). Whatever kills the process, nothing under a final name is
+half-done.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +18,13 @@ from filelock import FileLock, Timeout
 
 from edgepeft.digests import hash_file
 from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.utils.crash_log import log_crashes_in
+from edgepeft.utils.files import read_json_object
+from edgepeft.utils.temporary import sweep
+from edgepeft.utils.whole_files import settle
+from edgepeft.utils.whole_files import staging_folder as staging_folder
+from edgepeft.utils.whole_files import write_json as write_json
+from edgepeft.utils.whole_files import writing_failed as writing_failed
 
 MANIFEST = "edgepeft.json"
 FORMAT = 1
@@ -75,14 +78,17 @@ class RunFolder:
             lock.acquire()
         except Timeout:
             raise EdgepeftError(
-                f"{self.path}: another edgepeft build is at work in this folder; wait for it or choose "
-                "another --out"
+                f"{self.path}: another edgepeft build is at work in this folder; wait for it, or choose another "
+                "--out"
             ) from None
         except OSError as error:
             raise writing_failed(self.path, error) from None
         try:
             self._sweep()
+            log_crashes_in(self.logs)
             yield
+            # An error on the way out is told by whoever has the last word, and its traceback lies here.
+            log_crashes_in(None)
         finally:
             lock.release()
 
@@ -93,38 +99,17 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what killed runs left behind; only safe while the lock is held."""
+        sweep(self.path)
         for place in (self.path / "stages", self.path / "bundles"):
-            for leftover in _leftovers(place):
-                shutil.rmtree(leftover, ignore_errors=True)
+            _sweep_groups(place)
 
 
-def _leftovers(place: Path) -> Iterator[Path]:
-    """Unfinished folders in ``place`` and in the folders that group finished ones there."""
+def _sweep_groups(place: Path) -> None:
+    """Remove unfinished folders in ``place`` and in the folders that group finished ones there."""
+    sweep(place)
     for entry in list(place.iterdir()) if place.is_dir() else ():
-        if entry.name.startswith(".") and ".tmp" in entry.name:
-            yield entry
-        elif entry.is_dir() and not entry.is_symlink() and not (entry / MANIFEST).is_file():
-            yield from _leftovers(entry)
-
-
-def writing_failed(path: Path, error: OSError) -> EdgepeftError:
-    """Put an operating system's refusal to write into the words users are shown."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EdgepeftError(f"{path}: the disk is full; free some space and run the same command")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return InputError(f"{path}: cannot be written to ({error.strerror}); choose another --out")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return InputError(f"{path}: is not a folder; choose another --out")
-    return EdgepeftError(f"{path}: {error.strerror or error}")
-
-
-def staging_folder(final: Path) -> Path:
-    """Make a temporary sibling of ``final`` to write into. Raises EdgepeftError where that is impossible."""
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{final.name}.tmp", dir=final.parent))
-    except OSError as error:
-        raise writing_failed(final, error) from None
+        if entry.is_dir() and not entry.is_symlink() and not (entry / MANIFEST).is_file():
+            _sweep_groups(entry)
 
 
 def publish(staged: Path, final: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -133,23 +118,13 @@ def publish(staged: Path, final: Path, manifest: dict[str, Any]) -> dict[str, An
     ``manifest`` is completed with ``format`` and ``outputs`` (SHA-256 and bytes of every file). A folder that
     already has the final name is replaced whole.
     """
-    complete = {"format": FORMAT, **manifest, "outputs": describe_files(staged)}
     try:
-        for file in sorted(p for p in staged.rglob("*") if p.is_file()):
-            _fsync(file)
-        write_json(staged / MANIFEST, complete)
-        staged.chmod(0o755)
-        _fsync(staged)
-        if final.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{final.name}.tmp", dir=final.parent))
-            final.replace(retired / final.name)
-            staged.replace(final)
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
-            staged.replace(final)
-        _fsync(final.parent)
+        outputs = describe_files(staged)
     except OSError as error:
-        raise writing_failed(final, error) from None
+        raise writing_failed(final, error, begun=True) from None
+    complete = {"format": FORMAT, **manifest, "outputs": outputs}
+    write_json(staged / MANIFEST, complete, named=final)
+    settle(staged, final, last=MANIFEST)
     return complete
 
 
@@ -168,10 +143,9 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished folder, or None where there is none that can be read."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(folder / MANIFEST)
+    except (OSError, InputError):
         return None
-    return manifest if isinstance(manifest, dict) else None
 
 
 def is_finished(folder: Path, key: str) -> bool:
@@ -186,29 +160,9 @@ def is_finished(folder: Path, key: str) -> bool:
         try:
             if (folder / name).stat().st_size != facts["bytes"]:
                 return False
-        except (OSError, KeyError, TypeError):
+        except (OSError, KeyError, TypeError, ValueError):
             return False
     return True
-
-
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part. Raises EdgepeftError.
-
-    ``durable`` waits until it lies on the disk; without it a killed process loses nothing, a power cut might.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise writing_failed(path, error) from None
 
 
 def free_bytes(path: Path) -> int:
@@ -224,11 +178,3 @@ def free_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,28 @@ def edgepeft(
         timeout=600,
         check=False,
     )
+
+
+def on_terminal(
+    *arguments: object, env: Mapping[str, str] | None = None, program: Sequence[str] = COMMAND
+) -> tuple[int, bytes]:
+    """Run the command with a terminal for its output; its exit status and all that reached the terminal."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [*program, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", **(env or {})},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        # The last reader of a terminal whose writers are gone gets EIO.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+    return process.returncode, shown
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

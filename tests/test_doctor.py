@@ -50,7 +50,7 @@ def test_two_packages_over_the_same_files(one: str, other: str) -> None:
 )
 def test_versions_with_known_holes(library: str, version: str, wanted: str) -> None:
     (found,) = doctor.problems({**HEALTHY, library: version})
-    assert f"{library} {version} has known security holes" in found
+    assert f"{library} {version} has known vulnerabilities" in found
     assert f"pip install '{wanted}'" in found
 
 

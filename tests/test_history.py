@@ -121,7 +121,7 @@ def test_two_runs_are_compared_by_what_their_recipes_differ_in(tmp_path: Path) -
 
 def test_only_a_run_that_is_not_at_work_is_deleted(tmp_path: Path) -> None:
     (tmp_path / "keep").mkdir()
-    with pytest.raises(InputError, match="is not the folder of a run"):
+    with pytest.raises(InputError, match="not the folder of a run"):
         delete_run(tmp_path / "keep")
     run = tmp_path / "run"
     (run / "bundles" / "x").mkdir(parents=True)

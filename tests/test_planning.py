@@ -14,8 +14,10 @@ from edgepeft.estimate import estimate
 from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.layout import ORDER
 from edgepeft.targets import find_target
+from tests.command import edgepeft
 from tests.conftest import ModelMaker
 from tests.project import Keys, Project, write_project
+from tests.stages import write_adapter
 
 
 @pytest.fixture
@@ -172,6 +174,26 @@ def test_adapter_content_counts_and_an_unsaid_grid_is_noted(project: Project) ->
     names = {stage.name for stage in after.stages} - {"base"}
     keys = [{stage.name: stage.key for stage in plan.stages} for plan in (before, after)]
     assert changed(*keys) == names
+
+
+def test_an_adapter_on_the_command_line_replaces_training(project: Project) -> None:
+    """Whatever the recipe says of method and training, and without training rows; the same for each command."""
+    write_adapter(project.folder / "model", project.folder / "adapter")
+    project.recipe |= {"method": {"rank": 4}, "training": {"max_steps": 3}}
+    project.recipe["data"].pop("train")
+    plan = project.plan("adapter=adapter")
+    assert "the adapter given replaces method and training of the recipe" in plan.notes
+    assert [stage.name for stage in plan.stages][:2] == ["base", "merge"]
+    recipe, adapter = project.folder / "recipe.yaml", project.folder / "adapter"
+    for command in ("plan", "build", "merge", "quantize", "export", "verify"):
+        dry = [] if command == "plan" else ["--dry-run"]
+        done = edgepeft(command, recipe, "--adapter", adapter, *dry)
+        assert done.returncode == 0, done.stderr
+        assert "note     the adapter given replaces method and training" in done.stderr
+        assert f"adapter  {adapter}" in done.stdout
+    refused = edgepeft("plan", recipe, "--adapter", adapter, "--set", "training.max_steps=2")
+    assert refused.returncode == 2
+    assert "remove `training`: an adapter is given" in refused.stderr
 
 
 def test_one_more_target_leaves_the_others_alone(project: Project) -> None:

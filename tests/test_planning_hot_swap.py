@@ -74,12 +74,12 @@ def test_further_adapters_have_references_of_their_own(project: Project) -> None
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("targets=[{name: cuda-int4, adapters: hot-swap}]", "is for CPU targets"),
-        ("method.name=dora", "method.name: dora can't stay beside the base"),
-        ("method.name=ia3", "method.name: ia3 can't stay beside the base"),
-        ("method.rank=128", "adapter_rank: 64 is less than method.rank, 128"),
-        ("merge.base=requantized", "merge.base: requantized merges"),
-        ("adapters=[{name: recipe, path: other}]", "what the recipe's own adapter is called"),
+        ("targets=[{name: cuda-int4, adapters: hot-swap}]", "works on CPU targets only"),
+        ("method.name=dora", "method.name: hot-swap targets can't load adapters of dora"),
+        ("method.name=ia3", "method.name: hot-swap targets can't load adapters of ia3"),
+        ("method.rank=128", "adapter_rank: 64 is lower than method.rank, 128"),
+        ("merge.base=requantized", "merge.base: requantized needs a merge"),
+        ("adapters=[{name: recipe, path: other}]", "is the name of the recipe's own adapter"),
         ("adapters=[{name: base, path: other}]", "base is taken"),
         ("adapters=[{name: a, path: other}, {name: a, path: x}]", "adapters names a twice"),
         ("adapters=[{name: a, path: nowhere}]", "no such adapter folder"),

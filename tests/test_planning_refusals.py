@@ -44,7 +44,7 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
         ),
         (
             ["data.max_length=513"],
-            r"data.max_length: 513 is beyond the model's context of 512 tokens",
+            r"data.max_length: 513 is longer than the model's context, 512 tokens",
         ),
         (["data.train=null"], r"data.train: this key is required to train"),
         (["data.test=null"], r"data.test: this key is required to measure"),
@@ -54,18 +54,18 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
         (["model=nowhere"], r"model: nowhere: no such folder or file, and not a known name"),
         (
             ["quantize.algorithm=k_quant", "quantize.symmetric=true"],
-            r"quantize.symmetric: k_quant has no symmetric form; set it to false",
+            r"quantize.symmetric: k_quant has no symmetric variant; set it to false",
         ),
         (
             [
                 "quantize.smooth=true",
                 "targets=[{name: cpu-int4, adapters: hot-swap}]",
             ],
-            r"quantize.smooth: the adapters that cpu-int4 takes read the channels as they are; leave",
+            r"quantize.smooth: would change what the adapters of cpu-int4 were trained on; leave",
         ),
         (
             ["quantize.max_generic_kl=0.05", "targets=[cpu-int8]"],
-            r"quantize.max_generic_kl: chooses among 4 and 8 bits, and cpu-int8 has .*int4 targets only",
+            r"quantize.max_generic_kl: chooses between 4 and 8 bits, and .*cpu-int8 is fixed.*int4 targets only",
         ),
         (
             [
@@ -73,7 +73,7 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
                 "quantize.max_task_kl=0.01",
                 "quantize.calibration.task_share=0",
             ],
-            r"quantize.max_task_kl: is measured on rows of data.train, of which there are none",
+            r"quantize.max_task_kl: is measured on rows of data.train; give data.train",
         ),
         (
             [
@@ -85,7 +85,7 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
         ),
         (
             ["quantize.max_generic_kl=0.01", "quantize.max_bytes=1MB"],
-            r"max_bytes asks for the best of a size, .* one or the other must go",
+            r"remove max_bytes, or max_task_kl and max_generic_kl: ",
         ),
     ],
 )
@@ -148,7 +148,10 @@ def test_a_prefix_wants_positions_of_one_kind(project: Project) -> None:
     config["rope_parameters"] = {"rope_type": "longrope", "rope_theta": 10000.0}
     config |= {"architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": 32}
     path.write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"method\.name: .* can't carry a prefix.*prompt_tuning"):
+    with pytest.raises(
+        InputError,
+        match=r"method\.name: .*prefix tuning does not work with the longrope.*prompt_tuning",
+    ):
         project.plan("method.name=prefix_tuning")
     project.plan("method.name=prompt_tuning")
 

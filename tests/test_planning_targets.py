@@ -48,7 +48,8 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
     grid = plan.grids["trt-rtx-int4"]
     assert (grid.symmetric, grid.head, grid.block_size) == (True, "float", 32)
     assert (
-        "trt-rtx-int4 takes quantize symmetric: true, head: float, as its kernels ask" in plan.notes
+        "trt-rtx-int4: quantize uses symmetric: true, head: float, as its kernels need"
+        in plan.notes
     )
     assert not project.plan("targets=[cuda-int4, cpu-int4]").notes
     assert bundle_bytes(plan, plan.targets[0]) > 0
@@ -76,7 +77,7 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
         ),
         (
             ["targets=[trt-rtx-int4]", "quantize.max_bytes=10MB"],
-            r"quantize.max_bytes: chooses among grids, of which trt-rtx-int4 takes but one",
+            r"quantize.max_bytes: chooses a grid for each layer, and trt-rtx-int4 supports one",
         ),
         (
             ["targets=[{name: mine, like: cuda-int44}]"],
@@ -153,7 +154,7 @@ def test_a_model_whose_settings_a_provider_passes_over_is_refused(
 ) -> None:
     """WebGPU's attention has no softcap; tests/exporters/test_gpu_targets.py shows what comes of it."""
     project = write_project(tiny_model("gemma2"), tmp_path)
-    with pytest.raises(InputError, match=r"webgpu-int4: .* passes over attn_logit_softcapping"):
+    with pytest.raises(InputError, match=r"webgpu-int4: .* ignores attn_logit_softcapping"):
         project.plan("targets=[webgpu-int4]")
     assert project.plan("targets=[cuda-int4]").targets
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import socket
 import typing
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from edgepeft.errors import InputError
 from edgepeft.matrix import cells_of
 from edgepeft.recipe import Recipe, json_schema, promised
-from edgepeft.recipe_file import load_recipe
+from edgepeft.recipe_file import load_recipe, varied
 
 SHIPPED = sorted((Path(__file__).resolve().parents[1] / "samples" / "recipes").glob("*.yaml"))
 
@@ -114,18 +117,21 @@ def test_paths_are_relative_to_the_recipe_file(tmp_path: Path, monkeypatch: Any)
         ),
         (
             "model: x\nadapter: a\nmethod: {rank: 4}",
-            "adapter names an adapter that exists, so method must go",
+            "remove `method`: an adapter is given",
         ),
         (
             "model: x\nadapter: a\nmethod: {}\ntraining: {}",
-            "adapter names an adapter that exists, so method and training must go",
+            "remove `method` and `training`: an adapter is given",
         ),
         ("[]", "a recipe is a mapping with keys such as model"),
         ("just text", "a recipe is a mapping with keys such as model"),
         ("", "model: this key is required"),
         ("model: [", "line 1: not valid YAML"),
         ("model: x\n\tdata: y", "line 2: not valid YAML"),
-        ("model: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        (
+            "model: !!python/object/apply:os.getcwd []",
+            "line 1: model: the tag !!python/object/apply",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_the_mend(
@@ -321,3 +327,92 @@ def test_a_budget_in_nats_is_a_promise_that_gates_hold() -> None:
     assert bounds(0.1, None) == 0.1
     assert bounds(None, 0.2) == 0.2
     assert bounds(0.1, 0.2) == bounds(0.2, 0.1) == 0.1
+
+
+def test_an_adapter_given_replaces_what_would_train_one(tmp_path: Path) -> None:
+    """Method and training of the file say nothing then; what is given beside it still counts."""
+    path = write(
+        tmp_path,
+        "model: x\nmethod: {rank: 4}\ntraining: {max_steps: 3}\ncombine: {method: ties}\n"
+        "merge: {grid: none}\n",
+    )
+    loaded = load_recipe(path, ["adapter=a", "merge.save=no"])
+    assert loaded.recipe.adapter == "a"
+    assert loaded.recipe.merge.grid == "none"
+    assert not loaded.recipe.merge.save
+    assert loaded.notes == (
+        "the adapter given replaces method, training and combine of the recipe",
+    )
+    assert "method" not in loaded.resolved()
+    several = load_recipe(path, ["adapter=[a, b]"])
+    assert several.recipe.combine.method == "ties"
+    assert several.notes == ("the adapter given replaces method and training of the recipe",)
+    assert load_recipe(path, ["adapter=null", "combine={}"]).notes == ()
+    assert load_recipe(write(tmp_path, "model: x"), ["adapter=a"]).notes == ()
+    with pytest.raises(InputError, match="remove `training`: an adapter is given"):
+        load_recipe(path, ["adapter=a", "training.max_steps=5"])
+    begun = varied(load_recipe(path, ["combine={}"]), ["adapter=a"])
+    assert begun.recipe.adapter == "a"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.max_steps=" + "9" * 5000, "a finite number of 64 bits"),
+        ("training.epochs=1e300", "training.epochs: must not be larger than 1e+15"),
+        ("training.batch_size=9000000000000000000", "must not be larger than 1e+15"),
+        ("training.seed=4294967296", "training.seed: input should be less than or equal to"),
+        ("method.alpha=.inf", "a finite number"),
+        ("method.alpha=inf", "method.alpha: input should be a finite number"),
+        ("data.columns={a: b, a: c}", "a: is given twice"),
+        ("method.options=" + "[" * 100, "nested more than"),
+        ("method.options.x=&a [*a]", "*a refers to what it is part of"),
+        ("method" + ".options" * 100 + "=1", "the key has 101 parts"),
+        ("training.seed=1:30", "training.seed: input should be a valid integer"),
+        ("method.options={a: !!python/name:os.system x}", "the tag !!python/name"),
+    ],
+)
+def test_overrides_go_through_the_same_reader(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe(write(tmp_path, "model: x"), [override])
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("place", ["pipe", "device", "folder", "socket"])
+def test_only_a_file_is_read_as_a_recipe(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    if place == "pipe":
+        os.mkfifo(path)
+    elif place == "device":
+        path.symlink_to("/dev/zero")
+    elif place == "folder":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    with pytest.raises(InputError, match=f"{place}: cannot be read as a recipe"):
+        load_recipe(path)
+
+
+def test_standard_input_is_read_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for data, message in (
+        (b"model: x", None),
+        (b'{"model": "x"}', None),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"model: x" + b" " * (2 << 20), "is longer than"),
+        (b"model: x\nmodel: y", "line 2: model: is given twice"),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        if message is None:
+            assert load_recipe(Path("-")).recipe.model == "x"
+        else:
+            with pytest.raises(InputError, match=message):
+                load_recipe(Path("-"))
+
+
+def test_a_path_that_leads_nowhere_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    loaded = load_recipe(write(tmp_path, "model: loop"))
+    assert loaded.resolve("loop").name == "loop"
+    assert loaded.resolve("~nobody-of-that-name/x").name == "x"

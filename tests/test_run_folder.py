@@ -20,6 +20,20 @@ def stage(final: Path) -> Path:
     return staged
 
 
+def left_by_the_dead(final: Path) -> None:
+    """What a process leaves that is killed while it writes."""
+    subprocess.run([sys.executable, "-c", DIE, str(final)], check=False)
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from edgepeft.workspace import staging_folder
+(staging_folder(Path(sys.argv[1])) / "data").write_text("half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def finished(final: Path) -> Path:
     publish(stage(final), final, {"key": KEY})
     return final
@@ -71,13 +85,19 @@ def test_what_killed_runs_left_is_swept_and_the_rest_is_not(tmp_path: Path) -> N
     run = RunFolder(tmp_path)
     kept = finished(run.stage("merge", KEY))
     bundle = finished(run.bundle("cpu-int4"))
-    stage(run.stage("train", KEY))
-    stage(run.bundle("cpu-int4"))
+    for place in (
+        run.stage("train", KEY),
+        run.bundle("cpu-int4"),
+        run.path / "bundles" / "v" / "fp32",
+    ):
+        left_by_the_dead(place)
+    at_work = stage(run.stage("train", KEY))
     run.scratch("train", KEY).mkdir(parents=True)
     assert leftovers(tmp_path / "stages")
     assert leftovers(tmp_path / "bundles")
     with run.locked():
-        assert leftovers(tmp_path / "stages") == leftovers(tmp_path / "bundles") == []
+        assert leftovers(tmp_path / "stages") == [at_work.name]
+        assert leftovers(tmp_path / "bundles") == leftovers(tmp_path / "bundles" / "v") == []
         assert is_finished(kept, KEY)
         assert is_finished(bundle, KEY)
         assert run.scratch("train", KEY).is_dir()

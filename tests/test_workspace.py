@@ -8,14 +8,15 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from edgepeft import workspace
 from edgepeft.errors import EXIT_FAILED, EXIT_USAGE, EdgepeftError, InputError
+from edgepeft.utils import whole_files
 from edgepeft.workspace import (
     FORMAT,
     MANIFEST,
@@ -89,30 +90,43 @@ def test_data_is_flushed_then_described_then_renamed(
     def note(place: Any, name: str) -> None:
         original = getattr(place, name)
 
-        def noted(path: Path, *rest: Any) -> Any:
+        def noted(path: Path, *rest: Any, **named: Any) -> Any:
             done.append((name, path.name))
-            return original(path, *rest)
+            return original(path, *rest, **named)
 
         monkeypatch.setattr(place, name, noted)
 
-    note(workspace, "_fsync")
+    note(whole_files, "_fsync")
     note(workspace, "write_json")
     note(Path, "replace")
     publish(staged, final, {"key": KEY})
     assert [entry for entry in done if not entry[1].startswith(f".{MANIFEST}")] == [
-        ("_fsync", "empty"),
-        ("_fsync", "data.bin"),
         ("write_json", MANIFEST),
+        ("_fsync", "data.bin"),
+        ("_fsync", MANIFEST),
+        ("_fsync", "empty"),
+        ("_fsync", "inner"),
         ("_fsync", staged.name),
         ("replace", staged.name),
         ("_fsync", tmp_path.name),
     ]
 
 
-@pytest.mark.parametrize("broken", ["_fsync", "write_json", "describe_files", "hash_file"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (whole_files, "_fsync"),
+        (workspace, "write_json"),
+        (workspace, "describe_files"),
+        (workspace, "hash_file"),
+    ],
+)
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), OSError(errno.EIO, "I/O")])
 def test_a_crash_anywhere_leaves_nothing_under_the_final_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: BaseException
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: tuple[ModuleType, str],
+    error: BaseException,
 ) -> None:
     final = tmp_path / "out"
     staged = stage(final)
@@ -120,7 +134,7 @@ def test_a_crash_anywhere_leaves_nothing_under_the_final_name(
     def crash(*args: Any, **kwargs: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(workspace, broken, crash)
+    monkeypatch.setattr(*broken, crash)
     with pytest.raises((type(error), EdgepeftError)):
         publish(staged, final, {"key": KEY})
     assert not final.exists()
@@ -142,7 +156,7 @@ def test_a_crash_while_replacing_leaves_the_old_one_or_none(
 ) -> None:
     final = finished(tmp_path / "out", "old")
     staged = stage(final, "new")
-    monkeypatch.setattr(workspace, "write_json", refuse(errno.ENOSPC))
+    monkeypatch.setattr(json, "dump", refuse(errno.ENOSPC))
     with pytest.raises(EdgepeftError):
         publish(staged, final, {"key": KEY})
     assert is_finished(final, KEY)
@@ -220,7 +234,7 @@ def test_a_read_only_folder_is_the_users_mistake(tmp_path: Path) -> None:
         (errno.EROFS, InputError, EXIT_USAGE, "cannot be written to .*Read-only"),
     ],
 )
-@pytest.mark.parametrize("where", ["mkdir", "mkdtemp", "fsync", "dump"])
+@pytest.mark.parametrize("where", ["mkdir", "mkdtemp"])
 def test_refusals_of_the_operating_system_keep_their_meaning(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -231,17 +245,32 @@ def test_refusals_of_the_operating_system_keep_their_meaning(
     match: str,
 ) -> None:
     final = tmp_path / "new" / "out"
-    attempt: Callable[[], object] = partial(staging_folder, final)
-    if where in ("fsync", "dump"):
-        attempt = partial(publish, stage(final), final, {"key": KEY})
     target = {"mkdir": (Path, "mkdir"), "mkdtemp": (tempfile, "mkdtemp")}
-    target |= {"fsync": (os, "fsync"), "dump": (json, "dump")}
     monkeypatch.setattr(*target[where], refuse(number))
     with pytest.raises(EdgepeftError, match=match) as caught:
-        attempt()
+        staging_folder(final)
     assert type(caught.value) is kind
     assert caught.value.exit_status == status
     assert str(final.parent) in str(caught.value)
+    monkeypatch.undo()
+    assert not final.exists()
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO]
+)
+@pytest.mark.parametrize("where", [(os, "fsync"), (json, "dump"), (Path, "replace")])
+def test_a_refusal_in_the_middle_is_a_failure_of_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[Any, str], number: int
+) -> None:
+    """What could be written at first was no mistake of the user's; the line speaks of the final folder."""
+    final = tmp_path / "new" / "out"
+    staged = stage(final)
+    monkeypatch.setattr(*where, refuse(number))
+    with pytest.raises(EdgepeftError) as caught:
+        publish(staged, final, {"key": KEY})
+    assert type(caught.value) is EdgepeftError
+    assert str(caught.value).startswith(f"{final}: ")
     monkeypatch.undo()
     assert not final.exists()
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import typer
 
+from edgepeft.utils.terminal_text import visible_line
+from edgepeft.utils.user_folders import library_places
+
 
 def base_folder(name: str | None) -> Path | None:
     """The folder of a base model by path, known name or hub id; None for None. Raises InputError."""
@@ -23,16 +26,20 @@ def base_folder(name: str | None) -> Path | None:
     path = find_model(name, Path.cwd())
     if path.is_file():
         raise InputError(
-            f"{name}: is a GGUF file; name the folder of a checkpoint, such as a run's stages/base-..."
+            f"{name}: is a GGUF file; name a checkpoint's folder, such as stages/base-... of a run"
         )
     return path
 
 
 def quiet_libraries() -> None:
     """These commands work in the command's own process, where libraries would talk between our lines."""
+    # Where there is no working folder, a library would end the process in words of its own.
+    Path.cwd()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+        os.environ.setdefault(name, "1")
+    os.environ.update(library_places())
     warnings.simplefilter("ignore")
 
 
@@ -46,4 +53,4 @@ def show(facts: Mapping[str, Any], as_json: bool) -> None:
     rows = facts_table(facts)
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
-        typer.echo(f"{key.replace('_', ' '):<{width}}  {value}")
+        typer.echo(f"{key.replace('_', ' '):<{width}}  {visible_line(value)}")

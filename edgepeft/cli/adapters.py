@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
+from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
     from edgepeft.runtime.adapters import BundleAdapter
 
 app = typer.Typer(
-    help="Put adapters into a hot-swap bundle, take them out, list them. The base is never built again.",
+    help="Add, remove and list the adapters of a hot-swap bundle. The base is not rebuilt.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -29,7 +30,7 @@ def add(
         Path, typer.Argument(metavar="ADAPTER", help="A PEFT adapter folder.", show_default=False)
     ],
     name: Annotated[
-        str | None, typer.Option(help="Its name in the bundle; default: the folder's.")
+        str | None, typer.Option(help="Name in the bundle; default: the folder's name.")
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an adapter of the same name.")
@@ -39,36 +40,36 @@ def add(
         typer.Option(
             "--test",
             metavar="FILE",
-            help="Measure it first against its unmerged reference, on these rows: a data file, a recipe (with "
-            "gates), or a run's folder. One that misses a gate is not added.",
+            help="First measure it against its unmerged reference on these rows: a data file, a recipe (with "
+            "gates) or a run's folder. An adapter that misses a gate is not added.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="The base it was trained on, for --test; default: the bundle's."
+            "--model", help="Base model it was trained on, for --test; default: the bundle's."
         ),
     ] = None,
     keep_failed: Annotated[
-        bool, typer.Option("--keep-failed", help="Add it though it misses a gate, marked as such.")
+        bool,
+        typer.Option(
+            "--keep-failed", help="Add it even if it misses a gate; it is marked as failed."
+        ),
     ] = False,
     allow_base_mismatch: MismatchOption = False,
     as_json: JsonOption = False,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
-    """Add a PEFT adapter (plain LoRA) to a bundle; no other file of the bundle is touched.
+    """Add a PEFT adapter (plain LoRA) to a bundle; no other file of the bundle is changed.
 
-    What the adapter keeps of its training on this base is measured with --test, or by a build whose recipe
-    lists it.
+    Its fidelity on this base is measured with --test, or by a build whose recipe lists it.
     """
-    import tempfile
-
     from edgepeft.errors import GateError, InputError
     from edgepeft.hot_swap.store import add_adapter, refuse_taken
     from edgepeft.runtime.bundle import Bundle
 
     if test is None and (model is not None or keep_failed):
-        raise InputError("--model and --keep-failed go with --test")
+        raise InputError("--model and --keep-failed: need --test")
     opened = Bundle.open(bundle, check="sizes")
     name = name or folder.resolve().name
     refuse_taken(opened, name, replace=replace)
@@ -87,10 +88,11 @@ def add(
     from edgepeft.fidelity.given_tests import GivenTests
     from edgepeft.fidelity.report import cost_line, seal_adapter
     from edgepeft.runtime.adapters import open_adapter
+    from edgepeft.utils.whole_files import scratch_folder
 
     given = GivenTests.read(test)
     base = base_of(opened, model)
-    with tempfile.TemporaryDirectory(prefix="edgepeft-") as scratch:
+    with scratch_folder() as scratch:
         with show_events(progress) as sink:
             trial = try_adapter(
                 opened,
@@ -98,7 +100,7 @@ def add(
                 folder,
                 given,
                 base,
-                Path(scratch),
+                scratch,
                 allow_base_mismatch=allow_base_mismatch,
                 sink=sink,
             )
@@ -111,17 +113,17 @@ def add(
             facts["path"] = None
         _show_added(facts, cost_line(trial.entry), as_json)
     if trial.missed:
-        ending = "added all the same" if facts["added"] else "not added; --keep-failed adds it"
+        ending = "added, marked as failed" if facts["added"] else "not added; --keep-failed adds it"
         raise GateError(f"{name}: missed {'; '.join(trial.missed)} ({ending})")
 
 
 def _show_added(facts: dict[str, Any], line: str, as_json: bool) -> None:
-    typer.echo(json.dumps(facts, indent=2) if as_json else line)
+    typer.echo(json.dumps(facts, indent=2) if as_json else visible_line(line))
 
 
 @app.command()
 def remove(bundle: BundleArgument, name: NameArgument) -> None:
-    """Take an adapter out of a bundle; one that is in use is left alone."""
+    """Remove an adapter from a bundle. An adapter in use is not removed."""
     from edgepeft.hot_swap.store import remove_adapter
     from edgepeft.runtime.bundle import Bundle
 
@@ -130,7 +132,7 @@ def remove(bundle: BundleArgument, name: NameArgument) -> None:
 
 @app.command("list")
 def list_adapters(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """List a bundle's adapters: rank, what each was trained on, and what was measured."""
+    """List the adapters of a bundle: rank, what each was trained on, and its gates."""
     from edgepeft.cli.tables import print_table
     from edgepeft.runtime.adapters import adapter_names, open_adapter
     from edgepeft.runtime.bundle import Bundle

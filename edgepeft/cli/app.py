@@ -1,109 +1,78 @@
-"""The ``edgepeft`` command: its subcommands, and how errors become exit statuses."""
+"""The ``edgepeft`` command from start to exit status: whatever goes wrong is one line on stderr."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import threading
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
-import typer
-
-from edgepeft import __version__
-from edgepeft.cli import (
-    adapters,
-    bench,
-    build,
-    combine,
-    compare,
-    compress,
-    data,
-    doctor,
-    extract,
-    inspect,
-    methods,
-    models,
-    plan,
-    run,
-    runs,
-    schema,
-    serve,
-    stages,
-    targets,
-    tui,
-)
-from edgepeft.errors import EXIT_INTERRUPTED, EXIT_USAGE, EdgepeftError
-
-app = typer.Typer(
-    name="edgepeft",
-    help="Fine-tune, merge, quantize and export a language model; the bundle is the model you trained, "
-    "measured, or the build fails.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-app.command("build")(build.command)
-for _name, _command in stages.COMMANDS.items():
-    app.command(_name)(_command)
-app.command("compare")(compare.command)
-app.command("combine")(combine.command)
-app.command("compress")(compress.command)
-app.command("extract")(extract.command)
-app.command("run")(run.command)
-app.command("serve")(serve.command)
-app.add_typer(adapters.app, name="adapters")
-app.command("bench")(bench.command)
-app.command("plan")(plan.command)
-app.command("data")(data.command)
-app.command("inspect")(inspect.command)
-app.command("doctor")(doctor.command)
-app.command("models")(models.command)
-app.command("methods")(methods.command)
-app.command("targets")(targets.command)
-app.command("schema")(schema.command)
-app.command("runs")(runs.command)
-app.command("tui")(tui.command)
+from edgepeft.cli.streams import close_output, open_streams
+from edgepeft.errors import EXIT_DONE, EXIT_FAILED, outcome_of
+from edgepeft.utils.crash_log import told
+from edgepeft.utils.terminal_text import ReaderGone, visible_line
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"edgepeft {__version__}")
-        raise typer.Exit
+def main() -> NoReturn:
+    """Run the command and leave with its exit status.
+
+    An error of ours, and an interruption, is its own line. Anything else ends with status 1 and a line that names
+    the file with its traceback. A reader that has closed our output is no failure.
+    """
+    open_streams()
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.excepthook = _tell_of_thread
+    try:
+        status = _run()
+        sys.stdout.flush()
+    except ReaderGone:
+        close_output()
+        status = EXIT_DONE
+    except BaseException as error:
+        status = _tell(error)
+        try:
+            sys.stdout.flush()
+        except (OSError, ReaderGone):
+            close_output()
+    sys.exit(status)
 
 
-@app.callback()
-def root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    """Options of the command itself."""
+def _run() -> int:
+    """Carry out the command line; the exit status of what typer ends by itself, usage errors above all."""
+    # Commands and what they import belong under the net too.
+    from edgepeft.cli.commands import Raised, app
+
+    try:
+        app()
+    except Raised as carried:
+        raise carried.__cause__ or carried from None
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else EXIT_FAILED if ended.code else 0
+    return EXIT_DONE
+
+
+def _tell(error: BaseException) -> int:
+    """Say in one line what ended the command; its exit status."""
+    _say(told(error))
+    return outcome_of(error).status
+
+
+def _tell_of_thread(details: threading.ExceptHookArgs) -> None:
+    """Say what ended a thread, which ends no command by itself."""
+    if details.exc_value is not None and not isinstance(details.exc_value, SystemExit):
+        _say(told(details.exc_value))
+
+
+def _say(line: str) -> None:
+    # Nobody is left to tell where standard error is gone too.
+    with contextlib.suppress(OSError, ReaderGone, ValueError):
+        print(f"edgepeft: {visible_line(line)}", file=sys.stderr, flush=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def main() -> None:
-    """Run the command; every error becomes one line on stderr and the exit status of its class."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        app()
-    except EdgepeftError as error:
-        print(f"edgepeft: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("edgepeft: interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has gone; there is nobody left to tell.
-        sys.stderr.close()
-        sys.exit(0)
-    except UnicodeEncodeError as error:
-        print(f"edgepeft: the terminal can't show {error.object!r}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from edgepeft.cli.options import (
     run_folder,
     with_mismatch,
 )
+from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
     # Reading recipes loads pydantic, which --help has no use for.
@@ -97,9 +98,9 @@ command = command_until(
     "verify",
     """Train, merge, quantize, export and verify, as the recipe says.
 
-    Exit status: 0 done, 1 failed, 2 usage or recipe or input data, 3 missing dependency or hardware, 4 a
-    fidelity gate not met, 130 interrupted. The same command goes on from what is finished. A recipe with a
-    matrix is built cell by cell, what cells share once; the exit status is that of the worst cell.
+    Exit status: 0 done, 1 failed, 2 wrong usage, recipe or input data, 3 missing dependency or hardware, 4 missed
+    fidelity gate, 130 interrupted. After an interruption the same command resumes. A recipe with a matrix is
+    built cell by cell; what cells have in common is built once, and the exit status is that of the worst cell.
     """,
 )
 
@@ -131,12 +132,12 @@ def carry_out(
                 typer.echo(line)
             print_table(*table_rows(result.bundles))
         if result.adapter:
-            typer.echo(f"adapter  {result.adapter}")
+            say(f"adapter  {result.adapter}")
         if result.merged:
-            typer.echo(f"merged   {result.merged}")
+            say(f"merged   {result.merged}")
         for bundle in result.bundles:
-            typer.echo(f"bundle   {bundle['path']}")
+            say(f"bundle   {bundle['path']}")
         reused = f", {len(result.reused)} stages reused" if result.reused else ""
-        typer.echo(f"done in {duration(result.seconds)}{reused}")
+        say(f"done in {duration(result.seconds)}{reused}")
     if result.failed_gates:
         raise GateError("gate missed: " + "; ".join(result.failed_gates))

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from edgepeft.data.rows import Message
     from edgepeft.runtime import Runtime
 
-HELP = """/reset  forget the conversation
+HELP = """/reset  clear the conversation
 /exit   leave (as do Ctrl-D, and Ctrl-C twice)
 /help   this list
-Ctrl-C stops an answer. A message that begins with / needs a space before it."""
+Ctrl-C stops the answer. To send a message that begins with /, put a space before it."""
 
 
 def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> None:
@@ -36,12 +36,15 @@ def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> Non
         except EOFError:
             print()
             return
+        except UnicodeDecodeError:
+            _say("That was not text in UTF-8. Please type it again.")
+            continue
         except KeyboardInterrupt:
             print()
             if interrupted:
                 return
             interrupted = True
-            _say("Ctrl-C again to leave.")
+            _say("Press Ctrl-C again to leave.")
             continue
         interrupted = False
         if text.startswith("/"):
@@ -49,7 +52,7 @@ def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> Non
                 return
             if text == "/reset":
                 messages.clear()
-            _say("Forgotten." if text == "/reset" else HELP)
+            _say("Cleared." if text == "/reset" else HELP)
         elif text.strip():
             interrupted = _turn(runtime, messages, text.strip(), settings, show_stats)
 
@@ -67,7 +70,7 @@ def _turn(
         stream = runtime.stream(messages, **settings)
     except InputError as error:
         messages.pop()
-        _say(f"{error} (/reset forgets the conversation)")
+        _say(f"{error} (/reset clears the conversation)")
         return False
     stopped = False
     try:

@@ -10,6 +10,7 @@ import typer
 
 from edgepeft.cli.adapter_facts import base_folder, quiet_libraries, show
 from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
+from edgepeft.cli.streams import say
 
 
 def command(
@@ -20,7 +21,7 @@ def command(
         typer.Option(
             "--method",
             help="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four also with _svd; "
-            "or regmean, which is fitted to rows of --test. Default: svd, and with --search the quick ones.",
+            "or regmean, which is fitted to rows of --test. Default: svd; with --search the fast ones.",
             show_default=False,
         ),
     ] = None,
@@ -28,7 +29,7 @@ def command(
         str | None,
         typer.Option(
             "--weights",
-            help="One number an adapter, as 0.6,0.4; negative takes away; default: all 1.",
+            help="One weight per adapter, as 0.6,0.4; a negative weight subtracts; default: 1 for each.",
         ),
     ] = None,
     density: Annotated[
@@ -38,37 +39,40 @@ def command(
     rank: Annotated[
         int | None, typer.Option("--rank", help="Rank of the result, for svd methods.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of what dare drops.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed for the values that dare drops.")] = 0,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="The base, which adapters other than LoRA and tests need."),
+        typer.Option(
+            "--model", help="Base model; needed for adapters other than LoRA and for --test."
+        ),
     ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(
             "--test",
             metavar="NAME=FILE",
-            help="Test rows of an adapter, by its folder's name: a data file, a recipe, or a run's folder. One "
-            "for each: every task's exact match is shown before and after.",
+            help="Test rows of an adapter, named by its folder: a data file, a recipe or a run's folder. Give "
+            "one per adapter; the exact match of every task is shown before and after.",
         ),
     ] = None,
     rows: Annotated[
-        int, typer.Option("--rows", help="Test rows of each adapter to report on, at most.", min=1)
+        int, typer.Option("--rows", help="Most test rows per adapter that the report uses.", min=1)
     ] = 64,
     search: Annotated[
         bool,
         typer.Option(
-            "--search", help="Look for the method and weights that keep most of every task."
+            "--search", help="Search for the method and weights that keep the most of every task."
         ),
     ] = False,
     trials: Annotated[
-        int, typer.Option("--trials", help="Combinations that a search tries.", min=2)
+        int, typer.Option("--trials", help="Combinations that the search tries.", min=2)
     ] = 16,
     search_rows: Annotated[
         int,
         typer.Option(
             "--search-rows",
-            help="Test rows of each adapter to search on and to fit to, at most half; they are not reported on.",
+            help="Test rows per adapter for the search and for regmean, at most half; the report does not use "
+            "them.",
             min=1,
         ),
     ] = 24,
@@ -76,9 +80,9 @@ def command(
     as_json: JsonOption = False,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
-    """Combine adapters of one base into a new LoRA adapter, by PEFT's own methods or by least squares.
+    """Combine adapters of one base model into a new LoRA adapter, by PEFT's methods or by least squares.
 
-    Ranks may differ, and other methods than LoRA are converted first; what that loses is shown.
+    Ranks may differ. Adapters of other methods than LoRA are converted first, and the loss is shown.
     """
     from edgepeft.errors import InputError
     from edgepeft.merging.combinations import (
@@ -96,7 +100,7 @@ def command(
             "--search: needs test rows of every adapter; give --test NAME=FILE for each"
         )
     if test and model is None:
-        raise InputError("--test: needs the base to answer with; name it with --model")
+        raise InputError("--test: needs the base model; give --model")
 
     quiet_libraries()
     if not test:
@@ -130,9 +134,9 @@ def command(
             )
     for part in facts["of"]:
         if part["lost_in_conversion"]:
-            typer.echo(
-                f"{part['path']}: {part['lost_in_conversion']:.1%} of its change is lost as LoRA of rank "
-                f"{part['rank']}",
+            say(
+                f"{part['path']}: conversion to LoRA of rank {part['rank']} loses "
+                f"{part['lost_in_conversion']:.1%} of its change",
                 err=True,
             )
     show(facts, as_json)
@@ -154,7 +158,7 @@ def _show_scores(facts: Mapping[str, Any]) -> None:
     print_table(["task", "rows", "alone", "combined", "95 % interval", "kept"], rows)
     if "search" in facts:
         counts = ", ".join(f"{count} of {name}" for name, count in facts["search"]["rows"].items())
-        typer.echo(
-            f"best of {len(facts['search']['trials'])} combinations on other test rows ({counts}), which are not "
-            "among those above"
+        say(
+            f"best of {len(facts['search']['trials'])} combinations, chosen on other test rows ({counts}) than "
+            "those above"
         )

@@ -19,34 +19,39 @@ DEFAULT_AXES = (
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished build.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     vary: Annotated[
         list[str] | None,
         typer.Option(
             "--vary",
             metavar="KEY=A,B",
-            help="A recipe key and the values to try, as quantize.block_size=16,32; every combination is "
-            f"built. Default: {' '.join(DEFAULT_AXES)}.",
+            help="A recipe key and the values to try, as quantize.block_size=16,32. Repeatable; every "
+            f"combination is built. Default: {' '.join(DEFAULT_AXES)}.",
         ),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Also draw bytes against fidelity into this PNG or SVG."),
+        typer.Option(
+            "--picture", help="Also write a plot of size against fidelity to this PNG or SVG file."
+        ),
     ] = None,
     as_json: JsonOption = False,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
-    """Build and measure combinations of base, grid and algorithm on one run's adapter.
+    """Build and measure variants of one run: other bases, grids and algorithms for the same adapter.
 
-    Nothing is trained again, and what was measured before is reused; the run's own bundles stay as they are.
+    Nothing is trained again and earlier measurements are reused. The run's own bundles are not changed.
     """
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.comparison import compare, draw, scatter
     from edgepeft.errors import EdgepeftError, InputError
+    from edgepeft.utils.whole_files import require_writable
 
     if picture is not None and picture.suffix not in (".png", ".svg"):
-        raise InputError(f"--picture {picture}: name a .png or .svg file")
+        raise InputError(f"--picture {picture}: the name must end in .png or .svg")
+    if picture is not None:
+        require_writable(picture)
     with show_events(progress) as sink:
         entries = compare(run, vary or DEFAULT_AXES, sink)
     if as_json:

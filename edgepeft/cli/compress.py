@@ -16,13 +16,13 @@ def command(
     rank: Annotated[int, typer.Option("--rank", min=1, max=4096, help="Rank of the result.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new adapter.")],
     model: Annotated[
-        str | None, typer.Option("--model", help="The base, which adapters other than LoRA need.")
+        str | None, typer.Option("--model", help="Base model; needed for adapters other than LoRA.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Cut an adapter down to a lower rank by singular values, and show what is lost.
+    """Reduce the rank of an adapter by truncated SVD, and show the loss.
 
-    The error is the share of the adapter's change of the weights, in the Frobenius norm, that the result misses.
+    The error is the share of the adapter's weight change (Frobenius norm) that is lost.
     """
     quiet_libraries()
     from edgepeft.merging.adapter_files import compress_folder

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgepeft.cli.options import ProgressMode
+from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
     from edgepeft.fleet.building import CellResult
@@ -41,7 +42,7 @@ def carry_out_fleet(
     from edgepeft.matrix import cells_of, chosen_cells
 
     if fresh and only:
-        raise InputError("--fresh: would clear the other cells too; leave --only or --fresh out")
+        raise InputError("--fresh: would also delete the other cells; remove --fresh or --only")
     cells = chosen_cells(cells_of(recipe), only)
     with _crew(cells, jobs, memory, cluster) as crew, show_events(progress) as sink:
         result = build_fleet(
@@ -51,19 +52,19 @@ def carry_out_fleet(
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:
         print_table(*fleet_rows(result.cells))
-        typer.echo(f"run      {result.run}")
+        say(f"run      {result.run}")
         counts = result.stages
-        typer.echo(
+        say(
             f"done in {duration(result.seconds)}: {counts['built']} stages built, {counts['reused']} reused, "
             f"{counts['shared']} of them shared by several cells"
         )
     bad = [cell for cell in result.cells if cell.exit_status]
     for cell in bad:
-        typer.echo(f"{cell.cell.name}: {cell.error}", err=True)
+        say(f"{cell.cell.name}: {cell.error}", err=True)
     if bad:
         raise ERROR_CLASSES[result.exit_status](
-            f"{len(bad)} of {len(result.cells)} cells failed or missed a gate; the same command takes up what is "
-            "missing, --only CELL one alone"
+            f"{len(bad)} of {len(result.cells)} cells failed or missed a gate; run the same command to resume, "
+            "or add --only CELL for one cell"
         )
 
 
@@ -98,7 +99,7 @@ def _bytes_of(text: str | None) -> int | None:
     except ValidationError:
         found = 0
     if found <= 0:
-        raise InputError(f"--memory {text}: write it as 8GB or 512MB")
+        raise InputError(f"--memory {text}: not a size; write it as 8GB or 512MB")
     return found
 
 

@@ -12,6 +12,7 @@ import typer
 
 from edgepeft.cli.plan import plan_facts
 from edgepeft.cli.progress import duration
+from edgepeft.cli.streams import say
 from edgepeft.cli.tables import megabytes, print_table
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _bundle_bytes(cell: CellPlan) -> int:
 def _show(fleet: Fleet, costs: Sequence[StageEstimate], facts: dict[str, Any]) -> None:
     model = fleet.plans[0].model
     names = ", ".join(dict.fromkeys(plan.base_name for plan in fleet.plans))
-    typer.echo(f"model    {names}: {model.architecture}, {model.parameters / 1e6:.0f} M parameters")
+    say(f"model    {names}: {model.architecture}, {model.parameters / 1e6:.0f} M parameters")
     cached = {cost.name for cost in costs if cost.cached}
     rows = []
     for cell in fleet.cells:
@@ -116,12 +117,12 @@ def _show(fleet: Fleet, costs: Sequence[StageEstimate], facts: dict[str, Any]) -
         ],
     )
     alone = sum(len(task.cells) for task in fleet.tasks)
-    typer.echo(
+    say(
         f"in all   {len(fleet.tasks)} stages where cells alone would take {alone}; about "
         f"{duration(facts['seconds'])} one after another, largest {megabytes(facts['peak_memory_bytes'])} "
         f"of memory, disk {megabytes(facts['disk_bytes'])} of {megabytes(facts['free_disk_bytes'])} free"
     )
     if facts["price"] is not None:
-        typer.echo(f"price    {facts['price']:.2f}")
+        say(f"price    {facts['price']:.2f}")
     for note in facts["notes"]:
-        typer.echo(f"note     {note}", err=True)
+        say(f"note     {note}", err=True)

@@ -9,46 +9,53 @@ from typing import Annotated, Any
 import typer
 
 from edgepeft.cli.options import JsonOption
-from edgepeft.errors import InputError
+from edgepeft.cli.streams import say
+from edgepeft.utils.terminal_text import visible_line
 
 
 def command(
     subject: Annotated[
         str,
-        typer.Argument(help="A model (folder, .gguf, known name), an adapter, a bundle or a run."),
+        typer.Argument(
+            help="A model (folder, .gguf file or known name), or the folder of an adapter, bundle or run."
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Say what something is: architecture and size, method and rank, or target and fidelity."""
+    """Describe a model, adapter, bundle or run."""
     facts = look_at(subject)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        shown = (
-            json.dumps(value) if isinstance(value, (dict, list, bool)) or value is None else value
-        )
-        typer.echo(f"{key:<{width}}  {shown}")
+    lines = {visible_line(key): _shown(value) for key, value in facts.items()}
+    width = max(map(len, lines))
+    for key, line in lines.items():
+        say(f"{key:<{width}}  {line}")
+
+
+def _shown(value: Any) -> Any:
+    """A fact for people."""
+    if isinstance(value, (dict, list, bool)) or value is None:
+        return json.dumps(value)
+    return value
 
 
 def look_at(subject: str) -> dict[str, Any]:
     """Facts of whatever ``subject`` names. Raises InputError."""
+    from edgepeft.history import run_record
     from edgepeft.merging.adapter_config import CONFIG
     from edgepeft.models import find_model
-    from edgepeft.workspace import MANIFEST, read_manifest
+    from edgepeft.utils.files import read_json_object
+    from edgepeft.workspace import MANIFEST
 
     folder = Path(subject)
     if (folder / CONFIG).is_file():
         return _adapter(folder)
     if (folder / "run.json").is_file():
-        return {"kind": "run", **json.loads((folder / "run.json").read_text(encoding="utf-8"))}
-    if (folder / MANIFEST).is_file():
-        manifest = read_manifest(folder)
-        if manifest is None:
-            raise InputError(f"{folder / MANIFEST}: not readable")
-        if manifest.get("kind") == "bundle":
-            return _bundle(folder)
+        return {"kind": "run", **run_record(folder)}
+    manifest = folder / MANIFEST
+    if manifest.is_file() and read_json_object(manifest).get("kind") == "bundle":
+        return _bundle(folder)
     return _model(find_model(subject, Path.cwd()))
 
 

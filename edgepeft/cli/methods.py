@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from edgepeft.cli.options import JsonOption
+from edgepeft.cli.streams import say
 from edgepeft.cli.tables import print_table
 
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="METHOD", help="A method, to see its hyperparameters.")
+        str | None, typer.Argument(metavar="METHOD", help="A method; shows its hyperparameters.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the methods that can be trained and shipped, or what one of them can be told."""
+    """List the adapter methods, or the hyperparameters of one."""
     from edgepeft.training.methods import all_methods, find_method
 
     chosen = [find_method(name)] if name is not None else list(all_methods().values())
@@ -42,10 +43,10 @@ def command(
             [method.name, method.summary, ", ".join(method.grids), ", ".join(method.names)]
             for method in chosen
         ]
-        print_table(["method", "what it trains", "base on", "settings"], rows)
+        print_table(["method", "what it trains", "base grids", "settings"], rows)
         return
     (method,) = chosen
-    typer.echo(f"{method.name}: {method.summary}")
+    say(f"{method.name}: {method.summary}")
     rows = [
         [f"method.{key}", f"PEFT's {peft}; default {method.defaults[key]:g}"]
         for key, peft in method.names.items()

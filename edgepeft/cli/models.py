@@ -7,10 +7,11 @@ import json
 import typer
 
 from edgepeft.cli.options import JsonOption
+from edgepeft.cli.streams import say
 
 
 def command(as_json: JsonOption = False) -> None:
-    """List the models that a recipe can name, and whether they are on this machine."""
+    """List the models with a short name, and whether they are on this machine."""
     from edgepeft.cli.tables import print_table
     from edgepeft.models import KNOWN_MODELS, packaged_file
 
@@ -40,4 +41,4 @@ def command(as_json: JsonOption = False) -> None:
             for row in rows
         ],
     )
-    typer.echo("A recipe may also name a model folder, a .gguf file or a hub id.")
+    say("A recipe may also name a model folder, a .gguf file or a hub id.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -27,8 +26,8 @@ RecipeArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="RECIPE",
-        help="A recipe file (YAML), - for standard input, or a run's folder to go on with it as it "
-        "was begun; options alone will do as well.",
+        help="A recipe file (YAML or JSON), - for standard input, or a run's folder to resume that run. "
+        "Not needed if the options say enough.",
     ),
 ]
 SetOption = Annotated[
@@ -38,41 +37,51 @@ SetOption = Annotated[
     ),
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Short for --set model=..., relative to here.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="Base model; a path is relative to the working folder. Same as --set model=...",
+    ),
 ]
 AdapterOption = Annotated[
-    str | None, typer.Option("--adapter", help="Short for --set adapter=..., relative to here.")
+    str | None,
+    typer.Option(
+        "--adapter",
+        help="Use an existing adapter: it replaces the recipe's method and training. Same as --set adapter=...",
+    ),
 ]
 LayoutOption = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="Short for --set layout=...: bundles for all runtimes, or for genai, transformers.js or "
-        "onnxruntime alone.",
+        help="Runtimes that the bundles are for: all, genai, transformers.js or onnxruntime. Same as --set "
+        "layout=...",
     ),
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="The run's folder; default: runs/ and the recipe's name."),
+    typer.Option("--out", "-o", help="Folder of the run; default: runs/NAME, after the recipe."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done and what it would cost, and stop.")
+    bool, typer.Option("--dry-run", help="Show the plan and its cost, and do nothing.")
 ]
 FreshOption = Annotated[
     bool,
     typer.Option(
-        "--fresh/--resume", help="Start anew, or go on from what is finished (the default)."
+        "--fresh/--resume",
+        help="Start from scratch, or resume from what is finished (the default).",
     ),
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Go on where a check of disk or folder would stop.")
+    bool,
+    typer.Option("--force", help="Ignore the checks of free disk space and of the output folder."),
 ]
 MismatchOption = Annotated[
     bool,
     typer.Option(
         "--allow-base-mismatch",
-        help="Take an adapter that was trained on another base model of the same shape.",
+        help="Accept an adapter trained on another base model of the same shape.",
     ),
 ]
 OnlyOption = Annotated[
@@ -80,8 +89,8 @@ OnlyOption = Annotated[
     typer.Option(
         "--only",
         metavar="CELL",
-        help="Of a recipe with a matrix only these cells: a name, its beginning up to a /, or a pattern such as "
-        "'*/cpu-int4'.",
+        help="Build only these cells of the matrix: a name, the beginning of a name up to a /, or a pattern such "
+        "as '*/cpu-int4'. Repeatable.",
     ),
 ]
 JobsOption = Annotated[
@@ -90,8 +99,8 @@ JobsOption = Annotated[
         "--jobs",
         "-j",
         min=1,
-        help="Stages of a matrix carried out at a time (on a cluster: on each worker); default: one for "
-        "each combination of choices, at most one a core, and one where there is a GPU (cluster: one a worker).",
+        help="Stages of a matrix to run at the same time (with --cluster: on each worker). Default: one for each "
+        "combination of choices, at most one per core; one if there is a GPU; one per worker of a cluster.",
     ),
 ]
 MemoryOption = Annotated[
@@ -99,7 +108,8 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory",
         metavar="BYTES",
-        help="What the stages of a matrix may take together, as 8GB; default: most of what is free.",
+        help="Memory limit for the stages of a matrix that run at the same time, as 8GB; default: 80 % of the "
+        "free memory.",
     ),
 ]
 ClusterOption = Annotated[
@@ -107,13 +117,16 @@ ClusterOption = Annotated[
     typer.Option(
         "--cluster",
         metavar="ADDRESS",
-        help="Build a matrix on the Dask cluster whose scheduler is there, as tcp://host:8786; its workers must "
+        help="Build a matrix on a Dask cluster: the scheduler's address, as tcp://host:8786. The workers must "
         "see the same files.",
     ),
 ]
 ProgressOption = Annotated[
     ProgressMode,
-    typer.Option("--progress", help="Progress on stderr: for people, JSON lines, or none."),
+    typer.Option(
+        "--progress",
+        help="Progress on stderr: auto (a progress bar, or plain lines), jsonl (JSON lines) or none.",
+    ),
 ]
 
 
@@ -121,13 +134,18 @@ def recipe_from(
     recipe: Path | None, overrides: list[str] | None, model: str | None, adapter: str | None
 ) -> RecipeFile:
     """The recipe of a command: its file, then --set, then the short options. Raises InputError."""
+    from edgepeft.config.yaml_text import quoted
+    from edgepeft.errors import InputError
     from edgepeft.recipe_file import load_recipe, varied
 
     changes = list(overrides or [])
-    if model is not None:
-        changes.append(f"model={json.dumps(_from_here(model))}")
-    if adapter is not None:
-        changes.append(f"adapter={json.dumps(_from_here(adapter))}")
+    for key, path in (("model", model), ("adapter", adapter)):
+        if path is not None:
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise InputError(f"--{key} {path}: not a name in UTF-8; rename it") from None
+            changes.append(f"{key}={quoted(_from_here(path))}")
     if recipe is not None and recipe.is_dir():
         from edgepeft.comparison import recipe_of
 
@@ -147,7 +165,7 @@ def check_matrix(recipe: RecipeFile, given: Mapping[str, object]) -> None:
 
     for option, value in given.items():
         if value is not None and not recipe.recipe.matrix:
-            raise InputError(f"{option}: is for recipes with a matrix, and this one has none")
+            raise InputError(f"{option}: the recipe has no matrix; leave it out")
 
 
 def _from_here(value: str) -> str:

@@ -22,6 +22,7 @@ from edgepeft.cli.options import (
     recipe_from,
     run_folder,
 )
+from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
     from edgepeft.estimate import StageEstimate
@@ -36,12 +37,15 @@ def command(
     adapter: AdapterOption = None,
     out: OutOption = None,
     price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Price of this machine per hour.")
+        float | None,
+        typer.Option(
+            "--price", min=0, help="Price of this machine per hour, to estimate the cost."
+        ),
     ] = None,
     only: OnlyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a build would do: stages, memory, disk, time, sizes, and what is already there."""
+    """Show what a build would do: stages, memory, disk, time, bundle sizes, and what can be reused."""
     loaded = recipe_from(recipe, overrides, model, adapter)
     check_matrix(loaded, {"--only": only})
     folder = run_folder(loaded, out, recipe)
@@ -78,11 +82,11 @@ def show_plan(
         typer.echo(json.dumps(facts, indent=2))
         return
     model = plan.model
-    typer.echo(
+    say(
         f"model    {plan.base_name}: {model.architecture}, {model.parameters / 1e6:.0f} M parameters, "
         f"{model.dtype}{', tied embeddings' if model.tied_embeddings else ''}"
     )
-    typer.echo(f"data     {len(plan.train_rows)} training rows, {len(plan.test_rows)} test rows")
+    say(f"data     {len(plan.train_rows)} training rows, {len(plan.test_rows)} test rows")
     parts = recipe.recipe.adapter
     if parts is None:
         method = recipe.recipe.method
@@ -91,12 +95,12 @@ def show_plan(
         count, processes = adapter_parameters(plan), recipe.recipe.training.processes
         together = f" of {processes} processes" if processes > 1 else ""
         size = "" if count is None else f", about {count / 1e6:.1f} M trainable parameters"
-        typer.echo(f"method   {method.name}{rank}{size}, {steps(plan)} steps{together}")
+        say(f"method   {method.name}{rank}{size}, {steps(plan)} steps{together}")
     elif plan.adapter is not None:
-        typer.echo(f"adapter  {plan.adapter}")
+        say(f"adapter  {plan.adapter}")
     elif not isinstance(parts, str):
         named = ", ".join(f"{part.path} x {part.weight:g}" for part in parts)
-        typer.echo(f"adapter  {named}, combined by {recipe.recipe.combine.method}")
+        say(f"adapter  {named}, combined by {recipe.recipe.combine.method}")
     print_table(
         ["stage", "memory", "disk", "time"],
         [
@@ -112,15 +116,15 @@ def show_plan(
         ],
     )
     for target in plan.targets:
-        typer.echo(f"bundle   {target.name}: about {megabytes(bundle_bytes(plan, target))}")
-    typer.echo(
+        say(f"bundle   {target.name}: about {megabytes(bundle_bytes(plan, target))}")
+    say(
         f"in all   about {duration(facts['seconds'])}, peak memory {megabytes(facts['peak_memory_bytes'])}, "
         f"disk {megabytes(facts['disk_bytes'])} of {megabytes(free_bytes(folder))} free"
     )
     if price is not None:
-        typer.echo(f"price    {facts['price']:.2f} at {price:g} per hour")
+        say(f"price    {facts['price']:.2f} at {price:g} per hour")
     for note in plan.notes:
-        typer.echo(f"note     {note}", err=True)
+        say(f"note     {note}", err=True)
 
 
 def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) -> dict[str, Any]:

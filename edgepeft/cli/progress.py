@@ -11,6 +11,7 @@ from typing import Any
 
 from edgepeft.cli.options import ProgressMode
 from edgepeft.events import Event, Sink, discard
+from edgepeft.utils.terminal_text import VisibleStream, visible_line
 
 _PLAIN_INTERVAL = 15.0
 """Seconds between progress lines where nobody watches live."""
@@ -76,6 +77,12 @@ def time_left(event: Event) -> float | None:
 
 
 def _headline(event: Event) -> str | None:
+    """The one line for an event; None for one that has none."""
+    line = _words(event)
+    return None if line is None else visible_line(line)
+
+
+def _words(event: Event) -> str | None:
     stage = event["stage"]
     match event["event"]:
         case "started":
@@ -118,14 +125,15 @@ class _Live:
     """A progress bar for each stage at work, below the lines of finished ones."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._console = Console(stderr=True, highlight=False)
+        from edgepeft.cli.console import console
+
+        self._console = console(stderr=True)
         self._progress = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=30),
-            TextColumn("{task.completed}/{task.total}  {task.fields[note]}"),
+            TextColumn("{task.completed}/{task.total}  {task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
         )
@@ -134,6 +142,9 @@ class _Live:
 
     def __enter__(self) -> _Live:
         self._progress.start()
+        # What others print meanwhile goes above the bars, and rich would obey the escape sequences in it.
+        sys.stdout = VisibleStream(sys.stdout, "standard output")
+        sys.stderr = VisibleStream(sys.stderr, "standard error", dispensable=True)
         return self
 
     def __exit__(self, *details: object) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgepeft.tasks import CLASSIFICATION, TAGGING
+from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
     from edgepeft.runtime import Bundle, Encoder
@@ -56,8 +57,8 @@ def read_texts(
 def left_out(bundle: Bundle, tokens: int) -> str:
     """What is said of a text that was too long by so many tokens."""
     return (
-        f"the text is longer than the {bundle.context_length} tokens this model reads; "
-        f"the last {tokens} were left out"
+        f"the text is longer than the {bundle.context_length} tokens that this model reads; "
+        f"the last {tokens} tokens were left out"
     )
 
 
@@ -77,9 +78,9 @@ def _lines(answer: dict[str, Any]) -> list[str]:
     found = answer.get("labels", answer.get("spans"))
     if not found:
         return ["(no labelled words)"]
-    width = max(len(one["label"]) for one in found)
+    width = max(len(visible_line(one["label"])) for one in found)
     return [
-        f"{one['label']:<{width}}  {one['score']:.3f}"
-        + (f"  {one['text']}" if "text" in one else "")
+        f"{visible_line(one['label']):<{width}}  {one['score']:.3f}"
+        + (f"  {visible_line(one['text'])}" if "text" in one else "")
         for one in found
     ]

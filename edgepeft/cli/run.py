@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgepeft.utils.terminal_text import unfiltered, visible, visible_line
+
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
     from edgepeft.runtime import Completion, Runtime
@@ -20,7 +22,7 @@ def command(
     prompt: Annotated[
         str | None,
         typer.Argument(
-            help="What to ask; - reads it from stdin. Without it: chat, or stdin if it is no "
+            help="The prompt; - reads it from stdin. Without it: chat, or read stdin if that is not a "
             "terminal.",
             show_default=False,
         ),
@@ -28,26 +30,32 @@ def command(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help='Ask every line of a JSON Lines file: {"prompt": …} or {"messages": […]}; or {"text": …}.',
+            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}.',
             show_default=False,
         ),
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Maximum number of tokens of the answer.")
+    ] = 256,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token; above it, samples.")
+        float, typer.Option(help="Sampling temperature; 0: always the most likely token.")
     ] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest; 0: from all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest share p.")] = 1.0,
+    top_k: Annotated[
+        int, typer.Option(help="Sample from the k most likely tokens; 0: from all.")
+    ] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the most likely tokens with total probability p.")
+    ] = 1.0,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1 discourages repeating tokens.")
+        float, typer.Option(help="Values above 1 discourage repeated tokens.")
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(help="Makes sampling repeatable.", show_default=False)
+        int | None, typer.Option(help="Seed for reproducible sampling.", show_default=False)
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="End the answer before this string (repeatable).", show_default=False),
+        typer.Option(help="Stop the answer before this string. Repeatable.", show_default=False),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; default: one for each core there is.")
@@ -55,20 +63,20 @@ def command(
     adapter: Annotated[
         str | None,
         typer.Option(
-            help="Answer with this adapter of a hot-swap bundle; base: with none, as by default.",
+            help="Adapter of a hot-swap bundle to use; base (the default): none.",
             show_default=False,
         ),
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(help="Run elsewhere than the bundle was built for, e.g. cpu."),
+        typer.Option(help="Run on another provider than the bundle was built for, as cpu."),
     ] = None,
     speculate: Annotated[
         bool,
         typer.Option(
             "--speculate",
-            help="Guess tokens from the prompt and earlier answers and read several at once: faster where "
-            "answers are alike.",
+            help="Speculative decoding: guess tokens from the prompt and earlier answers. Faster where answers "
+            "are alike.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -76,18 +84,18 @@ def command(
         bool | None,
         typer.Option(
             "--stats/--no-stats",
-            help="Speed on stderr; by default where that is a terminal.",
+            help="Print the speed on stderr; default: if stderr is a terminal.",
             show_default=False,
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Compare every file's SHA-256 first.")
+        bool, typer.Option("--check/--no-check", help="Check the SHA-256 of every file first.")
     ] = True,
 ) -> None:
-    """Ask a bundle one prompt, a file of prompts, or chat with it.
+    """Answer one prompt or a file of prompts with a bundle, or chat with it.
 
-    A classifier prints labels with scores or labelled words, an embedding model a vector. Answers go
-    to stdout as they come, everything else to stderr.
+    A classifier prints labels with scores or labelled words, an embedding model a vector. Answers are streamed to
+    stdout, everything else goes to stderr.
     \f
     Raises InputError, MissingError and EdgepeftError as the runtime does, InterruptedRun when
     Ctrl-C ends an answer for good.
@@ -98,14 +106,14 @@ def command(
     from edgepeft.tasks import GENERATION
 
     if prompts is not None and prompt is not None:
-        raise InputError("run: give either a prompt or --prompts, not both")
+        raise InputError("run: give a prompt or --prompts, not both")
     rows = _read_prompts(prompts) if prompts is not None else None
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
         raise InputError("run: --json needs a prompt, as an argument or on stdin")
     opened = Bundle.open(bundle, check="hashes" if check else "sizes")
     if opened.warning:
-        print(f"warning: {opened.warning}", file=sys.stderr)
+        print(f"warning: {visible_line(opened.warning)}", file=sys.stderr)
     if opened.task != GENERATION:
         from edgepeft.cli.read import read_texts
 
@@ -127,7 +135,7 @@ def command(
     if adapter is not None and adapter != BASE:
         chosen = open_adapter(opened, adapter, check="hashes" if check else "sizes")
         if chosen.warning:
-            print(f"warning: {chosen.warning}", file=sys.stderr)
+            print(f"warning: {visible_line(chosen.warning)}", file=sys.stderr)
         runtime.swap_adapter(adapter)
     settings: dict[str, Any] = {
         "system": system,
@@ -155,28 +163,27 @@ def command(
 
 
 def print_answer(pieces: Iterator[str]) -> None:
-    """Write an answer to stdout as it comes, and end its line even when it is interrupted."""
-    # A model must not be able to drive the user's terminal.
-    unsafe = _CONTROLS if sys.stdout.isatty() else {}
+    """Write an answer to stdout as it comes, and end its line even when it is interrupted.
+
+    A terminal shows control characters instead of obeying them; a file or a pipe gets the answer as it is.
+    """
+    out, on_terminal = unfiltered(sys.stdout), sys.stdout.isatty()
     try:
         for piece in pieces:
-            sys.stdout.write(piece.translate(unsafe))
-            sys.stdout.flush()
+            out.write(visible(piece) if on_terminal else piece)
+            out.flush()
     finally:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        out.write("\n")
+        out.flush()
 
 
 def print_stats(done: Completion) -> None:
     """Write an answer's speed to stderr."""
     print(
-        f"{len(done.ids)} tokens, {done.tokens_per_second:.1f} tokens/s, first after "
+        f"{len(done.ids)} tokens, {done.tokens_per_second:.1f} tokens/s, first token after "
         f"{done.prefill_seconds:.2f} s ({len(done.prompt_ids)} prompt tokens)",
         file=sys.stderr,
     )
-
-
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def _answer(
@@ -233,7 +240,7 @@ def _read_stdin() -> str:
 
     text = sys.stdin.read().removesuffix("\n")
     if not text.strip():
-        raise InputError("stdin: no prompt came; give one as an argument or on stdin")
+        raise InputError("stdin: the prompt is empty; give one as an argument or on stdin")
     return text
 
 
@@ -252,7 +259,7 @@ def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
         if line.strip()
     ]
     if not rows:
-        raise InputError(f"{path}: no prompts in it")
+        raise InputError(f"{path}: contains no prompts")
     return rows
 
 

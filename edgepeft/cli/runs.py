@@ -9,24 +9,28 @@ from typing import Annotated
 import typer
 
 from edgepeft.cli.options import JsonOption
+from edgepeft.cli.streams import say
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(help="A folder of runs to look through besides the known ones.")
-    ] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="Folder to search for further runs.")] = Path(
+        "runs"
+    ),
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs known on this machine and those below a folder, newest first."""
+    """List the runs of this machine and those in a folder, newest first."""
     from edgepeft.cli.tables import print_table
     from edgepeft.history import all_runs
 
-    runs = all_runs(folder)
+    damaged: list[str] = []
+    runs = all_runs(folder, damaged)
+    for line in damaged:
+        say(f"left out {line}", err=True)
     if as_json:
         typer.echo(json.dumps(runs, indent=2))
         return
     if not runs:
-        typer.echo("no runs yet: edgepeft build RECIPE makes one")
+        say("no runs yet; start one with edgepeft build RECIPE")
         return
     print_table(
         ["run", "state", "started", "model", "targets", "exact match", "folder"],
@@ -36,7 +40,7 @@ def command(
                 str(run.get("state", "")),
                 str(run.get("started", ""))[:16].replace("T", " "),
                 str(run.get("model", "")),
-                " ".join(run.get("targets", [])),
+                " ".join(run.get("targets") or []),
                 " ".join(_exact_matches(run)),
                 str(run["path"]),
             ]
@@ -47,7 +51,7 @@ def command(
 
 def _exact_matches(run: dict[str, object]) -> list[str]:
     result = run.get("result")
-    bundles = result.get("bundles", []) if isinstance(result, dict) else []
+    bundles = (result.get("bundles") or []) if isinstance(result, dict) else []
     found = []
     for bundle in bundles:
         value = (bundle.get("fidelity") or {}).get("exact_match")

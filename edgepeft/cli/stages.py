@@ -11,14 +11,17 @@ import typer
 from edgepeft.cli.build import command as build
 from edgepeft.cli.build import command_until
 from edgepeft.cli.options import (
+    AdapterOption,
     ClusterOption,
     DryRunOption,
     ForceOption,
     FreshOption,
     JobsOption,
     JsonOption,
+    LayoutOption,
     MemoryOption,
     MismatchOption,
+    ModelOption,
     OnlyOption,
     OutOption,
     ProgressMode,
@@ -32,6 +35,9 @@ def verify(
         Path, typer.Argument(metavar="RECIPE|BUNDLE", help="A recipe, or a bundle's folder.")
     ],
     overrides: SetOption = None,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    layout: LayoutOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
@@ -44,10 +50,10 @@ def verify(
     cluster: ClusterOption = None,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
-    """Measure a recipe's bundles against the reference, or check that a bundle is whole and loads.
+    """Measure a recipe's bundles against the reference, or check that a bundle is complete and loads.
 
-    A recipe runs every stage it needs. A bundle's folder is checked byte by byte against its manifest and
-    loaded; its recorded measurements are printed.
+    For a recipe, every stage that is needed is run. The files of a bundle are compared with its manifest and the
+    graph is loaded; the recorded measurements are printed.
     """
     if subject.is_dir():
         from edgepeft.cli.check_bundle import check_bundle
@@ -57,6 +63,9 @@ def verify(
     build(
         recipe=subject,
         overrides=overrides,
+        model=model,
+        adapter=adapter,
+        layout=layout,
         out=out,
         as_json=as_json,
         dry_run=dry_run,
@@ -72,13 +81,15 @@ def verify(
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "train": command_until("train", "Train the recipe's adapter, and stop there."),
+    "train": command_until("train", "Train the recipe's adapter; later stages are not run."),
     "merge": command_until(
         "merge",
-        "Merge the adapter into the base it was trained on, and stop there.\n\n"
+        "Merge the adapter into the base it was trained on; later stages are not run.\n\n"
         "With --model and --adapter no recipe is needed.",
     ),
-    "quantize": command_until("quantize", "Round the merged weights to the targets' grids."),
-    "export": command_until("export", "Write the targets' bundles, without measuring them."),
+    "quantize": command_until(
+        "quantize", "Quantize the merged weights for the targets; later stages are not run."
+    ),
+    "export": command_until("export", "Export the targets' bundles without measuring them."),
     "verify": verify,
 }

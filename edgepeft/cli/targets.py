@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def command(as_json: JsonOption = False) -> None:
-    """List the targets: what each is for, what it needs, and whether this machine can execute it.
+    """List the targets: purpose, requirements, and whether this machine can run them.
 
-    A target that can't be executed here can be built all the same: its graph is then verified on the CPU, and the
-    report says so.
+    A target that this machine can't run can still be built: its graph is then verified on the CPU, and the report
+    says so.
     """
     from edgepeft.cli.tables import print_table
     from edgepeft.targets import all_targets

@@ -19,13 +19,16 @@ def command(
         ),
     ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Show it in a browser on this machine instead.")
+        bool,
+        typer.Option(
+            "--serve", help="Open it in a browser on this machine instead of the terminal."
+        ),
     ] = False,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port for --serve.")] = 8000,
 ) -> None:
-    """Choose a model, data, a method and a device in the terminal, and watch it happen.
+    """Open the wizard: choose model, data, method and devices in the terminal, and watch the build.
 
-    Jobs are edgepeft processes of their own: closing the terminal stops none of them.
+    Builds are separate processes; they continue when the terminal is closed.
     """
     points = list(entry_points(group="edgepeft.interfaces", name="tui"))
     try:
@@ -33,6 +36,6 @@ def command(
     except (ImportError, IndexError) as error:
         lacking = getattr(error, "name", None) or "edgepeft_tui"
         raise MissingError(
-            f"tui needs {lacking}, which is not installed: pip install 'edgepeft[tui]'"
+            f"tui: {lacking} is not installed: pip install 'edgepeft[tui]'"
         ) from None
     launch(recipe, serve=serve, port=port)

@@ -13,7 +13,8 @@ from edgepeft.evaluation.witness.words import witness_line
 from edgepeft.fidelity.gates import learned_little, missed_gates
 from edgepeft.fidelity.vocabulary import Column, vocabulary
 from edgepeft.target_sections import Gates
-from edgepeft.workspace import MANIFEST, read_manifest, write_json
+from edgepeft.utils.whole_files import write_json, write_text
+from edgepeft.workspace import MANIFEST, read_manifest
 
 FIDELITY = "fidelity.json"
 CARD = "README.md"
@@ -155,7 +156,7 @@ def _write_if_changed(
     write_json(bundle / FIDELITY, report)
     # The card states the folder's size, which the card itself is part of; a rounded figure settles that.
     size = folder_bytes(bundle)
-    (bundle / CARD).write_text(card(report, size), encoding="utf-8")
+    write_text(bundle / CARD, card(report, size))
     _list_outputs(bundle, manifest, (FIDELITY, CARD))
     facts = report["fidelity"]
     fidelity = {key: facts[key] for key in vocabulary(facts).contract}

@@ -139,7 +139,7 @@ def build_fleet(
             raise
         _record(record, result, earlier)
     if course.interrupted:
-        raise InterruptedRun("interrupted; the same command goes on from here")
+        raise InterruptedRun("interrupted; run the same command to resume")
     return result
 
 
@@ -229,14 +229,15 @@ def _earlier(
     names = {cell.name for cell in built}
     others = {cell.name: cell for cell in everything if cell.name not in names}
     result = read_run(run.path).get("result")
-    known = result.get("cells", []) if isinstance(result, dict) else []
+    known = (result.get("cells") or []) if isinstance(result, dict) else []
     return [
         one
         for one in known
-        if isinstance(one, dict)
+        if one
         and one.get("cell") in others
         and one.get("recipe") == others[one["cell"]].recipe.digest()
-        and (not one["bundle"] or Path(one["bundle"]["path"]).is_dir())
+        and one.get("exit_status") in SEVERITY
+        and (not one.get("bundle") or Path(one["bundle"].get("path") or "").is_dir())
     ]
 
 

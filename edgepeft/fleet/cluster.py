@@ -19,6 +19,7 @@ from edgepeft.events import Sink
 from edgepeft.fleet import remote
 from edgepeft.fleet.scheduling import Done, Place, PlaceLost
 from edgepeft.fleet.tasks import Task
+from edgepeft.utils.crash_log import told
 from edgepeft.workspace import RunFolder
 
 _CONNECT_SECONDS = 20
@@ -41,10 +42,10 @@ class ClusterCrew:
             import distributed
         except ImportError:
             raise MissingError(
-                "--cluster needs dask.distributed, which is not installed: pip install 'edgepeft[cluster]'"
+                "--cluster: dask.distributed is not installed: pip install 'edgepeft[cluster]'"
             ) from None
         if not _ADDRESS.fullmatch(address):
-            raise InputError(f"--cluster {address}: no address; write it as tcp://host:8786")
+            raise InputError(f"--cluster {address}: not an address; write it as tcp://host:8786")
         self._address = address
         self._jobs = jobs
         self._memory = memory
@@ -137,8 +138,8 @@ class ClusterCrew:
                 )
             if not sees:
                 raise EdgepeftError(
-                    f"--cluster {self._address}: {worker} does not see {self._beat.parent}; a cluster needs "
-                    "a file system that all of it shares, choose --out there"
+                    f"--cluster {self._address}: {worker} does not see {self._beat.parent}; choose --out on a "
+                    "file system that all workers share"
                 )
 
     def places(self) -> Sequence[Place]:
@@ -151,8 +152,8 @@ class ClusterCrew:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, TimeoutError) as error:
             raise EdgepeftError(
-                f"--cluster {self._address}: the scheduler is gone ({one_line(error)}); the same command goes "
-                "on from here"
+                f"--cluster {self._address}: the scheduler is gone ({one_line(error)}); run the same command to "
+                "resume"
             ) from None
         for name, facts in workers.items():
             if name not in self._places:
@@ -163,7 +164,7 @@ class ClusterCrew:
             self._lose(self._places.pop(name))
         self._alone_since = None if self._places else self._alone_since or now
         if self._alone_since is not None and now - self._alone_since > _ALONE_SECONDS:
-            raise EdgepeftError(f"--cluster {self._address}: has no workers any more")
+            raise EdgepeftError(f"--cluster {self._address}: all workers are gone")
         return list(self._places.values())
 
     def _lose(self, place: Place) -> None:
@@ -205,7 +206,7 @@ class ClusterCrew:
         if future.status not in ("finished", "error") or type(error).__name__ == "KilledWorker":
             error = PlaceLost(f"{label}: the worker {place.name} is gone")
         elif error is not None and not isinstance(error, EdgepeftError):
-            error = EdgepeftError(f"{label}: {place.name}: {one_line(error)}")
+            error = EdgepeftError(f"{label}: {place.name}: {told(error)}")
         done(task, place, error)
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:

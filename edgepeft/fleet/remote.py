@@ -20,6 +20,7 @@ from edgepeft.carrying import Order, carry_out
 from edgepeft.errors import EdgepeftError
 from edgepeft.events import Event
 from edgepeft.process import Workers
+from edgepeft.utils.crash_log import log_crashes_in, told
 from edgepeft.workspace import write_json
 
 BEAT_SECONDS = 1.0
@@ -81,7 +82,8 @@ def carry(order: Order, label: str, threads: int, beat: Path, token: str, topic:
         raise
     except Exception as error:
         # The build may not have the class of a library's error.
-        raise RuntimeError(f"{label}: {type(error).__name__}: {error}") from None
+        log_crashes_in(order.log.parent)
+        raise EdgepeftError(f"{label}: {told(error, order.stage.final)}") from None
     finally:
         if workers.interrupted:
             workers.close()

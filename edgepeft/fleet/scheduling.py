@@ -18,6 +18,7 @@ from edgepeft.errors import EdgepeftError, InterruptedRun
 from edgepeft.estimate import memory_of
 from edgepeft.events import Sink
 from edgepeft.fleet.tasks import CellPlan, Fleet, Task
+from edgepeft.utils.crash_log import told
 from edgepeft.workspace import RunFolder
 
 _LOOK_SECONDS = 0.2
@@ -227,7 +228,9 @@ class _Run:
         elif isinstance(error, PlaceLost) and self._attempts[task.label] < _ATTEMPTS:
             self._waiting.insert(0, task)
             self._of(task)({"event": "warning", "text": f"{error}; trying once more"})
-        elif isinstance(error, EdgepeftError):
+        elif isinstance(error, (EdgepeftError, OSError, MemoryError)):
+            if not isinstance(error, EdgepeftError):
+                error = EdgepeftError(f"{task.label}: {told(error, task.stage.final)}")
             for cell in task.cells:
                 self._course.errors.setdefault(cell.name, error)
         else:

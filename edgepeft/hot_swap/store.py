@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,9 @@ from edgepeft.runtime.adapters import (
 )
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import binding, slots_of
-from edgepeft.workspace import publish, staging_folder, writing_failed
+from edgepeft.utils.temporary import sweep
+from edgepeft.utils.whole_files import remove_folder, staged_folder, writing_failed
+from edgepeft.workspace import publish
 
 
 def add_adapter(
@@ -40,8 +40,7 @@ def add_adapter(
     slots = slots_of(bundle)
     final = refuse_taken(bundle, name, replace=replace)
     lora = read_lora(folder, slots, allow_base_mismatch=allow_base_mismatch)
-    staged = staging_folder(final)
-    try:
+    with staged_folder(final) as staged:
         facts = write_factors(lora, slots, binding(bundle), staged)
         manifest: dict[str, Any] = {
             "kind": "adapter",
@@ -54,9 +53,6 @@ def add_adapter(
                 publish(staged, final, manifest)
         else:
             publish(staged, final, manifest)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
     return open_adapter(bundle, name)
 
 
@@ -76,9 +72,7 @@ def remove_adapter(bundle: Bundle, name: str) -> None:
         raise unknown_name(str(folder.parent), "adapter", name, names)
     try:
         with unused(folder):
-            # Out of the way in one step, so that nobody opens half of it.
-            retired = Path(tempfile.mkdtemp(prefix=f".{name}.tmp", dir=folder.parent))
-            folder.replace(retired / name)
-        shutil.rmtree(retired, ignore_errors=True)
+            sweep(folder.parent)
+            remove_folder(folder)
     except OSError as error:
         raise writing_failed(folder, error) from None

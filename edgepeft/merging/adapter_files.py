@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from edgepeft.merging.factors import (
 from edgepeft.merging.grid import dequantized
 from edgepeft.merging.initial import without_initial
 from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
+from edgepeft.utils.temporary import sweep
+from edgepeft.utils.whole_files import discard, new_folder, staging_folder, writing_failed
 
 CONVERTED_RANK = 32
 """Rank at which an adapter of another method becomes LoRA, where nothing else is said."""
@@ -65,9 +68,10 @@ class Parts:
         return cls(opened, [factors for factors, _ in found], [lost for _, lost in found])
 
     def write(self, how: Combination, result: LoraFactors, out: Path) -> dict[str, Any]:
-        """Write what they were combined to into ``out``; what was done."""
-        write_lora(result, out, self.adapters[0].config.get("base_model_name_or_path"))
-        _keep_provenance(self.adapters[0].folder, out)
+        """Write what they were combined to into ``out``, whole or not at all; what was done."""
+        with new_folder(out) as staged:
+            write_lora(result, staged, self.adapters[0].config.get("base_model_name_or_path"))
+            _keep_provenance(self.adapters[0].folder, staged)
         return {
             "adapter": str(out.resolve()),
             "method": how.method,
@@ -123,8 +127,9 @@ def compress_folder(
     else:
         result, errors, error = _converted(adapter, model, rank)
         was = None
-    write_lora(result, out, adapter.config.get("base_model_name_or_path"))
-    _keep_provenance(folder, out)
+    with new_folder(out) as staged:
+        write_lora(result, staged, adapter.config.get("base_model_name_or_path"))
+        _keep_provenance(folder, staged)
     worst = max(errors, key=lambda name: errors[name])
     return {
         "adapter": str(out.resolve()),
@@ -181,9 +186,10 @@ def extract_folder(
         raise InputError(
             f"{tuned}: no linear layer differs from {base}; there is nothing to extract"
         )
-    write_lora(LoraFactors(factors, 1.0), out, str(base))
     record = {"name": str(base), "fingerprint": fingerprint(before)}
-    Provenance(TrainingGrid("none"), (), "edgepeft", "extracted", record).write(out)
+    with new_folder(out) as staged:
+        write_lora(LoraFactors(factors, 1.0), staged, str(base))
+        Provenance(TrainingGrid("none"), (), "edgepeft", "extracted", record).write(staged)
     return {
         "adapter": str(out.resolve()),
         "rank": rank,
@@ -274,9 +280,16 @@ def _keep_provenance(source: Path, out: Path) -> None:
 
 
 def refuse_filled(out: Path) -> None:
-    """Raise InputError where a folder to be written holds something."""
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise InputError(f"{out}: exists already; choose another --out")
+    """Raise InputError where a folder to be written holds something, or can't be written."""
+    try:
+        if out.is_dir():
+            sweep(out)
+        if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out}: exists already; choose another --out")
+    except OSError as error:
+        raise writing_failed(out, error) from None
+    # Whether it can be written is known before the work, which may take long.
+    discard(staging_folder(out))
 
 
 def _bytes(folder: Path) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
+from edgepeft.config.scalars import TEXT_BYTES, TextProblem
+from edgepeft.config.yaml_text import read_yaml
 from edgepeft.errors import InputError
 from edgepeft.recipe_file import RecipeFile
+from edgepeft.utils.files import read_text_file
 
 _AVERAGING = ("MULTI_GPU", "MULTI_CPU", "NO")
 """Kinds of training that average gradients between whole models; all else would divide the model."""
@@ -19,20 +20,21 @@ def hosts_of(config: Path | None) -> int:
         return 1
     key = f"training.accelerate_config: {config}"
     try:
-        read = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no YAML"
-        raise InputError(f"{key}: cannot be read ({reason})") from None
+        read = read_yaml(read_text_file(config, TEXT_BYTES))
+    except FileNotFoundError:
+        raise InputError(f"{key}: no such file") from None
+    except (InputError, TextProblem) as error:
+        raise InputError(f"{key}: cannot be read ({error})") from None
     if not isinstance(read, dict):
-        raise InputError(f"{key}: is not what `accelerate config` writes")
+        raise InputError(f"{key}: not a file of `accelerate config`")
     kind = str(read.get("distributed_type", "MULTI_GPU"))
     if kind not in _AVERAGING:
         raise InputError(
-            f"{key}: distributed_type {kind} divides the model; MULTI_GPU and MULTI_CPU train whole ones"
+            f"{key}: distributed_type {kind} shards the model, which is not supported; use MULTI_GPU or MULTI_CPU"
         )
     hosts = read.get("num_machines", 1)
     if not isinstance(hosts, int) or hosts < 1:
-        raise InputError(f"{key}: num_machines: write a number of hosts")
+        raise InputError(f"{key}: num_machines: must be a positive number")
     if hosts > 1 and not (read.get("main_process_ip") and read.get("main_process_port")):
         raise InputError(f"{key}: several hosts need main_process_ip and main_process_port")
     return hosts
@@ -47,6 +49,7 @@ def processes_here(recipe: RecipeFile) -> int:
     hosts = hosts_of(recipe.resolve(config))
     if training.processes % hosts or training.processes == 1:
         raise InputError(
-            f"training.processes: {training.processes} on {hosts} hosts; give the number of all, as many on each"
+            f"training.processes: {training.processes} can't be shared evenly by {hosts} hosts; give a multiple "
+            f"of {hosts}"
         )
     return training.processes // hosts

@@ -9,16 +9,16 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import Any
 
-from edgepeft.errors import EXIT_FAILED, EXIT_INTERRUPTED, EdgepeftError, one_line
+from edgepeft.errors import EXIT_INTERRUPTED
 from edgepeft.events import Event, Events, discard
 from edgepeft.stage import Job
 from edgepeft.training.callbacks import StopRequest
 from edgepeft.training.launching import STOP
 from edgepeft.training.ranks import Ranks
+from edgepeft.worker import ending
 
 
 def main(path: Path) -> int:
@@ -41,14 +41,8 @@ def main(path: Path) -> int:
     fields: dict[str, Any]
     try:
         status, fields = 0, {"result": _train(job, ranks, stop)}
-    except KeyboardInterrupt:
-        status, fields = EXIT_INTERRUPTED, {"error": "interrupted"}
-    except EdgepeftError as error:
-        status, fields = error.exit_status, {"error": str(error)}
-    except Exception as error:
-        traceback.print_exc()
-        text = f"{type(error).__name__}: {one_line(error)}"
-        status, fields = EXIT_FAILED, {"error": text, "unexpected": True}
+    except BaseException as error:
+        status, fields = ending(error, job.out)
     if channel is not None:
         channel.send({"event": "ended", "rank": ranks.index, "status": status, **fields})
     # An interrupted training is whole; the launcher would make a failure of any other status.

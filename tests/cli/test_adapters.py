@@ -55,7 +55,10 @@ def test_combine_and_compress_make_adapters_and_say_what_they_did(
         (["combine", "1", "nowhere", "--out", "new"], "nowhere: no such adapter folder"),
         (["combine", "1", "2", "--out", "1"], "1: exists already"),
         (["combine", "1", "2", "--search", "--out", "new"], "--search: needs test rows"),
-        (["combine", "1", "2", "--test", "1=data", "--out", "new"], "name it with --model"),
+        (
+            ["combine", "1", "2", "--test", "1=data", "--out", "new"],
+            "needs the base model; give --model",
+        ),
         (
             ["combine", "1", "2", "--test", "3=data", "--model", "model", "--out", "new"],
             "NAME is one of 1, 2",
@@ -133,7 +136,7 @@ def test_a_recipe_may_fit_adapters_to_rows(folder: Path, tmp_path: Path) -> None
     for name, tensor in wanted.items():
         torch.testing.assert_close(made[name], tensor)
     rows_twice = edgepeft("plan", recipe)
-    assert "adapter.1.rows: has the rows of data.test" in " ".join(rows_twice.stderr.split())
+    assert "adapter.1.rows: is the same file as data.test" in " ".join(rows_twice.stderr.split())
     fitted, added = (
         next(
             stage["memory_bytes"]
@@ -145,10 +148,10 @@ def test_a_recipe_may_fit_adapters_to_rows(folder: Path, tmp_path: Path) -> None
     assert fitted > added
     first, second = parts
     for change, line in (
-        ("combine.method=cat", "adapter.0.rows: only combine.method regmean reads them"),
+        ("combine.method=cat", "adapter.0.rows: is used by combine.method regmean only"),
         (
             f"adapter={json.dumps([first, second['path']])}",
-            "adapter.1.rows: regmean is fitted to rows of every adapter's task",
+            "adapter.1.rows: regmean needs rows of every adapter's task",
         ),
         (
             f"adapter={json.dumps([first, {**second, 'rows': 'gone.jsonl'}])}",

@@ -149,7 +149,7 @@ def test_out_that_is_no_run_folder_is_refused(tmp_path: Path) -> None:
     )
     done = edgepeft("build", path, "--out", tmp_path / "mine")
     assert done.returncode == 2
-    assert "no edgepeft run" in done.stderr
+    assert "contains other files" in done.stderr
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 

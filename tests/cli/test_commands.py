@@ -23,7 +23,7 @@ def test_help_loads_no_heavy_library() -> None:
     """``--help`` must answer at once, so it may import neither torch nor transformers nor numpy."""
     code = (
         "import sys\n"
-        "from edgepeft.cli import app\n"
+        "from edgepeft.cli import app, commands\n"
         "heavy = {'torch', 'transformers', 'numpy', 'onnxruntime', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

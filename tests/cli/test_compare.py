@@ -45,7 +45,7 @@ def test_a_combination_that_fails_does_not_stop_the_rest(built: Built) -> None:
     done = edgepeft("compare", built.out, *vary, "--json")
     assert done.returncode == 0, done.stderr
     failed, measured = json.loads(done.stdout)
-    assert "name int4 targets only" in failed["error"]
+    assert "use int4 targets only" in failed["error"]
     assert measured["fidelity"]["exact_match"] is not None
 
 
@@ -54,8 +54,8 @@ def test_a_combination_that_fails_does_not_stop_the_rest(built: Built) -> None:
     [
         (["--vary", "quantize.head"], "write it as key=value,value"),
         (["--vary", "quantize.heads=int4"], "quantize.heads: no such key; did you mean head?"),
-        (["--vary", "merge.base=x", "--vary", "merge.base=y"], "merge.base is varied twice"),
-        (["--picture", "p.gif"], "name a .png or .svg file"),
+        (["--vary", "merge.base=x", "--vary", "merge.base=y"], "merge.base is given twice"),
+        (["--picture", "p.gif"], "must end in .png or .svg"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(
@@ -70,7 +70,7 @@ def test_what_makes_no_sense_is_refused_at_once(
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     done = edgepeft("compare", tmp_path)
     assert done.returncode == 2
-    assert "is not the folder of a run" in done.stderr
+    assert "not the folder of a run" in done.stderr
 
 
 def test_axes_multiply() -> None:

@@ -65,6 +65,4 @@ def test_without_its_extra_the_wizard_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert done.stderr == (
-        "edgepeft: tui needs textual, which is not installed: pip install 'edgepeft[tui]'\n"
-    )
+    assert done.stderr == ("edgepeft: tui: textual is not installed: pip install 'edgepeft[tui]'\n")

@@ -65,9 +65,13 @@ def test_labels_enter_the_keys_of_the_stages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "keys", "words"),
     [
-        (CLASSIFICATION, {"targets": ["cpu-nf4"]}, "cpu-nf4: is for models that generate"),
-        (CLASSIFICATION, {"targets": ["trt-rtx-int4"]}, "trt-rtx-int4: is for models that"),
-        (CLASSIFICATION, {"task": "text-generation"}, "BertForMaskedLM can't do text-generation"),
+        (CLASSIFICATION, {"targets": ["cpu-nf4"]}, "cpu-nf4: is for text generation only"),
+        (CLASSIFICATION, {"targets": ["trt-rtx-int4"]}, "trt-rtx-int4: is for text generation"),
+        (
+            CLASSIFICATION,
+            {"task": "text-generation"},
+            "BertForMaskedLM does not support text-generation",
+        ),
         (
             CLASSIFICATION,
             {"task": EMBEDDING},
@@ -78,7 +82,7 @@ def test_labels_enter_the_keys_of_the_stages(tmp_path: Path) -> None:
         (
             CLASSIFICATION,
             {"method": {"name": "trainable_tokens"}},
-            "can't train a classifier's head",
+            "can't train the classification head",
         ),
         (CLASSIFICATION, {"adapter": [{"path": "a"}, {"path": "b"}]}, "not a PEFT adapter|no such"),
     ],
@@ -159,7 +163,9 @@ def test_a_model_that_generates_refuses_an_encoders_rows(tmp_path: Path) -> None
     write_tiny_model(tmp_path / "model", "llama")
     with pytest.raises(EdgepeftError, match=r"rows of tags or pairs are for encoders"):
         plan(tmp_path, TAGGING)
-    with pytest.raises(EdgepeftError, match=r"LlamaForCausalLM can't do feature-extraction"):
+    with pytest.raises(
+        EdgepeftError, match=r"LlamaForCausalLM does not support feature-extraction"
+    ):
         plan(tmp_path, EMBEDDING, task=EMBEDDING)
 
 
@@ -173,7 +179,7 @@ def test_a_decoder_is_given_a_head_where_that_is_asked_for(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("family", "task", "words"),
     [
-        ("llama", TAGGING, "LlamaForCausalLM can't do token-classification"),
+        ("llama", TAGGING, "LlamaForCausalLM does not support token-classification"),
         (
             "gemma2",
             CLASSIFICATION,

@@ -118,7 +118,7 @@ def test_a_fleet_is_planned_inspected_and_listed(fleet: BuiltFleet) -> None:
     assert str(fleet.out) in listed.stdout
     refused = edgepeft("compare", fleet.out)
     assert refused.returncode == 2
-    assert "has a matrix" in refused.stderr
+    assert "the recipe has a matrix" in refused.stderr
     data = edgepeft("data", fleet.recipe)
     assert data.returncode == 0, data.stderr
     assert "acme/cpu-int8" in data.stderr
@@ -136,11 +136,11 @@ def test_a_run_folder_goes_on_with_its_matrix(fleet: BuiltFleet) -> None:
     ("arguments", "message"),
     [
         (["--only", "acme/cpu-int9"], "no such cell; did you mean acme/cpu-int8?"),
-        (["--memory", "lots"], "--memory lots: write it as 8GB"),
-        (["--memory", "0GB"], "--memory 0GB: write it as 8GB"),
-        (["--fresh", "--only", "acme"], "--fresh: would clear the other cells too"),
-        (["--set", "matrix={}", "--jobs", "2"], "--jobs: is for recipes with a matrix"),
-        (["--set", "matrix={}", "--only", "x"], "--only: is for recipes with a matrix"),
+        (["--memory", "lots"], "--memory lots: not a size; write it as 8GB"),
+        (["--memory", "0GB"], "--memory 0GB: not a size; write it as 8GB"),
+        (["--fresh", "--only", "acme"], "--fresh: would also delete the other cells"),
+        (["--set", "matrix={}", "--jobs", "2"], "--jobs: the recipe has no matrix"),
+        (["--set", "matrix={}", "--only", "x"], "--only: the recipe has no matrix"),
         (["--cluster", "nonsense://x"], "--cluster nonsense://x: "),
     ],
 )
@@ -191,7 +191,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors == "edgepeft: interrupted; the same command goes on from here\n"
+    assert errors == "edgepeft: interrupted; run the same command to resume\n"
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["state"] == "interrupted"
     assert "interrupted" in {cell["state"] for cell in record["result"]["cells"]}

@@ -203,6 +203,5 @@ def test_without_its_extra_a_cluster_says_what_to_install(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert done.stderr == (
-        "edgepeft: --cluster needs dask.distributed, which is not installed: "
-        "pip install 'edgepeft[cluster]'\n"
+        "edgepeft: --cluster: dask.distributed is not installed: pip install 'edgepeft[cluster]'\n"
     )

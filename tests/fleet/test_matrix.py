@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,9 @@ def test_an_unknown_cell_names_its_nearest(tmp_path: Path) -> None:
         ("matrix: {customer: {a: 3}}", "matrix.customer.a: input should be a valid dictionary"),
         ("matrix: {customer: {a/b: {}}}", "matrix.customer.a/b"),
         ("matrix: {customer: {..: {}}}", "matrix.customer..."),
-        ("matrix: {targets: [a, b]}", "matrix.targets: targets vary as they are"),
-        ("matrix: {matrix: [a]}", "a matrix does not vary itself"),
-        ("matrix: {a: {b: {matrix.c: [1]}}}", "matrix.c: a matrix does not vary itself"),
+        ("matrix: {targets: [a, b]}", "matrix.targets: every cell is built for every target"),
+        ("matrix: {matrix: [a]}", "a matrix can't contain a matrix"),
+        ("matrix: {a: {b: {matrix.c: [1]}}}", "matrix.c: a matrix can't contain a matrix"),
         ("matrix: {method.rnk: [8]}", "matrix: rnk-8: method.rnk: no such key; did you mean rank?"),
         ("matrix: {method.rank: [0]}", "matrix: rank-0: method.rank: input should be greater"),
         ("matrix: {model.name: [x]}", "matrix.model.name.x: model.name: model is not a mapping"),
@@ -121,7 +122,7 @@ def test_an_unknown_cell_names_its_nearest(tmp_path: Path) -> None:
         ("matrix: {data.tokens: [[a]]}", "matrix.data.tokens: ['a'] has no name; name it"),
         (
             "adapter: a\nmatrix: {method.rank: [8]}",
-            "matrix: rank-8: adapter names an adapter that exists, so method must go",
+            "matrix: rank-8: remove `method`: an adapter is given",
         ),
     ],
 )
@@ -158,3 +159,40 @@ def test_a_resolved_recipe_has_the_same_cells(tmp_path: Path) -> None:
     assert [cell.name for cell in after] == [cell.name for cell in before]
     assert [cell.recipe.digest() for cell in after] == [cell.recipe.digest() for cell in before]
     assert yaml.safe_load(recipe.resolved_yaml())["matrix"]["customer"]["zeta"]
+
+
+HUGE = {
+    "a million cells": (
+        "matrix: {training.seed: SOME, training.warmup_steps: SOME, data.max_length: SOME}",
+        "matrix: 1000000 cells; the limit is 10000",
+    ),
+    "as many by its targets": (
+        "targets: [SOME]\nmatrix: {training.seed: SOME, training.warmup_steps: [1, 2]}",
+        "matrix: more than 10000 cells",
+    ),
+    "cells of a long recipe": (
+        "data: {tokens: [MANY]}\nmatrix: {training.seed: SOME, training.warmup_steps: [1, 2, 3, 4]}",
+        "are too large to plan; shorten",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_matrix_that_would_take_for_ever_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    text, message = HUGE[name]
+    some = "[" + ", ".join(str(number + 8) for number in range(100)) + "]"
+    targets = ", ".join(f"t{number}" for number in range(100))
+    many = ", ".join(f"t{number}" for number in range(9000))
+    text = text.replace("[SOME]", f"[{targets}]").replace("[MANY]", f"[{many}]")
+    started = time.perf_counter()
+    with pytest.raises(InputError) as caught:
+        cells(tmp_path, text.replace("SOME", some))
+    assert message in str(caught.value)
+    assert time.perf_counter() - started < 10
+
+
+def test_a_name_among_very_many_is_told_in_a_line(tmp_path: Path) -> None:
+    text = "matrix: {training.seed: [" + ", ".join(map(str, range(500))) + "]}"
+    with pytest.raises(InputError, match=r"did you mean .* \(500 in all\)") as caught:
+        chosen_cells(cells(tmp_path, text), ["seed-1/cpu-int9"])
+    assert len(str(caught.value)) < 2000

@@ -84,7 +84,7 @@ def test_a_prompt_from_stdin(
 
 def test_nothing_on_stdin(ask: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     _stdin(monkeypatch, "\n")
-    with pytest.raises(InputError, match="no prompt"):
+    with pytest.raises(InputError, match="the prompt is empty"):
         ask()
 
 
@@ -259,8 +259,8 @@ def test_a_chat_remembers_until_it_is_reset(
     ).text
     alone = runtime.complete("two", max_new_tokens=8).text
     assert out == f"{first}\n{second}\n{alone}\n"
-    assert "Forgotten." in err
-    assert err.count("/reset  forget") == 2
+    assert "Cleared." in err
+    assert err.count("/reset  clear") == 2
 
 
 def test_leaving_a_chat(
@@ -294,7 +294,7 @@ def test_a_message_too_long_does_not_end_the_chat(
     ask()
     out, err = capsys.readouterr()
     assert out == runtime.complete("one", max_new_tokens=8).text + "\n"
-    assert "/reset forgets" in err
+    assert "/reset clears" in err
 
 
 def test_an_answer_cannot_drive_the_terminal(
@@ -302,4 +302,9 @@ def test_an_answer_cannot_drive_the_terminal(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     run.print_answer(iter(["a\x1b[31m", "b\tc\nd\x9b\x07"]))
-    assert capsys.readouterr().out == "a[31mb\tc\nd\n"
+    assert capsys.readouterr().out == "a\\u001b[31mb\tc\nd\\u009b\\u0007\n"
+
+
+def test_an_answer_goes_into_a_file_as_it_is(capsys: Capture) -> None:
+    run.print_answer(iter(["a\x1b[31m", "\u202e"]))
+    assert capsys.readouterr().out == "a\x1b[31m\u202e\n"

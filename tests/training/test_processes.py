@@ -102,7 +102,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "the same command goes on" in errors
+    assert "run the same command to resume" in errors
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     whole = (tmp_path / "run").glob("scratch/train-*/checkpoints/*/edgepeft-complete")
@@ -227,14 +227,22 @@ def test_two_hosts_train_what_one_does(
 @pytest.mark.parametrize(
     ("config", "processes", "message"),
     [
-        ("num_machines: 2\nmain_process_ip: a\nmain_process_port: 1", 3, "3 on 2 hosts"),
-        ("num_machines: 2\nmain_process_ip: a\nmain_process_port: 1", 1, "1 on 2 hosts"),
+        (
+            "num_machines: 2\nmain_process_ip: a\nmain_process_port: 1",
+            3,
+            "3 can't be shared evenly by 2 hosts",
+        ),
+        (
+            "num_machines: 2\nmain_process_ip: a\nmain_process_port: 1",
+            1,
+            "1 can't be shared evenly by 2 hosts",
+        ),
         ("num_machines: 2", 2, "need main_process_ip and main_process_port"),
-        ("distributed_type: FSDP", 2, "distributed_type FSDP divides the model"),
-        ("num_machines: none", 2, "num_machines: write a number of hosts"),
-        ("- a", 2, "is not what `accelerate config` writes"),
-        ("a: [", 2, "it is no YAML"),
-        (None, 2, "cannot be read"),
+        ("distributed_type: FSDP", 2, "distributed_type FSDP shards the model"),
+        ("num_machines: none", 2, "num_machines: must be a positive number"),
+        ("- a", 2, "not a file of `accelerate config`"),
+        ("a: [", 2, "not valid YAML"),
+        (None, 2, "no such file"),
     ],
 )
 def test_hosts_that_make_no_sense_are_refused_before_anything_starts(

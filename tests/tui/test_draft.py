@@ -92,7 +92,7 @@ def test_an_adapter_takes_the_place_of_training() -> None:
     assert draft.raw == {"model": "m", "adapter": "mine"}
     assert not draft.trains
     _set(draft, "method.rank", "8")
-    assert "adapter names an adapter that exists" in draft.errors()[""]
+    assert "remove `method`: an adapter is given" in draft.errors()[""]
 
 
 def test_a_failed_plan_is_shown_at_the_field_it_speaks_of(tmp_path: Path) -> None:

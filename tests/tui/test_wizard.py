@@ -227,7 +227,7 @@ def test_targets_that_a_recipe_cannot_have_are_greyed_with_the_reason() -> None:
         names = [option.id or option.prompt for option in devices.options]
         at = next(index for index, name in enumerate(names) if "cpu-nf4" in str(name))
         assert devices.options[at].disabled
-        assert "not with this recipe: merge.base: cpu-nf4 carries" in text_of(app)
+        assert "not with this recipe: merge.base: cpu-nf4 contains" in text_of(app)
         await opened(pilot)
         devices.focus()
         devices.highlighted = 1

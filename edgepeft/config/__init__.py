@@ -1,0 +1,1 @@
+"""What users write: recipes and the text they are written in."""
