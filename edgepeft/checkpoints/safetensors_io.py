@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from edgepeft.checkpoints.headers import StoredTensor, read_header
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.events import Events
@@ -46,10 +47,9 @@ class SafetensorsSource:
         """``files`` maps each tensor's name to the file that holds it. Raises InputError."""
         self._files = dict(files)
         self._specs: dict[str, TensorSpec] = {}
-        for path in dict.fromkeys(self._files.values()):
-            with _opened(path) as handle:
-                for name in (name for name, file in self._files.items() if file == path):
-                    self._specs[name] = _spec(handle, name, path)
+        headers = {path: read_header(path) for path in dict.fromkeys(self._files.values())}
+        for name, path in self._files.items():
+            self._specs[name] = _spec(headers[path], name, path)
 
     @classmethod
     def from_folder(cls, folder: Path) -> SafetensorsSource:
@@ -73,13 +73,11 @@ class SafetensorsSource:
     @classmethod
     def from_file(cls, path: Path) -> SafetensorsSource:
         """Open one safetensors file. Raises InputError."""
-        with _opened(path) as handle:
-            names = list(handle.keys())
-        return cls(dict.fromkeys(names, path))
+        return cls(dict.fromkeys(sorted(read_header(path)), path))
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
-        """Spec of every tensor, in file order."""
+        """Spec of every tensor, by name for one file, in the index's order for several."""
         return self._specs
 
     def load(self, name: str) -> torch.Tensor:
@@ -113,12 +111,13 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def _spec(handle: Any, name: str, path: Path) -> TensorSpec:
-    part = handle.get_slice(name)
-    dtype = part.get_dtype()
-    if dtype not in _DTYPES:
-        raise InputError(f"{path}: {name} has dtype {dtype}, which edgepeft does not read")
-    return TensorSpec(tuple(part.get_shape()), _DTYPES[dtype])
+def _spec(header: Mapping[str, StoredTensor], name: str, path: Path) -> TensorSpec:
+    if name not in header:
+        raise InputError(f"{path}: lacks {name}, which {INDEX} says it holds")
+    stored = header[name]
+    if stored.dtype not in _DTYPES:
+        raise InputError(f"{path}: {name} has dtype {stored.dtype}, which edgepeft does not read")
+    return TensorSpec(stored.shape, _DTYPES[stored.dtype])
 
 
 def write_checkpoint(

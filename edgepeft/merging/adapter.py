@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from edgepeft.adapters.keys import PREFIX, canonical, language_model_of, moved
+from edgepeft.adapters.patterns import is_named
+from edgepeft.adapters.settings import fit_settings
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.finite import all_finite
@@ -24,7 +27,10 @@ from edgepeft.merging.unmerged import unmerged_of
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file."""
+    """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file.
+
+    Tensors have the names that PEFT writes, whatever the file calls them.
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -36,9 +42,15 @@ def open_adapter(folder: Path) -> Adapter:
     config = read_adapter_config(folder)
     weights = folder / WEIGHTS
     source = SafetensorsSource.from_file(weights)
-    tensors = {name: source.mapped(name) for name in source.specs}
+    names = canonical(source.specs, weights).names
+    tensors = {name: source.mapped(own) for name, own in names.items()}
     for name, tensor in tensors.items():
-        if not all_finite(tensor):
+        if not tensor.numel():
+            raise InputError(f"{weights}: {name} is {tuple(tensor.shape)}, which holds nothing")
+        if not tensor.is_floating_point():
+            if not name.endswith("indices"):
+                raise InputError(f"{weights}: {name} is {tensor.dtype}, and a factor is floating")
+        elif not all_finite(tensor):
             raise InputError(f"{weights}: {name} holds NaN or infinite values")
     _refuse_other_rank(folder, config, tensors)
     return Adapter(folder, config, tensors)
@@ -79,6 +91,7 @@ def attach(model: Any, adapter: Adapter) -> Any:
     config.inference_mode = True
     if config.is_prompt_learning:
         return _attach_prompt(model, config, adapter)
+    adapter = _placed(model, config, adapter)
     if hasattr(config, "init_lora_weights"):
         # The start that an adapter was given is over; PEFT would work it out of the base again and change that.
         config.init_lora_weights = True
@@ -93,7 +106,6 @@ def attach(model: Any, adapter: Adapter) -> Any:
             f"{adapter.folder / CONFIG}: does not fit this model: {one_line(error)}"
         ) from None
     _refuse_adapted_head(wrapped, adapter.folder)
-    # Left to itself PEFT would take whole embeddings out of an adapter's file.
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     missing = sorted(set(expected) - set(adapter.tensors))
     extra = sorted(set(adapter.tensors) - set(expected))
@@ -127,6 +139,50 @@ def attach(model: Any, adapter: Adapter) -> Any:
             f"{where}: {vacant[0]} was not loaded by PEFT; this version is not supported"
         )
     return wrapped.eval()
+
+
+def _placed(model: Any, config: Any, adapter: Adapter) -> Adapter:
+    """The adapter with its tensors where ``model`` has their modules; ``config``, PEFT's, is made to fit.
+
+    Raises InputError for patterns that are none or take too long.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    place = language_model_of(adapter.tensors, names)
+    fit_settings(config, names, place, str(adapter.folder / CONFIG))
+    tensors = adapter.tensors
+    if place is not None:
+        tensors = {
+            f"{PREFIX}{moved(name.removeprefix(PREFIX), *place)}": tensor
+            for name, tensor in tensors.items()
+        }
+    _take_tables(model, config, tensors)
+    return replace(adapter, tensors=tensors)
+
+
+def _take_tables(model: Any, config: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Whole embeddings and heads that PEFT stored beside the rest become modules that are saved whole.
+
+    PEFT stores both where the vocabulary was resized, and calls for neither in the configuration.
+    """
+    modules = {id(module): name for name, module in model.named_modules()}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    keys = [
+        f"{PREFIX}{modules[id(module)]}.weight"
+        for module in (embedding, head)
+        if module is not None
+    ]
+    stored = [key for key in keys if key in tensors]
+    if keys[0] not in stored or not hasattr(config, "modules_to_save"):
+        return
+    named = list(config.modules_to_save or ())
+    for key in stored:
+        name = key.removeprefix(PREFIX).removesuffix(".weight")
+        if not is_named(name, set(named)):
+            named.append(name)
+    config.modules_to_save = named
+    tied = len(keys) == 2 and model.config.tie_word_embeddings
+    if tied and len(stored) == 2 and torch.equal(tensors[keys[0]], tensors[keys[1]]):
+        config.ensure_weight_tying = True
 
 
 def _attach_prompt(model: Any, config: Any, adapter: Adapter) -> Any:

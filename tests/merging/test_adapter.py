@@ -213,7 +213,7 @@ def cut_short(adapter: Path) -> None:
         (no_config, f"not a PEFT adapter folder .no {CONFIG}"),
         (not_json, f"{CONFIG}: not valid JSON"),
         (not_text, f"{CONFIG}: not valid JSON"),
-        (a_list, f"{CONFIG}: has no peft_type"),
+        (a_list, f"{CONFIG}: not a JSON object"),
         (cut_short, f"{WEIGHTS}: not a readable safetensors file"),
     ],
 )
