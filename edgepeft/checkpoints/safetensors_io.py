@@ -8,9 +8,11 @@ at once; ours drains a source, so the header is written first from the specs.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ class SafetensorsSource:
         headers = {path: read_header(path) for path in dict.fromkeys(self._files.values())}
         for name, path in self._files.items():
             self._specs[name] = _spec(headers[path], name, path)
+        self._stored = {name: name for name in self._files}
 
     @classmethod
     def from_folder(cls, folder: Path) -> SafetensorsSource:
@@ -75,6 +78,18 @@ class SafetensorsSource:
         """Open one safetensors file. Raises InputError."""
         return cls(dict.fromkeys(sorted(read_header(path)), path))
 
+    def named(self, names: Mapping[str, str]) -> SafetensorsSource:
+        """The tensors of this source that ``names`` maps new names to, in that order."""
+        chosen = copy.copy(self)
+        chosen._files = {name: self._files[old] for name, old in names.items()}
+        chosen._specs = {name: self._specs[old] for name, old in names.items()}
+        chosen._stored = {name: self._stored[old] for name, old in names.items()}
+        return chosen
+
+    def without(self, left_out: Collection[str]) -> SafetensorsSource:
+        """The same source without some of its tensors."""
+        return self.named({name: name for name in self._specs if name not in set(left_out)})
+
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
         """Spec of every tensor, by name for one file, in the index's order for several."""
@@ -84,13 +99,13 @@ class SafetensorsSource:
         """Read one tensor into memory of its own. Raises KeyError."""
         # Pages of a mapping stay resident for as long as it is open, so none is kept between tensors.
         with _opened(self._files[name]) as handle:
-            tensor: torch.Tensor = handle.get_tensor(name).clone()
+            tensor: torch.Tensor = handle.get_tensor(self._stored[name]).clone()
         return tensor
 
     def mapped(self, name: str) -> torch.Tensor:
         """One tensor over the file's own pages, which the system may drop and read again. Raises KeyError."""
         with _opened(self._files[name]) as handle:
-            tensor: torch.Tensor = handle.get_tensor(name)
+            tensor: torch.Tensor = handle.get_tensor(self._stored[name])
         return tensor
 
     def rows(self, name: str, indices: Sequence[int] | None) -> torch.Tensor:
@@ -98,7 +113,7 @@ class SafetensorsSource:
         if indices is None:
             return self.load(name)
         with _opened(self._files[name]) as handle:
-            part = handle.get_slice(name)
+            part = handle.get_slice(self._stored[name])
             return torch.cat([part[index : index + 1].clone() for index in indices])
 
 
@@ -159,6 +174,17 @@ def write_checkpoint(
         total_size = sum(spec.nbytes for spec in source.specs.values())
         index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def rewrite_checkpoint(source: TensorSource, folder: Path) -> None:
+    """Put ``source``, which may read from the checkpoint in ``folder``, in that checkpoint's place."""
+    beside = Path(tempfile.mkdtemp(dir=folder))
+    write_checkpoint(source, beside)
+    for file in folder.glob("model*.safetensors*"):
+        file.unlink()
+    for file in beside.iterdir():
+        file.replace(folder / file.name)
+    beside.rmdir()
 
 
 def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:

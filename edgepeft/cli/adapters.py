@@ -170,11 +170,11 @@ def _facts(adapter: BundleAdapter) -> dict[str, Any]:
 
 def _described(adapter: BundleAdapter) -> str:
     facts = adapter.facts
-    base = (
-        "its own base"
-        if facts.get("same_base")
-        else f"trained on {facts.get('trained_on')}, served on {facts.get('served_on')}"
-    )
+    trained_on = str(facts.get("trained_on"))
+    base = f"trained on {trained_on}, served on {facts.get('served_on')}"
+    if facts.get("same_base"):
+        assumed = trained_on != facts.get("served_on") and trained_on.startswith("assumed")
+        base = f"its own base, {trained_on}" if assumed else "its own base"
     return f"rank {facts.get('rank')}, {adapter.bytes / 1e6:.1f} MB, {base}"
 
 

@@ -87,7 +87,7 @@ def _adapter(folder: Path) -> dict[str, Any]:
         "alpha": config.get("lora_alpha"),
         "target_modules": config.get("target_modules"),
         "base": config.get("base_model_name_or_path"),
-        "trained_on": provenance.grid.kind,
+        "trained_on": provenance.trained_on,
         "known_from": provenance.source,
     }
 

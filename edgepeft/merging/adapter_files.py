@@ -230,7 +230,7 @@ def _converted(
         )
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)
-    refuse_other_base(base, adapter.folder, adapter.config, provenance)
+    refuse_other_base([fingerprint(base)], adapter.folder, adapter.config, provenance)
     skeleton = build_skeleton(model)
     chosen = provenance.quantized
     if chosen is None:
@@ -256,7 +256,7 @@ def _refuse_unlike(adapters: Sequence[Adapter]) -> None:
             )
         if first.grid != other.grid:
             raise InputError(
-                f"{adapter.folder}: was trained on {other.grid.kind}, {adapters[0].folder} on {first.grid.kind}; "
+                f"{adapter.folder}: was trained on {other.trained_on}, {adapters[0].folder} on {first.trained_on}; "
                 "one base can't be both, so pass --allow-base-mismatch to take the first one's"
             )
 

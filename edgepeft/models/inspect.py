@@ -17,6 +17,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
+_LARGEST = 1 << 27
 POSITIONS = "max_position_embeddings"
 _GGUF_ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -260,9 +261,9 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
 
 
 def _size(config: Mapping[str, Any], key: str) -> int:
-    """A count of the configuration; 0 where it is none."""
+    """A count of the configuration; 0 where it is none, or so large that tables of it could not be made."""
     value = _value(config, key)
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value <= _LARGEST else 0
 
 
 def _head_size(config: Mapping[str, Any]) -> int | None:
