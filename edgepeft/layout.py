@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from edgepeft.planning import Plan
 
 STAGE_VERSIONS = {
-    "base": 1,
+    "base": 2,
     "train": 3,
     "combine": 1,
     "merge": 2,
     "quantize": 7,
     "export": 6,
-    "adapt": 1,
+    "adapt": 2,
     "reference": 4,
     "verify": 2,
 }
@@ -65,13 +65,16 @@ class Layout:
         self._read.save()
 
     def _base(self) -> None:
-        tokens = self._recipe.data.tokens
+        tokens, needs = self._recipe.data.tokens, self._plan.needs
         settings: dict[str, Any] = {"tokens": tokens} if tokens else {}
         function = "edgepeft.checkpoints.base:run"
         if self._plan.task != GENERATION:
             settings = {**self._read.task(), "labels": self._plan.labels}
             function = "edgepeft.checkpoints.encoder_base:run"
-        self._add("base", "base", function, settings, {}, self._read.model())
+        settings |= {"rows": needs.rows} if needs.rows is not None else {}
+        settings |= {"own_head": True} if needs.own_head else {}
+        files = {**self._read.model(), **self._read.own()}
+        self._add("base", "base", function, settings, {}, files)
 
     def _combine(self) -> None:
         parts = self._recipe.adapter

@@ -109,10 +109,10 @@ def check_fields(config: Mapping[str, Any], where: Path) -> None:
         value = config.get(key)
         if isinstance(value, (int, float)) and not -1 <= value <= most:
             raise InputError(f"{where}: {key}: {value} is not from -1 to {most}")
-    first, second, product = _PRODUCT
-    sizes = [config.get(first), config.get(second)]
-    if all(type(size) is int for size in sizes) and sizes[0] * sizes[1] > product:
-        raise InputError(f"{where}: {first} times {second} is more than {product}")
+    first, second, most = _PRODUCT
+    one, other = config.get(first), config.get(second)
+    if type(one) is int and type(other) is int and one * other > most:
+        raise InputError(f"{where}: {first} times {second} is more than {most}")
     for key in _NAMES:
         value = config.get(key)
         if isinstance(value, list) and not all(isinstance(one, str) for one in value):

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepeft.errors import InputError
+from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, WRAPPERS, moved
 
 PREFIX = "base_model.model."
 """What PEFT puts before the name of every module of the base."""
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Names that torch's wrappers of a module put before those of its parts, at any depth."""
-PARALLEL = "module"
-"""What DataParallel and DistributedDataParallel put before everything."""
 TUNERS = (
     *("lora_", "hada_", "lokr_", "ia3_", "ln_tuning_", "oft_", "boft_", "hra_", "vera_lambda_"),
     *("vera_", "pvera_", "randlora_", "vblora_", "fourierft_", "waveft_", "road_", "c3a_"),
@@ -26,15 +23,6 @@ TUNERS = (
     *("trainable_tokens_", "bottleneck_", "modules_to_save"),
 )
 """How the names of the parts that PEFT adds to a module begin."""
-LANGUAGE_MODELS = (
-    ("model.language_model.", "model."),
-    ("language_model.model.", "model."),
-    ("model.text_model.", "model."),
-    ("model.model.", "model."),
-    ("language_model.", ""),
-    ("", "model."),
-)
-"""Places of a language model inside a larger one, and what its names begin with by itself."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +134,6 @@ def language_model_of(keys: Collection[str], modules: Collection[str]) -> tuple[
         if {moved(name, inside, alone) for name in adapted} <= known:
             return inside, alone
     return None
-
-
-def moved(name: str, inside: str, alone: str) -> str:
-    """A module's name with the larger model's prefix ``inside`` replaced; others as they are."""
-    return f"{alone}{name.removeprefix(inside)}" if name.startswith(inside) else name
 
 
 def module_of(key: str) -> str:

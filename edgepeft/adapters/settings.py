@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgepeft.adapters.keys import moved
 from edgepeft.adapters.patterns import (
     BY_PATTERN,
     by_value,
@@ -17,6 +16,7 @@ from edgepeft.adapters.patterns import (
     naming_some,
     own_values,
 )
+from edgepeft.models.names import moved
 
 _LISTS = ("target_modules", "exclude_modules")
 _SHOWN = 8

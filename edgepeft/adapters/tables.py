@@ -14,8 +14,8 @@ from typing import Any
 
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import canonical
-from edgepeft.checkpoints.headers import StoredTensor, read_header
 from edgepeft.errors import InputError
+from edgepeft.models.safetensors_header import StoredTensor, read_header
 
 EMBEDDINGS = ("embed_tokens", "word_embeddings", "tok_embeddings")
 HEADS = ("lm_head",)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgepeft.adapters.tokenizer import lay_over
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite
 from edgepeft.checkpoints.gguf_files import each_file_read_once
@@ -24,6 +23,7 @@ from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
 from edgepeft.errors import InputError, one_line
+from edgepeft.models.tokenizer_overlay import lay_over
 from edgepeft.models.tokens import refuse_beyond
 from edgepeft.stage import Job
 from edgepeft.workspace import read_manifest

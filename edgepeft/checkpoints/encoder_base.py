@@ -124,7 +124,9 @@ def _unwrapped(model: Path, source: SafetensorsSource, job: Job) -> Path:
     names = unwrapped_names(source)
     if names is None:
         return model
-    job.events.message(f"{model.name}: took the prefix of a wrapper (module, _orig_mod) off the names")
+    job.events.message(
+        f"{model.name}: took the prefix of a wrapper (module, _orig_mod) off the names"
+    )
     copy = job.out / _UNWRAPPED
     copy.mkdir()
     shutil.copyfile(model / "config.json", copy / "config.json")

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from edgepeft.adapters.keys import LANGUAGE_MODELS, PARALLEL, WRAPPERS, moved
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
 from edgepeft.finite import all_finite
+from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, moved, unwrapped
 
 HARMLESS: Mapping[str, str] = {
     r"(^|\.)rotary_emb\.inv_freq$": "tables that are computed",
@@ -163,7 +163,7 @@ def _names(
             if fits:
                 return found, notes
     prefixed = sorted(
-        name for name in plain if name.startswith(f"{PARALLEL}.") or _wrapped(name) != name
+        name for name in plain if name.startswith(f"{PARALLEL}.") or unwrapped(name) != name
     )
     if prefixed and len(prefixed) != len(plain):
         raise InputError(
@@ -179,7 +179,7 @@ Change = tuple[Callable[[str], str], str]
 def _renamings() -> list[tuple[Change, ...]]:
     """Renamings in the order in which they are tried, the one that changes nothing first."""
     old: Change = (_newer, "renamed LayerNorm.gamma and beta as transformers does")
-    wrapped: Change = (_wrapped, "took the prefix of a wrapper (module, _orig_mod) off the names")
+    wrapped: Change = (unwrapped, "took the prefix of a wrapper (module, _orig_mod) off the names")
     placed: list[Change] = [
         (_mover(inside, alone), f"renamed {inside or 'names without prefix'} to {alone or 'none'}")
         for inside, alone in LANGUAGE_MODELS
@@ -190,7 +190,7 @@ def _renamings() -> list[tuple[Change, ...]]:
 
 def unwrapped_names(source: SafetensorsSource) -> dict[str, str] | None:
     """A checkpoint's names by what they are without the prefixes of wrappers; None where none has one."""
-    names = {_wrapped(name): name for name in source.specs}
+    names = {unwrapped(name): name for name in source.specs}
     return names if len(names) == len(source.specs) and list(names) != list(source.specs) else None
 
 
@@ -206,10 +206,3 @@ def _newer(name: str) -> str:
     for old, new in OLD_NAMES:
         name = name.replace(old, new)
     return name
-
-
-def _wrapped(name: str) -> str:
-    parts = [part for part in name.split(".") if part not in WRAPPERS]
-    while len(parts) > 1 and parts[0] == PARALLEL:
-        del parts[0]
-    return ".".join(parts)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.checkpoints.gguf_files import each_file_read_once
-from edgepeft.checkpoints.gguf_header import GgufHeader, read_gguf_header
 from edgepeft.errors import InputError, one_line
 from edgepeft.finite import all_finite
+from edgepeft.models.gguf_header import GgufHeader, read_gguf_header
 
 _FAILURES = (
     ValueError,

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from edgepeft.checkpoints.headers import StoredTensor, read_header
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.events import Events
+from edgepeft.models.safetensors_header import StoredTensor, read_header
 
 _DTYPES = {
     "F64": torch.float64,

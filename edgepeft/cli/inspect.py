@@ -34,7 +34,7 @@ def command(
 
 def look_at(subject: str) -> dict[str, Any]:
     """Facts of whatever ``subject`` names. Raises InputError."""
-    from edgepeft.merging.adapter_config import CONFIG
+    from edgepeft.adapters.folder import CONFIG
     from edgepeft.models import find_model
     from edgepeft.workspace import MANIFEST, read_manifest
 

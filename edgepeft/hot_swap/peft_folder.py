@@ -15,20 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.adapters.keys import PREFIX, canonical, language_model_of, moved
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
 from edgepeft.adapters.patterns import Question, first_matches, is_named, own_values
 from edgepeft.adapters.scale import check_scaled
-from edgepeft.checkpoints.headers import read_header
 from edgepeft.errors import InputError, one_line
-from edgepeft.merging.adapter_config import (
-    ALLOW,
-    CONFIG,
-    INITIAL,
-    KEEPS_BASE,
-    WEIGHTS,
-    read_adapter_config,
-)
+from edgepeft.merging.adapter_config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
 from edgepeft.merging.provenance import FILE, Provenance, read_provenance
+from edgepeft.models.names import moved
+from edgepeft.models.safetensors_header import read_header
 from edgepeft.runtime.slots import Slots
 
 Array = npt.NDArray[np.float32]

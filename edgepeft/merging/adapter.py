@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 
-from edgepeft.adapters.keys import PREFIX, canonical, language_model_of, moved
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
 from edgepeft.adapters.patterns import is_named
 from edgepeft.adapters.settings import fit_settings
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.finite import all_finite
-from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
+from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.merging.unmerged import unmerged_of
+from edgepeft.models.names import moved
 
 
 @dataclass(frozen=True)

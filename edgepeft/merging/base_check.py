@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgepeft.adapters.folder import CONFIG
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import ALLOW, CONFIG
+from edgepeft.merging.adapter_config import ALLOW
 from edgepeft.merging.provenance import Provenance
 
 

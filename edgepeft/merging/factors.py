@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.patterns import own_values
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import Adapter, attach
-from edgepeft.merging.adapter_config import CONFIG, WEIGHTS
 from edgepeft.merging.merge import merge_units
 
 _A = ".lora_A.weight"

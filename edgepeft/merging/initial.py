@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import CONFIG, INITIAL, KEEPS_BASE, WEIGHTS
+from edgepeft.merging.adapter_config import INITIAL, KEEPS_BASE
 from edgepeft.merging.grid import through_grid
 from edgepeft.merging.provenance import FILE, TrainingGrid
 

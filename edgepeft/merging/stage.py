@@ -12,7 +12,6 @@ import torch
 from edgepeft.adapters.folder import WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
-from edgepeft.checkpoints.headers import read_header
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names, model_config
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
@@ -27,6 +26,7 @@ from edgepeft.merging.initial import without_initial
 from edgepeft.merging.merge import merged
 from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
 from edgepeft.merging.unmerged import Unmerged, unmerged_of
+from edgepeft.models.safetensors_header import read_header
 from edgepeft.stage import Job
 from edgepeft.workspace import read_manifest
 

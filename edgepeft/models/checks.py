@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from edgepeft.checkpoints.headers import FLOATS
 from edgepeft.errors import InputError
 from edgepeft.models.inspect import ModelInfo
+from edgepeft.models.safetensors_header import FLOATS
 from edgepeft.tasks import CLASSIFICATION, GENERATION, Task, head_of
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blk|h)\.(\d+)\.")

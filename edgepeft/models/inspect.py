@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from edgepeft.checkpoints.gguf_header import GgufHeader, is_gguf, read_gguf_header
-from edgepeft.checkpoints.headers import StoredTensor, read_header
 from edgepeft.errors import InputError
+from edgepeft.models.gguf_header import GgufHeader, is_gguf, read_gguf_header
+from edgepeft.models.safetensors_header import StoredTensor, read_header
 from edgepeft.utils.files import read_json_object, read_text_file, require_regular
 
 CONFIG = "config.json"

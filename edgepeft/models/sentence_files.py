@@ -19,6 +19,8 @@ from edgepeft.utils.files import read_json_object, read_text_file
 MODULES = "modules.json"
 CONFIG = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_*_config.json"
+SENTENCE_FILES = (MODULES, CONFIG, "sentence_bert_config.json", "1_Pooling/config.json")
+"""Those that decide about vectors, under their usual names."""
 _CARRIED = ("Transformer", "Pooling", "Normalize", "Dropout")
 _USUAL = {"Pooling": "1_Pooling"}
 _MODES = {

@@ -260,7 +260,7 @@ def whole_modules(tiny_model: ModelMaker, folders: list[Path]) -> None:
     [
         (of_other_shape, "they are of different models"),
         (of_other_base, r"was trained on another base .* --allow-base-mismatch"),
-        (of_other_grid, "was trained on none, .* on nf4"),
+        (of_other_grid, "was trained on none, .* on assumed nf4"),
         (whole_modules, "becoming LoRA takes the base's weights"),
     ],
 )

@@ -81,7 +81,9 @@ def _tensor(name: str, entry: object, data: int) -> StoredTensor:
     """One entry of a header; ``data`` is where the tensors' bytes begin."""
     if not isinstance(entry, dict):
         raise ValueError("malformed header")
-    shape, dtype, offsets = entry.get("shape"), entry.get("dtype"), entry.get("data_offsets")
+    shape: Any = entry.get("shape")
+    offsets: Any = entry.get("data_offsets")
+    dtype = entry.get("dtype")
     if not (_counts(shape) and _counts(offsets) and len(offsets) == 2 and isinstance(dtype, str)):
         raise ValueError(f"malformed header: {name}")
     if dtype not in _BITS:
