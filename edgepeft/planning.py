@@ -17,6 +17,7 @@ from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.checks import check_label_head
 from edgepeft.preflight import (
     adapter_of,
+    check_architecture,
     check_budget,
     check_combination_of,
     check_hot_swap,
@@ -147,6 +148,7 @@ def make_plan(
     check_hot_swap(recipe, targets, recipe.adapter_name)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
+    check_architecture(model, targets, settings.model)
     adapter = adapter_of(recipe)
     check_prefix(recipe, model)
     train, test = rows_of(recipe, test="reference" in kinds)

@@ -176,6 +176,12 @@ def resolve_target(asked: Target) -> TargetProfile:
     return replace(profile, **changes)
 
 
+def all_exporters() -> list[Exporter]:
+    """Every registered exporter."""
+    names = {point.name for point in entry_points(group="edgepeft.exporters")}
+    return [find_exporter(name) for name in sorted(names)]
+
+
 @cache
 def find_exporter(name: str) -> Exporter:
     """An exporter by name. Raises MissingError."""

@@ -30,9 +30,11 @@ def needs_of(
     notes = file_notes(model.path, MODEL_FILES) if model.path.is_dir() else []
     if task == EMBEDDING:
         notes += read_sentence_files(model.path).notes
+    templated = recipe.recipe.data.template in ("auto", "chat")
     needs = BaseNeeds()
     if adapter is not None:
-        needs = base_needs(adapter, read_adapter_config(adapter), model, task)
+        config = read_adapter_config(adapter)
+        needs = base_needs(adapter, config, model, task, templated=templated)
         notes += needs.notes
     settings = recipe.recipe
     shared = [one.path for one in settings.adapters]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from edgepeft.adapters.tokenizer import OwnTokenizer, own_tokenizer
 from edgepeft.errors import InputError
 from edgepeft.models.inspect import ModelInfo
 from edgepeft.models.known_files import ADAPTER_FILES, file_notes
-from edgepeft.models.names import moved, unwrapped
+from edgepeft.models.names import LANGUAGE_MODELS, moved, unwrapped
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 from edgepeft.models.sentence_files import has_sentence_files, read_sentence_files
 from edgepeft.tasks import EMBEDDING, GENERATION, Task
@@ -49,15 +49,20 @@ def adapter_notes(folder: Path, config: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def base_needs(folder: Path, config: Mapping[str, Any], model: ModelInfo, task: Task) -> BaseNeeds:
-    """What the adapter in ``folder`` asks of its base. Raises InputError where the two can't go together."""
+def base_needs(
+    folder: Path, config: Mapping[str, Any], model: ModelInfo, task: Task, *, templated: bool = True
+) -> BaseNeeds:
+    """What the adapter in ``folder`` asks of its base; ``templated`` says whether a chat template is looked for.
+
+    Raises InputError where the two can't go together.
+    """
     notes = _fit_notes(folder, config, model, task)
     tables = tables_of(folder, config)
     rows = tables.rows if tables.rows not in (None, model.vocab_size) else None
     own_head = tables.apart and model.tied_embeddings and task == GENERATION
     if tables.rows is not None:
         notes.append(_table_note(folder, tables, own_head=own_head))
-    own = own_tokenizer(folder, model.path)
+    own = own_tokenizer(folder, model.path, templated=templated and task == GENERATION)
     notes += own.notes
     sentence = None
     if task == EMBEDDING and has_sentence_files(folder):
@@ -106,21 +111,40 @@ def _fit_notes(folder: Path, config: Mapping[str, Any], model: ModelInfo, task: 
     path = folder / WEIGHTS
     header = read_header(path)
     stored = {name: header[own] for name, own in canonical(header, path).names.items()}
-    weights = {
-        unwrapped(name).removesuffix(".weight"): tensor.shape
-        for name, tensor in model.tensors.items()
-    }
-    place = language_model_of([key for key in stored if key.endswith(_A)], weights)
+    factors = [key for key in stored if key.endswith(_A)]
+    weights, place = _placed(factors, model)
     notes = []
     if place is not None:
         notes.append(
             f"{folder.name}: its keys begin with {place[0] or 'no prefix'} where the model has "
             f"{place[1] or 'none'}, and are renamed"
         )
-    for key in stored:
-        if key.endswith(_A):
-            _check_pair(stored, key, moved(module_of(key), *(place or ("", ""))), weights, path)
+    for key in factors:
+        _check_pair(stored, key, moved(module_of(key), *(place or ("", ""))), weights, path)
     return notes
+
+
+def _placed(
+    factors: Sequence[str], model: ModelInfo
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, str] | None]:
+    """The shapes of a model's weights by their modules, and where the adapter has such a model inside a larger one.
+
+    The checkpoint itself may be of a larger model's names, which the base stage renames.
+    """
+    own = {
+        unwrapped(name).removesuffix(".weight"): tensor.shape
+        for name, tensor in model.tensors.items()
+    }
+    variants = [
+        own,
+        *({moved(name, *way): shape for name, shape in own.items()} for way in LANGUAGE_MODELS),
+    ]
+    adapted = {module_of(key) for key in factors}
+    for weights in variants:
+        place = language_model_of(factors, weights)
+        if place is not None or adapted <= set(weights):
+            return weights, place
+    return own, None
 
 
 def _check_pair(

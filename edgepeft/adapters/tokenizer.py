@@ -36,16 +36,19 @@ class OwnTokenizer:
         return self.tokenizer or self.template
 
 
-def own_tokenizer(adapter: Path, model: Path) -> OwnTokenizer:
+def own_tokenizer(adapter: Path, model: Path, *, templated: bool = True) -> OwnTokenizer:
     """Compare an adapter folder's tokenizer with that of its base, a folder or a GGUF file.
 
-    Raises InputError where a token has another id.
+    Without ``templated`` no chat template is read, for the recipe names one or none is called for. Raises InputError
+    where a token has another id.
     """
     brought = [name for name in (*VOCABULARY, *BESIDE) if (adapter / name).is_file()]
     if not brought:
         return OwnTokenizer()
     notes: list[str] = []
     tokenizer = _tokenizer_differs(adapter, model, notes)
+    if not templated:
+        return OwnTokenizer(tokenizer, False, tuple(notes))
     theirs, ours = _template(model), read_chat_template(adapter)
     template = ours is not None and ours[0] != theirs
     if template:

@@ -43,7 +43,7 @@ def run(job: Job) -> dict[str, Any]:
         stage_gguf(model, job.out)
         stored = job.out
     else:
-        _copy_small_files(model, job.out)
+        copy_settings(model, job.out)
         stored = model
     with each_file_read_once():
         vocabulary = save_tokenizer(model, job.out, tokens, own)
@@ -116,7 +116,8 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _copy_small_files(model: Path, out: Path) -> None:
+def copy_settings(model: Path, out: Path) -> None:
+    """Copy a model folder's configuration and its settings for generation."""
     for name in ("config.json", "generation_config.json"):
         if (model / name).is_file():
             shutil.copyfile(model / name, out / name)

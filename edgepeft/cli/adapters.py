@@ -63,6 +63,8 @@ def add(
     """
     import tempfile
 
+    from edgepeft.adapters.overview import tokenizer_notes
+    from edgepeft.cli.adapter_facts import adapter_folder
     from edgepeft.errors import GateError, InputError
     from edgepeft.hot_swap.store import add_adapter, refuse_taken
     from edgepeft.runtime.bundle import Bundle
@@ -71,6 +73,9 @@ def add(
         raise InputError("--model and --keep-failed go with --test")
     opened = Bundle.open(bundle, check="sizes")
     name = name or folder.resolve().name
+    folder = adapter_folder(folder)
+    for note in tokenizer_notes(folder, bundle):
+        typer.echo(note, err=True)
     refuse_taken(opened, name, replace=replace)
 
     def put() -> BundleAdapter:

@@ -17,6 +17,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
+_COUNTED = ("layers", "hidden_size", "intermediate_size", "vocab_size")
 _LARGEST = 1 << 27
 POSITIONS = "max_position_embeddings"
 _GGUF_ARCHITECTURES = {
@@ -68,7 +69,10 @@ class ModelInfo:
         """JSON form, for ``edgepeft inspect --json``."""
         left_out = {"config", "tensors", "lacks"}
         facts = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out
+            # A size of 0 is one that the configuration does not give.
+            name: getattr(self, name) or (None if name in _COUNTED else getattr(self, name))
+            for name in self.__dataclass_fields__
+            if name not in left_out
         }
         return {**facts, "path": str(self.path)}
 
