@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
-from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
-from edgepeft.adapters.patterns import is_named
+from edgepeft.adapters.keys import PREFIX, canonical, language_model_of, module_of
+from edgepeft.adapters.patterns import is_named, own_values
+from edgepeft.adapters.scale import check_scaled
 from edgepeft.adapters.settings import fit_settings
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
@@ -25,6 +26,8 @@ from edgepeft.finite import all_finite
 from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.merging.unmerged import unmerged_of
 from edgepeft.models.names import moved
+
+_A = ".lora_A.weight"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def open_adapter(folder: Path) -> Adapter:
         elif not all_finite(tensor):
             raise InputError(f"{weights}: {name} holds NaN or infinite values")
     _refuse_other_rank(folder, config, tensors)
+    _refuse_infinite_products(folder, config, tensors)
     return Adapter(folder, config, tensors)
 
 
@@ -69,6 +73,28 @@ def _refuse_other_rank(
         raise InputError(
             f"{folder / CONFIG}: r: {config.get('r', 8)} contradicts the tensors, whose rank is {max(ranks)}"
         )
+
+
+def _refuse_infinite_products(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise InputError where finite factors of a LoRA are infinite once multiplied out and scaled."""
+    names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
+    pairs = {name: (f"{name}{_A}", f"{name}.lora_B.weight") for name in names}
+    pairs = {module_of(a): (a, b) for a, b in pairs.values() if b in tensors}
+    if config["peft_type"] != "LORA" or not pairs:
+        return
+    where = str(folder / CONFIG)
+    ranks, alphas = (
+        own_values(config.get(key), key, list(pairs), where)
+        for key in ("rank_pattern", "alpha_pattern")
+    )
+    for module, (a, b) in pairs.items():
+        rank = int(ranks.get(module, config.get("r", 8)))
+        alpha = float(alphas.get(module, config.get("lora_alpha", 8)))
+        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        largest = (float(tensors[a].abs().max()), float(tensors[b].abs().max()))
+        check_scaled(folder / WEIGHTS, module, largest, rank, scale)
 
 
 def attach(model: Any, adapter: Adapter) -> Any:
