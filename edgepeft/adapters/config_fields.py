@@ -88,6 +88,12 @@ SIZES: Mapping[str, int] = {
 _PRODUCT = ("num_vectors", "vector_length", 1 << 26)
 ENTRIES = 1 << 16
 """Entries that a list or a mapping may have; an adapter of every expert of a large mixture has some 60,000."""
+FEWER: Mapping[str, int] = {
+    **dict.fromkeys(("n_frequency_pattern", "block_size_pattern", "modules_to_save"), 500),
+    **dict.fromkeys(("rank_pattern", "alpha_pattern", "lambda_pattern"), 4096),
+    **dict.fromkeys(("target_parameters", "layers_to_transform", "layers_pattern"), 4096),
+}
+"""Keys whose entries PEFT compares with every module one by one, and the most of them that are taken."""
 _NAMES = ("target_modules", "exclude_modules", "modules_to_save", "target_parameters")
 
 
@@ -101,9 +107,10 @@ def check_fields(config: Mapping[str, Any], where: Path) -> None:
                 f"{where}: {key}: not known to this version, and may change what the adapter computes; if it does "
                 "not, remove it from the file"
             )
-        if isinstance(value, (list, dict)) and len(value) > ENTRIES:
+        most = FEWER.get(key, ENTRIES)
+        if isinstance(value, (list, dict)) and len(value) > most:
             raise InputError(
-                f"{where}: {key}: {len(value)} entries, of which at most {ENTRIES} are read"
+                f"{where}: {key}: {len(value)} entries, of which at most {most} are read"
             )
     for key, most in SIZES.items():
         value = config.get(key)

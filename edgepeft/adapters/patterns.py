@@ -32,6 +32,8 @@ BY_PATTERN = {
     "block_size_pattern": r".*\.{}$",
 }
 """Mappings from a pattern to a module's own value, and how PEFT matches a key with a module's name."""
+RANKED = ("rank_pattern", "alpha_pattern", "lambda_pattern")
+"""Those whose keys may be a module's whole name, so that many can be made one."""
 _WHOLE = ("target_modules", "exclude_modules", "feedforward_modules")
 _ANY = {
     "modules_to_save": r"(^|.*\.){}($|\..*)",

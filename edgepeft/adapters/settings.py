@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgepeft.adapters.patterns import (
-    BY_PATTERN,
+    RANKED,
     by_value,
     check_patterns,
     naming_some,
@@ -34,7 +34,7 @@ def fit_settings(
     inside, alone = place or ("", "")
     own = {moved(name, alone, inside) if place else name: name for name in names}
     check_patterns(vars(config), list(own), where)
-    for key in BY_PATTERN:
+    for key in RANKED:
         pattern = getattr(config, key, None)
         # AdaLoRA keeps under each module's name which of its ranks are left.
         if pattern and not any(isinstance(value, list) for value in pattern.values()):
