@@ -25,6 +25,9 @@ TUNERS = (
 """How the names of the parts that PEFT adds to a module begin."""
 
 
+_SAVED, _ORIGINAL = "modules_to_save", "original_module"
+
+
 @dataclass(frozen=True)
 class Renamed:
     """``names`` maps PEFT's form of each key to the file's own; ``notes`` say what was changed."""
@@ -44,6 +47,7 @@ def canonical(keys: Collection[str], where: Path) -> Renamed:
         notes.append(f"its keys name the wrapper {', '.join(taken)}, which is taken off")
     bare = _with_prefix(bare, where, notes)
     bare = _without_adapter_name(bare, where, notes)
+    bare = _without_copies(bare, notes)
     found: dict[str, str] = {}
     for key, parts in bare.items():
         name = ".".join(parts)
@@ -120,6 +124,24 @@ def _without_adapter_name(
         start = parts[:at] if parts[at] == "modules_to_save" else parts[: at + 1]
         result[key] = [*start, *parts[at + 2 :]]
     return result
+
+
+def _without_copies(keys: Mapping[str, list[str]], notes: list[str]) -> dict[str, list[str]]:
+    """Leave out what PEFT stores of a wrapped module beside its value and does not load again."""
+    found: dict[str, list[str]] = {}
+    copies: dict[str, list[str]] = {}
+    for key, parts in keys.items():
+        if _SAVED in parts:
+            copies[key] = [part for part in parts if part != _SAVED]
+        elif _ORIGINAL not in parts:
+            found[key] = parts
+    values = list(found.values())
+    found |= {key: parts for key, parts in copies.items() if parts not in values}
+    if len(found) < len(keys):
+        notes.append(
+            f"{len(keys) - len(found)} copies of modules that are saved whole are left out"
+        )
+    return found
 
 
 def language_model_of(keys: Collection[str], modules: Collection[str]) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
 from edgepeft.errors import InputError, one_line
+from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.tokenizer_overlay import lay_over
-from edgepeft.models.tokens import refuse_beyond
+from edgepeft.models.tokens import TOKENIZER, refuse_beyond
 from edgepeft.stage import Job
 from edgepeft.workspace import read_manifest
 
@@ -146,7 +147,38 @@ def save_tokenizer(
     add_to_tokenizer(tokenizer, tokens)
     tokenizer.save_pretrained(out)
     vocabulary: dict[str, int] = tokenizer.get_vocab()
+    if model.is_file() and not (own is not None and (own / TOKENIZER).is_file()):
+        listed = len(read_gguf_header(model).tokens)
+        made_up = {
+            token for token, index in vocabulary.items() if index >= listed and token not in tokens
+        }
+        _take_out(made_up, out)
+        vocabulary = {k: v for k, v in vocabulary.items() if k not in made_up}
     return vocabulary
+
+
+def _take_out(tokens: Collection[str], folder: Path) -> None:
+    """Take tokens out of a saved tokenizer that a GGUF file does not list: transformers gives every such tokenizer
+    an end of text, with an id behind all others and so behind the embedding's last row.
+    """
+    if not tokens:
+        return
+    path = folder / TOKENIZER
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    whole["added_tokens"] = [one for one in whole["added_tokens"] if one["content"] not in tokens]
+    path.write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        if path.is_file():
+            said = json.loads(path.read_text(encoding="utf-8"))
+            kept = {
+                key: [one for one in value if one not in tokens]
+                if isinstance(value, list)
+                else value
+                for key, value in said.items()
+                if not (isinstance(value, str) and value in tokens)
+            }
+            path.write_text(json.dumps(kept, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _load_tokenizer(model: Path, named: Path | None = None) -> Any:

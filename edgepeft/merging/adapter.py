@@ -240,7 +240,7 @@ def _refuse_adapted_head(wrapped: Any, folder: Path) -> None:
                 "which is not supported yet; train without it among target_modules, or name it in modules_to_save"
             )
     saved = _saved_head_and_embedding(wrapped)
-    if inner.config.tie_word_embeddings and saved is not None:
+    if head is not None and inner.config.tie_word_embeddings and saved is not None:
         tied = getattr(wrapped.peft_config["default"], "ensure_weight_tying", False)
         if None in saved or not tied:
             raise InputError(
@@ -266,7 +266,8 @@ def _saved_head_and_embedding(wrapped: Any) -> tuple[Any, Any] | None:
 def _tie_saved(wrapped: Any) -> None:
     """Loading gives the embedding's copy a new tensor; the head's copy of a tied model follows it."""
     saved = _saved_head_and_embedding(wrapped)
-    if saved is not None and wrapped.get_base_model().config.tie_word_embeddings:
+    tied = wrapped.get_base_model().config.tie_word_embeddings
+    if tied and saved is not None and None not in saved:
         saved[0].weight = saved[1].weight
 
 

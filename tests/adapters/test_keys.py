@@ -36,7 +36,10 @@ HARMLESS: dict[str, tuple[Callable[[str], str], str]] = {
     "no prefix": (lambda k: k.removeprefix(PREFIX), "lack the prefix"),
     "PEFT twice": (lambda k: f"{PREFIX}{k}", None),  # type: ignore[dict-item]
     "all at once": (
-        lambda k: "module._orig_mod." + k.removeprefix(PREFIX).replace("_A.", "_A.x.").replace("_B.", "_B.x."),
+        lambda k: (
+            "module._orig_mod."
+            + k.removeprefix(PREFIX).replace("_A.", "_A.x.").replace("_B.", "_B.x.")
+        ),
         "lack the prefix",
     ),
 }

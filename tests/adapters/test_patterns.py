@@ -130,9 +130,7 @@ def test_pefts_engine_is_the_one_that_patterns_are_run_with() -> None:
     """What decides which modules are adapted is ``re``; another engine there would match other names."""
     peft = pytest.importorskip("peft.tuners.tuners_utils")
     for pattern in PATTERNS:
-        config = SimpleNamespace(
-            target_modules=pattern, exclude_modules=None, modules_to_save=None
-        )
+        config = SimpleNamespace(target_modules=pattern, exclude_modules=None, modules_to_save=None)
         (found,) = first_matches([Question([pattern], full=True)], NAMES, "x")
         theirs = [bool(peft.check_target_module_exists(config, name)) for name in NAMES]
         assert [index == 0 for index in found] == theirs

@@ -146,7 +146,9 @@ def test_another_end_of_text_is_used_with_a_word(base: Path, tmp_path: Path) -> 
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token": "<|pad|>"}))
     found = own_tokenizer(adapter, base)
     assert found.tokenizer
-    assert "sets eos_token to '<|pad|>', which is used; the base's is '<|im_end|>'" in found.notes[0]
+    assert (
+        "sets eos_token to '<|pad|>', which is used; the base's is '<|im_end|>'" in found.notes[0]
+    )
     out = tmp_path / "out"
     out.mkdir()
     save_tokenizer(base, out, own=adapter)

@@ -115,9 +115,7 @@ def test_blocks_of_a_gguf_are_counted(tiny_model: ModelMaker, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("size", "taken"), [(16, True), (48, True), (20, False), (24, False)])
-def test_head_sizes_that_the_attention_operator_takes(
-    model: Path, size: int, taken: bool
-) -> None:
+def test_head_sizes_that_the_attention_operator_takes(model: Path, size: int, taken: bool) -> None:
     assert HEAD_MULTIPLE == 16
     configured(head_dim=size)(model)
     info = inspect_model(model)

@@ -26,7 +26,9 @@ def write(
     listed = []
     for index, kind in enumerate(modules):
         place = "" if index == 0 else f"{index}_{kind}"
-        listed.append({"idx": index, "name": str(index), "path": place, "type": f"{package}.{kind}"})
+        listed.append(
+            {"idx": index, "name": str(index), "path": place, "type": f"{package}.{kind}"}
+        )
         (folder / place).mkdir(exist_ok=True)
     (folder / "modules.json").write_text(json.dumps(listed))
     said = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True, **(pooling or {})}
