@@ -17,7 +17,6 @@ from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.checks import check_label_head
 from edgepeft.preflight import (
     adapter_of,
-    check_architecture,
     check_budget,
     check_combination_of,
     check_hot_swap,
@@ -41,7 +40,7 @@ from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
 from edgepeft.target_sections import Quantize, Target
-from edgepeft.targets import GRID_KEYS, TargetProfile, resolve_target
+from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resolve_target
 from edgepeft.task_choice import labels_of, resolve_task
 from edgepeft.tasks import GENERATION, Task
 from edgepeft.workspace import RunFolder

@@ -19,8 +19,8 @@ from edgepeft.runtime.adapters import check_name
 from edgepeft.runtime.devices import CPU
 from edgepeft.sections import Data
 from edgepeft.target_sections import Quantize
-from edgepeft.targets import TargetProfile, all_exporters, find_exporter
-from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task, head_of
+from edgepeft.targets import TargetProfile, find_exporter
+from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
 from edgepeft.training.hosts import processes_here
 from edgepeft.training.methods import check_method, find_method, trains_rows
 
@@ -135,16 +135,6 @@ def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) 
                     f"targets: {target.name}: {target.provider} passes over {key}, which "
                     f"{model.architecture} needs; build for another target"
                 )
-
-
-def check_architecture(model: ModelInfo, targets: Sequence[TargetProfile], named: str) -> None:
-    """Raise InputError for a model that no exporter takes, whatever the task; before rows are held against it."""
-    refusals = {exporter.name: exporter.refuses(model) for exporter in all_exporters()}
-    if not all(refusals.values()):
-        return
-    asked = "decoder" if head_of(model.architecture) == GENERATION else "encoder"
-    own = {target.exporter for target in targets} - {"decoder", "encoder"}
-    raise InputError(f"model: {named}: {refusals[next(iter(own), asked)]}")
 
 
 def check_length(recipe: RecipeFile, model: ModelInfo) -> None:

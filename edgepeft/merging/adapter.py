@@ -16,16 +16,15 @@ from typing import Any
 import torch
 
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
-from edgepeft.adapters.keys import PREFIX, canonical, language_model_of, module_of
-from edgepeft.adapters.patterns import is_named, own_values
+from edgepeft.adapters.keys import canonical, module_of
+from edgepeft.adapters.patterns import own_values
+from edgepeft.adapters.placement import placed
 from edgepeft.adapters.scale import check_scaled
-from edgepeft.adapters.settings import fit_settings
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.finite import all_finite
 from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.merging.unmerged import unmerged_of
-from edgepeft.models.names import moved
 
 _A = ".lora_A.weight"
 
@@ -119,7 +118,8 @@ def attach(model: Any, adapter: Adapter) -> Any:
     config.inference_mode = True
     if config.is_prompt_learning:
         return _attach_prompt(model, config, adapter)
-    adapter = _placed(model, config, adapter)
+    tensors = placed(model, config, adapter.tensors, str(adapter.folder / CONFIG))
+    adapter = replace(adapter, tensors=tensors)
     if hasattr(config, "init_lora_weights"):
         # The start that an adapter was given is over; PEFT would work it out of the base again and change that.
         config.init_lora_weights = True
@@ -167,50 +167,6 @@ def attach(model: Any, adapter: Adapter) -> Any:
             f"{where}: {vacant[0]} was not loaded by PEFT; this version is not supported"
         )
     return wrapped.eval()
-
-
-def _placed(model: Any, config: Any, adapter: Adapter) -> Adapter:
-    """The adapter with its tensors where ``model`` has their modules; ``config``, PEFT's, is made to fit.
-
-    Raises InputError for patterns that are none or take too long.
-    """
-    names = [name for name, _ in model.named_modules() if name]
-    place = language_model_of(adapter.tensors, names)
-    fit_settings(config, names, place, str(adapter.folder / CONFIG))
-    tensors = adapter.tensors
-    if place is not None:
-        tensors = {
-            f"{PREFIX}{moved(name.removeprefix(PREFIX), *place)}": tensor
-            for name, tensor in tensors.items()
-        }
-    _take_tables(model, config, tensors)
-    return replace(adapter, tensors=tensors)
-
-
-def _take_tables(model: Any, config: Any, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Whole embeddings and heads that PEFT stored beside the rest become modules that are saved whole.
-
-    PEFT stores both where the vocabulary was resized, and calls for neither in the configuration.
-    """
-    modules = {id(module): name for name, module in model.named_modules()}
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    keys = [
-        f"{PREFIX}{modules[id(module)]}.weight"
-        for module in (embedding, head)
-        if module is not None
-    ]
-    stored = [key for key in keys if key in tensors]
-    if keys[0] not in stored or not hasattr(config, "modules_to_save"):
-        return
-    named = list(config.modules_to_save or ())
-    for key in stored:
-        name = key.removeprefix(PREFIX).removesuffix(".weight")
-        if not is_named(name, set(named)):
-            named.append(name)
-    config.modules_to_save = named
-    tied = len(keys) == 2 and model.config.tie_word_embeddings
-    if tied and len(stored) == 2 and torch.equal(tensors[keys[0]], tensors[keys[1]]):
-        config.ensure_weight_tying = True
 
 
 def _attach_prompt(model: Any, config: Any, adapter: Adapter) -> Any:

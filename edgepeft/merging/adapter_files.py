@@ -27,12 +27,12 @@ from edgepeft.merging.factors import (
     decompose,
     is_plain_lora,
     lora_factors,
+    under_one_name,
     write_lora,
 )
 from edgepeft.merging.grid import dequantized
 from edgepeft.merging.initial import without_initial
 from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
-from edgepeft.models.names import LANGUAGE_MODELS, moved
 
 CONVERTED_RANK = 32
 """Rank at which an adapter of another method becomes LoRA, where nothing else is said."""
@@ -63,7 +63,7 @@ class Parts:
             _refuse_unlike(opened)
         rank = rank or max([_rank(adapter) for adapter in opened], default=CONVERTED_RANK)
         found = [_as_lora(adapter, model, rank) for adapter in opened]
-        factors = _under_one_name([factors for factors, _ in found])
+        factors = under_one_name([factors for factors, _ in found])
         return cls(opened, factors, [lost for _, lost in found])
 
     def write(self, how: Combination, result: LoraFactors, out: Path) -> dict[str, Any]:
@@ -261,26 +261,6 @@ def _refuse_unlike(adapters: Sequence[Adapter]) -> None:
                 f"{adapter.folder}: was trained on {other.trained_on}, {adapters[0].folder} on {first.trained_on}; "
                 "one base can't be both, so pass --allow-base-mismatch to take the first one's"
             )
-
-
-def _under_one_name(adapters: Sequence[LoraFactors]) -> list[LoraFactors]:
-    """The factors with the names of the first adapter's modules, where another was trained inside a larger model.
-
-    Side by side under two names, both would be kept and neither added to the other.
-    """
-    known = set(adapters[0].factors)
-    return [adapters[0], *(_renamed(adapter, known) for adapter in adapters[1:])]
-
-
-def _renamed(adapter: LoraFactors, known: set[str]) -> LoraFactors:
-    ways = [*LANGUAGE_MODELS, *((alone, inside) for inside, alone in LANGUAGE_MODELS)]
-    if known & set(adapter.factors):
-        return adapter
-    for way in ways:
-        factors = {moved(name, *way): pair for name, pair in adapter.factors.items()}
-        if known & set(factors):
-            return LoraFactors(factors, adapter.scaling)
-    return adapter
 
 
 def _rank(adapter: Adapter) -> int:

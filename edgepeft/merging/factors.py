@@ -7,7 +7,7 @@ own layer makes it, is decomposed. The form is that of https://arxiv.org/abs/210
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import Adapter, attach
 from edgepeft.merging.merge import merge_units
+from edgepeft.models.names import LANGUAGE_MODELS, moved
 
 _A = ".lora_A.weight"
 
@@ -122,6 +123,26 @@ def converted(
         a, b, errors[module] = decompose(delta, rank)
         factors[module] = (a, b)
     return LoraFactors(factors, 1.0), errors
+
+
+def under_one_name(adapters: Sequence[LoraFactors]) -> list[LoraFactors]:
+    """The factors with the names of the first adapter's modules, where another was trained inside a larger model.
+
+    Side by side under two names, both would be kept and neither added to the other.
+    """
+    known = set(adapters[0].factors)
+    return [adapters[0], *(_renamed(adapter, known) for adapter in adapters[1:])]
+
+
+def _renamed(adapter: LoraFactors, known: set[str]) -> LoraFactors:
+    ways = [*LANGUAGE_MODELS, *((alone, inside) for inside, alone in LANGUAGE_MODELS)]
+    if known & set(adapter.factors):
+        return adapter
+    for way in ways:
+        factors = {moved(name, *way): pair for name, pair in adapter.factors.items()}
+        if known & set(factors):
+            return LoraFactors(factors, adapter.scaling)
+    return adapter
 
 
 def decompose(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:

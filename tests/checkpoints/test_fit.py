@@ -152,7 +152,9 @@ def test_a_tied_models_head_stored_again_is_left_out(
             rf"{LAYER} is int8, and a weight is floating",
         ),
         (
-            lambda t: {f"module.{k}" if "layers.0" in k else k: v for k, v in t.items() if k != LAYER},
+            lambda t: {
+                f"module.{k}" if "layers.0" in k else k: v for k, v in t.items() if k != LAYER
+            },
             {},
             r"module\.\S+ has the prefix of a wrapper and others have none",
         ),
@@ -166,7 +168,10 @@ def test_what_does_not_fit_is_named_and_counted(
     match: str,
 ) -> None:
     model = changed(
-        tiny_model("llama"), tmp_path / "model", lambda t: x if isinstance(x := edit(t), dict) else None, **config
+        tiny_model("llama"),
+        tmp_path / "model",
+        lambda t: x if isinstance(x := edit(t), dict) else None,
+        **config,
     )
     with pytest.raises(InputError, match=match):
         stage(model, tmp_path / "base")
