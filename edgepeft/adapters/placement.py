@@ -10,8 +10,11 @@ import torch
 from edgepeft.adapters.keys import PREFIX, language_model_of
 from edgepeft.adapters.patterns import is_named
 from edgepeft.adapters.settings import fit_settings
+from edgepeft.adapters.tables import UNDER_TOKENS
 from edgepeft.errors import InputError
 from edgepeft.models.names import moved
+
+_DELTAS = (".token_adapter.trainable_tokens_delta", ".trainable_tokens_delta")
 
 
 def placed(
@@ -31,8 +34,7 @@ def placed(
             f"{PREFIX}{moved(name.removeprefix(PREFIX), *place)}": tensor
             for name, tensor in tensors.items()
         }
-    _take_tables(model, config, tensors)
-    return tensors
+    return _take_tables(model, config, dict(tensors))
 
 
 def _check_tokens(config: Any, model: Any, where: str) -> None:
@@ -46,21 +48,30 @@ def _check_tokens(config: Any, model: Any, where: str) -> None:
                 raise InputError(f"{where}: {key}: {wrong[0]} is no row of an embedding of {rows}")
 
 
-def _take_tables(model: Any, config: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+def _take_tables(
+    model: Any, config: Any, tensors: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Whole embeddings and heads that PEFT stored beside the rest become modules that are saved whole.
 
-    PEFT stores both where the vocabulary was resized, and calls for neither in the configuration.
+    PEFT stores both where the vocabulary was resized, and calls for neither in the configuration. An embedding of
+    which single tokens were trained is stored under them; the base has it already, so it is left out.
     """
     modules = {id(module): name for name, module in model.named_modules()}
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    keys = [
-        f"{PREFIX}{modules[id(module)]}.weight"
-        for module in (embedding, head)
-        if module is not None
-    ]
+    stems = [f"{PREFIX}{modules[id(one)]}" for one in (embedding, head) if one is not None]
+    under = [f"{stem}{end}" for stem in stems for end in UNDER_TOKENS if f"{stem}{end}" in tensors]
+    for key in under:
+        del tensors[key]
+    if len(stems) == 2 and under:
+        # Of a tied model PEFT stores the tokens twice.
+        for part in _DELTAS:
+            one, other = (tensors.get(f"{stem}{part}") for stem in stems)
+            if one is not None and other is not None and torch.equal(one, other):
+                del tensors[f"{stems[1]}{part}"]
+    keys = [f"{stem}.weight" for stem in stems]
     stored = [key for key in keys if key in tensors]
-    if keys[0] not in stored or not hasattr(config, "modules_to_save"):
-        return
+    if not (keys[0] in stored or under) or not hasattr(config, "modules_to_save"):
+        return tensors
     named = list(config.modules_to_save or ())
     for key in stored:
         name = key.removeprefix(PREFIX).removesuffix(".weight")
@@ -70,3 +81,4 @@ def _take_tables(model: Any, config: Any, tensors: Mapping[str, torch.Tensor]) -
     tied = len(keys) == 2 and model.config.tie_word_embeddings
     if tied and len(stored) == 2 and torch.equal(tensors[keys[0]], tensors[keys[1]]):
         config.ensure_weight_tying = True
+    return tensors

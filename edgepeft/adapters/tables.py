@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
-from edgepeft.adapters.keys import canonical
+from edgepeft.adapters.keys import PREFIX, canonical
 from edgepeft.errors import InputError
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 
 EMBEDDINGS = ("embed_tokens", "word_embeddings", "tok_embeddings")
 HEADS = ("lm_head",)
+UNDER_TOKENS = (".token_adapter.base_layer.weight", ".base_layer.weight")
+"""How the names of an embedding end whose single tokens are trained."""
+_TYING = ("LORA", "ADALORA", "TRAINABLE_TOKENS")
+"""Methods that can keep a tied model's copies one."""
 _PIECE = 1 << 24
 
 
@@ -39,7 +43,7 @@ class Tables:
 def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
     """The tables of the adapter in ``folder``, whose configuration is ``config``. Raises InputError."""
     path = folder / WEIGHTS
-    if config["peft_type"] in ("FULL", "TRAINABLE_TOKENS") or not path.is_file():
+    if config["peft_type"] == "FULL" or not path.is_file():
         return Tables()
     header = read_header(path)
     stored = {name: header[own] for name, own in canonical(header, path).names.items()}
@@ -57,6 +61,9 @@ def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
         )
     tied = bool(config.get("ensure_weight_tying"))
     apart = not tied if len(found) == 1 else not _equal(path, found[0], found[1])
+    if not apart and embedding is not None and config["peft_type"] not in _TYING:
+        # PEFT keeps two equal copies of these methods two.
+        return Tables(rows, True, head is not None, apart=True)
     if apart and tied:
         raise InputError(
             f"{folder / CONFIG}: ensure_weight_tying: its embedding and its head are two different tensors in {WEIGHTS}"
@@ -70,13 +77,33 @@ def _table(
     found = [
         (name, tensor)
         for name, tensor in stored.items()
-        if name.split(".")[-2:-1] and name.split(".")[-2] in names and name.endswith(".weight")
+        if (module := _module(name)) and module.rpartition(".")[2] in names
     ]
     if len(found) > 1:
         raise InputError(f"{path}: holds {found[0][0]} and {found[1][0]}, and a model has one")
     if found and (len(found[0][1].shape) != 2 or 0 in found[0][1].shape):
         raise InputError(f"{path}: {found[0][0]} is {found[0][1].shape}, which is no table of rows")
     return found[0][1] if found else None
+
+
+def _module(key: str) -> str | None:
+    """The module whose whole weight a key in PEFT's form holds; None for other keys."""
+    end = next((end for end in (*UNDER_TOKENS, ".weight") if key.endswith(end)), None)
+    return key.removesuffix(end) if end and key.startswith(PREFIX) else None
+
+
+def under_tokens(folder: Path) -> dict[str, str]:
+    """Embeddings that an adapter stored under the single tokens that it trained: the names that the base has for
+    their weights, and those that the file has. They are the base's, as it was resized for the training.
+    """
+    path = folder / WEIGHTS
+    found: dict[str, str] = {}
+    for name, own in canonical(read_header(path), path).names.items():
+        module = _module(name)
+        under = module and not name.endswith(f"{module}.weight")
+        if module and under and module.rpartition(".")[2] in (*EMBEDDINGS, *HEADS):
+            found[f"{module.removeprefix(PREFIX)}.weight"] = own
+    return found
 
 
 def _saves(config: Mapping[str, Any], names: tuple[str, ...]) -> bool:

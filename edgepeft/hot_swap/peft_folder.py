@@ -19,6 +19,7 @@ from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
 from edgepeft.adapters.patterns import Question, first_matches, is_named, own_values
 from edgepeft.adapters.scale import check_scaled
+from edgepeft.adapters.tables import tables_of
 from edgepeft.errors import InputError, one_line
 from edgepeft.merging.adapter_config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
 from edgepeft.merging.provenance import FILE, Provenance, read_provenance
@@ -65,6 +66,11 @@ def read_lora(
     config = read_adapter_config(folder)
     provenance = read_provenance(folder, "auto" if (folder / FILE).is_file() else grid)
     _refuse_method(folder, config)
+    if tables_of(folder, config).rows is not None:
+        raise InputError(
+            f"{folder / WEIGHTS}: brings a whole embedding or head, and a bundle has one for all its adapters; build a "
+            "bundle that it is merged into"
+        )
     if not allow_base_mismatch:
         _refuse_base(folder, provenance, slots)
     tensors = _tensors(folder / WEIGHTS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.tables import tables_of
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
@@ -209,6 +210,11 @@ def _open(folder: Path) -> Adapter:
         raise InputError(
             f"{folder}: is {config['peft_type']}, which changes no weights; only adapters that do can be "
             "combined or compressed"
+        )
+    if tables_of(folder, config).rows is not None:
+        raise InputError(
+            f"{folder}: brings a whole embedding or head, which low-rank factors can't express; it can't be combined "
+            "or compressed"
         )
     return open_adapter(folder)
 

@@ -11,6 +11,7 @@ import torch
 
 from edgepeft.adapters.folder import WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical
+from edgepeft.adapters.tables import under_tokens
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names, model_config
@@ -140,8 +141,20 @@ def frozen_base(job: Job) -> TensorSource:
     Raises InputError where the adapter was trained on another base.
     """
     check_base(job)
-    folder = adapter_folder(job)
-    return without_initial(open_base(job.inputs["base"]), folder, read_adapter_config(folder))
+    folder, base = adapter_folder(job), open_base(job.inputs["base"])
+    frozen = without_initial(base, folder, read_adapter_config(folder))
+    stored = under_tokens(folder)
+    if not stored:
+        return frozen
+    file = SafetensorsSource.from_file(folder / WEIGHTS)
+    own = {name: key for name, key in stored.items() if name in frozen.specs}
+
+    def load(name: str) -> torch.Tensor:
+        return file.load(own[name]) if name in own else frozen.load(name)
+
+    return ComputedSource(
+        {n: file.specs[own[n]] if n in own else s for n, s in frozen.specs.items()}, load
+    )
 
 
 def check_base(job: Job) -> None:

@@ -10,6 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from edgepeft.errors import InputError
+from edgepeft.utils.files import require_regular
+
 Verdict = Literal["used", "nothing", "told"]
 
 
@@ -129,12 +132,19 @@ def verdict_of(name: str, table: tuple[Known, ...]) -> Known | None:
 
 
 def file_notes(folder: Path, table: tuple[Known, ...]) -> list[str]:
-    """What to say of a folder's files: those that are told of, and those that the table does not know."""
+    """What to say of a folder's files: those that are told of, and those that the table does not know.
+
+    Raises InputError for one that would be used and is no file.
+    """
     notes: list[str] = []
     unknown: list[str] = []
     for entry in sorted(folder.iterdir()):
         name = f"{entry.name}/" if entry.is_dir() else entry.name
         known = verdict_of(name, table)
+        if known is not None and known.verdict == "used" and not entry.is_dir():
+            require_regular(entry)
+            if not entry.exists():
+                raise InputError(f"{entry}: is a link to nothing; fetch the folder again")
         if known is None:
             unknown.append(name)
         elif known.verdict == "told":

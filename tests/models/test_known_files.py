@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from edgepeft.errors import InputError
 from edgepeft.models.known_files import (
     ADAPTER_FILES,
     MODEL_FILES,
@@ -114,6 +116,18 @@ def test_what_becomes_of_a_models_file(name: str, verdict: str) -> None:
     assert found is not None
     assert found.verdict == verdict
     assert bool(found.why) == (verdict == "told")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "who_knows")
+    assert file_notes(tmp_path, MODEL_FILES)[0].endswith("who_knows: not known here, and not used")
+    os.mkfifo(tmp_path / "tokenizer_config.json")
+    with pytest.raises(InputError, match=r"tokenizer_config\.json: is a pipe, socket or device"):
+        file_notes(tmp_path, MODEL_FILES)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "merges.txt").symlink_to("gone")
+    with pytest.raises(InputError, match=r"merges\.txt: is a link to nothing"):
+        file_notes(tmp_path, ADAPTER_FILES)
 
 
 def test_what_is_told_of_a_folder(tmp_path: Path) -> None:
