@@ -50,8 +50,9 @@ from edgepeft.workspace import RunFolder
 class Plan:
     """The stages of a recipe in order, and what was learned of its inputs on the way.
 
-    ``model`` is the base as it is staged: where an adapter brings another vocabulary or a head of its own, its sizes
-    are those. ``grids`` is how each target's weights are rounded, by the target's name; ``labels`` are a classifier's.
+    ``model`` is the base as it is staged: where an adapter brings another vocabulary or a head of its own, its
+    sizes are those. ``grids`` is how each target's weights are rounded, by the target's name; ``labels`` are a
+    classifier's.
     """
 
     recipe: RecipeFile
@@ -65,7 +66,7 @@ class Plan:
     adapter: Path | None
     task: Task = GENERATION
     labels: list[str] = field(default_factory=list)
-    needs: BaseNeeds = BaseNeeds()
+    needs: BaseNeeds = field(default_factory=BaseNeeds)
     stages: list[Stage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -30,10 +30,10 @@ from edgepeft.tasks import GENERATION
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
-    Returns ``notes`` (what is said of model and adapter), ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with
-    ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat, plain, or an
-    encoder's task) and ``report`` (that of ``check_data``; None without test rows). Raises InputError and
-    MissingError as a build would.
+    Returns ``notes`` (what is said of model and adapter), ``files`` (the layout of each split), ``rows`` (the
+    first ``count`` training rows, each with ``where``, ``tokens`` and ``pieces``: texts and whether they are
+    learned), ``mode`` (chat, plain, or an encoder's task) and ``report`` (that of ``check_data``; None without
+    test rows). Raises InputError and MissingError as a build would.
     """
     data = recipe.recipe.data
     model = find_model(recipe.recipe.model, recipe.folder)
@@ -134,8 +134,8 @@ def _spelled(prompter: Prompter, ids: Sequence[int]) -> str:
 
 
 def _tokenizer_folder(model: Path, own: Path | None) -> Path:
-    """A folder with the fast tokenizer that a build uses: the model's own, or one made once and kept in the user's
-    cache, with an adapter's ``own`` files over it.
+    """A folder with the fast tokenizer that a build uses: the model's own, or one made once and kept in the
+    user's cache, with an adapter's ``own`` files over it.
     """
     if own is None and model.is_dir() and (model / "tokenizer.json").is_file():
         return model

@@ -32,8 +32,8 @@ def write_tiny_gguf(
 ) -> Path:
     """Write the tiny Llama of ``tests.tiny`` in the folder ``model`` into ``path``; returns it.
 
-    ``without`` names tensors that are left out, ``more`` arrays that are added or put in a tensor's place; ``tokens``
-    is how many the vocabulary has (default: the model's rows).
+    ``without`` names tensors that are left out, ``more`` arrays that are added or put in a tensor's place;
+    ``tokens`` is how many the vocabulary has (default: the model's rows).
     """
     import gguf
     from safetensors.numpy import load_file

@@ -46,8 +46,8 @@ def needs_of(
         own = base_needs(folder, config, model, task)
         if own.rows is not None or own.own_head:
             raise InputError(
-                f"{folder}: brings a whole embedding or head of its own, which can't be shared with other adapters; "
-                "name it alone as adapter"
+                f"{folder}: brings a whole embedding or head of its own, which can't be shared with other "
+                "adapters; name it alone as adapter"
             )
         notes += tokenizer_notes(folder, model.path)
     return needs, list(dict.fromkeys(notes))

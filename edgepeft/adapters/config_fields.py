@@ -57,11 +57,12 @@ OF_TRAINING = frozenset(
 
 _PLAIN = "train or save it as plain LoRA"
 REFUSED: Mapping[str, str] = {
-    "layer_replication": "repeats layers of the base, and a bundle keeps the base's own; merge it with PEFT and hand "
-    "in the merged model",
+    "layer_replication": "repeats layers of the base, and a bundle keeps the base's own; merge it with PEFT "
+    "and hand in the merged model",
     "alora_invocation_tokens": f"an activated LoRA acts on a part of the tokens, and can't be merged; {_PLAIN}",
     "use_qalora": f"pools what a layer reads, which no graph here does; {_PLAIN}",
-    "arrow_config": "routes among adapters by its input, and can't be merged; edgepeft combine makes one of several",
+    "arrow_config": "routes among adapters by its input, and can't be merged; edgepeft combine makes one of "
+    "several",
     "megatron_config": f"is for Megatron's parallel layers; {_PLAIN}",
     "use_bdlora": f"block-diagonal factors are not supported yet; {_PLAIN}",
     "kasa_config": f"KaSA takes singular values out of the base, and is not supported yet; {_PLAIN}",
@@ -104,8 +105,8 @@ def check_fields(config: Mapping[str, Any], where: Path) -> None:
             raise InputError(f"{where}: {key}: {REFUSED[key]}")
         if key not in KNOWN and value and (value is True or not isinstance(value, (int, float))):
             raise InputError(
-                f"{where}: {key}: not known to this version, and may change what the adapter computes; if it does "
-                "not, remove it from the file"
+                f"{where}: {key}: not known to this version, and may change what the adapter computes; if it "
+                "does not, remove it from the file"
             )
         most = FEWER.get(key, ENTRIES)
         if isinstance(value, (list, dict)) and len(value) > most:

@@ -1,8 +1,8 @@
 """Names of an adapter's tensors, brought into the form that PEFT writes.
 
-Trainers that wrap a model (``torch.compile``, DistributedDataParallel, FSDP), or that save a state dict themselves,
-leave the wrapper's or the adapter's name in every key, or leave PEFT's own prefix out. Where all keys say the same,
-the rename is harmless and is made; where they disagree, it is refused.
+Trainers that wrap a model (``torch.compile``, DistributedDataParallel, FSDP), or that save a state dict
+themselves, leave the wrapper's or the adapter's name in every key, or leave PEFT's own prefix out. Where all
+keys say the same, the rename is harmless and is made; where they disagree, it is refused.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def _with_prefix(
         return dict(keys)
     if len(without) != len(of_modules):
         raise InputError(
-            f"{where}: holds {without[0]} without the prefix {PREFIX}, which other keys have; save the adapter with "
-            "save_pretrained"
+            f"{where}: holds {without[0]} without the prefix {PREFIX}, which other keys have; save the adapter "
+            "with save_pretrained"
         )
     notes.append(f"its keys lack the prefix {PREFIX}, which is added")
     start = PREFIX.rstrip(".").split(".")
@@ -145,8 +145,8 @@ def _without_copies(keys: Mapping[str, list[str]], notes: list[str]) -> dict[str
 
 
 def language_model_of(keys: Collection[str], modules: Collection[str]) -> tuple[str, str] | None:
-    """The entry of LANGUAGE_MODELS that makes every key one of a model's ``modules``; None where none is needed or
-    none does. Keys are in PEFT's form.
+    """The entry of LANGUAGE_MODELS that makes every key one of a model's ``modules``; None where none is needed
+    or none does. Keys are in PEFT's form.
     """
     adapted = {module_of(key) for key in keys} - {""}
     known = set(modules)

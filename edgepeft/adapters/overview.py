@@ -27,9 +27,9 @@ _A, _B = ".lora_A.weight", ".lora_B.weight"
 class BaseNeeds:
     """How a base must be staged for the adapter that goes onto it.
 
-    ``rows`` of its vocabulary, where the adapter brings tables of another height; ``own_head``, where it brings two
-    tables and the base has one; the adapter's folder as ``tokenizer`` and as ``sentence``, where its own tokenizer or
-    sentence-transformers files are used. ``notes`` say so.
+    ``rows`` of its vocabulary, where the adapter brings tables of another height; ``own_head``, where it brings
+    two tables and the base has one; the adapter's folder as ``tokenizer`` and as ``sentence``, where its own
+    tokenizer or sentence-transformers files are used. ``notes`` say so.
     """
 
     rows: int | None = None
@@ -127,7 +127,8 @@ def _fit_notes(folder: Path, config: Mapping[str, Any], model: ModelInfo, task: 
 def _placed(
     factors: Sequence[str], model: ModelInfo
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, str] | None]:
-    """The shapes of a model's weights by their modules, and where the adapter has such a model inside a larger one.
+    """The shapes of a model's weights by their modules, and where the adapter has such a model inside a larger
+    one.
 
     The checkpoint itself may be of a larger model's names, which the base stage renames.
     """
@@ -166,6 +167,6 @@ def _check_pair(
     a, b = stored[key].shape, stored[other].shape
     if len(a) == len(b) == 2 and (a[1], b[0]) != (shape[1], shape[0]):
         raise InputError(
-            f"{path}: its factors of {module} are for a weight of {(b[0], a[1])}, and the model's is {shape}; it is "
-            "another base model's"
+            f"{path}: its factors of {module} are for a weight of {(b[0], a[1])}, and the model's is {shape}; "
+            "it is another base model's"
         )

@@ -1,7 +1,7 @@
 """Regular expressions of an adapter's configuration, run with a deadline.
 
-PEFT matches what a configuration says of modules with Python's ``re``, whose engine backtracks: a pattern of a few
-characters can take longer than anyone waits. Patterns that could are run in a process that is stopped after
+PEFT matches what a configuration says of modules with Python's ``re``, whose engine backtracks: a pattern of a
+few characters can take longer than anyone waits. Patterns that could are run in a process that is stopped after
 ``SECONDS``, over the very names that they are for; what came back in time is safe to hand on. The engine is the
 same, so that a pattern means here what it means to PEFT.
 """

@@ -1,8 +1,8 @@
 """Whole embeddings and heads among an adapter's tensors, and the base that they call for.
 
-PEFT stores both where the vocabulary was resized for training, and whichever of the two ``modules_to_save`` names.
-They replace the base's, so the base must have as many rows; and where a base has one tensor for both and the
-adapter two, the base must be given a head of its own before the adapter goes on.
+PEFT stores both where the vocabulary was resized for training, and whichever of the two ``modules_to_save``
+names. They replace the base's, so the base must have as many rows; and where a base has one tensor for both and
+the adapter two, the base must be given a head of its own before the adapter goes on.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _PIECE = 1 << 24
 class Tables:
     """What an adapter brings in the embedding's and the head's place.
 
-    ``rows`` is how many tokens it has rows for, None where it brings neither. ``apart`` says that embedding and head
-    are two tensors, of which a base that has one must become another.
+    ``rows`` is how many tokens it has rows for, None where it brings neither. ``apart`` says that embedding and
+    head are two tensors, of which a base that has one must become another.
     """
 
     rows: int | None = None
@@ -57,7 +57,8 @@ def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
     rows = found[0].shape[0]
     if len(found) == 2 and found[1].shape != found[0].shape:
         raise InputError(
-            f"{path}: its embedding is {found[0].shape} and its head {found[1].shape}; a model has as many rows in both"
+            f"{path}: its embedding is {found[0].shape} and its head {found[1].shape}; a model has as many "
+            "rows in both"
         )
     tied = bool(config.get("ensure_weight_tying"))
     apart = not tied if len(found) == 1 else not _equal(path, found[0], found[1])
@@ -66,7 +67,8 @@ def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
         return Tables(rows, True, head is not None, apart=True)
     if apart and tied:
         raise InputError(
-            f"{folder / CONFIG}: ensure_weight_tying: its embedding and its head are two different tensors in {WEIGHTS}"
+            f"{folder / CONFIG}: ensure_weight_tying: its embedding and its head are two different tensors in "
+            f"{WEIGHTS}"
         )
     return Tables(rows, embedding is not None, head is not None, apart)
 

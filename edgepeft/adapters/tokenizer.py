@@ -1,7 +1,7 @@
 """The tokenizer and the chat template that an adapter's folder brings: what the adapter was trained with.
 
-They are laid over the base's own files, as a user would who copies the one folder into the other. A tokenizer that
-gives a token of the base another id is another model's, and refused.
+They are laid over the base's own files, as a user would who copies the one folder into the other. A tokenizer
+that gives a token of the base another id is another model's, and refused.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class OwnTokenizer:
 def own_tokenizer(adapter: Path, model: Path, *, templated: bool = True) -> OwnTokenizer:
     """Compare an adapter folder's tokenizer with that of its base, a folder or a GGUF file.
 
-    Without ``templated`` no chat template is read, for the recipe names one or none is called for. Raises InputError
-    where a token has another id.
+    Without ``templated`` no chat template is read, for the recipe names one or none is called for. Raises
+    InputError where a token has another id.
     """
     brought = [name for name in (*VOCABULARY, *BESIDE) if (adapter / name).is_file()]
     if not brought:
@@ -133,8 +133,8 @@ def _refuse_other_ids(
     if taken:
         token = min(taken, key=lambda one: mine[one])
         raise InputError(
-            f"{adapter / TOKENIZER}: gives {token!r} the id {mine[token]}, which the base gives {at[mine[token]]!r} "
-            f"({len(taken)} such tokens); it is another model's tokenizer"
+            f"{adapter / TOKENIZER}: gives {token!r} the id {mine[token]}, which the base gives "
+            f"{at[mine[token]]!r} ({len(taken)} such tokens); it is another model's tokenizer"
         )
 
 

@@ -1,8 +1,9 @@
 """The base stage: whatever the recipe calls a model becomes a folder that every later stage can read.
 
 A Hugging Face folder keeps its weights where they are; a GGUF file is dequantized once, with transformers' own
-mapping, to float32 safetensors. Weights are copied only where names, rows or the head must change. The tokenizer is
-saved in its fast form in every case, because the runtime on the device reads ``tokenizer.json`` alone.
+mapping, to float32 safetensors. Weights are copied only where names, rows or the head must change. The
+tokenizer is saved in its fast form in every case, because the runtime on the device reads ``tokenizer.json``
+alone.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from edgepeft.workspace import read_manifest
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``model`` (folder or .gguf), and ``tokenizer`` (an adapter's folder) where the adapter
-    brings one of its own. Settings: ``tokens`` to add, ``rows`` of the vocabulary and ``own_head``, if any.
+    """Stage function. Inputs: ``model`` (folder or .gguf), and ``tokenizer`` (an adapter's folder) where the
+    adapter brings one of its own. Settings: ``tokens`` to add, ``rows`` of the vocabulary and ``own_head``, if
+    any.
 
-    Result: ``weights``, the checkpoint's folder; ``dropped``, what of it the model does not need; ``fingerprints`` of
-    the model as it was given and as it fits, before rows or head change.
+    Result: ``weights``, the checkpoint's folder; ``dropped``, what of it the model does not need;
+    ``fingerprints`` of the model as it was given and as it fits, before rows or head change.
     """
     model, settings = job.inputs["model"], job.settings
     tokens = settings.get("tokens", [])
@@ -158,8 +160,8 @@ def save_tokenizer(
 
 
 def _take_out(tokens: Collection[str], folder: Path) -> None:
-    """Take tokens out of a saved tokenizer that a GGUF file does not list: transformers gives every such tokenizer
-    an end of text, with an id behind all others and so behind the embedding's last row.
+    """Take tokens out of a saved tokenizer that a GGUF file does not list: transformers gives every such
+    tokenizer an end of text, with an id behind all others and so behind the embedding's last row.
     """
     if not tokens:
         return

@@ -73,8 +73,8 @@ class EncoderFacts:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``model``, a folder or a GGUF file; ``tokenizer`` and ``sentence``, an adapter's folder
-    where it brings its own. Settings: ``task``, ``labels``, and ``rows`` of the vocabulary, if any.
+    """Stage function. Inputs: ``model``, a folder or a GGUF file; ``tokenizer`` and ``sentence``, an adapter's
+    folder where it brings its own. Settings: ``task``, ``labels``, and ``rows`` of the vocabulary, if any.
 
     Result: ``weights``, the fields of ``EncoderFacts`` and ``fingerprints``. Raises InputError.
     """
@@ -175,13 +175,14 @@ def _load(
 
 
 def _account_for(unexpected: Iterable[str], prefix: str, given: Path, job: Job) -> None:
-    """Raise InputError for stored parts of the body that the model has no place for; say which head is left out."""
+    """Raise InputError for stored parts of the body that the model has no place for; say which head is left
+    out."""
     left = sorted(key for key in unexpected if not any(re.search(p, key) for p in HARMLESS))
     body = [key for key in left if _new_modules([key], prefix) & set(_BODY)]
     if body:
         raise InputError(
-            f"{given}: holds {body[0]}, which the model that config.json describes does not use ({len(body)} such "
-            "tensors)"
+            f"{given}: holds {body[0]}, which the model that config.json describes does not use ({len(body)} "
+            "such tensors)"
         )
     if left:
         job.events.message(
@@ -213,8 +214,8 @@ def _refuse_lowering(sentence: SentenceFiles, tokenizer: Path, given: Path) -> N
     encoder = TextEncoder(tokenizer, WHOLE)
     if encoder.encode("A B C").ids != encoder.encode("a b c").ids:
         raise InputError(
-            f"{given}: do_lower_case: sentence-transformers lowers the case of every text, and its tokenizer does "
-            "not; that is not supported yet"
+            f"{given}: do_lower_case: sentence-transformers lowers the case of every text, and its tokenizer "
+            "does not; that is not supported yet"
         )
 
 

@@ -1,8 +1,8 @@
 """A checkpoint held against the model that its configuration describes: names, shapes, types and values.
 
-Names are compared both ways. What is missing would be made up by transformers, and what is left over would be passed
-over, both without an error; here the first is refused, and so is the second unless it is known to carry nothing.
-Names that only a wrapper or an old version of transformers has changed are brought back.
+Names are compared both ways. What is missing would be made up by transformers, and what is left over would be
+passed over, both without an error; here the first is refused, and so is the second unless it is known to carry
+nothing. Names that only a wrapper or an old version of transformers has changed are brought back.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def fit_checkpoint(source: SafetensorsSource, skeleton: Any, where: Path) -> Fit
     strange = [own for own in surplus if _harmless(own, skeleton) is None]
     if strange:
         raise InputError(
-            f"{where}: holds {strange[0]}, which {type(skeleton).__name__} does not use as config.json describes it "
-            f"({len(strange)} such tensors)"
+            f"{where}: holds {strange[0]}, which {type(skeleton).__name__} does not use as config.json "
+            f"describes it ({len(strange)} such tensors)"
         )
     for what in sorted({str(_harmless(own, skeleton)) for own in surplus}):
         count = sum(_harmless(own, skeleton) == what for own in surplus)
@@ -85,8 +85,8 @@ def fit_checkpoint(source: SafetensorsSource, skeleton: Any, where: Path) -> Fit
             )
         if not spec.dtype.is_floating_point:
             raise InputError(
-                f"{where}: {own} is {str(spec.dtype).removeprefix('torch.')}, and a weight is floating; start from "
-                "the full-precision checkpoint"
+                f"{where}: {own} is {str(spec.dtype).removeprefix('torch.')}, and a weight is floating; start "
+                "from the full-precision checkpoint"
             )
     doubled = _doubled_head(source, skeleton, kept, needed)
     chosen = {name: own for name, own in kept.items() if name not in doubled}
@@ -141,7 +141,8 @@ def _names(
     skeleton: Any,
     where: Path,
 ) -> tuple[dict[str, str], list[str]]:
-    """The file's names by those of the model, and what was renamed; as they are where no renaming makes them fit."""
+    """The file's names by those of the model, and what was renamed; as they are where no renaming makes them
+    fit."""
     plain = {name: name for name in source.specs}
     for changes in _renamings():
         found: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """The vocabulary of a base: tokens that a recipe or an adapter adds, and the rows of embedding and head for them.
 
 A new row begins as the mean of all rows, which is as likely as any other token and says nothing; training gives
-it its meaning. An adapter that brings embeddings of another vocabulary, or a head apart from the embedding, gets a
-base of that shape, whose answers are those of the base that it was made of.
+it its meaning. An adapter that brings embeddings of another vocabulary, or a head apart from the embedding,
+gets a base of that shape, whose answers are those of the base that it was made of.
 """
 
 from __future__ import annotations

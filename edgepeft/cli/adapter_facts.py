@@ -29,7 +29,8 @@ def base_folder(name: str | None) -> Path | None:
 
 
 def adapter_folder(folder: Path) -> Path:
-    """The adapter that a command's argument means, with a word where it is another folder, and what its files ask for.
+    """The adapter that a command's argument means, with a word where it is another folder, and what its files
+    ask for.
 
     Raises InputError.
     """

@@ -68,8 +68,8 @@ def read_lora(
     _refuse_method(folder, config)
     if tables_of(folder, config).rows is not None:
         raise InputError(
-            f"{folder / WEIGHTS}: brings a whole embedding or head, and a bundle has one for all its adapters; build a "
-            "bundle that it is merged into"
+            f"{folder / WEIGHTS}: brings a whole embedding or head, and a bundle has one for all its adapters; "
+            "build a bundle that it is merged into"
         )
     if not allow_base_mismatch:
         _refuse_base(folder, provenance, slots)

@@ -213,8 +213,8 @@ def _open(folder: Path) -> Adapter:
         )
     if tables_of(folder, config).rows is not None:
         raise InputError(
-            f"{folder}: brings a whole embedding or head, which low-rank factors can't express; it can't be combined "
-            "or compressed"
+            f"{folder}: brings a whole embedding or head, which low-rank factors can't express; it can't be "
+            "combined or compressed"
         )
     return open_adapter(folder)
 
@@ -264,7 +264,8 @@ def _refuse_unlike(adapters: Sequence[Adapter]) -> None:
             )
         if first.grid != other.grid:
             raise InputError(
-                f"{adapter.folder}: was trained on {other.trained_on}, {adapters[0].folder} on {first.trained_on}; "
+                f"{adapter.folder}: was trained on {other.trained_on}, {adapters[0].folder} on "
+                f"{first.trained_on}; "
                 "one base can't be both, so pass --allow-base-mismatch to take the first one's"
             )
 

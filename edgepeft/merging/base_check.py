@@ -20,8 +20,8 @@ def refuse_other_base(
     """Hold the base against what the adapter's folder says of its own. Raises InputError where they differ.
 
     ``base`` are the fingerprints of the base: as it was given, which another tool has trained on, and as it was
-    staged, which edgepeft has. Adapters made by edgepeft carry the fingerprint of their base. PEFT notes a name or a path: a path that is
-    still there is looked at, a name alone proves nothing.
+    staged, which edgepeft has. Adapters made by edgepeft carry the fingerprint of their base. PEFT notes a name
+    or a path: a path that is still there is looked at, a name alone proves nothing.
     """
     if provenance.base is not None:
         recorded, name = provenance.base.get("fingerprint"), provenance.base.get("name", "?")

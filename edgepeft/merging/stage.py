@@ -78,7 +78,8 @@ def _kept(job: Job) -> TensorSource:
     unlike = sorted(name for name, _ in set(shapes[0].items()) ^ set(shapes[1].items()))
     if unlike:
         raise InputError(
-            f"{folder}: its {unlike[0]} is not the base's ({len(unlike)} such tensors); it was changed after the merge"
+            f"{folder}: its {unlike[0]} is not the base's ({len(unlike)} such tensors); it was changed after "
+            "the merge"
         )
     return kept
 
@@ -168,7 +169,8 @@ def check_base(job: Job) -> None:
 
 
 def _refuse_made_parts(base: Path, folder: Path) -> None:
-    """Raise InputError where a part of the base was made at random for its task and the adapter brings no other."""
+    """Raise InputError where a part of the base was made at random for its task and the adapter brings no
+    other."""
     made = set((read_manifest(base) or {}).get("result", {}).get("new_modules", ()))
     if not made:
         return
@@ -178,8 +180,8 @@ def _refuse_made_parts(base: Path, folder: Path) -> None:
         part = next((one for one in name.split(".")[:2] if one in made), None)
         if part is not None and f"{PREFIX}{name}" not in keys:
             raise InputError(
-                f"{folder}: the base has no {part}, so one was made at random, and the adapter does not bring its "
-                f"own ({name}); name the base that it was trained on, or train with modules_to_save: [{part}]"
+                f"{folder}: the base has no {part}, so one was made at random, and the adapter does not bring "
+                f"its own ({name}); name the base that it was trained on, or train with modules_to_save: [{part}]"
             )
 
 

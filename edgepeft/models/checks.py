@@ -17,15 +17,15 @@ _EMBEDDING = re.compile(
 )
 _COUNTS = re.compile(r"(?:^|\.)(?:position_ids|token_type_ids|attn\.masked_bias|attn\.bias)$")
 HEAD_MULTIPLE = 16
-"""What the attention operator of onnxruntime (GroupQueryAttention) asks of an attention head's size where it rotates
-positions itself, as every decoder's graph has it; measured with onnxruntime 1.31."""
+"""What the attention operator of onnxruntime (GroupQueryAttention) asks of an attention head's size where it
+rotates positions itself, as every decoder's graph has it; measured with onnxruntime 1.31."""
 
 
 def check_headers(model: ModelInfo) -> None:
     """Hold the tensors that a model stores against its configuration.
 
-    Raises InputError for layers that are missing or left over, embeddings of another size, tensors that hold nothing
-    or no floating-point values. The base stage compares every name and shape.
+    Raises InputError for layers that are missing or left over, embeddings of another size, tensors that hold
+    nothing or no floating-point values. The base stage compares every name and shape.
     """
     _check_layers(model)
     for name, tensor in model.tensors.items():
@@ -33,8 +33,8 @@ def check_headers(model: ModelInfo) -> None:
             raise InputError(f"{model.path}: {name} is {tensor.shape}, which holds nothing")
         if model.kind == "folder" and tensor.dtype not in FLOATS and not _COUNTS.search(name):
             raise InputError(
-                f"{model.path}: {name} is {tensor.dtype}, and a weight is floating; start from the full-precision "
-                "checkpoint"
+                f"{model.path}: {name} is {tensor.dtype}, and a weight is floating; start from the "
+                "full-precision checkpoint"
             )
         if _EMBEDDING.search(name):
             wanted = (model.vocab_size, model.hidden_size)
@@ -57,7 +57,8 @@ def _check_layers(model: ModelInfo) -> None:
     )
     if absent is not None:
         raise InputError(
-            f"{model.path}: lacks the tensors of layer {absent}, and its configuration counts {model.layers} layers"
+            f"{model.path}: lacks the tensors of layer {absent}, and its configuration counts {model.layers} "
+            "layers"
         )
     further = _further_layers(model.config)
     beyond = [
@@ -77,11 +78,12 @@ def _further_layers(config: Mapping[str, Any]) -> int:
 
 
 def check_head_size(model: ModelInfo) -> None:
-    """Raise InputError where a decoder's attention heads have a size that the runtime's operator does not take."""
+    """Raise InputError where a decoder's attention heads have a size that the runtime's operator does not
+    take."""
     if model.head_size is not None and model.head_size % HEAD_MULTIPLE:
         raise InputError(
-            f"model: {model.architecture}: its attention head size is {model.head_size}, and onnxruntime's attention "
-            f"takes multiples of {HEAD_MULTIPLE}"
+            f"model: {model.architecture}: its attention head size is {model.head_size}, and onnxruntime's "
+            f"attention takes multiples of {HEAD_MULTIPLE}"
         )
 
 
@@ -94,12 +96,12 @@ def check_label_head(model: ModelInfo, task: Task) -> None:
     one = head_of(model.architecture) == task and isinstance(labels, dict) and len(labels) == 1
     if problem == "multi_label_classification":
         raise InputError(
-            f"model: {model.path}: problem_type: multi_label_classification: its head takes several labels at once, "
-            "and only a choice of one (single_label_classification) is supported yet"
+            f"model: {model.path}: problem_type: multi_label_classification: its head takes several labels at "
+            "once, and only a choice of one (single_label_classification) is supported yet"
         )
     if problem == "regression" or (one and problem is None):
         said = "problem_type: regression" if problem else "id2label: has one entry"
         raise InputError(
-            f"model: {model.path}: {said}: its head gives a number (regression), and only a choice among labels is "
-            "supported yet"
+            f"model: {model.path}: {said}: its head gives a number (regression), and only a choice among "
+            "labels is supported yet"
         )

@@ -1,11 +1,13 @@
 """The header of a GGUF file, read within limits: counts, lengths and offsets are held against the file's size.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The gguf library's reader believes what a file
-says of itself; here a count that is out of reach is refused before anything is looped over or allocated for it.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The gguf library's reader believes what a
+file says of itself; here a count that is out of reach is refused before anything is looped over or allocated
+for it.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import struct
 from collections.abc import Mapping
@@ -131,7 +133,7 @@ class _Header:
             places.append((start + offset, end, name))
             found[name] = GgufTensor(tuple(reversed(shape)), dtype, elements)
         places.sort()
-        for (_, end, name), (begin, _, other) in zip(places, places[1:], strict=False):
+        for (_, end, name), (begin, _, other) in itertools.pairwise(places):
             if begin < end:
                 raise ValueError(f"{other} lies over {name}")
         return found

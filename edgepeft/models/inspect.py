@@ -43,8 +43,9 @@ class Header(NamedTuple):
 class ModelInfo:
     """A model on disk, known from its headers. Sizes are counts of elements unless said otherwise.
 
-    A size that the configuration does not give is 0 and named in ``lacks``, with the reason. ``head_size`` is that
-    of one attention head, None where the model has none. ``tensors`` are those stored, under the file's own names.
+    A size that the configuration does not give is 0 and named in ``lacks``, with the reason. ``head_size`` is
+    that of one attention head, None where the model has none. ``tensors`` are those stored, under the file's
+    own names.
     """
 
     path: Path
@@ -110,7 +111,8 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str] | None]:
         listed = sorted({str(name) for name in weight_map.values()})
         if single.exists() and SINGLE not in listed:
             raise InputError(
-                f"{folder}: holds {SINGLE} and {INDEX}, which are two checkpoints; remove the one that is not meant"
+                f"{folder}: holds {SINGLE} and {INDEX}, which are two checkpoints; remove the one that is not "
+                "meant"
             )
         missing = [name for name in listed if not (folder / name).is_file()]
         if missing:
@@ -128,7 +130,8 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str] | None]:
     others = sorted(folder.glob("*.safetensors"))
     if others:
         raise InputError(
-            f"{folder}: holds {others[0].name}, and neither {SINGLE} nor {INDEX}; save the model with transformers"
+            f"{folder}: holds {others[0].name}, and neither {SINGLE} nor {INDEX}; save the model with "
+            "transformers"
         )
     raise InputError(f"{folder}: holds no weights (no .safetensors file)")
 
@@ -186,8 +189,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a model folder (no {CONFIG}){_what_else(path)}") from None
     if (path / ADAPTER_CONFIG).is_file():
         raise InputError(
-            f"{path}: holds {CONFIG} and {ADAPTER_CONFIG}, a model and an adapter, of which transformers would load "
-            "the adapter's base instead; keep them in folders of their own"
+            f"{path}: holds {CONFIG} and {ADAPTER_CONFIG}, a model and an adapter, of which transformers would "
+            "load the adapter's base instead; keep them in folders of their own"
         )
     return config
 

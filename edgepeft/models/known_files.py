@@ -1,7 +1,7 @@
 """The files that model and adapter folders hold, and what becomes of each: one table for all of them.
 
-A file is used, or known to say nothing for a bundle, or worth a word with its reason. What is in no line of the table
-is named as not used, so that nothing is left out of a build in silence.
+A file is used, or known to say nothing for a bundle, or worth a word with its reason. What is in no line of the
+table is named as not used, so that nothing is left out of a build in silence.
 """
 
 from __future__ import annotations

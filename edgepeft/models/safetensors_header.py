@@ -1,7 +1,8 @@
 """Headers of safetensors files, read without any library and held to the format's own rules.
 
-The format: https://github.com/huggingface/safetensors#format. Names are unique, data lies without holes or overlaps,
-and as many bytes as a shape calls for; whoever breaks one of these gets one tensor's bytes under another's name.
+The format: https://github.com/huggingface/safetensors#format. Names are unique, data lies without holes or
+overlaps, and as many bytes as a shape calls for; whoever breaks one of these gets one tensor's bytes under
+another's name.
 """
 
 from __future__ import annotations

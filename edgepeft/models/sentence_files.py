@@ -1,8 +1,8 @@
 """The files of sentence-transformers in a model's folder: how the vectors of a text's tokens become one.
 
-``modules.json`` lists what a text goes through. What is carried is a transformer, a pooling and a normalization; any
-other module, and whatever else would change the vectors, is refused by name.
-Formats: https://sbert.net/docs/package_reference/sentence_transformer/models.html
+``modules.json`` lists what a text goes through. What is carried is a transformer, a pooling and a
+normalization; any other module, and whatever else would change the vectors, is refused by name. Formats:
+https://sbert.net/docs/package_reference/sentence_transformer/models.html
 """
 
 from __future__ import annotations
@@ -163,12 +163,13 @@ def _settings_notes(folder: Path) -> list[str]:
         raise InputError(f"{path}: prompts: must map names to texts")
     if default is not None and prompts.get(default) != "":
         raise InputError(
-            f"{path}: default_prompt_name: puts the prompt {default} before every text, which is not supported yet; "
-            "write it into the rows and the texts that are asked for, and set default_prompt_name to null"
+            f"{path}: default_prompt_name: puts the prompt {default} before every text, which is not supported "
+            "yet; write it into the rows and the texts that are asked for, and set default_prompt_name to null"
         )
     if said.get("truncate_dim"):
         raise InputError(
-            f"{path}: truncate_dim: cuts every vector to {said['truncate_dim']} numbers, which is not supported yet"
+            f"{path}: truncate_dim: cuts every vector to {said['truncate_dim']} numbers, which is not "
+            "supported yet"
         )
     notes = []
     named = sorted(name for name, text in prompts.items() if text)

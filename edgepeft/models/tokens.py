@@ -60,7 +60,8 @@ def vocabulary_of(tokenizer: Mapping[str, Any], where: Path) -> dict[str, int]:
 
 
 def same_tokenizer(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two ``tokenizer.json`` make the same ids of every text; padding and truncation are set anew anyway."""
+    """Whether two ``tokenizer.json`` make the same ids of every text; padding and truncation are set anew
+    anyway."""
     return _compared(one) == _compared(other)
 
 

@@ -1,4 +1,5 @@
-"""Names of an adapter's tensors as wrappers and trainers leave them: brought back, or refused where they disagree."""
+"""Names of an adapter's tensors as wrappers and trainers leave them: brought back, or refused where they
+disagree."""
 
 from __future__ import annotations
 

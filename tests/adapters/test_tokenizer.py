@@ -1,4 +1,5 @@
-"""The tokenizer that an adapter's folder brings: silent where it is the base's, used or refused where it is not."""
+"""The tokenizer that an adapter's folder brings: silent where it is the base's, used or refused where it is
+not."""
 
 from __future__ import annotations
 
