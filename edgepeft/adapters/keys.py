@@ -23,6 +23,8 @@ TUNERS = (
     *("trainable_tokens_", "bottleneck_", "modules_to_save"),
 )
 """How the names of the parts that PEFT adds to a module begin."""
+_OF_PARTS = ("glora_", "tinylora_v")
+"""Those that are made of parts with names of their own, where others have the adapter's name."""
 
 
 _SAVED, _ORIGINAL = "modules_to_save", "original_module"
@@ -73,19 +75,18 @@ def _unwrapped(parts: Sequence[str]) -> list[str]:
 def _with_prefix(
     keys: Mapping[str, list[str]], where: Path, notes: list[str]
 ) -> dict[str, list[str]]:
-    """Put PEFT's prefix before keys of modules, where none has it. A key of one part is no module's."""
-    of_modules = {key: parts for key, parts in keys.items() if len(parts) > 1}
-    without = [key for key, parts in of_modules.items() if parts[0] != "base_model"]
-    if not without:
+    """Put PEFT's prefix before the keys, where none has it. A key of one part is a prompt's, of no module."""
+    without = [key for key, parts in keys.items() if parts[0] != "base_model"]
+    if not without or any(len(parts) == 1 for parts in keys.values()):
         return dict(keys)
-    if len(without) != len(of_modules):
+    if len(without) != len(keys):
         raise InputError(
             f"{where}: holds {without[0]} without the prefix {PREFIX}, which other keys have; save the adapter "
             "with save_pretrained"
         )
     notes.append(f"its keys lack the prefix {PREFIX}, which is added")
     start = PREFIX.rstrip(".").split(".")
-    return {key: [*start, *parts] if key in of_modules else parts for key, parts in keys.items()}
+    return {key: [*start, *parts] for key, parts in keys.items()}
 
 
 def _without_adapter_name(
@@ -96,7 +97,7 @@ def _without_adapter_name(
     plain: list[str] = []
     for key, parts in keys.items():
         at = next((i for i, part in enumerate(parts) if part.startswith(TUNERS)), None)
-        if at is None:
+        if at is None or parts[at].startswith(_OF_PARTS):
             continue
         rest = parts[at + 1 :]
         inner = rest[:-1] if rest and rest[-1] in ("weight", "bias") else rest
