@@ -16,6 +16,10 @@ from edgepeft.tasks import GENERATION
 LayoutName = Literal["all", "genai", "transformers.js", "onnxruntime"]
 
 GENAI, ORT, OPTIMUM, JS = "onnxruntime-genai", "onnxruntime", "optimum", "transformers.js"
+GENAI_SWITCH = 4096
+"""Where onnxruntime-genai computes a cache anew for a model with long rotary factors, whatever its
+configuration says.
+"""
 JS_CONFIG = "transformers.js_config"
 """The key of config.json that transformers.js alone reads."""
 
@@ -39,11 +43,17 @@ LAYOUTS: Mapping[LayoutName, BundleLayout] = {
 
 
 def runtimes_of(
-    layout: LayoutName, task: str, js_dtype: str | None, *, swaps: bool = False
+    layout: LayoutName,
+    task: str,
+    js_dtype: str | None,
+    *,
+    swaps: bool = False,
+    switch: int | None = None,
 ) -> tuple[str, ...]:
     """The runtimes that a bundle is for; ``js_dtype`` is its target's name in transformers.js, None for none.
 
-    One that ``swaps`` adapters loads in all of them, but optimum and transformers.js answer as its base.
+    One that ``swaps`` adapters loads in all of them, but optimum and transformers.js answer as its base. Rotary
+    factors that ``switch`` at a number of tokens make a cache stale there, which only some runtimes see.
     """
     runtimes = LAYOUTS[layout].runtimes
     missing = {GENAI} if task != GENERATION else set()
@@ -51,17 +61,37 @@ def runtimes_of(
         missing.add(JS)
     if swaps:
         missing.add(OPTIMUM)
+    if switch is not None:
+        missing |= {JS, OPTIMUM}
+        if switch != GENAI_SWITCH:
+            missing.add(GENAI)
     return tuple(name for name in runtimes if name not in missing)
 
 
 def check_layout(
-    layout: LayoutName, task: str, js_dtypes: Mapping[str, str | None], swapped: Collection[str]
+    layout: LayoutName,
+    task: str,
+    js_dtypes: Mapping[str, str | None],
+    swapped: Collection[str],
+    switch: int | None = None,
 ) -> None:
     """Raise InputError where a layout leaves nothing that could run a target.
 
     ``js_dtypes`` are the targets' names in transformers.js by the targets' own, ``swapped`` the targets that take
-    adapters.
+    adapters, ``switch`` the number of tokens at which the model's rotary factors change.
     """
+    if switch is not None:
+        runtime = LAYOUTS[layout].runtimes[0]
+        if layout != "all" and runtime not in runtimes_of(layout, task, "", switch=switch):
+            raise InputError(
+                f"layout: {layout}: {runtime} answers wrongly where this model's rotary factors change, after "
+                f"{switch} tokens; choose all or onnxruntime"
+            )
+        if swapped and switch != GENAI_SWITCH:
+            raise InputError(
+                f"targets: {next(iter(swapped))}: adapters are swapped by {GENAI}, which answers wrongly "
+                f"where this model's rotary factors change, after {switch} tokens; leave out adapters: hot-swap"
+            )
     for name, js_dtype in js_dtypes.items():
         runtime = LAYOUTS[layout].runtimes[0]
         if layout != "all" and runtime not in runtimes_of(layout, task, js_dtype):

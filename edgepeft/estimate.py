@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepeft.data.rows import Row
+from edgepeft.evaluation.witness.probes import limits_of, long_length
 from edgepeft.merging.combinations import MOMENT_BYTES, REGMEAN
+from edgepeft.models import ModelInfo
 from edgepeft.planning import Plan
 from edgepeft.sizes import adapter_elements, bundle_bytes
 from edgepeft.stage import Stage
@@ -148,6 +150,8 @@ def _disk(plan: Plan, kind: str, name: str) -> float:
     if kind == "export":
         target = next(t for t in plan.targets if name == f"export-{t.name}")
         return bundle_bytes(plan, target)
+    if kind == "float-graph":
+        return parameters * 4
     if kind == "adapt":
         return adapter_elements(plan) * 6
     return 20e6
@@ -172,7 +176,7 @@ def training_memory(plan: Plan) -> dict[str, float]:
 
 def _memory(plan: Plan, kind: str) -> float:
     model = plan.model
-    whole = model.parameters * 4.0
+    whole = whole_bytes(model)
     largest = model.vocab_size * model.hidden_size * 4.0
     if kind == "base":
         return _LIBRARIES_BYTES + (2.2 * whole if model.kind == "gguf" else 0)
@@ -191,9 +195,16 @@ def _memory(plan: Plan, kind: str) -> float:
         return _LIBRARIES_BYTES + 1.1 * whole + min(_moments(plan), MOMENT_BYTES) + inverse
     if kind in ("combine", "merge", "quantize", "export", "adapt"):
         return _LIBRARIES_BYTES * 0.7 + 3 * largest
-    if kind == "reference":
+    if kind in ("reference", "witness"):
         return _LIBRARIES_BYTES + 1.1 * whole + 256 * model.vocab_size * 12
+    if kind == "float-graph":
+        return _LIBRARIES_BYTES + 2 * whole + largest
     return 400e6 + max(bundle_bytes(plan, target) for target in plan.targets) * 2 + largest
+
+
+def whole_bytes(model: ModelInfo) -> float:
+    """Bytes of a model in float32."""
+    return model.parameters * 4.0
 
 
 def _seconds(plan: Plan, kind: str, flops: float) -> float:
@@ -210,6 +221,11 @@ def _seconds(plan: Plan, kind: str, flops: float) -> float:
     tokens = tested * _tokens_per_row(plan.test_rows, data.max_length) + 2048
     if kind == "reference":
         return start + 2 * tokens * model.parameters * 2 / (0.5 * flops)
+    if kind in ("witness", "float-graph"):
+        length = long_length(model.context_length, limits_of(model.config))
+        passes = 1.0 if kind == "witness" else 3.0
+        load = whole_bytes(model) * 1e-8
+        return start + load + passes * (length + 512) * model.parameters * 2 / (0.25 * flops)
     if kind == "verify":
         return start + 1.5 * tokens * model.parameters * 2 / (0.25 * flops)
     if kind == "combine" and _is_fitted(plan):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.fidelity.execution import choose_execution
+from edgepeft.evaluation.layout import ProofLayout
 from edgepeft.ingredients import Ingredients, Reading
 from edgepeft.merging.combinations import REGMEAN
 from edgepeft.quantization.algorithms import resolve_algorithm
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
     from edgepeft.planning import Plan
 
 STAGE_VERSIONS = {
-    "base": 2,
+    "base": 3,
     "train": 3,
     "combine": 1,
-    "merge": 2,
-    "quantize": 7,
-    "export": 6,
+    "merge": 3,
+    "quantize": 8,
+    "export": 7,
     "adapt": 2,
-    "reference": 4,
-    "verify": 2,
+    "witness": 1,
+    "float-graph": 1,
+    "reference": 5,
+    "verify": 3,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
 
@@ -50,6 +52,7 @@ class Layout:
 
     def lay_out(self) -> None:
         """Lay out every stage up to the last one wanted."""
+        proof = ProofLayout(self, self._plan, self._read)
         steps = {
             "base": self._base,
             "train": self._train,
@@ -57,8 +60,10 @@ class Layout:
             "merge": self._merge,
             "quantize": self._quantize,
             "export": self._export,
-            "reference": self._reference,
-            "verify": self._verify,
+            "witness": proof.witness,
+            "float-graph": proof.float_graphs,
+            "reference": proof.reference,
+            "verify": proof.verify,
         }
         for kind in ORDER[: ORDER.index(self._until) + 1]:
             steps[kind]()
@@ -74,7 +79,7 @@ class Layout:
         settings |= {"rows": needs.rows} if needs.rows is not None else {}
         settings |= {"own_head": True} if needs.own_head else {}
         files = {**self._read.model(), **self._read.own()}
-        self._add("base", "base", function, settings, {}, files)
+        self.add("base", "base", function, settings, {}, files)
 
     def _combine(self) -> None:
         parts = self._recipe.adapter
@@ -99,7 +104,7 @@ class Layout:
                 if files[f"rows-{i}"][1] == tested
             ]
             files |= self._read.template()
-        self._add("combine", "combine", function, settings, {"base": "base"}, files)
+        self.add("combine", "combine", function, settings, {"base": "base"}, files)
 
     def _train(self) -> None:
         if self._recipe.adapter is not None:
@@ -116,7 +121,7 @@ class Layout:
             "data": self._read.data_settings("max_test_rows"),
             "base_name": self._plan.base_name,
         }
-        self._add(
+        self.add(
             "train",
             "train",
             "edgepeft.training.stage:run",
@@ -135,7 +140,7 @@ class Layout:
     def _merge(self) -> None:
         needed = any(not self._plan.swaps(target) for target in self._plan.targets)
         if (self._recipe.merge.save and needed) or self._until == "merge":
-            self._add("merge", "merge", "edgepeft.merging.stage:run", *self._read.adapted)
+            self.add("merge", "merge", "edgepeft.merging.stage:run", *self._read.adapted)
 
     def _quantize(self) -> None:
         lossless = {
@@ -145,7 +150,7 @@ class Layout:
         }
         for stage, swapped in sorted(lossless.items()):
             read = self._read.base_alone if swapped else self._read.adapted
-            self._add(stage, "quantize", "edgepeft.quantization.lossless:run", *read)
+            self.add(stage, "quantize", "edgepeft.quantization.lossless:run", *read)
         # Targets that round alike share one stage.
         wanted = {
             self._plan.quantize_stage(target): target
@@ -193,9 +198,7 @@ class Layout:
                 files["calibration_rows"] = self._read.file(self._recipe.data.train)
             if quantize.calibration.text is not None:
                 files["calibration_text"] = self._read.file(quantize.calibration.text)
-        self._add(
-            stage, "quantize", "edgepeft.quantization.stage:run", settings, read.inputs, files
-        )
+        self.add(stage, "quantize", "edgepeft.quantization.stage:run", settings, read.inputs, files)
 
     def _adapt(self, target: TargetProfile) -> None:
         """Put the recipe's own adapter and the further ones into a hot-swap bundle."""
@@ -207,7 +210,7 @@ class Layout:
             for adapter in self._recipe.adapters
         ]
         for name, inputs, files in (own, *further):
-            self._add(
+            self.add(
                 f"adapt-{target.name}-{name}",
                 "adapt",
                 "edgepeft.hot_swap.stage:run",
@@ -219,36 +222,42 @@ class Layout:
 
     def _export(self) -> None:
         for target in self._plan.targets:
-            read = self._weights(target)
-            settings: dict[str, Any] = {
-                **read.settings,
-                "target": target.as_dict(),
-                "accuracy_level": self._accuracy_level(target),
-                "template": self._recipe.data.template,
-                "base_name": self._plan.base_name,
-                "layout": self._recipe.layout,
-            }
-            if self._plan.swaps(target):
-                asked = self._plan.asked(target)
-                settings["hot_swap"] = {
-                    **settings["hot_swap"],
-                    "rank": asked.adapter_rank,
-                    "modules": asked.adapter_modules,
-                }
-            inputs = read.inputs
-            if target.quantized:
-                inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
-            self._add(
+            settings, inputs, files = self.exported(target)
+            self.add(
                 f"export-{target.name}",
                 "export",
                 find_exporter(target.exporter).stage,
                 settings,
                 inputs,
-                {**read.files, **self._read.template()},
+                files,
                 final=None if self._bundles_apart else self._plan.run.bundle(target.name),
             )
             if self._plan.swaps(target):
                 self._adapt(target)
+
+    def exported(self, target: TargetProfile, form: TargetProfile | None = None) -> Reading:
+        """What the export stage of a target reads, or that of another ``form`` of its graph."""
+        form = form or target
+        read = self._weights(target)
+        settings: dict[str, Any] = {
+            **read.settings,
+            "target": form.as_dict(),
+            "accuracy_level": self._accuracy_level(form),
+            "template": self._recipe.data.template,
+            "base_name": self._plan.base_name,
+            "layout": self._recipe.layout,
+        }
+        if self._plan.swaps(target):
+            asked = self._plan.asked(target)
+            settings["hot_swap"] = {
+                **settings["hot_swap"],
+                "rank": asked.adapter_rank,
+                "modules": asked.adapter_modules,
+            }
+        inputs = read.inputs
+        if form.quantized:
+            inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
+        return Reading(settings, inputs, {**read.files, **self._read.template()})
 
     def _weights(self, target: TargetProfile) -> Reading:
         """What a target's stages read: the merged weights, or where adapters are swapped the base alone."""
@@ -261,73 +270,7 @@ class Layout:
         said = (asked.accuracy_level, self._recipe.quantize.accuracy_level, target.accuracy_level)
         return next(level for level in said if level is not None)
 
-    def _reference(self) -> None:
-        _, inputs, files = self._read.adapted
-        self._refer("reference", self._recipe.data.test, inputs, files)
-        for adapter in self._recipe.adapters:
-            test = adapter.test or self._recipe.data.test
-            folder = self._read.folder(adapter.path)
-            self._refer(f"reference-{adapter.name}", test, {"base": "base"}, {"adapter": folder})
-
-    def _refer(
-        self,
-        name: str,
-        test: str | None,
-        inputs: Mapping[str, str],
-        adapter: Mapping[str, tuple[Path, str]],
-    ) -> None:
-        files = {"test": self._read.file(test)}
-        if self._recipe.data.generic is not None:
-            files["generic"] = self._read.file(self._recipe.data.generic)
-        self._add(
-            name,
-            "reference",
-            self._by_task(
-                "edgepeft.fidelity.reference:run", "edgepeft.fidelity.encoders:reference"
-            ),
-            {
-                **self._read.task(),
-                "merge": {
-                    "base": "dequantized",
-                    "grid": self._recipe.merge.grid,
-                    "allow_base_mismatch": self._recipe.merge.allow_base_mismatch,
-                },
-                "data": self._read.data_settings("max_length"),
-            },
-            inputs,
-            {**files, **adapter, **self._read.template()},
-        )
-
-    def _verify(self) -> None:
-        for target in self._plan.targets:
-            stem = f"verify-{target.name}"
-            if not self._plan.swaps(target):
-                self._measure(target, stem, "reference", None)
-                continue
-            adapt = f"adapt-{target.name}"
-            self._measure(target, stem, "reference", f"{adapt}-{self._plan.recipe.adapter_name}")
-            for adapter in self._recipe.adapters:
-                reference = f"reference-{adapter.name}"
-                self._measure(
-                    target, f"{stem}-{adapter.name}", reference, f"{adapt}-{adapter.name}"
-                )
-
-    def _measure(
-        self, target: TargetProfile, name: str, reference: str, adapter: str | None
-    ) -> None:
-        execution = choose_execution(target.provider, target.io_dtype, target.verify_provider)
-        inputs = {"bundle": f"export-{target.name}", "reference": reference, "base": "base"}
-        self._add(
-            name,
-            "verify",
-            self._by_task("edgepeft.fidelity.verify:run", "edgepeft.fidelity.encoders:verify"),
-            # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
-            {"execution": execution.as_dict()},
-            inputs if adapter is None else {**inputs, "adapter": adapter},
-            {},
-        )
-
-    def _add(
+    def add(
         self,
         name: str,
         kind: str,
@@ -362,5 +305,6 @@ class Layout:
             )
         )
 
-    def _by_task(self, generation: str, encoder: str) -> str:
+    def by_task(self, generation: str, encoder: str) -> str:
+        """The one of two stage functions that is for the plan's task."""
         return generation if self._plan.task == GENERATION else encoder

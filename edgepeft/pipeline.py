@@ -17,6 +17,7 @@ from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.estimate import disk_needed
 from edgepeft.events import Events, Sink, discard
+from edgepeft.fidelity.gates import for_precision
 from edgepeft.fidelity.report import seal, seal_adapter
 from edgepeft.planning import Plan, make_plan
 from edgepeft.process import Workers
@@ -101,6 +102,9 @@ def build(
             with Workers() as workers:
                 _run_stages(plan, result, sink, workers)
             collect(plan, result)
+            for bundle in result.bundles:
+                for warning in bundle.get("warnings", ()):
+                    events.warning(f"{bundle['target']}: {warning}")
             result.seconds = time.monotonic() - started
         except BaseException as error:
             record.fail(error)
@@ -228,8 +232,14 @@ def collect(plan: Plan, result: BuildResult) -> None:
         quantized = names.get(stage.inputs.get("quantize", ""))
         measured = {one.inputs.get("adapter"): one.final for one in plan.kind("verify")}
         gates = promised(plan.recipe.recipe)
+        profile = next(one for one in plan.targets if one.name == target)
+        if plan.recipe.recipe.merge.base == "dequantized" and not plan.swaps(profile):
+            gates = for_precision(gates, profile.precision)
+        # What further adapters gained is no matter of this training.
+        others = gates.model_copy(update={"min_reference_gain": None})
+        own = f"adapt-{target}-{plan.recipe.adapter_name}"
         adapters = [
-            seal_adapter(one.final, measured.get(one.name), gates)
+            seal_adapter(one.final, measured.get(one.name), gates if one.name == own else others)
             for one in plan.kind("adapt")
             if one.inputs["bundle"] == stage.name
         ]

@@ -11,7 +11,9 @@ from pathlib import Path
 from edgepeft.adapters.base_needs import as_staged, check_tokens, needs_of
 from edgepeft.adapters.overview import BaseNeeds
 from edgepeft.bundle_layout import check_layout
+from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.data.rows import Row
+from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.layout import ORDER, Layout
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.checks import check_label_head
@@ -88,6 +90,10 @@ class Plan:
                 name += f"-{key.replace('_size', '')}-{str(value).lower()}"
         return name
 
+    def float_graph(self, target: TargetProfile) -> str:
+        """The name of the stage that holds the float form of a target's graph against the second witness."""
+        return f"float-graph-{target.name if self.swaps(target) else graph_form(target)}"
+
     def swaps(self, target: TargetProfile) -> bool:
         """Whether a target's bundle takes adapters instead of having one merged."""
         return self.asked(target).adapters == "hot-swap"
@@ -151,7 +157,7 @@ def make_plan(
     check_architecture(model, targets, settings.model)
     adapter = adapter_of(recipe)
     check_prefix(recipe, model)
-    train, test = rows_of(recipe, test="reference" in kinds)
+    train, test = rows_of(recipe, test="witness" in kinds)
     task = resolve_task(settings.task, model, [*train, *test])
     targets = [for_task(target, task) for target in targets]
     if task != GENERATION and "export" in kinds:
@@ -168,6 +174,7 @@ def make_plan(
         task,
         {target.name: target.js_dtype for target in targets},
         [target.name for target in settings.targets if target.adapters == "hot-swap"],
+        rotary_switch(model.config),
     )
     check_budget(recipe, targets, model)
     check_smoothing(recipe, targets, task)

@@ -152,13 +152,21 @@ class Recipe(Section):
 
 
 def promised(recipe: Recipe) -> Gates:
-    """The gates, with what a budget in nats promises besides: what was chosen by it must keep it."""
-    bounds = recipe.gates.model_dump()
+    """The gates, with what a budget in nats promises besides: what was chosen by it must keep it.
+
+    How much an adapter gained is a gate of whoever trains it, by supervision: what exists may be for another task
+    than these rows, and preferences are no likelihood.
+    """
+    gates = recipe.gates
+    trained = recipe.adapter is None and recipe.training.objective != "preference"
+    if not trained and "min_reference_gain" not in gates.model_fields_set:
+        gates = gates.model_copy(update={"min_reference_gain": None})
     for key in ("max_task_kl", "max_generic_kl"):
-        budget = getattr(recipe.quantize, key)
+        budget, bound = getattr(recipe.quantize, key), getattr(gates, key)
         if budget is not None:
-            bounds[key] = min(budget, bounds[key]) if bounds[key] is not None else budget
-    return Gates(**bounds)
+            kept = budget if bound is None else min(budget, bound)
+            gates = gates.model_copy(update={key: kept})
+    return gates
 
 
 def json_schema() -> dict[str, Any]:

@@ -16,6 +16,11 @@ _NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "quantize": {"export": _MODEL},
     "export": {"export": (*_MODEL, "onnx_ir"), "cpu": ("onnxruntime_genai",)},
     "encoder": {"export": ("optimum", "onnxscript")},
+    "witness": {"export": (*_MODEL, "peft", "bitsandbytes", "gguf")},
+    "float-graph": {
+        "export": (*_MODEL, "peft", "bitsandbytes", "onnx_ir"),
+        "cpu": ("onnxruntime", "onnxruntime_genai"),
+    },
     "reference": {"export": (*_MODEL, "peft", "bitsandbytes")},
     "verify": {"export": ("torch", "safetensors"), "cpu": ("onnxruntime", "onnxruntime_genai")},
 }

@@ -162,10 +162,25 @@ class Gates(Section):
         0.05,
         ge=0,
         description="Mean KL(reference || bundle) on test rows, in nats per token of a completion; classifiers: "
-        "per text or tagged word.",
+        "per text or tagged word. Targets in floating point: 0.00001 where nothing is said.",
     )
     max_generic_kl: float | None = Field(
-        None, ge=0, description="The same on generic text; off by default."
+        None,
+        ge=0,
+        description="The same on generic text; off by default, but for targets in floating point.",
+    )
+    max_float_difference: float | None = Field(
+        1e-4,
+        ge=0,
+        description="Largest difference of a logit between the model as transformers, PEFT and bitsandbytes "
+        "compute it by their own loading and the graph of this build with float weights, as a share of the "
+        "logits' root mean square where that is above 1.",
+    )
+    min_reference_gain: float | None = Field(
+        0.001,
+        description="Nats per token by which training must lower the loss on test rows below the base's, unless "
+        "it raises exact match (classifiers: accuracy) by a point. Holds by default where the build trains its "
+        "adapter.",
     )
     min_exact_match: Fraction | None = Field(
         None, description="Absolute floor for exact match; off by default."

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from edgepeft.estimate import estimate
+from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.layout import ORDER
+from edgepeft.targets import find_target
 from tests.conftest import ModelMaker
 from tests.project import Keys, Project, write_project
 
@@ -25,14 +27,15 @@ def changed(before: Keys, after: Keys) -> set[str]:
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
+FLOAT_GRAPH = "float-graph-" + graph_form(find_target("cpu-int4"))
 STAGES = [
     *("base", "train", "merge", "quantize-int4", "export-cpu-int4", "export-cpu-fp32"),
-    *("reference", "verify-cpu-int4", "verify-cpu-fp32"),
+    *("witness", FLOAT_GRAPH, "reference", "verify-cpu-int4", "verify-cpu-fp32"),
 ]
 AFTER_TRAINING = set(STAGES) - {"base"}
 AFTER_MERGE = AFTER_TRAINING - {"train", "reference"}
 INT4_ONLY = {"quantize-int4", "export-cpu-int4", "verify-cpu-int4"}
-MEASURED = {"reference", "verify-cpu-int4", "verify-cpu-fp32"}
+MEASURED = {"witness", FLOAT_GRAPH, "reference", "verify-cpu-int4", "verify-cpu-fp32"}
 
 
 def test_stages_in_order_and_the_same_keys_however_often_and_wherever(project: Project) -> None:
@@ -58,7 +61,8 @@ def test_stages_in_order_and_the_same_keys_however_often_and_wherever(project: P
                 f"{kind}-{target}"
                 for kind in ("export", "verify")
                 for target in ("cpu-int4", "cpu-fp32")
-            },
+            }
+            | {FLOAT_GRAPH},
         ),
         ("quantize.accuracy_level=0", {"export-cpu-int4", "verify-cpu-int4"}),
         # What the target says anyway, and nothing that a float target reads.

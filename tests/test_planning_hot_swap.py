@@ -24,7 +24,7 @@ def test_the_base_is_built_once_whatever_the_adapter(project: Project) -> None:
     names = [stage.name for stage in project.plan(SWAPPED).stages]
     assert names == [
         *("base", "train", "quantize-int4-base", "export-cpu-int4", "adapt-cpu-int4-recipe"),
-        *("reference", "verify-cpu-int4"),
+        *("witness-swapped", "float-graph-cpu-int4", "reference", "verify-cpu-int4"),
     ]
     first = project.keys(SWAPPED)
     second = project.keys(SWAPPED, "training.seed=7")
@@ -63,6 +63,8 @@ def test_further_adapters_have_references_of_their_own(project: Project) -> None
         "reference": "reference-other",
         "base": "base",
         "adapter": "adapt-cpu-int4-other",
+        "witness": "witness-other",
+        "float-graph": "float-graph-cpu-int4-other",
     }
     keys = {stage.name: stage.key for stage in plan.stages}
     assert {name: keys[name] for name in alone} == alone

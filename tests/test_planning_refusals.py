@@ -148,7 +148,7 @@ def test_a_prefix_wants_positions_of_one_kind(project: Project) -> None:
     path = project.folder / "model" / "config.json"
     config = json.loads(path.read_text())
     config["rope_parameters"] = {"rope_type": "longrope", "rope_theta": 10000.0}
-    config["architectures"] = ["Phi3ForCausalLM"]
+    config |= {"architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": 32}
     path.write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"method\.name: .* can't carry a prefix.*prompt_tuning"):
         project.plan("method.name=prefix_tuning")

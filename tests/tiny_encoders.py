@@ -143,6 +143,11 @@ def _build(family: str, head: str, labels: tuple[str, ...]) -> PreTrainedModel:
     return model
 
 
+def write_tokenizer(folder: Path, family: str) -> None:
+    """Save a tiny encoder's tokenizer alone."""
+    _tokenizer(family).save_pretrained(str(folder))
+
+
 def _word_pieces() -> list[str]:
     """Every letter, alone and inside a word, and the corpus' words, as far as there is room.
 

@@ -37,6 +37,7 @@ def run(job: Job) -> dict[str, Any]:
     any.
 
     Result: ``weights``, the checkpoint's folder; ``dropped``, what of it the model does not need;
+    ``rows`` where the vocabulary's height is another than the model's; ``renamed`` where its tensors are;
     ``fingerprints`` of the model as it was given and as it fits, before rows or head change.
     """
     model, settings = job.inputs["model"], job.settings
@@ -62,7 +63,7 @@ def run(job: Job) -> dict[str, Any]:
     size = max(vocabulary.values()) + 1
     rows = settings.get("rows") or (rows_for(size, config) if tokens else int(config["vocab_size"]))
     refuse_beyond(vocabulary, rows, own or model)
-    changes: dict[str, Any] = {}
+    stays, changes = int(config["vocab_size"]), dict[str, Any]()
     if rows != config["vocab_size"] or settings.get("own_head"):
         own_head = bool(settings.get("own_head"))
         whole, changes = reshaped(whole, skeleton, rows, own_head=own_head)
@@ -76,30 +77,33 @@ def run(job: Job) -> dict[str, Any]:
         "weights": weights,
         "architecture": config["architectures"][0],
         "dropped": list(dropped),
+        "rows": None if stays == rows else rows,
+        "renamed": fitted.renamed,
         "fingerprints": list(prints),
     }
 
 
 def checkpoint_folder(base: Path) -> Path:
     """The folder with ``config.json`` and weights that a finished base stage points to."""
-    weights = Path(_result(base).get("weights", "."))
+    weights = Path(base_facts(base).get("weights", "."))
     return weights if weights.is_absolute() else base
 
 
 def open_base(base: Path) -> SafetensorsSource:
     """The base's weights as a lazy source, without those that the model does not need. Raises InputError."""
     source = SafetensorsSource.from_folder(checkpoint_folder(base))
-    return source.without(_result(base).get("dropped", ()))
+    return source.without(base_facts(base).get("dropped", ()))
+
+
+def base_facts(base: Path) -> Mapping[str, Any]:
+    """What a finished base stage says of itself, of encoders too."""
+    found: Mapping[str, Any] = (read_manifest(base) or {}).get("result", {})
+    return found
 
 
 def base_fingerprints(base: Path) -> frozenset[str]:
     """Fingerprints of a finished base stage: of the model that it was made of, and of what it is now."""
-    return frozenset({*_result(base).get("fingerprints", ()), fingerprint(open_base(base))})
-
-
-def _result(base: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (read_manifest(base) or {}).get("result", {})
-    return found
+    return frozenset({*base_facts(base).get("fingerprints", ()), fingerprint(open_base(base))})
 
 
 def _counter(job: Job, total: int) -> Callable[[], None]:

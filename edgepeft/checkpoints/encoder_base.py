@@ -93,7 +93,8 @@ def run(job: Job) -> dict[str, Any]:
     with each_file_read_once():
         vocabulary = save_tokenizer(given, job.out, own=own)
     rows = job.settings.get("rows")
-    if rows is not None and rows != loaded.config.vocab_size:
+    resized = rows is not None and rows != loaded.config.vocab_size
+    if rows is not None and resized:
         _resize(loaded, rows)
     refuse_beyond(vocabulary, loaded.get_input_embeddings().num_embeddings, own or given)
     if is_decoder(loaded):
@@ -115,6 +116,9 @@ def run(job: Job) -> dict[str, Any]:
         "new_modules": sorted(new),
         "context_length": min(limit, (sentence and sentence.max_tokens) or limit),
         "pooling": asdict(sentence.pooling) if sentence else None,
+        "rows": rows if resized else None,
+        "renamed": folder != model,
+        "pooled_by": str(job.inputs.get("sentence", given)),
         "fingerprints": [fingerprint(source)],
     }
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
 from edgepeft.finite import all_finite
@@ -129,7 +127,7 @@ def _doubled_head(
         if name in needed:
             continue
         twin = next((one for one in needed if tensors[one] is tensors[name]), None)
-        if twin is not None and torch.equal(source.mapped(names[name]), source.mapped(names[twin])):
+        if twin is not None and source.same(names[name], names[twin]):
             doubled.append(name)
     return doubled
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from edgepeft.checkpoints.declared_config import keep_declared
 from edgepeft.tasks import GENERATION, auto_class_name, head_of
 
+HEAD = "lm_head.weight"
+"""The head's weight in the checkpoint of every supported model that generates."""
 
-def build_skeleton(folder: Path) -> Any:
-    """The transformers model of a checkpoint folder, parameters on the meta device, buffers real."""
+
+def build_skeleton(folder: Path, stored: Collection[str] | None = None) -> Any:
+    """The transformers model of a checkpoint folder, parameters on the meta device, buffers real.
+
+    ``stored`` are the names of the weights that will fill it: with a head among them the model is not tied,
+    whatever its configuration says, and without one it is. None leaves that to the configuration.
+    """
     from accelerate import init_empty_weights
 
     config = model_config(folder)
     config.dtype = torch.float32
+    if stored is not None and not is_encoder(config):
+        config.tie_word_embeddings = HEAD not in stored
     # Small buffers such as rotary frequencies are computed, not stored, so they must be real.
     with init_empty_weights(include_buffers=False):
         model = auto_class(config).from_config(config, trust_remote_code=False)
@@ -24,10 +35,13 @@ def build_skeleton(folder: Path) -> Any:
 
 
 def model_config(folder: Path) -> Any:
-    """Transformers' configuration of a checkpoint folder; code that lies there is never run."""
+    """Transformers' configuration of a checkpoint folder, without the keys that its class does not declare.
+
+    Code that lies in the folder is never run.
+    """
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return keep_declared(AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
 def auto_class(config: Any) -> Any:
@@ -83,6 +97,6 @@ def head_and_embedding_names(model: Any) -> tuple[str, str]:
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
     embedding_name = f"{names[id(embedding)]}.weight"
-    if head is None or head.weight is embedding.weight or model.config.tie_word_embeddings:
+    if head is None or head.weight is embedding.weight:
         return embedding_name, embedding_name
     return f"{names[id(head)]}.weight", embedding_name

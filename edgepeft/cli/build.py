@@ -118,7 +118,7 @@ def carry_out(
     from edgepeft.cli.progress import duration, show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import GateError
-    from edgepeft.fidelity.report import table_rows
+    from edgepeft.fidelity.report import table_rows, witness_lines
     from edgepeft.pipeline import build
 
     with show_events(progress) as sink:
@@ -127,6 +127,8 @@ def carry_out(
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:
         if any(bundle["fidelity"] for bundle in result.bundles):
+            for line in witness_lines(result.bundles):
+                typer.echo(line)
             print_table(*table_rows(result.bundles))
         if result.adapter:
             typer.echo(f"adapter  {result.adapter}")

@@ -22,6 +22,7 @@ from edgepeft.models import find_model
 from edgepeft.process import Workers
 from edgepeft.runtime.adapters import ADAPTERS
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.slots import slots_of
 from edgepeft.stage import Stage
 from edgepeft.workspace import publish, staging_folder, writing_failed
 
@@ -97,11 +98,25 @@ def try_adapter(
             {"merge": merge, "data": data},
             {"base": base, **files},
         )
+        slots = slots_of(copy)
+        frozen = {"grid": dict(slots.grid), "quantized": slots.quantized}
+        witness = run(
+            "witness",
+            "edgepeft.evaluation.witness.stage:run",
+            {"merge": merge, "data": data, "hot_swap": {"frozen": frozen}},
+            {"base": base, "model": model, **files},
+        )
         measured = run(
             "verify",
             "edgepeft.fidelity.verify:run",
             {"execution": execution.as_dict()},
-            {"bundle": copied, "reference": reference, "base": base, "adapter": added.path},
+            {
+                "bundle": copied,
+                "reference": reference,
+                "base": base,
+                "witness": witness,
+                "adapter": added.path,
+            },
         )
     return Trial(seal_adapter(added.path, measured, given.gates), measured)
 

@@ -21,6 +21,9 @@ from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import auto_class, model_config
 from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.evaluation.witness.check import agreement
+from edgepeft.evaluation.witness.stage import WitnessRecord
+from edgepeft.evaluation.witness.verdict import witness_facts
 from edgepeft.fidelity.encoder_measures import Quality, closeness, quality
 from edgepeft.fidelity.execution import Agreement, Execution, agreed, statement
 from edgepeft.fidelity.measures import recovery, wilson_interval
@@ -88,7 +91,8 @@ def reference(job: Job) -> dict[str, Any]:
 
 
 def verify(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``bundle``, ``reference``, ``base``; setting: ``execution``.
+    """Stage function. Inputs: ``bundle``, ``reference``, ``base``, ``witness``, and ``float-graph`` where the
+    bundle's weights are rounded; setting: ``execution``.
 
     Result: the measures, also as a file.
     """
@@ -105,6 +109,7 @@ def verify(job: Job) -> dict[str, Any]:
     agreement = None
     if execution.checked is not None:
         agreement = _check_software(shipped, examples, job.scratch)
+    witness = _cross_examined(job, bundle, execution.provider, examples, wanted)
     session = EncoderSession(bundle, providers=[execution.provider])
     forward = _session_forward(session)
     forward(examples[0].ids)
@@ -122,6 +127,7 @@ def verify(job: Job) -> dict[str, Any]:
     main = next(iter(mine.shares))
     measures = {
         "task": facts.task,
+        "witness": witness,
         **_beside(mine, own, base),
         **closeness(facts.task, wanted, found),
         f"{main}_interval": list(wilson_interval(round(mine.shares[main] * targets), targets)),
@@ -140,6 +146,31 @@ def verify(job: Job) -> dict[str, Any]:
     }
     (job.out / MEASURES).write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
     return measures
+
+
+def _cross_examined(
+    job: Job,
+    bundle: Bundle,
+    provider: str,
+    examples: Sequence[Example],
+    outputs: Sequence[torch.Tensor],
+) -> dict[str, Any] | None:
+    """What the second witness says of bundle and reference; None where none was asked."""
+    if "witness" not in job.inputs:
+        return None
+    testimony = WitnessRecord.open(job.inputs["witness"])
+    facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), None)
+    own = {tuple(one.ids): found for one, found in zip(examples, outputs, strict=True)}
+    agreed = None
+    if testimony.of_reference:
+        pairs = zip(testimony.statements, testimony.logits, strict=True)
+        agreed = agreement(
+            # Of a pair of texts the first is the one that was asked about.
+            (wanted, own[tuple(one.ids)][: len(wanted)])
+            for one, wanted in pairs
+            if tuple(one.ids) in own
+        ).as_dict()
+    return {**facts, "reference": agreed}
 
 
 def _beside(mine: Quality, own: Quality, base: Quality) -> dict[str, float]:

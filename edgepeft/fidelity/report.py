@@ -9,7 +9,8 @@ from typing import Any
 
 from edgepeft.digests import hash_file
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity.gates import missed_gates
+from edgepeft.evaluation.witness.words import witness_line
+from edgepeft.fidelity.gates import learned_little, missed_gates
 from edgepeft.fidelity.vocabulary import Column, vocabulary
 from edgepeft.target_sections import Gates
 from edgepeft.workspace import MANIFEST, read_manifest, write_json
@@ -81,10 +82,12 @@ def seal(
             for gate in (one["gates"] if isinstance(one["gates"], list) else [])
         ]
     verdict: str | list[str] = missed or "passed"
+    warnings = _warnings(facts)
     report = {
         "target": entry["target"],
         "base": manifest["result"]["base"],
         "gates": verdict,
+        "warnings": warnings,
         "bounds": gates.model_dump(mode="json"),
         "fidelity": {**{key: facts[key] for key in vocabulary(facts).contract}, **facts},
         "weights": {
@@ -104,7 +107,21 @@ def seal(
         report["virtual_tokens"] = manifest["result"]["virtual_tokens"]["count"]
     _write_if_changed(bundle, manifest, report, verdict)
     size = folder_bytes(bundle)
-    return {**entry, "bytes": size, "gates": verdict, "fidelity": report["fidelity"]}
+    return {
+        **entry,
+        "bytes": size,
+        "gates": verdict,
+        "warnings": warnings,
+        "fidelity": report["fidelity"],
+    }
+
+
+def _warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What is no gate and yet must be said of a bundle's measures."""
+    little = learned_little(facts)
+    if little is None:
+        return []
+    return [f"the adapter hardly improves on its base on these test rows: {little}"]
 
 
 def _cost(adapter: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,6 +234,15 @@ def table_rows(bundles: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     return header, rows
 
 
+def witness_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the second witness says of each measured bundle, a line each."""
+    return [
+        witness_line(str(bundle.get("cell", bundle["target"])), bundle["fidelity"]["witness"])
+        for bundle in bundles
+        if bundle["fidelity"] and bundle["fidelity"].get("witness")
+    ]
+
+
 def _adapter_row(adapter: Mapping[str, Any]) -> list[str]:
     facts = adapter.get("fidelity") or adapter
     wanted = facts.get("reference_exact_match")
@@ -251,11 +277,13 @@ def card(report: Mapping[str, Any], size: int) -> str:
         "",
         f"{verdict} Measured against the unmerged adapter on the base it was trained on.",
         "",
+        *(f"**Note:** {warning}\n" for warning in report.get("warnings", ())),
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
         *(_about_answers(facts) if "exact_match" in facts else _about_outputs(facts)),
+        *(f"- {line[0].upper()}{line[1:]}" for line in witness_lines([report])),
         f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
         + ("; head and embedding stored once" if weights["tied"] else ""),
         *map(_adapter_line, report.get("adapters", ())),

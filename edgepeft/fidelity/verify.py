@@ -18,6 +18,8 @@ import torch
 from edgepeft.checkpoints.base import open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
+from edgepeft.evaluation.witness.stage import WitnessRecord
+from edgepeft.evaluation.witness.verdict import reference_facts, witness_facts
 from edgepeft.fidelity.execution import Execution, check_software, statement
 from edgepeft.fidelity.measures import (
     Comparison,
@@ -75,7 +77,7 @@ class Reference:
 
 def run(job: Job) -> dict[str, Any]:
     """Stage function. Inputs: ``bundle``, ``reference``, ``base``, and ``adapter`` for one of a hot-swap bundle;
-    setting: ``execution``.
+    ``witness``, and ``float-graph`` where the bundle's weights are rounded. Setting: ``execution``.
 
     Result: the measures, also as a file.
     """
@@ -106,6 +108,7 @@ def run(job: Job) -> dict[str, Any]:
     factors = adapter / FACTORS if adapter else None
     session = GraphSession(bundle, providers=[provider], adapter=factors)
     job.events.progress(0, sum(counts))
+    witness = _cross_examined(job, bundle, provider, reference, factors)
     kinds = ("task", "generic")
     lead = list(shipped.virtual_ids)
     first = {kind: _compare(session, reference, kind, lead, FIRST, step) for kind in kinds}
@@ -124,6 +127,7 @@ def run(job: Job) -> dict[str, Any]:
     low, high = wilson_interval(correct, len(questions))
     task, generic = (first[kind] + rest[kind] for kind in kinds)
     measures = {
+        "witness": witness,
         "exact_match": correct / len(questions) if questions else None,
         "exact_match_interval": [low, high] if questions else None,
         "reference_exact_match": trained["exact_match"],
@@ -153,6 +157,19 @@ def run(job: Job) -> dict[str, Any]:
     }
     (job.out / MEASURES).write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
     return measures
+
+
+def _cross_examined(
+    job: Job, bundle: Bundle, provider: str, reference: Reference, factors: Path | None
+) -> dict[str, Any] | None:
+    """What the second witness says of bundle and reference; None where none was asked."""
+    if "witness" not in job.inputs:
+        return None
+    testimony = WitnessRecord.open(job.inputs["witness"])
+    facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), factors)
+    probes = reference.probes("task")
+    agreed = reference_facts(testimony, probes, lambda index: reference.logits("task", index))
+    return {**facts, "reference": agreed}
 
 
 def _exp(value: float) -> float:

@@ -181,7 +181,7 @@ def _converted(
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)
     refuse_other_base([fingerprint(base)], adapter.folder, adapter.config, provenance)
-    skeleton = build_skeleton(model)
+    skeleton = build_skeleton(model, base.specs)
     chosen = provenance.quantized
     if chosen is None:
         chosen = tuple(linear_weight_names(skeleton))

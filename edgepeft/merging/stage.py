@@ -14,7 +14,12 @@ from edgepeft.adapters.keys import PREFIX, canonical
 from edgepeft.adapters.tables import under_tokens
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
-from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names, model_config
+from edgepeft.checkpoints.skeleton import (
+    HEAD,
+    build_skeleton,
+    linear_weight_names,
+    model_config,
+)
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
 from edgepeft.finite import all_finite
@@ -47,6 +52,8 @@ def run(job: Job) -> dict[str, Any]:
     write_checkpoint(source, job.out, events=job.events)
     config = json.loads((checkpoint_folder(job.inputs["base"]) / "config.json").read_text())
     config["dtype"] = "float32"
+    if HEAD in source.specs:
+        config["tie_word_embeddings"] = False
     config.pop("torch_dtype", None)
     (job.out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name in TOKENIZER_FILES:
@@ -100,8 +107,8 @@ def open_unmerged(job: Job) -> Unmerged | None:
 def merged_source(job: Job) -> TensorSource:
     """Base and adapter of a job, merged lazily as its ``merge`` settings say."""
     folder = adapter_folder(job)
-    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
     base = open_base(job.inputs["base"])
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]), base.specs)
     if is_full(folder):
         check_base(job)
         return _tuned(base, folder)
@@ -122,7 +129,7 @@ def merged_source(job: Job) -> TensorSource:
 def unadapted(job: Job) -> TensorSource:
     """The base as it lay under the adapters of a hot-swap bundle, without any: settings ``hot_swap.frozen``."""
     base = open_base(job.inputs["base"])
-    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]), base.specs)
     frozen = job.settings["hot_swap"]["frozen"]
     names = frozen["quantized"]
     chosen = linear_weight_names(skeleton) if names is None else names

@@ -36,10 +36,10 @@ def run(job: Job) -> dict[str, Any]:
     Result: as the other quantize stage's. Raises InputError where the adapter was not trained on a 4-bit base,
     is no plain LoRA, or a weight's rows are no whole number of blocks.
     """
-    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
-    head, embedding = head_and_embedding_names(skeleton)
     swapped = "hot_swap" in job.settings
     base: TensorSource = open_base(job.inputs["base"]) if swapped else frozen_base(job)
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]), base.specs)
+    head, embedding = head_and_embedding_names(skeleton)
     provenance = (
         Provenance.from_dict(job.settings["hot_swap"]["frozen"]) if swapped else job_provenance(job)
     )

@@ -55,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
     calibration. Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
     """
     weights = open_weights(job)
-    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]), weights.specs)
     carry(skeleton, open_unmerged(job))
     settings = job.settings["quantize"]
     divergence: dict[str, float] | None = None

@@ -47,6 +47,11 @@ class BatchRuntime(Answerer):
         super().__init__(bundle)
         if rows < 2:
             raise InputError(f"batch: must be 2 or more rows, not {rows}")
+        if self.bundle.rotary_switch is not None:
+            raise InputError(
+                f"batch: rotary factors change after {self.bundle.rotary_switch} tokens, for all rows "
+                "at once; answer one by one, without batch"
+            )
         slots = slots_of(self.bundle).slots if takes_adapters(self.bundle) else ()
         self._graph = GraphSession(self.bundle, threads=threads, providers=[CPU])
         self.widths = equal_widths(self._graph, slots, rows, self.bundle.context_length)

@@ -43,8 +43,9 @@ class Bundle:
     ``genai_config``; nor has a bundle whose ``runtimes``, those it is laid out for, are others.
     ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids the graph
     knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for adapters that
-    are no change of weights. ``gates`` is None when the bundle was never verified, empty when every fidelity
-    gate passed, else one line for each that failed.
+    are no change of weights. ``rotary_switch`` is the number of tokens past which the model rotates all
+    positions by other factors, None for one that never does. ``gates`` is None when the bundle was never
+    verified, empty when every fidelity gate passed, else one line for each that failed.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Bundle:
     vocab_size: int
     virtual_ids: tuple[int, ...]
     gates: tuple[str, ...] | None
+    rotary_switch: int | None = None
 
     @classmethod
     def open(cls, path: Path | str, *, check: Check = "hashes") -> Bundle:
@@ -121,6 +123,7 @@ class Bundle:
             vocab_size=vocab_size,
             virtual_ids=_virtual_ids(manifest, where),
             gates=_gates(manifest, where),
+            rotary_switch=_rotary_switch(manifest, where),
         )
 
     @property
@@ -214,6 +217,12 @@ def _virtual_ids(manifest: Mapping[str, Any], where: Path) -> tuple[int, ...]:
     if first < 0 or not 1 <= count <= _MAX_VIRTUAL_TOKENS:
         raise InputError(f"{where}: result.virtual_tokens can't be; {AGAIN}")
     return tuple(range(first, first + count))
+
+
+def _rotary_switch(manifest: Mapping[str, Any], where: Path) -> int | None:
+    if "rotary_switch" not in _get(manifest, "result", dict, where):
+        return None
+    return _get(manifest, "result.rotary_switch", int, where)
 
 
 def _gates(manifest: Mapping[str, Any], where: Path) -> tuple[str, ...] | None:

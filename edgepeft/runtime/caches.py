@@ -57,8 +57,14 @@ class Caches:
         context_length: int,
         pool: AdapterPool | None = None,
         lookup: Lookup | None = None,
+        *,
+        keeps: bool = True,
     ) -> None:
-        """``pool`` has the adapters, where the bundle takes any; with a ``lookup`` greedy answers are guessed."""
+        """``pool`` has the adapters, where the bundle takes any; with a ``lookup`` greedy answers are guessed.
+
+        ``keeps`` says whether a cache may serve a chat's next turn.
+        """
+        self._keeps = keeps
         self._model = model
         self._lookup = lookup
         self._pool = pool
@@ -84,7 +90,7 @@ class Caches:
         """
         kept, self._kept = self._kept, None
         capacity = need = len(ids) + room
-        may_resume = resume and "random_seed" not in options
+        may_resume = resume and self._keeps and "random_seed" not in options
         if kept is not None and may_resume and (kept.options, kept.adapter) == (options, adapter):
             old = kept.generator.get_sequence(0)
             same = _common_prefix(old, ids)

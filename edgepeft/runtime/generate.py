@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from edgepeft.errors import EdgepeftError, one_line
+from edgepeft.errors import EdgepeftError, MissingError, one_line
 from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters
 from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Completion, Stream
@@ -56,12 +56,24 @@ class Runtime(Answerer):
         stop_ids = self.prompter.stop_ids
         model = load_model(self.bundle, stop_ids, threads=threads, provider=provider)
         self._pool = AdapterPool(self.bundle, GenaiAdapters(model), budget=adapter_bytes)
+        if speculate and self.bundle.rotary_switch is not None:
+            raise MissingError(
+                f"speculate: this model's rotary factors change after {self.bundle.rotary_switch} tokens, where "
+                "guessed tokens can't be taken back; leave it off"
+            )
         if speculate:
             require_even_steps(
                 lambda room: new_generator(model, room, GREEDY), self.bundle.vocab_size
             )
         lookup = Lookup() if speculate else None
-        self._caches = Caches(model, self.bundle.context_length, self._pool, lookup)
+        self._caches = Caches(
+            model,
+            self.bundle.context_length,
+            self._pool,
+            lookup,
+            # A turn that is taken back may lie before a switch of rotary factors that the cache has passed.
+            keeps=self.bundle.rotary_switch is None,
+        )
         self._adapter: str | None = None
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,18 @@ Cache = dict[str, tuple[npt.NDArray[Any], Any]]
 """A key-value cache by the names of its inputs: [rows, kv heads, capacity, head size], as numpy and as
 onnxruntime see the same memory.
 """
+
+
+class Read(Protocol):
+    """Reads token ids after ``past`` cached ones, of ``until`` in the end: logits float32 [ids, vocabulary]."""
+
+    def __call__(
+        self, ids: Sequence[int], past: int, until: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Raises as ``GraphSession.logits``."""
+        ...
+
+
 Step = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 
@@ -79,6 +91,7 @@ class GraphSession:
         self._present = [name.replace("past_key_values", "present", 1) for name in self._past]
         self._refuse_unknown(outputs)
         self._empty = self._empty_cache()
+        self.rotary_switch = source.rotary_switch if isinstance(source, Bundle) else None
         self._adapter = None if adapter is None else _load_adapter(adapter)
 
     def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -108,6 +121,8 @@ class GraphSession:
         step: Sequence[int] = prompt_ids
         past = 0
         for _ in range(max_new_tokens):
+            if past and self.switches(past, past + len(step)):
+                step, cache, past = [*prompt_ids, *answer], self._empty, 0
             logits, *cache = self._run(step, cache, past, ["logits", *self._present])
             past += len(step)
             token = int(as_float32(logits)[0, -1].argmax())
@@ -200,10 +215,12 @@ class GraphSession:
 
         return step
 
-    def reader(self, capacity: int) -> Callable[[Sequence[int], int], npt.NDArray[np.float32]]:
+    def reader(self, capacity: int) -> Read:
         """A function that reads ids after so many cached tokens: their logits, float32 [ids, vocabulary].
 
-        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten.
+        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten. Where
+        rotary factors switch, it is also told how many tokens there are in the end. Raises InputError for such a
+        graph on another provider than the CPU.
         """
         if self.provider != CPU:
             return self._device_reader()
@@ -213,8 +230,10 @@ class GraphSession:
             binding.bind_ortvalue_input(past, cache[past][1])
             binding.bind_ortvalue_output(present, cache[past][1])
 
-        def read(ids: Sequence[int], past: int) -> npt.NDArray[np.float32]:
-            for name, value in self._fed(ids, past).items():
+        def read(
+            ids: Sequence[int], past: int, until: int | None = None
+        ) -> npt.NDArray[np.float32]:
+            for name, value in self._fed(ids, past, until).items():
                 binding.bind_ortvalue_input(name, value)
             # Bound anew each time, for its length is that of ids.
             binding.bind_output("logits")
@@ -224,14 +243,25 @@ class GraphSession:
 
         return read
 
-    def _device_reader(self) -> Callable[[Sequence[int], int], npt.NDArray[np.float32]]:
+    def switches(self, before: int, after: int) -> bool:
+        """Whether a cache of ``before`` tokens is of no use for a text of ``after``: it was rotated otherwise."""
+        return self.rotary_switch is not None and before <= self.rotary_switch < after
+
+    def _device_reader(self) -> Read:
         """The same where onnxruntime copies to a device what is bound: the cache goes from step to step."""
         import onnxruntime as ort
 
+        if self.rotary_switch is not None:
+            raise InputError(
+                f"{self.model_file}: its rotary factors change after {self.rotary_switch} tokens, which plain "
+                "onnxruntime answers rightly on the CPU alone; ask for the provider cpu"
+            )
         cache: Sequence[ort.OrtValue] = self._empty
         length = 0
 
-        def read(ids: Sequence[int], past: int) -> npt.NDArray[np.float32]:
+        def read(
+            ids: Sequence[int], past: int, until: int | None = None
+        ) -> npt.NDArray[np.float32]:
             nonlocal cache, length
             if past < length:
                 kept = [np.ascontiguousarray(value.numpy()[:, :, :past]) for value in cache]
@@ -243,15 +273,21 @@ class GraphSession:
 
         return read
 
-    def _fed(self, ids: Sequence[int], past: int) -> dict[str, ort.OrtValue]:
+    def _fed(
+        self, ids: Sequence[int], past: int, until: int | None = None
+    ) -> dict[str, ort.OrtValue]:
         """The inputs that say which tokens are read, and where. Raises InputError for ids that can't be."""
         import onnxruntime as ort
 
         check_ids(self.model_file, ids, self.vocab_size)
         total = past + len(ids)
+        width = total
+        if until is not None and self.switches(total, until):
+            # The graph takes its factors by the width of the mask, so a text's first part is given a wide one.
+            width = (self.rotary_switch or 0) + 1
         values = {
             "input_ids": np.asarray(ids),
-            "attention_mask": np.ones(total),
+            "attention_mask": np.arange(width) < total,
             "position_ids": np.arange(past, total),
         }
         return {

@@ -48,11 +48,12 @@ class PlainGenerator:
     """One sequence and its cache. Raises EdgepeftError when onnxruntime fails."""
 
     def __init__(self, model: PlainModel, capacity: int, options: SearchOptions) -> None:
+        self._graph = model.graph
         self._read = model.graph.reader(capacity)
         self._chunk = model.chunk
         self._sampler = Sampler(options, model.stop_ids)
         self._ids: list[int] = []
-        self._held = 0
+        self._held = self._until = 0
         self._logits = np.zeros((0, model.graph.vocab_size), np.float32)
 
     def append_tokens(self, tokens: Sequence[int] | npt.NDArray[np.int32]) -> None:
@@ -88,7 +89,12 @@ class PlainGenerator:
         self._held = min(self._held, length)
 
     def _feed(self) -> None:
-        while self._held < len(self._ids):
+        until = len(self._ids)
+        # What was read for a text on the other side of a switch of rotary factors is read again.
+        if self._graph.switches(self._until, until) or self._graph.switches(until, self._until):
+            self._held = 0
+        self._until = until
+        while self._held < until:
             part = self._ids[self._held : self._held + self._chunk]
-            self._logits = self._read(part, self._held)
+            self._logits = self._read(part, self._held, until)
             self._held += len(part)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from edgepeft.bundle_layout import JS, JS_CONFIG, LAYOUTS, LayoutName
+from edgepeft.bundle_layout import GENAI, JS, JS_CONFIG, LAYOUTS, LayoutName
 from edgepeft.targets import TargetProfile
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -44,13 +45,16 @@ def write_tokenizer(
         shutil.copyfile(base / "special_tokens_map.json", out / "special_tokens_map.json")
 
 
-def leave_out(folder: Path, layout: LayoutName) -> None:
-    """Remove from a bundle with the files of all runtimes what a layout does without."""
-    chosen = LAYOUTS[layout]
-    for name in chosen.leaves_out:
+def leave_out(folder: Path, layout: LayoutName, runtimes: Collection[str]) -> None:
+    """Remove from a bundle with the files of all runtimes what a layout does without, and what would have a
+    runtime load it that is not among ``runtimes``.
+    """
+    for name in LAYOUTS[layout].leaves_out:
         (folder / name).unlink(missing_ok=True)
+    if GENAI not in runtimes:
+        (folder / "genai_config.json").unlink(missing_ok=True)
     config = read_json(folder / "config.json")
-    if JS not in chosen.runtimes and config.pop(JS_CONFIG, None) is not None:
+    if JS not in runtimes and config.pop(JS_CONFIG, None) is not None:
         write_json(folder / "config.json", config)
 
 

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import transformers
 
 from edgepeft.errors import EdgepeftError
 from edgepeft_exporters.decoder.graph import flatten_rope, name_sliding_layers
+from tests.exporters.chain import LONGROPE
 
 FULL = {"rope_type": "default", "rope_theta": 1e6}
 
@@ -49,9 +51,24 @@ def test_flat_settings_stay_as_they_are(parameters: Any) -> None:
 
 
 def test_the_kind_is_also_said_under_its_older_key() -> None:
-    given = config(rope_parameters={"rope_type": "longrope"})
+    given = config(rope_parameters={"rope_type": "llama3"})
     flatten_rope(given)
-    assert given.rope_parameters == {"rope_type": "longrope", "type": "longrope"}
+    assert given.rope_parameters == {"rope_type": "llama3", "type": "llama3"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "scale"), [({"attention_factor": 1.7}, 1.7), ({"factor": 1}, 1.0)]
+)
+def test_long_rope_is_scaled_as_transformers_scales_it(extra: dict[str, Any], scale: float) -> None:
+    given = transformers.Phi3Config(
+        hidden_size=64,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        original_max_position_embeddings=32,
+        rope_parameters={**LONGROPE, **extra},
+    )
+    flatten_rope(given)
+    assert given.rope_parameters["short_mscale"] == given.rope_parameters["long_mscale"] == scale
 
 
 @pytest.mark.parametrize(

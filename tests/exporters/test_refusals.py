@@ -36,7 +36,10 @@ def refusal(model: Path, folder: Path, changes: dict[str, Any]) -> str | None:
         ({"n_routed_experts": 64}, "mixture of experts"),
         ({"architectures": ["FalconForCausalLM"]}, "FalconForCausalLM is not supported; supported"),
         ({"quantization_config": {"quant_method": "gptq"}}, "already quantized"),
-        ({"vocab_size": INTERMEDIATE_SIZE}, "intermediate_size equals its vocab_size"),
+        ({"is_causal": False}, "is_causal: False is not supported"),
+        ({"per_layer_config": {"0": {"num_attention_heads": 2}}}, "per_layer_config"),
+        ({"hidden_act": "mish"}, "hidden_act: mish is not supported; these are: silu"),
+        ({"head_dim": 20}, "a size of 20, and onnxruntime takes multiples of 16"),
         ({"rope_parameters": {**LLAMA3, "rope_type": "yarn"}}, "rotary scaling yarn is not"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, "rotary scaling linear is"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rotary scaling dynamic is not"),
@@ -66,9 +69,18 @@ def test_refused_in_one_line(
     ("family", "changes"),
     [
         ("llama", {}),
+        ("llama", {"vocab_size": INTERMEDIATE_SIZE}),
+        # Keys of other families, which transformers does not read here.
+        ("llama", {"hidden_activation": "mish", "attn_logit_softcapping": 50.0}),
         ("llama", {"num_local_experts": 1}),
         ("llama", {"rope_parameters": LLAMA3}),
-        ("phi3", {"rope_scaling": {**LONGROPE, "type": "longrope"}}),
+        (
+            "phi3",
+            {
+                "rope_scaling": {**LONGROPE, "type": "longrope"},
+                "original_max_position_embeddings": 32,
+            },
+        ),
         ("phi3", {"rope_scaling": None, "partial_rotary_factor": 1.0}),
         ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
         ("qwen2", {"quantization_config": None}),

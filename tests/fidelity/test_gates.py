@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgepeft.fidelity.gates import missed_gates
+from edgepeft.fidelity.gates import for_precision, learned_little, missed_gates
+from edgepeft.recipe import Recipe, promised
 from edgepeft.target_sections import Gates
 
 GOOD = {
@@ -81,3 +82,46 @@ def test_every_missed_gate_is_told() -> None:
         "max_task_kl",
         "max_generic_kl",
     ]
+
+
+LEARNED = {"base_task_loss": 2.5, "reference_task_loss": 2.4999}
+
+
+def test_training_that_gained_nothing_misses_a_gate_by_default() -> None:
+    (line,) = missed(LEARNED)
+    assert line.startswith("min_reference_gain: 0.0001 < 0.001 (the adapter's loss on test rows is")
+    assert missed({**LEARNED, "reference_task_loss": float("nan")})
+    assert missed({**LEARNED, "reference_task_loss": 2.0}) == []
+    assert missed(LEARNED, min_reference_gain=None) == []
+    assert missed({**LEARNED, "reference_task_loss": 2.0}, min_reference_gain=0.6) != []
+
+
+def test_more_right_answers_count_where_the_loss_says_nothing() -> None:
+    better = {**LEARNED, "base_exact_match": 0.5, "reference_exact_match": 0.97}
+    assert missed(better) == []
+    assert learned_little({**better, "reference_exact_match": 0.505}) is not None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "bound"),
+    [
+        ({}, 0.001),
+        ({"adapter": "mine"}, None),
+        ({"adapter": "mine", "gates": {"min_reference_gain": 0.2}}, 0.2),
+        ({"training": {"objective": "preference"}}, None),
+        ({"gates": {"min_reference_gain": None}}, None),
+    ],
+)
+def test_the_gain_is_a_gate_of_whoever_trains(recipe: dict[str, Any], bound: float | None) -> None:
+    needed = {"model": "m", "data": {"train": "t", "test": "t"}, "targets": ["cpu-fp32"]}
+    assert promised(Recipe.model_validate({**needed, **recipe})).min_reference_gain == bound
+
+
+def test_floating_point_targets_have_bounds_of_their_own_where_nothing_is_said() -> None:
+    for precision in ("fp32", "nf4"):
+        own = for_precision(Gates(), precision)
+        assert (own.max_task_kl, own.max_generic_kl) == (1e-5, 1e-5)
+        assert missed_gates({"task_kl": 2e-5}, own) == ["max_task_kl: 2e-05 > 1e-05"]
+    said = for_precision(Gates(max_task_kl=0.05, max_generic_kl=None), "fp32")
+    assert (said.max_task_kl, said.max_generic_kl) == (0.05, None)
+    assert for_precision(Gates(), "int4") == Gates()

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
+from edgepeft_exporters.decoder.config_keys import refused_key
 
 ARCHITECTURES = (
     "LlamaForCausalLM",
@@ -55,11 +57,14 @@ class DecoderExporter:
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
             if kind not in ("default", SCALED.get(model.architecture)):
                 return f"its rotary scaling {kind} is not supported for {model.architecture}"
+            if kind == "longrope" and rotary_switch(config) is None:
+                return (
+                    "its rotary factors are longrope's, but original_max_position_embeddings is not below "
+                    "max_position_embeddings, which is not supported"
+                )
             if (rotary.get("partial_rotary_factor") or 1.0) != 1.0:
                 return "it rotates only a part of each attention head, which is not supported yet"
-        if model.intermediate_size == model.vocab_size:
-            return "its intermediate_size equals its vocab_size, which the graph builder confuses"
-        return None
+        return refused_key(model.architecture, config)
 
 
 def _rotary_settings(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

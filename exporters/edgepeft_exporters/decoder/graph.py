@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from edgepeft.checkpoints.declared_config import declared_keys, keep_declared
+from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
@@ -42,9 +46,11 @@ def build_graph(
     """
     from onnxruntime_genai.models import builder
 
-    skeleton = build_skeleton(folder)
-    share_embedding = share_embedding and bool(skeleton.config.tie_word_embeddings)
-    skeleton = defer_parameters(skeleton, weights.load)
+    skeleton = build_skeleton(folder, weights.specs)
+    tied = bool(skeleton.config.tie_word_embeddings)
+    share_embedding = share_embedding and tied
+    # What the builder computes of weights, such as Gemma's norms plus one, is computed in float32.
+    skeleton = defer_parameters(skeleton, lambda name: weights.load(name).to(torch.float32))
     captured: list[DecoderGraph] = []
     options = [
         # A target's own come first: those below are what the rest of edgepeft builds on.
@@ -69,6 +75,15 @@ def build_graph(
             str(out),
         )
         prepared = builder.parse_extra_options(*arguments, options)
+        # The builder obeys any attribute it finds, also those that the model's class does not declare.
+        config = prepared["hf_details"]["hf_config"]
+        # Those that the builder itself read from the tokenizer are no model's.
+        markers = {name: id for name, id in vars(config).items() if name.endswith("_token_id")}
+        keep_declared(config).update({**markers, "tie_word_embeddings": tied})
+        declares = "original_max_position_embeddings" in declared_keys(type(config))
+        if declares and rotary_switch(config.to_dict()) is None:
+            # The builder takes a Phi-3 whose two lengths differ for one with two sets of rotary factors.
+            config.original_max_position_embeddings = config.max_position_embeddings
         builder.create_model(*arguments, **prepared)
     return captured[0]
 
@@ -112,7 +127,22 @@ def _as_library(skeleton: Any, captured: list[DecoderGraph]) -> Iterator[None]:
             return "", ""
         return original_rope(self, layer_id, **kwargs)
 
+    def has_lm_head(self: Any, module: Any) -> bool:
+        # The builder takes any product as high as the vocabulary for the head.
+        return module is skeleton.get_output_embeddings()
+
+    original_embedding = Model.make_embedding
+
+    def make_embedding(self: Any, embedding: Any) -> None:
+        # The builder rounds Gemma's scale to two digits.
+        exact = getattr(skeleton.get_input_embeddings(), "scalar_embed_scale", None)
+        if exact is not None:
+            self.embed_attrs["scale"] = float(exact)
+        original_embedding(self, embedding)
+
     replaced = {
+        "make_embedding": make_embedding,
+        "has_lm_head": has_lm_head,
         "make_attention_qk_rope": make_attention_qk_rope,
         "make_config_init": make_config_init,
         "load_weights": lambda self, input_path: skeleton,
@@ -139,6 +169,10 @@ def flatten_rope(config: Any) -> None:
     if isinstance(parameters, dict) and "rope_type" in parameters:
         # The older key, which Phi-3's builder reads.
         parameters.setdefault("type", parameters["rope_type"])
+        if parameters["rope_type"] == "longrope":
+            _, scale = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"))
+            # Left to itself the builder passes over the factors that a configuration gives for it.
+            parameters["short_mscale"] = parameters["long_mscale"] = float(scale)
     if not isinstance(parameters, dict) or "full_attention" not in parameters:
         return
     full, local = parameters["full_attention"], parameters.get("sliding_attention", {})

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from edgepeft.bundle_layout import runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.fingerprint import fingerprint
+from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.data.prompt import Prompter
 from edgepeft.memory import return_large_blocks
@@ -33,7 +34,7 @@ from edgepeft_exporters.decoder.qdq import bind_dequantized
 from edgepeft_exporters.decoder.unmerged import put_in
 from edgepeft_exporters.lazy.bind import bind_codes
 from edgepeft_exporters.lazy.graph import save_graph
-from edgepeft_exporters.side_files import leave_out
+from edgepeft_exporters.side_files import leave_out, read_json
 
 _IO_DTYPES = {
     "fp32": ir.DataType.FLOAT,
@@ -48,7 +49,7 @@ def _keep_slots(
     """Make room for adapters in the graph, and list it beside the graph."""
     settings = job.settings["hot_swap"]
     base = open_base(job.inputs["base"])
-    names = linear_weight_names(build_skeleton(checkpoint_folder(job.inputs["base"])))
+    names = linear_weight_names(build_skeleton(checkpoint_folder(job.inputs["base"]), base.specs))
     shapes = {name: (base.specs[name].shape[0], base.specs[name].shape[1]) for name in names}
     slots = add_slots(graph, shapes, settings["modules"], io_dtype)
     kept = target.precision
@@ -103,7 +104,15 @@ def run(job: Job) -> dict[str, Any]:
     if lead:
         prompter = lead_with(job.out, prompter, lead)
         facts["virtual_tokens"] = {"first": lead.start, "count": len(lead)}
-    leave_out(job.out, job.settings["layout"])
+    switch = rotary_switch(read_json(folder / "config.json"))
+    if switch is not None:
+        facts["rotary_switch"] = switch
+    layout, swaps = job.settings["layout"], "hot_swap" in job.settings
+    loading, answering = (
+        runtimes_of(layout, GENERATION, target.js_dtype, swaps=asked, switch=switch)
+        for asked in (False, swaps)
+    )
+    leave_out(job.out, layout, loading)
     options = genai["model"]["decoder"]["session_options"]
     return {
         **facts,
@@ -113,15 +122,8 @@ def run(job: Job) -> dict[str, Any]:
         "provider": target.provider,
         "verify_provider": target.verify_provider,
         "base": job.settings["base_name"],
-        "layout": job.settings["layout"],
-        "runtimes": list(
-            runtimes_of(
-                job.settings["layout"],
-                GENERATION,
-                target.js_dtype,
-                swaps="hot_swap" in job.settings,
-            )
-        ),
+        "layout": layout,
+        "runtimes": list(answering),
         "session_options": {key: value for key, value in options.items() if "." in key},
         "vocab_size": lead.stop if lead else int(genai["model"]["vocab_size"]),
         "context_length": int(genai["model"]["context_length"]),

@@ -47,6 +47,8 @@ class EncoderExporter:
             return "its weights are already quantized; start from the full-precision checkpoint"
         if config.get("is_decoder"):
             return "its is_decoder is set, and an encoder sees all of a text at once"
+        if config.get("chunk_size_feed_forward"):
+            return "its chunk_size_feed_forward is set, which takes texts of some lengths alone"
         if str(config.get("position_embedding_type", "absolute")) != "absolute":
             return "its position embeddings are relative; only absolute ones are supported"
         return None
@@ -64,6 +66,8 @@ def _refuses_decoder(model: ModelInfo) -> str | None:
         return f"{model.architecture}: its rotary positions depend on the length of the text"
     if model.config.get("quantization_config"):
         return "its weights are already quantized; start from the full-precision checkpoint"
+    if model.config.get("is_causal") is False:
+        return "is_causal: False is not supported: the graph would look back alone"
     return None
 
 

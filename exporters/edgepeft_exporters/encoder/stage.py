@@ -46,7 +46,8 @@ def run(job: Job) -> dict[str, Any]:
     config = write_config(folder, job.out, target)
     write_tokenizer(folder, job.out, facts.context_length)
     layout: LayoutName = job.settings["layout"]
-    leave_out(job.out, layout)
+    runtimes = runtimes_of(layout, facts.task, target.js_dtype)
+    leave_out(job.out, layout, runtimes)
     return {
         "target": target.name,
         "task": facts.task,
@@ -56,7 +57,7 @@ def run(job: Job) -> dict[str, Any]:
         "provider": target.provider,
         "verify_provider": target.verify_provider,
         "layout": layout,
-        "runtimes": list(runtimes_of(layout, facts.task, target.js_dtype)),
+        "runtimes": list(runtimes),
         "session_options": dict(target.session_options),
         "base": job.settings["base_name"],
         "context_length": facts.context_length,

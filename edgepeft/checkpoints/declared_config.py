@@ -1,0 +1,53 @@
+"""A checkpoint's configuration as its own class declares it.
+
+``config.json`` may hold keys that the model's class never reads: left over from another family, or from a tool.
+transformers keeps them as attributes, and whoever looks for an attribute by name, as graph builders do, would
+obey them. Here they are taken off, so that what is built follows what transformers computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_type_hints
+
+READ_UNDECLARED = frozenset({"head_dim"})
+"""Attributes that transformers' modeling code asks for by name where a class does not declare them."""
+
+_OF_THE_FILE = frozenset({"architectures", "model_type", "quantization_config"})
+_UNSCALED = frozenset({"rope_type", "rope_theta", "partial_rotary_factor"})
+"""What transformers reads of rotary settings that scale nothing."""
+
+
+def keep_declared(config: Any) -> Any:
+    """Take off what a transformers configuration holds beyond its class's fields; returns it.
+
+    Rotary settings keep the keys that transformers knows of, for one kind of layer or for each.
+    """
+    kept = declared_keys(type(config)) | READ_UNDECLARED | _OF_THE_FILE
+    for name in [name for name in vars(config) if not name.startswith("_")]:
+        if name not in kept:
+            delattr(config, name)
+    rotary = getattr(config, "rope_parameters", None)
+    if isinstance(rotary, dict):
+        by_layer = {key: value for key, value in rotary.items() if isinstance(value, dict)}
+        config.rope_parameters = (
+            {key: _known_rotary(value) for key, value in by_layer.items()}
+            if by_layer
+            else _known_rotary(rotary)
+        )
+    return config
+
+
+def _known_rotary(settings: dict[str, Any]) -> dict[str, Any]:
+    from transformers.modeling_rope_utils import RopeParameters
+
+    scales = settings.get("rope_type", "default") != "default"
+    known = set(get_type_hints(RopeParameters)) if scales else _UNSCALED
+    return {key: value for key, value in settings.items() if key in known}
+
+
+def declared_keys(kind: type) -> set[str]:
+    """The keys of ``config.json`` that a transformers configuration class declares, other names for them too."""
+    return {field.name for field in dataclasses.fields(kind)} | set(
+        getattr(kind, "attribute_map", {})
+    )

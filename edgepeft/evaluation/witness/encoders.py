@@ -1,0 +1,98 @@
+"""The witness stage of encoders: labels' logits, or vectors of texts, by the model's own makers' loading."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.base import base_facts
+from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.evaluation.witness.models import load_adapted
+from edgepeft.evaluation.witness.probes import Limits, Statement, spread
+from edgepeft.evaluation.witness.stage import WitnessRecord, sources_of
+from edgepeft.fidelity.probes import test_rows
+from edgepeft.stage import Job
+from edgepeft.tasks import EMBEDDING, ENCODER_TASKS, TAGGING
+from edgepeft.training.encoders import encode_row, open_encoder
+
+_TEXTS = 8
+_LONGEST = 2048
+_POSITIONS = 32
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs and settings as those of models that generate, with ``task`` and ``labels``.
+
+    Result: texts, positions, tokens of the longest text and seconds taken.
+    """
+    started = time.monotonic()
+    facts, encoder = EncoderFacts.of(job.inputs["base"]), open_encoder(job)
+    rows = test_rows(job.inputs["test"], job.settings["data"])
+    examples = [encode_row(row, facts.task, encoder, facts.labels) for row in rows[:_TEXTS]]
+    statements = [
+        Statement(list(one.ids), list(one.positions) if facts.task == TAGGING else [0])
+        for one in examples
+        if one.ids and (one.positions or facts.task == EMBEDDING)
+    ]
+    if not statements:
+        raise InputError(f"{job.inputs['test']}: no test row has anything to judge")
+    statements.append(_long(statements, min(facts.context_length, _LONGEST), facts.task))
+    sources = sources_of(job, ENCODER_TASKS[facts.task].auto_class, len(facts.labels) or None)
+    model = load_adapted(sources)
+    logits = [
+        own_output(model, one, facts.task, Path(base_facts(job.inputs["base"])["pooled_by"]))
+        for one in job.events.track(statements)
+    ]
+    testimony = WitnessRecord(
+        tuple(statements),
+        tuple(logits),
+        Limits(),
+        round(time.monotonic() - started, 2),
+        sources.of_reference,
+    )
+    testimony.write(job.out)
+    return testimony.summary()
+
+
+def own_output(model: Any, statement: Statement, task: str, folder: Path) -> torch.Tensor:
+    """What the model says of a text: logits float32 [positions, C], or the text's vector [1, H]."""
+    ids = torch.tensor([statement.ids])
+    with torch.no_grad():
+        output = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    found: torch.Tensor = getattr(output, ENCODER_TASKS[task].output)[0]
+    if task == TAGGING:
+        found = found[statement.positions]
+    elif task == EMBEDDING:
+        found = _pooled(found, folder)[None]
+    else:
+        found = found[None]
+    if not torch.isfinite(found).all():
+        raise EdgepeftError("the model's own outputs are not finite; base or adapter is damaged")
+    return found.to(torch.float32).contiguous()
+
+
+def _pooled(vectors: torch.Tensor, folder: Path) -> torch.Tensor:
+    """One vector of a text's token vectors [T, H], by what the model's own files say of it."""
+    modules = folder / "modules.json"
+    pooling = next(iter(folder.glob("*Pooling/config.json")), folder / "1_Pooling" / "config.json")
+    normalizes, first = True, False
+    if modules.is_file() and pooling.is_file():
+        kinds = [str(one["type"]) for one in json.loads(modules.read_text(encoding="utf-8"))]
+        normalizes = any(kind.endswith("Normalize") for kind in kinds)
+        said = json.loads(pooling.read_text(encoding="utf-8"))
+        named = said.get("pooling_mode")
+        first = bool(said.get("pooling_mode_cls_token")) or named in ("cls", ["cls"])
+    vector = vectors[0] if first else vectors.mean(dim=0)
+    return torch.nn.functional.normalize(vector, dim=0) if normalizes else vector
+
+
+def _long(statements: list[Statement], length: int, task: str) -> Statement:
+    """The texts one after another, again and again, up to the most tokens that the model reads."""
+    text = [id for one in statements for id in one.ids]
+    ids = [text[i % len(text)] for i in range(length)]
+    return Statement(ids, spread(0, length - 1, _POSITIONS) if task == TAGGING else [0])

@@ -1,0 +1,57 @@
+"""The float-graph stage: the graph of a quantized bundle, exported once more with float weights, is the
+model's own.
+
+What rounding changes can't be told from a small fault of the graph; without rounding nothing may differ. The
+graph is made by the same exporter with the same options from the same weights, and held against the second
+witness in every runtime that edgepeft answers with. It is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import time
+from typing import Any
+
+from edgepeft.evaluation.witness.check import bundle_facts
+from edgepeft.evaluation.witness.exact import OF_EXPORT
+from edgepeft.evaluation.witness.stage import WitnessRecord
+from edgepeft.runtime.adapters import FACTORS
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.stage import Job
+from edgepeft.workspace import publish, staging_folder
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs: ``witness``, those of the export stage behind ``export/``, and ``adapter``, a
+    folder of factors, for a bundle that takes them. Settings: ``function`` and ``settings`` of the export stage.
+
+    Result: as ``bundle_facts``, with the seconds taken.
+    """
+    started = time.monotonic()
+    testimony = WitnessRecord.open(job.inputs["witness"])
+    final = job.scratch / "float-graph"
+    try:
+        bundle = _export(job, final)
+        adapter = job.inputs.get("adapter")
+        facts = bundle_facts(bundle, testimony, None if adapter is None else adapter / FACTORS)
+    finally:
+        shutil.rmtree(final, ignore_errors=True)
+    return {**facts, "seconds": round(time.monotonic() - started, 2)}
+
+
+def _export(job: Job, final: Any) -> Bundle:
+    """The bundle of the export stage's settings over float weights."""
+    module, _, name = job.settings["function"].partition(":")
+    exports = getattr(importlib.import_module(module), name)
+    shutil.rmtree(final, ignore_errors=True)
+    staged = staging_folder(final)
+    inputs = {
+        key.removeprefix(OF_EXPORT): path
+        for key, path in job.inputs.items()
+        if key.startswith(OF_EXPORT)
+    }
+    settings = job.settings["settings"]
+    result = exports(Job(settings, inputs, staged, job.scratch / "export", job.events))
+    publish(staged, final, {"kind": "bundle", "key": "", "settings": settings, "result": result})
+    return Bundle.open(final, check="sizes")

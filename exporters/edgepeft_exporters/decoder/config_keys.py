@@ -1,0 +1,98 @@
+"""What a decoder's configuration may say: the keys that the graph honours, and those it would pass over.
+
+Every key that transformers declares for a supported architecture stands in one of these tables, so that a new one
+fails a test until someone has looked at it. Keys that a class does not declare never reach the graph builder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+HONOURED = frozenset(
+    {
+        *("architectures", "dtype", "vocab_size", "hidden_size", "intermediate_size"),
+        *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
+        *("hidden_act", "hidden_activation", "max_position_embeddings", "rms_norm_eps"),
+        *("tie_word_embeddings", "rope_parameters", "attention_bias", "mlp_bias"),
+        *("bos_token_id", "eos_token_id", "pad_token_id"),
+        *("sliding_window", "use_sliding_window", "max_window_layers", "layer_types"),
+        *("query_pre_attn_scalar", "final_logit_softcapping"),
+        "original_max_position_embeddings",
+        *("no_rope_layers", "no_rope_layer_interval"),
+        *("embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"),
+    }
+)
+"""Keys that the graph follows; the architecture matrix of the tests sets each of them."""
+
+SAYS_NOTHING = frozenset(
+    {
+        *("attention_dropout", "resid_pdrop", "embd_pdrop", "initializer_range", "use_cache"),
+        *("pretraining_tp", "transformers_version", "output_hidden_states", "return_dict"),
+        *("chunk_size_feed_forward", "is_encoder_decoder", "id2label", "label2id", "problem_type"),
+    }
+)
+"""Keys of training, of other tasks and of transformers' own bookkeeping."""
+
+ONLY_AT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "": {
+        "is_causal": (True,),
+        "per_layer_config": (None,),
+    },
+    "Gemma2ForCausalLM": {"use_bidirectional_attention": (None, False)},
+    "Gemma3ForCausalLM": {
+        "use_bidirectional_attention": (None, False),
+        "attn_logit_softcapping": (None,),
+    },
+}
+"""Keys that transformers obeys and the graph builder does not, by architecture ("" is for all), with the values
+at which they change nothing.
+"""
+
+HONOURED_BY: Mapping[str, tuple[str, ...]] = {"attn_logit_softcapping": ("Gemma2ForCausalLM",)}
+"""Keys that the graph follows for some architectures alone."""
+
+ACTIVATIONS = (
+    *("silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"),
+    *("relu", "relu2"),
+)
+"""transformers' names of the activations that the graph builder has."""
+
+HEAD_SIZE_STEP = 16
+"""onnxruntime's attention rotates heads whose size is a multiple of this."""
+
+
+def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
+    """The first key of a configuration that the graph would not follow, and why, in one line; None for none."""
+    for key, allowed in {**ONLY_AT[""], **ONLY_AT.get(architecture, {})}.items():
+        value = config.get(key, allowed[0])
+        if value not in allowed:
+            return f"{key}: {value} is not supported for {architecture}"
+    for key in ("hidden_act", "hidden_activation"):
+        value = config.get(key)
+        # The activation that a class does not declare is another family's, and is not read.
+        if value is not None and value not in ACTIVATIONS and _declares(architecture, key):
+            return f"{key}: {value} is not supported; these are: {', '.join(ACTIVATIONS)}"
+    size = head_size(config)
+    if size is not None and size % HEAD_SIZE_STEP:
+        return (
+            f"its attention heads have a size of {size}, and onnxruntime takes multiples of "
+            f"{HEAD_SIZE_STEP}"
+        )
+    window = config.get("sliding_window")
+    if isinstance(window, int) and window < 1:
+        return f"sliding_window: {window} is not a number of tokens"
+    return None
+
+
+def head_size(config: Mapping[str, Any]) -> int | None:
+    """The size of an attention head as a configuration states it; None where it states none."""
+    size = config.get("head_dim")
+    if size is None:
+        width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+        size = width // heads if isinstance(width, int) and isinstance(heads, int) else None
+    return size if isinstance(size, int) else None
+
+
+def _declares(architecture: str, key: str) -> bool:
+    return (key == "hidden_activation") == architecture.startswith("Gemma")

@@ -1,0 +1,340 @@
+"""The architecture matrix: every supported family with each option that its configuration has.
+
+A case is a configuration, with what is changed in the files afterwards. Models are tiny, of random weights,
+and large enough in scale that an option that is passed over shows in the logits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.tiny import BOS, EOS, PAD, build_tokenizer
+
+LONGEST = 400
+"""Tokens of the long prompt: past every window and every threshold of rotary scaling among the cases."""
+
+COMMON: Mapping[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": False,
+    "initializer_range": 0.08,
+}
+PLAIN_ROPE: Mapping[str, Any] = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
+LLAMA3: Mapping[str, Any] = {
+    "rope_parameters": {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+}
+
+
+def longrope(threshold: int, size: int = 8) -> dict[str, Any]:
+    """Phi-3's long rotary scaling with its switch after ``threshold`` tokens, for heads of twice ``size``."""
+    return {
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0 + 0.05 * i for i in range(size)],
+            "long_factor": [1.5 + 0.3 * i for i in range(size)],
+            "original_max_position_embeddings": threshold,
+        },
+        "original_max_position_embeddings": threshold,
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model: transformers' name of its family, its configuration beside the common one, and how it is stored.
+
+    ``stray`` goes into ``config.json`` after saving, past transformers. ``own_head`` stores a head of its own
+    in a checkpoint that says it has none.
+    """
+
+    family: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    stray: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+    shards: int = 1
+    own_head: bool = False
+
+
+_OWN: Mapping[str, Mapping[str, Any]] = {
+    "Llama": {**PLAIN_ROPE, "head_dim": 16},
+    "Mistral": {**PLAIN_ROPE, "head_dim": 16, "sliding_window": None},
+    "Qwen2": PLAIN_ROPE,
+    "Qwen3": {**PLAIN_ROPE, "head_dim": 32},
+    "Gemma2": {
+        **PLAIN_ROPE,
+        "head_dim": 32,
+        "query_pre_attn_scalar": 32,
+        "sliding_window": 16,
+        "final_logit_softcapping": 2.0,
+        "attn_logit_softcapping": 0.5,
+        "tie_word_embeddings": True,
+    },
+    "Gemma3": {
+        "head_dim": 32,
+        "num_hidden_layers": 4,
+        "query_pre_attn_scalar": 32,
+        "sliding_window": 16,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"],
+        "tie_word_embeddings": True,
+    },
+    "Phi3": {**PLAIN_ROPE, "original_max_position_embeddings": 512},
+    "SmolLM3": {**PLAIN_ROPE, "num_hidden_layers": 4, "tie_word_embeddings": True},
+    "Granite": {
+        **PLAIN_ROPE,
+        "logits_scaling": 0.5,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.1,
+    },
+}
+FAMILIES = tuple(_OWN)
+
+# Keys of other families, as tools leave them behind; no class below declares them unless it honours them.
+_STRAYS: Mapping[str, Any] = {
+    "sliding_window": 8,
+    "attn_logit_softcapping": 0.5,
+    "final_logit_softcapping": 2.0,
+    "hidden_activation": "gelu",
+    "rope_position_scale": 3,
+    "partial_rotary_factor_": 0.5,
+    "ffn_hidden_size": 96,
+    "seq_length": 64,
+    "num_layers": 1,
+    "multi_query_group_num": 1,
+    "rope_embedding_base": 500.0,
+    "logits_scaling": 4.0,
+    "embedding_multiplier": 4.0,
+    "use_bidirectional_attention": True,
+    "query_pre_attn_scalar": 7,
+    "swiglu_limit": 0.1,
+    "no_rope_layers": [0, 0],
+    "window_size": 4,
+    "num_local_experts": 1,
+}
+
+
+def stray(family: str) -> dict[str, Any]:
+    """The keys of other families that ``family`` does not declare."""
+    import transformers
+
+    from edgepeft.checkpoints.declared_config import declared_keys
+
+    kind = getattr(transformers, f"{'Gemma3Text' if family == 'Gemma3' else family}Config")
+    return {key: value for key, value in _STRAYS.items() if key not in declared_keys(kind)}
+
+
+def _all() -> Iterator[tuple[str, Case]]:
+    for family, own in _OWN.items():
+        low = family.lower()
+
+        def case(_family: str = family, **given: Any) -> Case:
+            return Case(_family, **given)
+
+        tied = bool(own.get("tie_word_embeddings"))
+        yield low, case()
+        yield (
+            f"{low}-{'untied' if tied else 'tied'}",
+            case(config={"tie_word_embeddings": not tied}),
+        )
+        yield f"{low}-own-head", case(config={"tie_word_embeddings": True}, own_head=True)
+        yield f"{low}-strays", case(stray=stray(family))
+        yield f"{low}-one-kv-head", case(config={"num_key_value_heads": 1})
+        yield f"{low}-all-kv-heads", case(config={"num_key_value_heads": 4})
+        yield (
+            f"{low}-narrow",
+            case(config={"hidden_size": 72, "intermediate_size": 100, "head_dim": 16}),
+        )
+        yield f"{low}-wide-head", case(config={"head_dim": 64})
+        yield f"{low}-bfloat16", case(dtype="bfloat16")
+        yield f"{low}-float16-shards", case(dtype="float16", shards=2)
+        yield (
+            f"{low}-no-ids",
+            case(config={"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}),
+        )
+        yield f"{low}-vocab-is-inner", case(config={"intermediate_size": 512})
+        yield (
+            f"{low}-vocab-is-hidden",
+            case(
+                config={
+                    "hidden_size": 512,
+                    "num_attention_heads": 8,
+                    "head_dim": 64,
+                    "intermediate_size": 96,
+                }
+            ),
+        )
+        if "rope_parameters" in own:
+            yield (
+                f"{low}-theta",
+                case(config={"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
+            )
+    yield "llama-llama3", Case("Llama", LLAMA3)
+    yield "llama-biases", Case("Llama", {"attention_bias": True, "mlp_bias": True})
+    yield "llama-gelu", Case("Llama", {"hidden_act": "gelu"})
+    yield "llama-relu2", Case("Llama", {"hidden_act": "relu2"})
+    yield "llama-eps", Case("Llama", {"rms_norm_eps": 1e-2})
+    yield "llama-flat-rope", Case("Llama", stray={"rope_theta": 77.0, "rope_parameters": None})
+    yield (
+        "llama-rope-extras",
+        Case(
+            "Llama",
+            stray={
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": 10000.0,
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32,
+                    "sliding_window": 8,
+                }
+            },
+        ),
+    )
+    yield "mistral-window", Case("Mistral", {"sliding_window": 16})
+    yield "mistral-wide-window", Case("Mistral", {"sliding_window": 300})
+    yield (
+        "qwen2-window",
+        Case("Qwen2", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}),
+    )
+    for family in ("Qwen2", "Qwen3"):
+        yield (
+            f"{family.lower()}-layer-types",
+            Case(
+                family,
+                {
+                    "use_sliding_window": True,
+                    "sliding_window": 16,
+                    "layer_types": ["full_attention", "sliding_attention"],
+                },
+            ),
+        )
+    yield "gemma2-wide-window", Case("Gemma2", {"sliding_window": 300})
+    yield "gemma3-wide-window", Case("Gemma3", {"sliding_window": 300})
+    scaled = longrope(32)
+    scaled["rope_parameters"]["attention_factor"] = 1.7
+    yield "phi3-scaled", Case("Phi3", scaled)
+    yield "phi3-two-lengths", Case("Phi3", {"original_max_position_embeddings": 64})
+    yield "qwen2-unused-window", Case("Qwen2", {"use_sliding_window": False, "sliding_window": 16})
+    yield "qwen2-undeclared-head", Case("Qwen2", {"head_dim": 32})
+    yield (
+        "qwen3-window",
+        Case("Qwen3", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}),
+    )
+    yield "qwen3-biases", Case("Qwen3", {"attention_bias": True})
+    yield (
+        "gemma2-no-caps",
+        Case("Gemma2", {"final_logit_softcapping": None, "attn_logit_softcapping": None}),
+    )
+    yield "gemma2-biases", Case("Gemma2", {"attention_bias": True})
+    yield "gemma2-full", Case("Gemma2", {"layer_types": ["full_attention"] * 2})
+    yield "gemma2-tanh", Case("Gemma2", {"hidden_activation": "gelu"})
+    yield "gemma2-scalar", Case("Gemma2", {"query_pre_attn_scalar": 7})
+    yield "gemma3-full", Case("Gemma3", {"layer_types": ["full_attention"] * 4})
+    yield "gemma3-final-cap", Case("Gemma3", {"final_logit_softcapping": 2.0})
+    yield "gemma3-biases", Case("Gemma3", {"attention_bias": True})
+    yield "gemma3-scalar", Case("Gemma3", {"query_pre_attn_scalar": 7})
+    yield (
+        "gemma3-thetas",
+        Case(
+            "Gemma3",
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "default", "rope_theta": 777.0},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 55.0},
+                }
+            },
+        ),
+    )
+    # Fused products as high as the vocabulary.
+    yield "phi3-vocab-is-gate-up", Case("Phi3", {"intermediate_size": 256})
+    fused = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 16}
+    yield "phi3-vocab-is-qkv", Case("Phi3", {**fused, "hidden_size": 256})
+    yield "llama-vocab-is-qkv", Case("Llama", fused)
+    yield "phi3-window", Case("Phi3", {"sliding_window": 16})
+    yield "phi3-long", Case("Phi3", longrope(32))
+    yield "phi3-long-window", Case("Phi3", {**longrope(32), "sliding_window": 100})
+    # Where onnxruntime-genai computes its cache anew, which is at no other length.
+    yield "phi3-long-4096", Case("Phi3", {**longrope(4096), "max_position_embeddings": 8192})
+    yield "phi3-long-short-prompt", Case("Phi3", longrope(450))
+    yield "phi3-eps", Case("Phi3", {"rms_norm_eps": 1e-2})
+    yield "smollm3-rope-layers", Case("SmolLM3", {"no_rope_layers": [1, 0, 0, 1]})
+    yield "smollm3-interval", Case("SmolLM3", {"no_rope_layers": None, "no_rope_layer_interval": 2})
+    yield "smollm3-biases", Case("SmolLM3", {"attention_bias": True, "mlp_bias": True})
+    yield (
+        "smollm3-window",
+        Case(
+            "SmolLM3",
+            {
+                "use_sliding_window": True,
+                "sliding_window": 16,
+                "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+            },
+        ),
+    )
+    yield "granite-biases", Case("Granite", {"attention_bias": True, "mlp_bias": True})
+    yield (
+        "granite-plain",
+        Case(
+            "Granite",
+            {
+                "logits_scaling": 1.0,
+                "embedding_multiplier": 1.0,
+                "residual_multiplier": 1.0,
+                "attention_multiplier": 1.0,
+            },
+        ),
+    )
+
+
+CASES: Mapping[str, Case] = dict(_all())
+
+
+def write_case(case: Case, folder: Path, *, seed: int = 0) -> Path:
+    """Save the model of a case with its tokenizer into ``folder``, and return the folder."""
+    import torch
+    import transformers
+
+    tokenizer = build_tokenizer()
+    ids = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
+        for name, token in (("bos", BOS), ("eos", EOS), ("pad", PAD))
+    }
+    kind = "Gemma3Text" if case.family == "Gemma3" else case.family
+    config = getattr(transformers, f"{kind}Config")(
+        **{**COMMON, **ids, **_OWN[case.family], **case.config}
+    )
+    if case.own_head:
+        config.tie_word_embeddings = False
+    model = getattr(transformers, f"{case.family}ForCausalLM")(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator) * 0.08
+            around_one = name.endswith("norm.weight") and not case.family.startswith("Gemma")
+            parameter.copy_(noise + (1.0 if around_one else 0.0))
+    model = model.to(getattr(torch, case.dtype)).eval()
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    limit = "5GB" if case.shards == 1 else -(-size * 11 // (10 * case.shards))
+    model.save_pretrained(folder, max_shard_size=limit)
+    tokenizer.save_pretrained(folder)
+    path = folder / "config.json"
+    written = json.loads(path.read_text())
+    if case.own_head:
+        written["tie_word_embeddings"] = True
+    path.write_text(json.dumps({**written, **case.stray}))
+    return folder
