@@ -327,10 +327,13 @@ def _about_outputs(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _adapter_line(adapter: Mapping[str, Any]) -> str:
+    grid = str(adapter["trained_on"]).removeprefix(f"{ASSUMED} ")
+    assumed = grid != adapter["trained_on"]
+    was = "is assumed to have been" if assumed else "was"
     base = (
-        f"served on the base it was trained on ({adapter['trained_on']})"
+        f"served on the base it {was} trained on ({grid})"
         if adapter["same_base"]
-        else f"trained on {adapter['trained_on']}, served on {adapter['served_on']}, which costs it"
+        else f"{f'{was} ' if assumed else ''}trained on {grid}, served on {adapter['served_on']}, which costs it"
     )
     wanted = adapter["reference_exact_match"]
     return (
