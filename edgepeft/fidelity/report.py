@@ -12,6 +12,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.witness.words import witness_line
 from edgepeft.fidelity.gates import learned_little, missed_gates
 from edgepeft.fidelity.vocabulary import Column, vocabulary
+from edgepeft.merging.provenance import ASSUMED
 from edgepeft.target_sections import Gates
 from edgepeft.workspace import MANIFEST, read_manifest, write_json
 
