@@ -14,6 +14,7 @@ from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.inspect import ModelInfo
 from edgepeft.models.known_files import MODEL_FILES, file_notes
+from edgepeft.models.names import name_notes
 from edgepeft.models.sentence_files import read_sentence_files
 from edgepeft.models.tokens import read_vocabulary, refuse_beyond
 from edgepeft.recipe_file import RecipeFile
@@ -28,6 +29,7 @@ def needs_of(
     Raises InputError where an adapter and the base can't go together.
     """
     notes = file_notes(model.path, MODEL_FILES) if model.path.is_dir() else []
+    notes += [f"{model.path.name}: {note}" for note in name_notes(model.tensors)]
     if task == EMBEDDING:
         notes += read_sentence_files(model.path).notes
     templated = recipe.recipe.data.template in ("auto", "chat")

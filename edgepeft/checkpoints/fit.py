@@ -16,7 +16,7 @@ from typing import Any
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
 from edgepeft.finite import all_finite
-from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, moved, unwrapped
+from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, moved, newer, unwrapped
 
 HARMLESS: Mapping[str, str] = {
     r"(^|\.)rotary_emb\.inv_freq$": "tables that are computed",
@@ -27,8 +27,6 @@ HARMLESS: Mapping[str, str] = {
     r"(^|\.)mtp(_[a-z]+)?\.": "layers that predict further tokens, for speculation",
 }
 """Tensors that checkpoints keep and no model needs, by a pattern of their names, and what they are."""
-OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
-"""Names in checkpoints of BERT's time, and those that transformers reads them as."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ Change = tuple[Callable[[str], str], str]
 
 def _renamings() -> list[tuple[Change, ...]]:
     """Renamings in the order in which they are tried, the one that changes nothing first."""
-    old: Change = (_newer, "renamed LayerNorm.gamma and beta as transformers does")
+    old: Change = (newer, "renamed LayerNorm.gamma and beta as transformers does")
     wrapped: Change = (unwrapped, "took the prefix of a wrapper (module, _orig_mod) off the names")
     placed: list[Change] = [
         (_mover(inside, alone), f"renamed {inside or 'names without prefix'} to {alone or 'none'}")
@@ -199,9 +197,3 @@ def _mover(inside: str, alone: str) -> Callable[[str], str]:
         return name if not inside and name.startswith("lm_head.") else moved(name, inside, alone)
 
     return move
-
-
-def _newer(name: str) -> str:
-    for old, new in OLD_NAMES:
-        name = name.replace(old, new)
-    return name

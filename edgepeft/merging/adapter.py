@@ -27,6 +27,23 @@ from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.merging.unmerged import unmerged_of
 
 _A = ".lora_A.weight"
+_RANK_STORED = (
+    *(
+        "DEFT",
+        "DELORA",
+        "GLORA",
+        "GRALORA",
+        "HIRA",
+        "HRA",
+        "LOHA",
+        "LORA",
+        "MISS",
+        "PVERA",
+        "RANDLORA",
+    ),
+    *("SUPERTUNING", "TINYLORA", "VERA"),
+)
+"""Methods whose ``r`` is a dimension of some tensor in the file."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +81,14 @@ def open_adapter(folder: Path) -> Adapter:
 def _refuse_other_rank(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """A rank far from that of the tensors would have PEFT make room for it before anything is compared."""
-    ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_A.weight")}
-    if config["peft_type"] != "LORA" or not ranks or config.get("rank_pattern"):
+    """A rank that no tensor has would have PEFT make room for it before anything is compared."""
+    if config["peft_type"] not in _RANK_STORED or config.get("rank_pattern"):
         return
-    if config.get("r", 8) > max(ranks):
+    stored = {size for tensor in tensors.values() for size in tensor.shape}
+    # Factors of a whole stack of experts have that many times the rank.
+    if config.get("r") is not None and stored and all(size % config["r"] for size in stored):
         raise InputError(
-            f"{folder / CONFIG}: r: {config.get('r', 8)} contradicts the tensors, whose rank is {max(ranks)}"
+            f"{folder / CONFIG}: r: {config['r']} contradicts the tensors, none of which has that rank"
         )
 
 

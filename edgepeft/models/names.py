@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Names that torch's wrappers of a module put before those of its parts, at any depth."""
 PARALLEL = "module"
@@ -15,6 +17,29 @@ LANGUAGE_MODELS = (
     ("", "model."),
 )
 """Places of a language model inside a larger one, and what its names begin with by itself."""
+
+OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+"""Names in checkpoints of BERT's time, and those that transformers reads them as."""
+
+
+def newer(name: str) -> str:
+    """A tensor's name as it is called today."""
+    for old, new in OLD_NAMES:
+        name = name.replace(old, new)
+    return name
+
+
+def name_notes(names: Iterable[str]) -> list[str]:
+    """What will be renamed of a checkpoint's tensors as the base is staged, each kind with an example."""
+    found: dict[str, str] = {}
+    for name in names:
+        if unwrapped(name) != name:
+            found.setdefault("a wrapper's prefix", name)
+        if newer(name) != name:
+            found.setdefault("an old version's name", name)
+        if unwrapped(name).startswith(("model.language_model.", "language_model.")):
+            found.setdefault("the prefix that it has inside a larger model", name)
+    return [f"{name} has {what}, and is renamed" for what, name in found.items()]
 
 
 def moved(name: str, inside: str, alone: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,23 @@ def refuse_beyond(
         )
 
 
-def read_vocabulary(folder: Path) -> dict[str, int] | None:
+def read_vocabulary(folder: Path) -> Mapping[str, int] | None:
     """Every token of a folder's ``tokenizer.json`` and its id, added ones included; None where it has none.
 
     Raises InputError.
     """
     path = folder / TOKENIZER
     try:
-        whole = read_json_object(path, TOKENIZER_BYTES)
+        found = path.stat()
+        # A large one takes a second to read, and a fleet or the terminal interface plans many times over.
+        return _read(path, found.st_size, found.st_mtime_ns)
     except FileNotFoundError:
         return None
-    return vocabulary_of(whole, path)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, size: int, modified: int) -> Mapping[str, int]:
+    return vocabulary_of(read_json_object(path, TOKENIZER_BYTES), path)
 
 
 def vocabulary_of(tokenizer: Mapping[str, Any], where: Path) -> dict[str, int]:

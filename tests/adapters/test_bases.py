@@ -7,6 +7,7 @@ What comes out is held against what transformers and PEFT do by themselves: ``re
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,31 @@ def test_the_bases_tokenizer_again_changes_nothing(project: Project) -> None:
     plan = project.plan()
     assert "tokenizer" not in plan.stage("base").files
     assert not [note for note in plan.notes if "tokenizer" in note or "template" in note]
+
+
+@pytest.mark.parametrize(
+    ("rename", "said"),
+    [
+        (lambda name: f"module.{name}", "model: module.* has a wrapper's prefix, and is renamed"),
+        (
+            lambda name: f"language_model.{name}",
+            "has the prefix that it has inside a larger model, and is renamed",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_names_is_told_of(
+    project: Project, rename: Callable[[str], str], said: str
+) -> None:
+    model = project.folder / "model"
+    write_adapter(model, project.folder / "adapter")
+    assert not [note for note in project.plan().notes if "renamed" in note]
+    if model.is_symlink():
+        shutil.copytree(model, project.folder / "own")
+        model.unlink()
+        (project.folder / "own").rename(model)
+    weights = model / "model.safetensors"
+    save_file({rename(name): value for name, value in load_file(weights).items()}, weights)
+    assert [note for note in project.plan().notes if re.search(said, note)]
 
 
 def too_many_tokens(project: Project, adapter: Path) -> None:

@@ -355,6 +355,15 @@ def test_factors_that_are_none(
         open_adapter(adapter)
 
 
+@pytest.mark.parametrize("method", ["LORA", "LOHA", "VERA", "HIRA"])
+def test_a_rank_that_no_tensor_has_is_refused_before_peft_makes_room_for_it(
+    model: Path, adapter: Path, method: str
+) -> None:
+    edit(adapter, peft_type=method, r=3000)
+    with pytest.raises(InputError, match=r"r: 3000 contradicts the tensors"):
+        open_adapter(adapter)
+
+
 def test_a_token_that_the_model_does_not_have(model: Path, tmp_path: Path) -> None:
     adapter = write_adapter(
         model, tmp_path / "tokens", target_modules=["q_proj"], trainable_token_indices=[3, 5]
