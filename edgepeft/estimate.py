@@ -135,8 +135,11 @@ def _tokens_per_row(rows: list[Row], limit: int) -> float:
 def _disk(plan: Plan, kind: str, name: str) -> float:
     parameters = plan.model.parameters
     if kind == "base":
-        copied = plan.model.kind == "gguf" or plan.task != GENERATION
-        return parameters * 4 if copied else 5e6
+        if plan.model.kind == "gguf" or plan.task != GENERATION:
+            return parameters * 4
+        needs = plan.needs
+        changed = needs.rows is not None or needs.own_head or plan.recipe.recipe.data.tokens
+        return plan.model.file_bytes * 1.1 if changed else 5e6
     if kind == "train":
         # Adapter, and two checkpoints that each hold it with both moments of the optimizer.
         return adapter_elements(plan) * 4 * 7

@@ -6,11 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgepeft.adapters.folder import find_adapter
+from edgepeft.adapters.overview import adapter_notes
 from edgepeft.digests import DigestCache
 from edgepeft.errors import InputError
 from edgepeft.hot_swap.frozen import frozen_base
 from edgepeft.merging.adapter_config import read_adapter_config
-from edgepeft.merging.provenance import read_provenance
+from edgepeft.merging.provenance import ASSUMED, read_provenance
+from edgepeft.models.sentence_files import SENTENCE_FILES
+from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
 from edgepeft.tasks import GENERATION
 
 if TYPE_CHECKING:
@@ -58,9 +62,28 @@ class Ingredients:
 
     def folder(self, name: str) -> tuple[Path, str]:
         """An adapter's folder that the recipe names."""
-        path = self._plan.recipe.resolve(name)
+        named, path = self._plan.recipe.resolve(name), find_adapter(self._plan.recipe.resolve(name))
+        if path != named:
+            self._note(
+                f"{named.name} holds checkpoints of an adapter; {path.name}, the newest, is taken"
+            )
+        for note in adapter_notes(path, read_adapter_config(path)):
+            self._note(note)
         self._note_provenance(path)
         return path, self._digests.folder(path)
+
+    def own(self) -> Files:
+        """What of an adapter's folder the base is staged with."""
+        needs = self._plan.needs
+        found: Files = {}
+        for name, folder, files in (
+            ("tokenizer", needs.tokenizer, (*VOCABULARY, *BESIDE)),
+            ("sentence", needs.sentence, SENTENCE_FILES),
+        ):
+            if folder is not None:
+                there = [file for file in files if (folder / file).is_file()]
+                found[name] = (folder, self._digests.folder(folder, there))
+        return found
 
     def template(self) -> Files:
         """A template that is a file is an input like any other."""
@@ -108,7 +131,7 @@ class Ingredients:
     def _note_provenance(self, folder: Path) -> None:
         """Say what is assumed of an adapter that does not say what it was trained on."""
         provenance = read_provenance(folder, self._recipe.merge.grid)
-        if provenance.source == "assumed" and self._recipe.merge.base != "original":
+        if provenance.source == ASSUMED and self._recipe.merge.base != "original":
             self._note(
                 f"{folder.name}: the adapter does not say what it was trained on; NF4 (QLoRA) is assumed. Set "
                 "merge.grid: none if it was trained at full precision"

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from edgepeft.planning import Plan
 
 STAGE_VERSIONS = {
-    "base": 2,
+    "base": 3,
     "train": 3,
     "combine": 1,
     "merge": 3,
     "quantize": 8,
     "export": 7,
-    "adapt": 1,
+    "adapt": 2,
     "witness": 1,
     "float-graph": 1,
     "reference": 5,
@@ -70,13 +70,16 @@ class Layout:
         self._read.save()
 
     def _base(self) -> None:
-        tokens = self._recipe.data.tokens
+        tokens, needs = self._recipe.data.tokens, self._plan.needs
         settings: dict[str, Any] = {"tokens": tokens} if tokens else {}
         function = "edgepeft.checkpoints.base:run"
         if self._plan.task != GENERATION:
             settings = {**self._read.task(), "labels": self._plan.labels}
             function = "edgepeft.checkpoints.encoder_base:run"
-        self.add("base", "base", function, settings, {}, self._read.model())
+        settings |= {"rows": needs.rows} if needs.rows is not None else {}
+        settings |= {"own_head": True} if needs.own_head else {}
+        files = {**self._read.model(), **self._read.own()}
+        self.add("base", "base", function, settings, {}, files)
 
     def _combine(self) -> None:
         parts = self._recipe.adapter

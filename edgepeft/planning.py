@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgepeft.adapters.base_needs import as_staged, check_tokens, needs_of
+from edgepeft.adapters.overview import BaseNeeds
 from edgepeft.bundle.layout import check_layout
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.data.rows import Row
 from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.layout import ORDER, Layout
 from edgepeft.models import ModelInfo, find_model, inspect_model
+from edgepeft.models.checks import check_label_head
 from edgepeft.preflight import (
     adapter_of,
     check_budget,
@@ -39,7 +42,7 @@ from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.stage import Stage
 from edgepeft.target_sections import Quantize, Target
-from edgepeft.targets import GRID_KEYS, TargetProfile, resolve_target
+from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resolve_target
 from edgepeft.task_choice import labels_of, resolve_task
 from edgepeft.tasks import GENERATION, Task
 from edgepeft.workspace import RunFolder
@@ -49,7 +52,9 @@ from edgepeft.workspace import RunFolder
 class Plan:
     """The stages of a recipe in order, and what was learned of its inputs on the way.
 
-    ``grids`` is how each target's weights are rounded, by the target's name; ``labels`` are a classifier's.
+    ``model`` is the base as it is staged: where an adapter brings another vocabulary or a head of its own, its
+    sizes are those. ``grids`` is how each target's weights are rounded, by the target's name; ``labels`` are a
+    classifier's.
     """
 
     recipe: RecipeFile
@@ -63,6 +68,7 @@ class Plan:
     adapter: Path | None
     task: Task = GENERATION
     labels: list[str] = field(default_factory=list)
+    needs: BaseNeeds = field(default_factory=BaseNeeds)
     stages: list[Stage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -148,7 +154,7 @@ def make_plan(
     check_hot_swap(recipe, targets, recipe.adapter_name)
     path = find_model(settings.model, recipe.folder)
     model = inspect_model(path)
-    check_length(recipe, model)
+    check_architecture(model, targets, settings.model)
     adapter = adapter_of(recipe)
     check_prefix(recipe, model)
     train, test = rows_of(recipe, test="witness" in kinds)
@@ -158,6 +164,11 @@ def make_plan(
         require_libraries(["encoder"])
     check_model(model, targets, settings.model)
     check_task(recipe, task)
+    check_label_head(model, task)
+    needs, notes = needs_of(recipe, model, task, adapter)
+    model = as_staged(model, needs, task)
+    check_tokens(recipe, model, needs)
+    check_length(recipe, model)
     check_layout(
         settings.layout,
         task,
@@ -181,7 +192,8 @@ def make_plan(
         adapter=adapter,
         task=task,
         labels=labels,
-        notes=list(recipe.notes),
+        needs=needs,
+        notes=[*recipe.notes, *notes],
     )
     plan.notes += [note for target in targets for note in _notes(target, plan)]
     Layout(plan, until, bundles_apart).lay_out()

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgepeft.adapters.folder import find_adapter
 from edgepeft.data.formats import read_rows
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import carried_as, read_adapter_config, refuse_head
 from edgepeft.merging.combinations import REGMEAN, Combination, check_combination
 from edgepeft.models import ModelInfo
+from edgepeft.models.checks import check_head_size, check_headers
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.runtime.adapters import check_name
 from edgepeft.runtime.devices import CPU
@@ -99,7 +101,7 @@ def check_hot_swap(recipe: RecipeFile, targets: Sequence[TargetProfile], own: st
             raise InputError(
                 f"adapters: {own}: is the name of the recipe's own adapter; choose another name"
             )
-        read_adapter_config(recipe.resolve(adapter.path))
+        read_adapter_config(find_adapter(recipe.resolve(adapter.path)))
 
 
 def check_smoothing(recipe: RecipeFile, targets: Sequence[TargetProfile], task: Task) -> None:
@@ -119,10 +121,14 @@ def check_smoothing(recipe: RecipeFile, targets: Sequence[TargetProfile], task: 
 
 def check_model(model: ModelInfo, targets: Sequence[TargetProfile], named: str) -> None:
     """Raise InputError if a target can't do a model; ``named`` is what the recipe calls it."""
+    model.require_sizes()
     for name in {target.exporter for target in targets}:
         refusal = find_exporter(name).refuses(model)
         if refusal:
             raise InputError(f"model: {named}: {refusal}")
+    check_headers(model)
+    if any(target.exporter == "decoder" for target in targets):
+        check_head_size(model)
     for target in targets:
         for key in target.ignored:
             if model.config.get(key):
@@ -147,7 +153,7 @@ def check_prefix(recipe: RecipeFile, model: ModelInfo) -> None:
     settings = recipe.recipe
     if isinstance(settings.adapter, str):
         key = "adapter"
-        carried = carried_as(read_adapter_config(recipe.resolve(settings.adapter)))
+        carried = carried_as(read_adapter_config(find_adapter(recipe.resolve(settings.adapter))))
     else:
         key = "method.name"
         carried = find_method(settings.method.name).carried
@@ -266,14 +272,14 @@ def check_combination_of(recipe: RecipeFile) -> None:
             said = str(error).replace("--weights", "adapter.weight").replace("--", "combine.")
             raise InputError(said) from None
         for part in parts:
-            read_adapter_config(recipe.resolve(part.path))
+            read_adapter_config(find_adapter(recipe.resolve(part.path)))
 
 
 def adapter_of(recipe: RecipeFile) -> Path | None:
     """The adapter folder a recipe names, if it names one. Raises InputError."""
     if not isinstance(recipe.recipe.adapter, str):
         return None
-    folder = recipe.resolve(recipe.recipe.adapter)
+    folder = find_adapter(recipe.resolve(recipe.recipe.adapter))
     read_adapter_config(folder)
     return folder
 

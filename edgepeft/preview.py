@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgepeft.adapters.base_needs import as_staged, needs_of
 from edgepeft.data.checks import check_data
 from edgepeft.data.formats import read_layout, read_rows
 from edgepeft.data.prompt import Prompter
@@ -16,6 +18,8 @@ from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.digests import DigestCache
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.models import find_model, inspect_model
+from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
+from edgepeft.preflight import adapter_of
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.requirements import require_libraries
 from edgepeft.task_choice import resolve_task
@@ -27,10 +31,10 @@ from edgepeft.utils.whole_files import new_folder, scratch_folder
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
-    Returns ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with
-    ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat, plain, or an
-    encoder's task) and ``report`` (that of ``check_data``; None without test rows). Raises InputError and
-    MissingError as a build would.
+    Returns ``notes`` (what is said of model and adapter), ``files`` (the layout of each split), ``rows`` (the
+    first ``count`` training rows, each with ``where``, ``tokens`` and ``pieces``: texts and whether they are
+    learned), ``mode`` (chat, plain, or an encoder's task) and ``report`` (that of ``check_data``; None without
+    test rows). Raises InputError and MissingError as a build would.
     """
     data = recipe.recipe.data
     model = find_model(recipe.recipe.model, recipe.folder)
@@ -50,23 +54,27 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         )
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
+    needs, notes = needs_of(recipe, info, task, adapter_of(recipe))
+    tokenizer = _tokenizer_folder(model, needs.tokenizer)
     if task != GENERATION:
-        longest = min(data.max_length, info.context_length)
+        longest = min(data.max_length, as_staged(info, needs, task).context_length)
         return {
+            "notes": notes,
             "files": files,
             "mode": task,
-            **_of_texts(recipe, model, splits, shown[:count], longest),
+            **_of_texts(recipe, tokenizer, splits, shown[:count], longest),
         }
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))
-    prompter = Prompter.from_folder(_tokenizer_folder(model), template)
+    prompter = Prompter.from_folder(tokenizer, template)
     report = None
     if splits["test"]:
         training = splits["train"] if recipe.recipe.adapter is None else []
         checked = check_data(training, splits["test"], prompter, max_length=data.max_length)
         report = checked.as_dict()
     return {
+        "notes": notes,
         "files": files,
         "mode": prompter.mode,
         "rows": [_as_read(row, prompter, data.max_length) for row in shown[:count]],
@@ -76,13 +84,13 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
 
 def _of_texts(
     recipe: RecipeFile,
-    model: Path,
+    tokenizer: Path,
     splits: Mapping[str, list[Row]],
     shown: Sequence[Row],
     longest: int,
 ) -> dict[str, Any]:
     """Rows and report of an encoder's data: a text, and what is learned of it."""
-    encoder = TextEncoder(_tokenizer_folder(model), WHOLE)
+    encoder = TextEncoder(tokenizer, WHOLE)
     training = splits["train"] if recipe.recipe.adapter is None else []
     report = None
     if splits["test"]:
@@ -126,27 +134,38 @@ def _spelled(prompter: Prompter, ids: Sequence[int]) -> str:
     return text
 
 
-def _tokenizer_folder(model: Path) -> Path:
-    """A folder with the model's fast tokenizer: its own, or one made once and kept in the user's cache."""
-    if model.is_dir() and (model / "tokenizer.json").is_file():
+def _tokenizer_folder(model: Path, own: Path | None) -> Path:
+    """A folder with the fast tokenizer that a build uses: the model's own, or one made once and kept in the
+    user's cache, with an adapter's ``own`` files over it.
+    """
+    if own is None and model.is_dir() and (model / "tokenizer.json").is_file():
         return model
     digests = DigestCache()
     digest = digests.file(model) if model.is_file() else digests.folder(model)
+    if own is not None:
+        there = [name for name in (*VOCABULARY, *BESIDE) if (own / name).is_file()]
+        digest = hashlib.sha256(f"{digest}{digests.folder(own, there)}".encode()).hexdigest()
     digests.save()
     kept = cache_folder() / "tokenizers" / digest[:16]
     if not (kept / "tokenizer.json").is_file():
         require_libraries(["base"])
-        from edgepeft.checkpoints.base import save_tokenizer
-
         try:
             with new_folder(kept) as made:
-                save_tokenizer(model, made)
+                _write_tokenizer(model, made, own)
         except EdgepeftError:
             # Another process may have been first, whose folder is as good as ours. A cache need not be writable.
             if not (kept / "tokenizer.json").is_file():
                 kept = _for_this_process()
-                save_tokenizer(model, kept)
+                _write_tokenizer(model, kept, own)
     return kept
+
+
+def _write_tokenizer(model: Path, folder: Path, own: Path | None) -> None:
+    from edgepeft.checkpoints.base import copy_settings, save_tokenizer
+
+    save_tokenizer(model, folder, own=own)
+    if model.is_dir():
+        copy_settings(model, folder)
 
 
 def _for_this_process() -> Path:

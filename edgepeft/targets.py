@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgepeft.errors import InputError, MissingError, unknown_name
 from edgepeft.models import ModelInfo
+from edgepeft.tasks import GENERATION, head_of
 
 if TYPE_CHECKING:
     from edgepeft.target_sections import Quantize, Target
@@ -176,6 +177,12 @@ def resolve_target(asked: Target) -> TargetProfile:
     return replace(profile, **changes)
 
 
+def all_exporters() -> list[Exporter]:
+    """Every registered exporter."""
+    names = {point.name for point in entry_points(group="edgepeft.exporters")}
+    return [find_exporter(name) for name in sorted(names)]
+
+
 @cache
 def find_exporter(name: str) -> Exporter:
     """An exporter by name. Raises MissingError."""
@@ -183,3 +190,13 @@ def find_exporter(name: str) -> Exporter:
         exporter: Exporter = point.load()
         return exporter
     raise MissingError(f"the exporter {name} is not registered: reinstall edgepeft")
+
+
+def check_architecture(model: ModelInfo, targets: Sequence[TargetProfile], named: str) -> None:
+    """Raise InputError for a model that no exporter takes, whatever the task; before rows are held against it."""
+    refusals = {exporter.name: exporter.refuses(model) for exporter in all_exporters()}
+    if not all(refusals.values()):
+        return
+    asked = "decoder" if head_of(model.architecture) == GENERATION else "encoder"
+    own = {target.exporter for target in targets} - {"decoder", "encoder"}
+    raise InputError(f"model: {named}: {refusals[next(iter(own), asked)]}")

@@ -62,4 +62,6 @@ def head_of(architecture: str) -> Task | None:
     for suffix, task in _HEADS.items():
         if architecture.endswith(suffix):
             return task
-    return None if architecture.endswith(_HEADLESS) else GENERATION
+    if architecture.endswith(_HEADLESS) and not architecture.endswith("LMHeadModel"):
+        return None
+    return GENERATION

@@ -13,9 +13,15 @@ from typing import Any
 
 import pytest
 
-from edgepeft import models
 from edgepeft.errors import InputError, MissingError
-from edgepeft.models import KNOWN_MODELS, KnownModel, find_model, inspect_model, packaged_file
+from edgepeft.models import (
+    KNOWN_MODELS,
+    KnownModel,
+    find_model,
+    inspect_model,
+    known,
+    packaged_file,
+)
 from tests.conftest import ModelMaker
 from tests.tiny import FAMILIES, HIDDEN_SIZE, INTERMEDIATE_SIZE, TIED, VOCAB_SIZE
 
@@ -167,7 +173,7 @@ def test_damaged_folders_are_refused_by_name(
 ) -> None:
     spoil(model)
     with pytest.raises(InputError, match=match) as caught:
-        inspect_model(model)
+        inspect_model(model).require_sizes()
     assert "\n" not in str(caught.value)
 
 
@@ -204,15 +210,15 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path, name: str) -> None:
 @pytest.fixture
 def carried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KnownModel:
     """A known model carried by an importable package that must not be imported."""
-    known = KnownModel("tiny", "carrier_of_tiny", "tiny.gguf", "carrier==1", "me/tiny", "MIT", "")
-    monkeypatch.setattr(models, "KNOWN_MODELS", {"tiny": known})
-    package = tmp_path / "site" / known.package
+    tiny = KnownModel("tiny", "carrier_of_tiny", "tiny.gguf", "carrier==1", "me/tiny", "MIT", "")
+    monkeypatch.setattr(known, "KNOWN_MODELS", {"tiny": tiny})
+    package = tmp_path / "site" / tiny.package
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    (package / known.file).write_bytes(b"GGUF")
+    (package / tiny.file).write_bytes(b"GGUF")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    monkeypatch.setattr(models, "_from_hub", lambda hub_id: None)
-    return known
+    monkeypatch.setattr(known, "_from_hub", lambda hub_id: None)
+    return tiny
 
 
 def test_known_name_is_found_in_its_package(carried: KnownModel, tmp_path: Path) -> None:
@@ -231,7 +237,7 @@ def test_known_name_that_is_nowhere_says_what_to_install(
 
 def test_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(models, "_from_hub", asked.append)
+    monkeypatch.setattr(known, "_from_hub", asked.append)
     with pytest.raises(InputError, match="model: me/other: no such folder, and the model hub"):
         find_model("me/other", tmp_path)
     assert asked == ["me/other"]

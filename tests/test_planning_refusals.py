@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from edgepeft.errors import InputError
 from tests.conftest import ModelMaker
 from tests.project import Project, write_project
 from tests.stages import write_adapter
+from tests.tiny import build_tokenizer
 
 ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "\n"
 
@@ -169,3 +171,70 @@ def test_models_that_cannot_be_exported_are_refused(project: Project) -> None:
         InputError, match="Qwen2VLForCausalLM is not supported; nearest: Qwen2; supported: Llama, "
     ):
         project.plan()
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "GPT2LMHeadModel": ("GPT2", {"n_layer": 1, "n_head": 2, "n_embd": 32}),
+    "T5ForConditionalGeneration": ("T5", {"d_model": 32, "d_ff": 32, "num_layers": 1, "d_kv": 8}),
+    "OPTForCausalLM": ("OPT", {"hidden_size": 32, "ffn_dim": 32, "num_hidden_layers": 1}),
+    "GPTNeoXForCausalLM": ("GPTNeoX", {"hidden_size": 64, "num_attention_heads": 4}),
+    "BloomForCausalLM": ("Bloom", {"hidden_size": 32, "n_layer": 1, "n_head": 2}),
+    "DistilBertForMaskedLM": ("DistilBert", {"dim": 32, "hidden_dim": 32, "n_layers": 1}),
+    "ViTForImageClassification": ("ViT", {"hidden_size": 36, "num_hidden_layers": 1}),
+    "WhisperForConditionalGeneration": (
+        "Whisper",
+        {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 52_000},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_of_other_kinds_are_refused_for_what_they_are(project: Project, name: str) -> None:
+    """Their configurations call sizes by other names, which is no fault of theirs."""
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+
+    kind, sizes = OTHERS[name]
+    config = getattr(transformers, f"{kind}Config")(**{"vocab_size": 512, **sizes})
+    config.architectures = [name]
+    config.save_pretrained(project.folder / "other")
+    save_file({"some.weight": torch.zeros(2, 2)}, project.folder / "other" / "model.safetensors")
+    with pytest.raises(InputError, match=rf"^model: other: {name}( \(\w+\))? is not supported"):
+        project.plan("model=other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"head_dim": 20}, "attention head size is 20, .* takes multiples of 16"),
+        ({"num_hidden_layers": 1}, r"holds model\.layers\.1\.\S+, which a model of 1 layers"),
+        ({"vocab_size": 508}, r"embed_tokens\.weight is \(512, 64\), .* calls for \(508, 64\)"),
+        ({"hidden_size": None}, r"hidden_size is missing or not a positive whole number"),
+        ({"intermediate_size": None, "vocab_size": None}, "intermediate_size is missing"),
+    ],
+)
+def test_headers_are_held_against_the_configuration(
+    project: Project, changes: dict[str, Any], match: str
+) -> None:
+    path = project.folder / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(InputError, match=match):
+        project.plan()
+
+
+def test_tokens_without_rows_are_refused_unless_they_get_some(project: Project) -> None:
+    extra = tuple(f"<{number}>" for number in range(300))
+    build_tokenizer(bos=True, extra=extra).save_pretrained(str(project.folder / "model"))
+    with pytest.raises(InputError, match=r"token '<\d+>' with id 512, .* 512 rows \(\d+ such"):
+        project.plan()
+    project.plan("data.tokens=['<299>']")
+
+
+def test_what_a_folder_holds_besides_is_told(project: Project) -> None:
+    assert not project.plan().notes
+    (project.folder / "model" / "modeling_own.py").write_text("raise SystemExit(3)")
+    (project.folder / "model" / "who.knows").write_text("")
+    notes = project.plan().notes
+    assert any("modeling_own.py is code, which is never run" in note for note in notes)
+    assert any("who.knows: not known here, and not used" in note for note in notes)

@@ -1,154 +1,206 @@
 """The base stage: whatever the recipe calls a model becomes a folder that every later stage can read.
 
 A Hugging Face folder keeps its weights where they are; a GGUF file is dequantized once, with transformers' own
-mapping, to float32 safetensors. The tokenizer is saved in its fast form in both cases, because the runtime on the
-device reads ``tokenizer.json`` alone.
+mapping, to float32 safetensors. Weights are copied only where names, rows or the head must change. The
+tokenizer is saved in its fast form in every case, because the runtime on the device reads ``tokenizer.json``
+alone.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgepeft.checkpoints.fingerprint import fingerprint
+from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite
 from edgepeft.checkpoints.gguf_files import each_file_read_once
-from edgepeft.checkpoints.new_tokens import add_to_tokenizer, rows_for, write_with_rows
-from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.checkpoints.skeleton import HEAD, build_skeleton, head_and_embedding_names
+from edgepeft.checkpoints.gguf_stage import stage_gguf
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource, rewrite_checkpoint
+from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.checkpoints.source import TensorSource
+from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
 from edgepeft.errors import InputError, one_line
+from edgepeft.models.gguf_header import read_gguf_header
+from edgepeft.models.tokenizer_overlay import lay_over
+from edgepeft.models.tokens import TOKENIZER, refuse_beyond
 from edgepeft.stage import Job
 from edgepeft.workspace import read_manifest
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``model`` (folder or .gguf). Settings: ``tokens`` to add, if any.
+    """Stage function. Inputs: ``model`` (folder or .gguf), and ``tokenizer`` (an adapter's folder) where the
+    adapter brings one of its own. Settings: ``tokens`` to add, ``rows`` of the vocabulary and ``own_head``, if
+    any.
 
-    Result: ``weights``, the checkpoint's folder, and ``copies``, names of stored tensors that only repeat
-    another.
+    Result: ``weights``, the checkpoint's folder; ``dropped``, what of it the model does not need;
+    ``rows`` where the vocabulary's height is another than the model's; ``renamed`` where its tensors are;
+    ``fingerprints`` of the model as it was given and as it fits, before rows or head change.
     """
-    model, tokens = job.inputs["model"], job.settings.get("tokens", [])
+    model, settings = job.inputs["model"], job.settings
+    tokens = settings.get("tokens", [])
+    own = job.inputs.get("tokenizer")
     if model.is_file():
-        with each_file_read_once():
-            stage_gguf(model, job.out)
-            size = save_tokenizer(model, job.out, tokens)
-        weights = "."
+        stage_gguf(model, job.out)
+        stored = job.out
     else:
-        _refuse_incomplete(model)
-        _copy_small_files(model, job.out)
-        size = save_tokenizer(model, job.out, tokens)
-        weights = str(model)
-    before = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
-    rows = rows_for(size, before) if tokens else before["vocab_size"]
-    if rows != before["vocab_size"]:
-        weights = _grow(job.out if weights == "." else model, rows, job.out)
-    config = json.loads((job.out / "config.json").read_text(encoding="utf-8"))
-    stored = job.out if weights == "." else model
+        copy_settings(model, job.out)
+        stored = model
+    with each_file_read_once():
+        vocabulary = save_tokenizer(model, job.out, tokens, own)
+    skeleton, source = build_skeleton(stored), SafetensorsSource.from_folder(stored)
+    fitted = fit_checkpoint(source, skeleton, model)
+    for note in fitted.notes:
+        job.events.message(f"{model.name}: {note}")
+    if stored == model:
+        refuse_infinite(source, fitted.names, model, _counter(job, len(fitted.names)))
+    whole: TensorSource = fitted.apply(source)
+    prints = dict.fromkeys((fingerprint(source), fingerprint(fitted.apply(source))))
+    config = _read(job.out / "config.json")
+    size = max(vocabulary.values()) + 1
+    rows = settings.get("rows") or (rows_for(size, config) if tokens else int(config["vocab_size"]))
+    refuse_beyond(vocabulary, rows, own or model)
+    stays, changes = int(config["vocab_size"]), dict[str, Any]()
+    if rows != config["vocab_size"] or settings.get("own_head"):
+        own_head = bool(settings.get("own_head"))
+        whole, changes = reshaped(whole, skeleton, rows, own_head=own_head)
+    weights, dropped = "." if stored == job.out else str(model), fitted.dropped
+    if changes or fitted.renamed:
+        rewrite_checkpoint(whole, job.out)
+        text = json.dumps(config | changes, indent=2) + "\n"
+        (job.out / "config.json").write_text(text, encoding="utf-8")
+        weights, dropped = ".", ()
     return {
         "weights": weights,
         "architecture": config["architectures"][0],
-        "copies": _copies(stored),
+        "dropped": list(dropped),
+        "rows": None if stays == rows else rows,
+        "renamed": fitted.renamed,
+        "fingerprints": list(prints),
     }
 
 
 def checkpoint_folder(base: Path) -> Path:
     """The folder with ``config.json`` and weights that a finished base stage points to."""
-    manifest = read_manifest(base) or {}
-    weights = Path(manifest.get("result", {}).get("weights", "."))
+    weights = Path(base_facts(base).get("weights", "."))
     return weights if weights.is_absolute() else base
 
 
 def open_base(base: Path) -> SafetensorsSource:
-    """The base's weights as a lazy source. Raises InputError."""
-    facts = (read_manifest(base) or {}).get("result", {})
-    return SafetensorsSource.from_folder(checkpoint_folder(base), without=facts.get("copies", ()))
+    """The base's weights as a lazy source, without those that the model does not need. Raises InputError."""
+    source = SafetensorsSource.from_folder(checkpoint_folder(base))
+    return source.without(base_facts(base).get("dropped", ()))
 
 
-def _copies(folder: Path) -> list[str]:
-    """A stored head that is the embedding once more, in a model that ties the two: transformers keeps one of
-    them.
-
-    A head with values of its own stays, whatever the configuration says; so transformers has it too.
-    """
-    source = SafetensorsSource.from_folder(folder)
-    if HEAD not in source.specs:
-        return []
-    skeleton = build_skeleton(folder)
-    head, embedding = head_and_embedding_names(skeleton)
-    if head != embedding or source.specs[HEAD].shape != source.specs[embedding].shape:
-        return []
-    return [HEAD] if source.same(HEAD, embedding) else []
+def base_facts(base: Path) -> Mapping[str, Any]:
+    """What a finished base stage says of itself, of encoders too."""
+    found: Mapping[str, Any] = (read_manifest(base) or {}).get("result", {})
+    return found
 
 
-def _refuse_incomplete(model: Path) -> None:
-    """Raise InputError for a checkpoint that lacks weights; transformers would begin them at random."""
-    needed = {name for name, _ in build_skeleton(model).named_parameters()}
-    absent = sorted(needed - set(SafetensorsSource.from_folder(model).specs))
-    if absent:
-        raise InputError(f"{model}: lacks {absent[0]} ({len(absent)} missing)")
+def base_fingerprints(base: Path) -> frozenset[str]:
+    """Fingerprints of a finished base stage: of the model that it was made of, and of what it is now."""
+    return frozenset({*base_facts(base).get("fingerprints", ()), fingerprint(open_base(base))})
 
 
-def stage_gguf(model: Path, out: Path) -> None:
-    """Write a GGUF file's model into ``out``, dequantized to float32. Raises InputError."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def _counter(job: Job, total: int) -> Callable[[], None]:
+    done = 0
+    job.events.progress(0, total)
 
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model.parent, gguf_file=model.name, dtype=torch.float32
-        )
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
-        raise InputError(f"{model}: transformers can't read this GGUF: {one_line(error)}") from None
-    # The weights are plain float32 now; the mark of the file they came from forbids saving them.
-    loaded.hf_quantizer = None
-    if hasattr(loaded.config, "quantization_config"):
-        del loaded.config.quantization_config
-    loaded.save_pretrained(out)
+    def step() -> None:
+        nonlocal done
+        done += 1
+        job.events.progress(done, total)
+
+    return step
 
 
-def _copy_small_files(model: Path, out: Path) -> None:
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def copy_settings(model: Path, out: Path) -> None:
+    """Copy a model folder's configuration and its settings for generation."""
     for name in ("config.json", "generation_config.json"):
         if (model / name).is_file():
             shutil.copyfile(model / name, out / name)
 
 
-def _grow(source: Path, rows: int, out: Path) -> str:
-    """Rows for new tokens; the checkpoint then lies in the stage's own folder, whose name is returned."""
-    if source == out:
-        # What was just staged is read while the grown copy is written, so it goes through a folder beside.
-        beside = out / "grown"
-        beside.mkdir()
-        shutil.copyfile(out / "config.json", beside / "config.json")
-        write_with_rows(out, rows, beside)
-        for file in out.glob("model*.safetensors*"):
-            file.unlink()
-        for file in beside.iterdir():
-            file.replace(out / file.name)
-        beside.rmdir()
-    else:
-        write_with_rows(source, rows, out)
-    return "."
+def save_tokenizer(
+    model: Path, out: Path, tokens: Sequence[str] = (), own: Path | None = None
+) -> dict[str, int]:
+    """Write a model's tokenizer (folder or .gguf) into ``out`` in its fast form; every token and its id.
 
-
-def save_tokenizer(model: Path, out: Path, tokens: Sequence[str] = ()) -> int:
-    """Write a model's tokenizer (folder or .gguf) into ``out`` in its fast form; how many ids it has.
-
-    ``tokens`` are added to it. Raises InputError.
+    ``own`` is an adapter's folder, whose tokenizer and template go over the model's; ``tokens`` are added. Raises
+    InputError.
     """
+    if own is None:
+        tokenizer = _load_tokenizer(model)
+    else:
+        with tempfile.TemporaryDirectory(dir=out) as scratch:
+            base = model
+            if model.is_file():
+                base = Path(scratch) / "base"
+                _load_tokenizer(model).save_pretrained(base)
+            laid = Path(scratch) / "laid"
+            laid.mkdir()
+            lay_over(base, own, laid)
+            tokenizer = _load_tokenizer(laid, own)
+    add_to_tokenizer(tokenizer, tokens)
+    tokenizer.save_pretrained(out)
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    if model.is_file() and not (own is not None and (own / TOKENIZER).is_file()):
+        listed = len(read_gguf_header(model).tokens)
+        made_up = {
+            token for token, index in vocabulary.items() if index >= listed and token not in tokens
+        }
+        _take_out(made_up, out)
+        vocabulary = {k: v for k, v in vocabulary.items() if k not in made_up}
+    return vocabulary
+
+
+def _take_out(tokens: Collection[str], folder: Path) -> None:
+    """Take tokens out of a saved tokenizer that a GGUF file does not list: transformers gives every such
+    tokenizer an end of text, with an id behind all others and so behind the embedding's last row.
+    """
+    if not tokens:
+        return
+    path = folder / TOKENIZER
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    whole["added_tokens"] = [one for one in whole["added_tokens"] if one["content"] not in tokens]
+    path.write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        if path.is_file():
+            said = json.loads(path.read_text(encoding="utf-8"))
+            kept = {
+                key: [one for one in value if one not in tokens]
+                if isinstance(value, list)
+                else value
+                for key, value in said.items()
+                if not (isinstance(value, str) and value in tokens)
+            }
+            path.write_text(json.dumps(kept, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _load_tokenizer(model: Path, named: Path | None = None) -> Any:
+    """A fast tokenizer of a folder or a GGUF file; ``named`` is what an error calls it."""
     from transformers import AutoTokenizer
 
+    where = named or model
     try:
         if model.is_file():
             tokenizer = AutoTokenizer.from_pretrained(model.parent, gguf_file=model.name)
         else:
             tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (ValueError, KeyError, OSError, TypeError, ImportError) as error:
-        raise InputError(f"{model}: its tokenizer can't be read: {one_line(error)}") from None
+        raise InputError(f"{where}: its tokenizer can't be read: {one_line(error)}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
-            f"{model}: its tokenizer has no fast form (tokenizer.json), which devices need"
+            f"{where}: its tokenizer has no fast form (tokenizer.json), which devices need"
         )
-    size = add_to_tokenizer(tokenizer, tokens)
-    tokenizer.save_pretrained(out)
-    return size
+    return tokenizer

@@ -7,35 +7,41 @@ its head reads the last token. The model is loaded whole, as transformers does i
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.base import save_tokenizer, stage_gguf
+from edgepeft.checkpoints.base import save_tokenizer
+from edgepeft.checkpoints.fingerprint import fingerprint
+from edgepeft.checkpoints.fit import HARMLESS, fit_checkpoint, unwrapped_names
 from edgepeft.checkpoints.gguf_files import each_file_read_once
-from edgepeft.checkpoints.skeleton import is_decoder
+from edgepeft.checkpoints.gguf_stage import stage_gguf
+from edgepeft.checkpoints.safetensors_io import (
+    SafetensorsSource,
+    rewrite_checkpoint,
+    write_checkpoint,
+)
+from edgepeft.checkpoints.skeleton import build_skeleton, is_decoder
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import InputError, one_line
+from edgepeft.finite import all_finite
+from edgepeft.models.checks import check_headers
+from edgepeft.models.inspect import inspect_model
+from edgepeft.models.sentence_files import Pooling, SentenceFiles, read_sentence_files
+from edgepeft.models.tokens import refuse_beyond
 from edgepeft.stage import Job
 from edgepeft.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft.workspace import read_manifest
 
 _HEAD_SEED = 0
-_BODY = ("embeddings", "encoder", "layers", "embed_tokens", "norm")
+_BODY = ("embeddings", "encoder", "layers", "embed_tokens", "norm", "final_norm")
 _GENERATES = "generates"
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """How the vectors of a text's tokens become one: their mean or the first one, then unit length or not."""
-
-    mode: Literal["mean", "cls"] = "mean"
-    normalize: bool = True
+_UNWRAPPED = "unwrapped"
 
 
 @dataclass(frozen=True)
@@ -67,19 +73,77 @@ class EncoderFacts:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function. Input: ``model``, a folder. Settings: ``task``, ``labels``.
+    """Stage function. Inputs: ``model``, a folder or a GGUF file; ``tokenizer`` and ``sentence``, an adapter's
+    folder where it brings its own. Settings: ``task``, ``labels``, and ``rows`` of the vocabulary, if any.
 
-    Result: ``weights`` and the fields of ``EncoderFacts``. Raises InputError.
+    Result: ``weights``, the fields of ``EncoderFacts`` and ``fingerprints``. Raises InputError.
     """
-    import transformers
-
     given, task, labels = job.inputs["model"], job.settings["task"], job.settings["labels"]
     model = given
     if given.is_file():
         # transformers knows the names in a GGUF file for models that generate alone.
         model = job.out / _GENERATES
-        with each_file_read_once():
-            stage_gguf(given, model)
+        stage_gguf(given, model)
+    check_headers(inspect_model(model))
+    source = SafetensorsSource.from_folder(model)
+    folder = _unwrapped(model, source, job)
+    loaded, new = _load(folder, given, task, labels, job)
+    loaded.config.problem_type = "single_label_classification" if task.startswith("text") else None
+    own = job.inputs.get("tokenizer")
+    with each_file_read_once():
+        vocabulary = save_tokenizer(given, job.out, own=own)
+    rows = job.settings.get("rows")
+    resized = rows is not None and rows != loaded.config.vocab_size
+    if rows is not None and resized:
+        _resize(loaded, rows)
+    refuse_beyond(vocabulary, loaded.get_input_embeddings().num_embeddings, own or given)
+    if is_decoder(loaded):
+        # Its head reads the last token that is no padding, and so must know which that is.
+        loaded.config.pad_token_id = TextEncoder(job.out, WHOLE).pad_id
+    _save(loaded, job.out)
+    for scratch in (_GENERATES, _UNWRAPPED):
+        shutil.rmtree(job.out / scratch, ignore_errors=True)
+    sentence = None
+    if task == EMBEDDING:
+        sentence = read_sentence_files(job.inputs.get("sentence", given))
+        _refuse_lowering(sentence, job.out, given)
+    limit = context_length(loaded.config.to_dict())
+    return {
+        "weights": ".",
+        "architecture": type(loaded).__name__,
+        "task": task,
+        "labels": labels,
+        "new_modules": sorted(new),
+        "context_length": min(limit, (sentence and sentence.max_tokens) or limit),
+        "pooling": asdict(sentence.pooling) if sentence else None,
+        "rows": rows if resized else None,
+        "renamed": folder != model,
+        "pooled_by": str(job.inputs.get("sentence", given)),
+        "fingerprints": [fingerprint(source)],
+    }
+
+
+def _unwrapped(model: Path, source: SafetensorsSource, job: Job) -> Path:
+    """The checkpoint's folder, or a copy of it without the prefixes that wrappers left on its names."""
+    names = unwrapped_names(source)
+    if names is None:
+        return model
+    job.events.message(
+        f"{model.name}: took the prefix of a wrapper (module, _orig_mod) off the names"
+    )
+    copy = job.out / _UNWRAPPED
+    copy.mkdir()
+    shutil.copyfile(model / "config.json", copy / "config.json")
+    write_checkpoint(source.named(names), copy)
+    return copy
+
+
+def _load(
+    folder: Path, given: Path, task: str, labels: list[str], job: Job
+) -> tuple[Any, set[str]]:
+    """The model for the task in float32, and the modules that were made for it. Raises InputError."""
+    import transformers
+
     options: dict[str, Any] = {"trust_remote_code": False}
     if labels:
         options["id2label"] = dict(enumerate(labels))
@@ -88,7 +152,7 @@ def run(job: Job) -> dict[str, Any]:
     loader = getattr(transformers, ENCODER_TASKS[task].auto_class)
     try:
         loaded, info = loader.from_pretrained(
-            model,
+            folder,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
@@ -96,34 +160,67 @@ def run(job: Job) -> dict[str, Any]:
         )
     except (ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise InputError(
-            f"{model}: transformers can't read it for {task}: {one_line(error)}"
+            f"{given}: transformers can't read it for {task}: {one_line(error)}"
         ) from None
-    new = _new_modules(info["missing_keys"], loaded.base_model_prefix)
+    prefix = loaded.base_model_prefix
+    new = _new_modules(info["missing_keys"], prefix)
     if task == EMBEDDING:
         lost = sorted(new - {"pooler"})
         new = set()
     else:
         lost = sorted(name for name in new if name in _BODY)
     if lost:
-        raise InputError(f"{model}: lacks weights of {lost[0]}; not a whole checkpoint")
-    loaded.config.problem_type = "single_label_classification" if task.startswith("text") else None
-    save_tokenizer(given, job.out)
-    if is_decoder(loaded):
-        # Its head reads the last token that is no padding, and so must know which that is.
-        loaded.config.pad_token_id = TextEncoder(job.out, WHOLE).pad_id
-    loaded.save_pretrained(job.out)
-    if given.is_file():
-        shutil.rmtree(model)
-    pooling = asdict(read_pooling(model)) if task == EMBEDDING else None
-    return {
-        "weights": ".",
-        "architecture": type(loaded).__name__,
-        "task": task,
-        "labels": labels,
-        "new_modules": sorted(new),
-        "context_length": context_length(loaded.config.to_dict()),
-        "pooling": pooling,
-    }
+        raise InputError(f"{given}: lacks weights of {lost[0]}; not a whole checkpoint")
+    _account_for(info["unexpected_keys"], prefix, given, job)
+    for name, parameter in loaded.named_parameters():
+        if not all_finite(parameter.data):
+            raise InputError(f"{given}: {name} holds NaN or infinite values")
+    return loaded, new
+
+
+def _account_for(unexpected: Iterable[str], prefix: str, given: Path, job: Job) -> None:
+    """Raise InputError for stored parts of the body that the model has no place for; say which head is left
+    out."""
+    left = sorted(key for key in unexpected if not any(re.search(p, key) for p in HARMLESS))
+    body = [key for key in left if _new_modules([key], prefix) & set(_BODY)]
+    if body:
+        raise InputError(
+            f"{given}: holds {body[0]}, which the model that config.json describes does not use ({len(body)} "
+            "such tensors)"
+        )
+    if left:
+        job.events.message(
+            f"{given.name}: left out what belongs to another task's head ({left[0]}, {len(left)} tensors)"
+        )
+
+
+def _resize(model: Any, rows: int) -> None:
+    """Give the word embedding ``rows`` rows; new ones begin as the mean of all."""
+    before = model.get_input_embeddings().weight.data
+    mean = before.mean(dim=0)
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    model.get_input_embeddings().weight.data[len(before) :] = mean
+
+
+def _save(model: Any, out: Path) -> None:
+    """Save a model under its own names: transformers writes those of the checkpoint that it was read from."""
+    model.save_pretrained(out)
+    source = SafetensorsSource.from_folder(out)
+    fitted = fit_checkpoint(source, build_skeleton(out), out)
+    if fitted.renamed:
+        rewrite_checkpoint(fitted.apply(source), out)
+
+
+def _refuse_lowering(sentence: SentenceFiles, tokenizer: Path, given: Path) -> None:
+    """Raise InputError where sentence-transformers would lower the case of texts and the tokenizer does not."""
+    if not sentence.lowers:
+        return
+    encoder = TextEncoder(tokenizer, WHOLE)
+    if encoder.encode("A B C").ids != encoder.encode("a b c").ids:
+        raise InputError(
+            f"{given}: do_lower_case: sentence-transformers lowers the case of every text, and its tokenizer "
+            "does not; that is not supported yet"
+        )
 
 
 def context_length(config: Mapping[str, Any]) -> int:
@@ -132,31 +229,6 @@ def context_length(config: Mapping[str, Any]) -> int:
     if "roberta" in str(config.get("model_type")):
         return positions - int(config.get("pad_token_id") or 0) - 1
     return positions
-
-
-def read_pooling(model: Path) -> Pooling:
-    """What a model's sentence-transformers files say of pooling; the mean at unit length where there are none.
-
-    Raises InputError for a kind of pooling that is not supported.
-    """
-    path = model / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return Pooling()
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        modules = json.loads((model / "modules.json").read_text(encoding="utf-8"))
-        normalize = any(str(module["type"]).endswith("Normalize") for module in modules)
-        modes = {key.removeprefix("pooling_mode_") for key, on in said.items() if on is True}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not readable ({one_line(error)})") from None
-    modes &= {"cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "lasttoken"}
-    if modes == {"mean_tokens"}:
-        return Pooling("mean", normalize)
-    if modes == {"cls_token"}:
-        return Pooling("cls", normalize)
-    raise InputError(
-        f"{path}: pools by {', '.join(sorted(modes))}; only mean and cls are supported"
-    )
 
 
 def _new_modules(missing: Iterable[str], prefix: str) -> set[str]:

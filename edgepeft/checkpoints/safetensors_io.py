@@ -8,8 +8,10 @@ at once; ours drains a source, so the header is written first from the specs.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import struct
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.events import Events
+from edgepeft.models.safetensors_header import StoredTensor, read_header
 
 _DTYPES = {
     "F64": torch.float64,
@@ -47,17 +50,14 @@ class SafetensorsSource:
         """``files`` maps each tensor's name to the file that holds it. Raises InputError."""
         self._files = dict(files)
         self._specs: dict[str, TensorSpec] = {}
-        for path in dict.fromkeys(self._files.values()):
-            with _opened(path) as handle:
-                for name in (name for name, file in self._files.items() if file == path):
-                    self._specs[name] = _spec(handle, name, path)
+        headers = {path: read_header(path) for path in dict.fromkeys(self._files.values())}
+        for name, path in self._files.items():
+            self._specs[name] = _spec(headers[path], name, path)
+        self._stored = {name: name for name in self._files}
 
     @classmethod
-    def from_folder(cls, folder: Path, without: Collection[str] = ()) -> SafetensorsSource:
-        """Open a checkpoint folder, sharded or not, ``without`` the tensors of these names.
-
-        Raises InputError naming the file that is wrong.
-        """
+    def from_folder(cls, folder: Path) -> SafetensorsSource:
+        """Open a checkpoint folder, sharded or not. Raises InputError naming the file that is wrong."""
         index = folder / INDEX
         if index.is_file():
             try:
@@ -68,35 +68,45 @@ class SafetensorsSource:
             for path in sorted(set(files.values())):
                 if path.parent != folder or not path.is_file():
                     raise InputError(f"{index}: names {path.name}, which is not in the folder")
-            return cls({name: path for name, path in files.items() if name not in without})
+            return cls(files)
         single = folder / SINGLE
         if not single.is_file():
             raise InputError(f"{folder}: holds neither {SINGLE} nor {INDEX}")
-        return cls.from_file(single, without)
+        return cls.from_file(single)
 
     @classmethod
-    def from_file(cls, path: Path, without: Collection[str] = ()) -> SafetensorsSource:
-        """Open one safetensors file, ``without`` the tensors of these names. Raises InputError."""
-        with _opened(path) as handle:
-            names = [name for name in handle.keys() if name not in without]  # noqa: SIM118 (no mapping)
-        return cls(dict.fromkeys(names, path))
+    def from_file(cls, path: Path) -> SafetensorsSource:
+        """Open one safetensors file. Raises InputError."""
+        return cls(dict.fromkeys(sorted(read_header(path)), path))
+
+    def named(self, names: Mapping[str, str]) -> SafetensorsSource:
+        """The tensors of this source that ``names`` maps new names to, in that order."""
+        chosen = copy.copy(self)
+        chosen._files = {name: self._files[old] for name, old in names.items()}
+        chosen._specs = {name: self._specs[old] for name, old in names.items()}
+        chosen._stored = {name: self._stored[old] for name, old in names.items()}
+        return chosen
+
+    def without(self, left_out: Collection[str]) -> SafetensorsSource:
+        """The same source without some of its tensors."""
+        return self.named({name: name for name in self._specs if name not in set(left_out)})
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
-        """Spec of every tensor, in file order."""
+        """Spec of every tensor, by name for one file, in the index's order for several."""
         return self._specs
 
     def load(self, name: str) -> torch.Tensor:
         """Read one tensor into memory of its own. Raises KeyError."""
         # Pages of a mapping stay resident for as long as it is open, so none is kept between tensors.
         with _opened(self._files[name]) as handle:
-            tensor: torch.Tensor = handle.get_tensor(name).clone()
+            tensor: torch.Tensor = handle.get_tensor(self._stored[name]).clone()
         return tensor
 
     def mapped(self, name: str) -> torch.Tensor:
         """One tensor over the file's own pages, which the system may drop and read again. Raises KeyError."""
         with _opened(self._files[name]) as handle:
-            tensor: torch.Tensor = handle.get_tensor(name)
+            tensor: torch.Tensor = handle.get_tensor(self._stored[name])
         return tensor
 
     def rows(self, name: str, indices: Sequence[int] | None) -> torch.Tensor:
@@ -104,7 +114,7 @@ class SafetensorsSource:
         if indices is None:
             return self.load(name)
         with _opened(self._files[name]) as handle:
-            part = handle.get_slice(name)
+            part = handle.get_slice(self._stored[name])
             return torch.cat([part[index : index + 1].clone() for index in indices])
 
     def same(self, first: str, second: str) -> bool:
@@ -114,7 +124,7 @@ class SafetensorsSource:
             return False
         rows = spec.shape[0] if spec.shape else 1
         with _opened(self._files[first]) as one, _opened(self._files[second]) as other:
-            a, b = one.get_slice(first), other.get_slice(second)
+            a, b = (h.get_slice(self._stored[n]) for h, n in ((one, first), (other, second)))
             return all(
                 torch.equal(a[i : i + _ROWS_AT_ONCE], b[i : i + _ROWS_AT_ONCE])
                 for i in range(0, rows, _ROWS_AT_ONCE)
@@ -130,12 +140,13 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def _spec(handle: Any, name: str, path: Path) -> TensorSpec:
-    part = handle.get_slice(name)
-    dtype = part.get_dtype()
-    if dtype not in _DTYPES:
-        raise InputError(f"{path}: {name} has dtype {dtype}, which edgepeft does not read")
-    return TensorSpec(tuple(part.get_shape()), _DTYPES[dtype])
+def _spec(header: Mapping[str, StoredTensor], name: str, path: Path) -> TensorSpec:
+    if name not in header:
+        raise InputError(f"{path}: lacks {name}, which {INDEX} says it holds")
+    stored = header[name]
+    if stored.dtype not in _DTYPES:
+        raise InputError(f"{path}: {name} has dtype {stored.dtype}, which edgepeft does not read")
+    return TensorSpec(stored.shape, _DTYPES[stored.dtype])
 
 
 def write_checkpoint(
@@ -177,6 +188,17 @@ def write_checkpoint(
         total_size = sum(spec.nbytes for spec in source.specs.values())
         index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def rewrite_checkpoint(source: TensorSource, folder: Path) -> None:
+    """Put ``source``, which may read from the checkpoint in ``folder``, in that checkpoint's place."""
+    beside = Path(tempfile.mkdtemp(dir=folder))
+    write_checkpoint(source, beside)
+    for file in folder.glob("model*.safetensors*"):
+        file.unlink()
+    for file in beside.iterdir():
+        file.replace(folder / file.name)
+    beside.rmdir()
 
 
 def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:

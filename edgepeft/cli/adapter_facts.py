@@ -31,6 +31,27 @@ def base_folder(name: str | None) -> Path | None:
     return path
 
 
+def adapter_folder(folder: Path) -> Path:
+    """The adapter that a command's argument means, with a word where it is another folder, and what its files
+    ask for.
+
+    Raises InputError.
+    """
+    from edgepeft.adapters.folder import find_adapter
+    from edgepeft.adapters.overview import adapter_notes
+    from edgepeft.merging.adapter_config import read_adapter_config
+
+    found = find_adapter(folder)
+    if found != folder:
+        typer.echo(
+            f"{folder}: holds checkpoints of an adapter; {found.name}, the newest, is taken",
+            err=True,
+        )
+    for note in adapter_notes(found, read_adapter_config(found)):
+        typer.echo(note, err=True)
+    return found
+
+
 def quiet_libraries() -> None:
     """These commands work in the command's own process, where libraries would talk between our lines."""
     # Where there is no working folder, a library would end the process in words of its own.

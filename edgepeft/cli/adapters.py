@@ -64,6 +64,8 @@ def add(
 
     Its fidelity on this base is measured with --test, or by a build whose recipe lists it.
     """
+    from edgepeft.adapters.overview import tokenizer_notes
+    from edgepeft.cli.adapter_facts import adapter_folder
     from edgepeft.errors import GateError, InputError
     from edgepeft.hot_swap.store import add_adapter, refuse_taken
     from edgepeft.runtime.bundle import Bundle
@@ -72,6 +74,9 @@ def add(
         raise InputError("--model and --keep-failed: need --test")
     opened = Bundle.open(bundle, check="sizes")
     name = name or folder.resolve().name
+    folder = adapter_folder(folder)
+    for note in tokenizer_notes(folder, bundle):
+        typer.echo(note, err=True)
     refuse_taken(opened, name, replace=replace)
 
     def put() -> BundleAdapter:
@@ -172,11 +177,11 @@ def _facts(adapter: BundleAdapter) -> dict[str, Any]:
 
 def _described(adapter: BundleAdapter) -> str:
     facts = adapter.facts
-    base = (
-        "its own base"
-        if facts.get("same_base")
-        else f"trained on {facts.get('trained_on')}, served on {facts.get('served_on')}"
-    )
+    trained_on = str(facts.get("trained_on"))
+    base = f"trained on {trained_on}, served on {facts.get('served_on')}"
+    if facts.get("same_base"):
+        assumed = trained_on != facts.get("served_on") and trained_on.startswith("assumed")
+        base = f"its own base, {trained_on}" if assumed else "its own base"
     return f"rank {facts.get('rank')}, {adapter.bytes / 1e6:.1f} MB, {base}"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgepeft.cli.adapter_facts import base_folder, quiet_libraries, show
+from edgepeft.cli.adapter_facts import adapter_folder, base_folder, quiet_libraries, show
 from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
 from edgepeft.cli.streams import say
 
@@ -103,11 +103,12 @@ def command(
         raise InputError("--test: needs the base model; give --model")
 
     quiet_libraries()
+    folders = [adapter_folder(adapter) for adapter in adapters]
     if not test:
         from edgepeft.merging.adapter_files import combine_folders
 
         facts = combine_folders(
-            adapters, how, out, model=base_folder(model), allow_base_mismatch=allow_base_mismatch
+            folders, how, out, model=base_folder(model), allow_base_mismatch=allow_base_mismatch
         )
     else:
         from edgepeft.cli.progress import show_events
@@ -124,7 +125,7 @@ def command(
         assert base is not None
         with show_events(progress) as sink:
             facts = combine_measured(
-                adapters,
+                folders,
                 how,
                 out,
                 base,

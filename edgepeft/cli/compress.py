@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepeft.cli.adapter_facts import base_folder, quiet_libraries, show
+from edgepeft.cli.adapter_facts import adapter_folder, base_folder, quiet_libraries, show
 from edgepeft.cli.options import JsonOption
 
 
@@ -27,4 +27,5 @@ def command(
     quiet_libraries()
     from edgepeft.merging.adapter_files import compress_folder
 
-    show(compress_folder(adapter, rank, out, model=base_folder(model)), as_json)
+    found = adapter_folder(adapter)
+    show(compress_folder(found, rank, out, model=base_folder(model)), as_json)

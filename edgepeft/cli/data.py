@@ -48,6 +48,8 @@ def command(
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
+    for note in facts["notes"]:
+        typer.echo(note, err=True)
     for split, layout in facts["files"].items():
         typer.echo(
             f"{split:<6} {layout['path']}: {layout['rows']} rows, {layout['format']}, shape "

@@ -42,15 +42,15 @@ def _shown(value: Any) -> Any:
 
 def look_at(subject: str) -> dict[str, Any]:
     """Facts of whatever ``subject`` names. Raises InputError."""
+    from edgepeft.adapters.folder import CONFIG, find_adapter
     from edgepeft.history import run_record
-    from edgepeft.merging.adapter_config import CONFIG
     from edgepeft.models import find_model
     from edgepeft.utils.files import read_json_object
     from edgepeft.workspace import MANIFEST
 
     folder = Path(subject)
-    if (folder / CONFIG).is_file():
-        return _adapter(folder)
+    if (folder / CONFIG).exists() or any(folder.glob(f"checkpoint-*/{CONFIG}")):
+        return _adapter(find_adapter(folder))
     if (folder / "run.json").is_file():
         return {"kind": "run", **run_record(folder)}
     manifest = folder / MANIFEST
@@ -60,13 +60,23 @@ def look_at(subject: str) -> dict[str, Any]:
 
 
 def _model(path: Path) -> dict[str, Any]:
+    from edgepeft.errors import InputError
     from edgepeft.models import inspect_model
+    from edgepeft.models.checks import check_head_size, check_headers
+    from edgepeft.models.known_files import MODEL_FILES, file_notes
     from edgepeft.targets import find_exporter
     from edgepeft.tasks import ENCODER_TASKS, GENERATION, head_of
 
     info = inspect_model(path)
     head = head_of(info.architecture)
     refusal = find_exporter("decoder" if head == GENERATION else "encoder").refuses(info)
+    try:
+        info.require_sizes()
+        check_headers(info)
+        if head == GENERATION:
+            check_head_size(info)
+    except InputError as error:
+        refusal = refusal or str(error)
     tasks = [head] if head else list(ENCODER_TASKS)
     facts = {
         **info.as_dict(),
@@ -74,6 +84,7 @@ def _model(path: Path) -> dict[str, Any]:
         "form": info.kind,
         "tasks": tasks,
         "supported": refusal is None,
+        "notes": file_notes(path, MODEL_FILES) if path.is_dir() else [],
     }
     if refusal is not None:
         facts["why_not"] = refusal
@@ -81,6 +92,7 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 def _adapter(folder: Path) -> dict[str, Any]:
+    from edgepeft.adapters.overview import adapter_notes
     from edgepeft.merging.adapter_config import read_adapter_config
     from edgepeft.merging.provenance import read_provenance
 
@@ -94,8 +106,9 @@ def _adapter(folder: Path) -> dict[str, Any]:
         "alpha": config.get("lora_alpha"),
         "target_modules": config.get("target_modules"),
         "base": config.get("base_model_name_or_path"),
-        "trained_on": provenance.grid.kind,
+        "trained_on": provenance.trained_on,
         "known_from": provenance.source,
+        "notes": adapter_notes(folder, config),
     }
 
 

@@ -12,6 +12,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.witness.words import witness_line
 from edgepeft.fidelity.gates import learned_little, missed_gates
 from edgepeft.fidelity.vocabulary import Column, vocabulary
+from edgepeft.merging.provenance import ASSUMED
 from edgepeft.target_sections import Gates
 from edgepeft.utils.whole_files import write_json, write_text
 from edgepeft.workspace import MANIFEST, read_manifest
@@ -328,10 +329,13 @@ def _about_outputs(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _adapter_line(adapter: Mapping[str, Any]) -> str:
+    grid = str(adapter["trained_on"]).removeprefix(f"{ASSUMED} ")
+    assumed = grid != adapter["trained_on"]
+    was = "is assumed to have been" if assumed else "was"
     base = (
-        f"served on the base it was trained on ({adapter['trained_on']})"
+        f"served on the base it {was} trained on ({grid})"
         if adapter["same_base"]
-        else f"trained on {adapter['trained_on']}, served on {adapter['served_on']}, which costs it"
+        else f"{f'{was} ' if assumed else ''}trained on {grid}, served on {adapter['served_on']}, which costs it"
     )
     wanted = adapter["reference_exact_match"]
     return (

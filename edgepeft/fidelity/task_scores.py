@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.base import checkpoint_folder
-from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
 from edgepeft.fidelity.given_tests import GivenTests
@@ -90,13 +89,13 @@ class Scorer:
 
         self._folder = model
         weights = checkpoint_folder(model)
-        source = SafetensorsSource.from_folder(weights)
         if not allow_mismatch:
+            prints = base_fingerprints(model)
             for adapter in adapters:
                 known = read_provenance(adapter.folder)
-                refuse_other_base(source, adapter.folder, adapter.config, known)
+                refuse_other_base(prints, adapter.folder, adapter.config, known)
         self.model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
-        onto_training_grid(self.model, source, read_provenance(adapters[0].folder))
+        onto_training_grid(self.model, open_base(model), read_provenance(adapters[0].folder))
         self._scored = TorchModel(self.model, changes_head=False)
         self.context = int(getattr(self.model.config, "max_position_embeddings", 2048))
         self._hooks: list[Any] = []

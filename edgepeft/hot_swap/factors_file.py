@@ -62,7 +62,7 @@ def write_factors(lora: LoraFolder, slots: Slots, bound_to: str, folder: Path) -
         "alpha": lora.config.get("lora_alpha"),
         "modules": len(lora.factors),
         "parameters": sum(a.size + b.size for a, b in lora.factors.values()),
-        "trained_on": grid.kind,
+        "trained_on": lora.provenance.trained_on,
         "known_from": lora.provenance.source,
         "served_on": slots.served,
         "same_base": slots.exact and grid.as_dict() == dict(slots.grid),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgepeft.adapters.folder import find_adapter
 from edgepeft.merging.provenance import TrainingGrid, read_provenance
 from edgepeft.recipe_file import RecipeFile
 from edgepeft.training.methods import find_method
@@ -22,5 +23,5 @@ def frozen_base(recipe: RecipeFile) -> dict[str, Any]:
         grid = TrainingGrid(find_method(method["name"]).chosen_grid(method))
         return {"grid": grid.as_dict(), "quantized": None}
     first = settings.adapter if isinstance(settings.adapter, str) else settings.adapter[0].path
-    known = read_provenance(recipe.resolve(first), settings.merge.grid).as_dict()
+    known = read_provenance(find_adapter(recipe.resolve(first)), settings.merge.grid).as_dict()
     return {"grid": known["grid"], "quantized": known["quantized"]}

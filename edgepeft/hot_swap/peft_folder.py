@@ -15,25 +15,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
+from edgepeft.adapters.patterns import Question, first_matches, is_named, own_values
+from edgepeft.adapters.scale import check_scaled
+from edgepeft.adapters.tables import tables_of
 from edgepeft.errors import InputError, one_line
-from edgepeft.merging.adapter_config import (
-    ALLOW,
-    CONFIG,
-    INITIAL,
-    KEEPS_BASE,
-    WEIGHTS,
-    read_adapter_config,
-)
+from edgepeft.merging.adapter_config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
 from edgepeft.merging.provenance import FILE, Provenance, read_provenance
+from edgepeft.models.names import moved
+from edgepeft.models.safetensors_header import read_header
 from edgepeft.runtime.slots import Slots
 
 Array = npt.NDArray[np.float32]
+_FACTOR = re.compile(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight")
+_LAYER = re.compile(r"\.(\d+)\.")
 
-_PREFIX = "base_model.model."
 _DTYPES: dict[str, npt.DTypeLike] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 _BEYOND = (
     *("use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "use_qalora"),
     *("alora_invocation_tokens", "arrow_config", "modules_to_save", "trainable_token_indices"),
+    "target_parameters",
 )
 """Settings of PEFT that make an adapter more than ``x A B`` beside a frozen weight."""
 
@@ -64,6 +66,11 @@ def read_lora(
     config = read_adapter_config(folder)
     provenance = read_provenance(folder, "auto" if (folder / FILE).is_file() else grid)
     _refuse_method(folder, config)
+    if tables_of(folder, config).rows is not None:
+        raise InputError(
+            f"{folder / WEIGHTS}: brings a whole embedding or head, and a bundle has one for all its adapters; "
+            "build a bundle that it is merged into"
+        )
     if not allow_base_mismatch:
         _refuse_base(folder, provenance, slots)
     tensors = _tensors(folder / WEIGHTS)
@@ -102,6 +109,7 @@ def _tensors(path: Path) -> dict[str, Array]:
     """Every tensor of a safetensors file as float32. Raises InputError."""
     from safetensors import SafetensorError, deserialize
 
+    names = {own: name for name, own in canonical(read_header(path), path).names.items()}
     try:
         entries: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError) as error:
@@ -117,9 +125,11 @@ def _tensors(path: Path) -> dict[str, Array]:
             values = np.frombuffer(data, _DTYPES[dtype]).astype(np.float32)
         else:
             raise InputError(f"{path}: {name} has dtype {dtype}, and a factor is floating")
+        if not values.size:
+            raise InputError(f"{path}: {name} is {tuple(entry['shape'])}, which holds nothing")
         if not np.isfinite(values).all():
             raise InputError(f"{path}: {name} holds NaN or infinite values")
-        found[name] = values.reshape(entry["shape"])
+        found[names[name]] = values.reshape(entry["shape"])
     return found
 
 
@@ -128,15 +138,18 @@ def _factors(
 ) -> dict[str, tuple[Array, Array]]:
     """A and B of every module, each held against the configuration and the bundle."""
     where, shapes = folder / WEIGHTS, slots.shapes
+    place = language_model_of(tensors, shapes) or ("", "")
     halves: dict[str, dict[str, Array]] = {}
     for key, tensor in tensors.items():
-        match = re.fullmatch(re.escape(_PREFIX) + r"(.+)\.lora_([AB])\.weight", key)
+        match = _FACTOR.fullmatch(key)
         if match is None:
             raise InputError(f"{where}: holds {key}, which is no LoRA factor")
-        halves.setdefault(match[1], {})[match[2]] = tensor
+        halves.setdefault(moved(match[1], *place), {})[match[2]] = tensor
     if not halves:
         raise InputError(f"{where}: holds no LoRA factors")
-    called = _called_for(folder, config, [*shapes, *halves])
+    # The configuration speaks of modules under the names of the model that was trained.
+    theirs = {name: moved(name, place[1], place[0]) for name in dict.fromkeys([*shapes, *halves])}
+    called = _called_for(folder, config, theirs)
     for module in [*called, *halves]:
         if module not in shapes:
             kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
@@ -147,25 +160,34 @@ def _factors(
             raise InputError(f"{where}: holds {module}, which {CONFIG} does not call for")
         absent = {"A", "B"} - set(halves.get(module, ()))
         if absent:
-            raise InputError(f"{where}: lacks {_PREFIX}{module}.lora_{min(absent)}.weight")
-    return {
-        module: _scaled(folder, config, module, parts["A"], parts["B"], shapes[module], slots.rank)
-        for module, parts in halves.items()
-    }
+            raise InputError(f"{where}: lacks {PREFIX}{module}.lora_{min(absent)}.weight")
+    names = [theirs[module] for module in halves]
+    ranks, alphas = (
+        own_values(config.get(key), key, names, str(folder / CONFIG))
+        for key in ("rank_pattern", "alpha_pattern")
+    )
+    found: dict[str, tuple[Array, Array]] = {}
+    for module, parts in halves.items():
+        rank = int(ranks.get(theirs[module], config.get("r", 8)))
+        alpha = float(alphas.get(theirs[module], config.get("lora_alpha", 8)))
+        _check_shapes(where, module, parts, rank, shapes[module], slots.rank)
+        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        largest = (float(np.abs(parts["A"]).max()), float(np.abs(parts["B"]).max()))
+        check_scaled(where, module, largest, rank, scale)
+        found[module] = (parts["A"], parts["B"] * np.float32(scale))
+    return found
 
 
-def _scaled(
-    folder: Path,
-    config: Mapping[str, Any],
+def _check_shapes(
+    where: Path,
     module: str,
-    a: Array,
-    b: Array,
+    parts: Mapping[str, Array],
+    rank: int,
     shape: tuple[int, int],
     largest: int,
-) -> tuple[Array, Array]:
-    """One module's factors with the scale in B. Raises InputError where they contradict what is said of them."""
-    where = folder / WEIGHTS
-    rank = int(_by_pattern(config.get("rank_pattern"), module, config.get("r", 8)))
+) -> None:
+    """Raise InputError where one module's factors contradict what is said of them."""
+    a, b = parts["A"], parts["B"]
     width, count = shape
     if a.shape != (rank, width) or b.shape != (count, rank):
         raise InputError(
@@ -177,47 +199,44 @@ def _scaled(
             f"{where}: {module} has rank {rank}, and this bundle takes up to {largest}; compress it with "
             f"edgepeft compress --rank {largest}, or build the bundle with a larger adapter_rank"
         )
-    alpha = float(_by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8)))
-    scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
-    return a, b * np.float32(scale)
 
 
-def _by_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """A module's own rank or alpha: PEFT takes the first pattern that matches the end of its name."""
-    for key, value in (pattern or {}).items():
-        if _matches(rf"(.*\.)?({key})", module):
-            return value
-    return default
+def _called_for(folder: Path, config: Mapping[str, Any], names: Mapping[str, str]) -> set[str]:
+    """Which modules the configuration names, by PEFT's rules for target_modules and its limits.
 
-
-def _called_for(folder: Path, config: Mapping[str, Any], modules: list[str]) -> list[str]:
-    """Which of ``modules`` the configuration names, by PEFT's rules for target_modules and its limits."""
-    targets = config.get("target_modules")
+    ``names`` maps each module to what the configuration calls it.
+    """
+    where = folder / CONFIG
+    targets, excluded = config.get("target_modules"), config.get("exclude_modules")
     layers = config.get("layers_to_transform")
     wanted = [layers] if isinstance(layers, int) else layers
     if not isinstance(targets, (str, list)) or not isinstance(wanted, (list, type(None))):
-        raise InputError(f"{folder / CONFIG}: target_modules must be a list of names or a pattern")
+        raise InputError(f"{where}: target_modules must be a list of names or a pattern")
+    if config.get("layers_pattern") not in (None, [], "", "layers", ["layers"]):
+        raise InputError(f"{where}: layers_pattern: only layers is read here; name the modules")
+    chosen, left_out = (_named(by, list(names.values()), str(where)) for by in (targets, excluded))
+    exact = set(targets) if isinstance(targets, list) else set()
 
-    def named(by: Any, module: str) -> bool:
-        if isinstance(by, str):
-            return by == "all-linear" or _matches(by, module)
-        return any(module == name or module.endswith(f".{name}") for name in by or [])
+    def in_layers(name: str) -> bool:
+        match = _LAYER.search(name)
+        # PEFT takes a module that is named in full whatever its layer.
+        return not wanted or name in exact or (match is not None and int(match[1]) in wanted)
 
-    def layer_of(module: str) -> int | None:
-        match = re.search(r"\.(\d+)\.", module)
-        return int(match[1]) if match else None
-
-    return [
+    return {
         module
-        for module in dict.fromkeys(modules)
-        if named(targets, module)
-        and not named(config.get("exclude_modules"), module)
-        and (wanted is None or layer_of(module) in wanted)
-    ]
+        for module, name in names.items()
+        if name in chosen and name not in left_out and in_layers(name)
+    }
 
 
-def _matches(pattern: str, name: str) -> bool:
-    try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error:
-        return False
+def _named(by: Any, names: list[str], where: str) -> set[str]:
+    """Those of ``names`` that a pattern or a list of names means."""
+    if not by:
+        return set()
+    if isinstance(by, list):
+        entries = frozenset(by)
+        return {name for name in names if is_named(name, entries)}
+    if by.lower() == "all-linear":
+        return set(names)
+    (found,) = first_matches([Question([by], full=True)], names, where)
+    return {name for name, index in zip(names, found, strict=True) if index == 0}

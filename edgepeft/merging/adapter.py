@@ -9,22 +9,49 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import canonical, module_of
+from edgepeft.adapters.patterns import own_values
+from edgepeft.adapters.placement import placed
+from edgepeft.adapters.scale import check_scaled
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.finite import all_finite
-from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
+from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.merging.unmerged import unmerged_of
+
+_A = ".lora_A.weight"
+_RANK_STORED = (
+    *(
+        "DEFT",
+        "DELORA",
+        "GLORA",
+        "GRALORA",
+        "HIRA",
+        "HRA",
+        "LOHA",
+        "LORA",
+        "MISS",
+        "PVERA",
+        "RANDLORA",
+    ),
+    *("SUPERTUNING", "TINYLORA", "VERA"),
+)
+"""Methods whose ``r`` is a dimension of some tensor in the file."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file."""
+    """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file.
+
+    Tensors have the names that PEFT writes, whatever the file calls them.
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -36,25 +63,55 @@ def open_adapter(folder: Path) -> Adapter:
     config = read_adapter_config(folder)
     weights = folder / WEIGHTS
     source = SafetensorsSource.from_file(weights)
-    tensors = {name: source.mapped(name) for name in source.specs}
+    names = canonical(source.specs, weights).names
+    tensors = {name: source.mapped(own) for name, own in names.items()}
     for name, tensor in tensors.items():
-        if not all_finite(tensor):
+        if not tensor.numel():
+            raise InputError(f"{weights}: {name} is {tuple(tensor.shape)}, which holds nothing")
+        if not tensor.is_floating_point():
+            if not name.endswith("indices"):
+                raise InputError(f"{weights}: {name} is {tensor.dtype}, and a factor is floating")
+        elif not all_finite(tensor):
             raise InputError(f"{weights}: {name} holds NaN or infinite values")
     _refuse_other_rank(folder, config, tensors)
+    _refuse_infinite_products(folder, config, tensors)
     return Adapter(folder, config, tensors)
 
 
 def _refuse_other_rank(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """A rank far from that of the tensors would have PEFT make room for it before anything is compared."""
-    ranks = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_A.weight")}
-    if config["peft_type"] != "LORA" or not ranks or config.get("rank_pattern"):
+    """A rank that no tensor has would have PEFT make room for it before anything is compared."""
+    if config["peft_type"] not in _RANK_STORED or config.get("rank_pattern"):
         return
-    if config.get("r", 8) > max(ranks):
+    stored = {size for tensor in tensors.values() for size in tensor.shape}
+    # Factors of a whole stack of experts have that many times the rank.
+    if config.get("r") is not None and stored and all(size % config["r"] for size in stored):
         raise InputError(
-            f"{folder / CONFIG}: r: {config.get('r', 8)} contradicts the tensors, whose rank is {max(ranks)}"
+            f"{folder / CONFIG}: r: {config['r']} contradicts the tensors, none of which has that rank"
         )
+
+
+def _refuse_infinite_products(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise InputError where finite factors of a LoRA are infinite once multiplied out and scaled."""
+    names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
+    pairs = {name: (f"{name}{_A}", f"{name}.lora_B.weight") for name in names}
+    pairs = {module_of(a): (a, b) for a, b in pairs.values() if b in tensors}
+    if config["peft_type"] != "LORA" or not pairs:
+        return
+    where = str(folder / CONFIG)
+    ranks, alphas = (
+        own_values(config.get(key), key, list(pairs), where)
+        for key in ("rank_pattern", "alpha_pattern")
+    )
+    for module, (a, b) in pairs.items():
+        rank = int(ranks.get(module, config.get("r", 8)))
+        alpha = float(alphas.get(module, config.get("lora_alpha", 8)))
+        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        largest = (float(tensors[a].abs().max()), float(tensors[b].abs().max()))
+        check_scaled(folder / WEIGHTS, module, largest, rank, scale)
 
 
 def attach(model: Any, adapter: Adapter) -> Any:
@@ -79,6 +136,8 @@ def attach(model: Any, adapter: Adapter) -> Any:
     config.inference_mode = True
     if config.is_prompt_learning:
         return _attach_prompt(model, config, adapter)
+    tensors = placed(model, config, adapter.tensors, str(adapter.folder / CONFIG))
+    adapter = replace(adapter, tensors=tensors)
     if hasattr(config, "init_lora_weights"):
         # The start that an adapter was given is over; PEFT would work it out of the base again and change that.
         config.init_lora_weights = True
@@ -93,7 +152,6 @@ def attach(model: Any, adapter: Adapter) -> Any:
             f"{adapter.folder / CONFIG}: does not fit this model: {one_line(error)}"
         ) from None
     _refuse_adapted_head(wrapped, adapter.folder)
-    # Left to itself PEFT would take whole embeddings out of an adapter's file.
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     missing = sorted(set(expected) - set(adapter.tensors))
     extra = sorted(set(adapter.tensors) - set(expected))
@@ -156,7 +214,7 @@ def _refuse_adapted_head(wrapped: Any, folder: Path) -> None:
                 "which is not supported yet; train without it among target_modules, or name it in modules_to_save"
             )
     saved = _saved_head_and_embedding(wrapped)
-    if inner.config.tie_word_embeddings and saved is not None:
+    if head is not None and inner.config.tie_word_embeddings and saved is not None:
         tied = getattr(wrapped.peft_config["default"], "ensure_weight_tying", False)
         if None in saved or not tied:
             raise InputError(
@@ -182,7 +240,8 @@ def _saved_head_and_embedding(wrapped: Any) -> tuple[Any, Any] | None:
 def _tie_saved(wrapped: Any) -> None:
     """Loading gives the embedding's copy a new tensor; the head's copy of a tied model follows it."""
     saved = _saved_head_and_embedding(wrapped)
-    if saved is not None and wrapped.get_base_model().config.tie_word_embeddings:
+    tied = wrapped.get_base_model().config.tie_word_embeddings
+    if tied and saved is not None and None not in saved:
         saved[0].weight = saved[1].weight
 
 

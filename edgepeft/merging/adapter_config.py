@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgepeft.adapters.config_fields import check_fields
+from edgepeft.adapters.folder import CONFIG, WEIGHTS, find_adapter
 from edgepeft.errors import InputError, unknown_name
 from edgepeft.merging.provenance import FILE, read_provenance
 from edgepeft.training.methods import NOT_MERGEABLE, Carried, all_methods, method_of_type
+from edgepeft.utils.files import read_json_object, require_regular
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+CONFIG_BYTES = 16 * 10**6
+"""Bytes that an adapter's configuration may have."""
 INITIAL = "edgepeft_initial.safetensors"
 """Factors that an adapter's start took out of the base, beside the adapter."""
 KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
@@ -44,28 +46,19 @@ def is_full(folder: Path) -> bool:
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """Read ``adapter_config.json`` and refuse what can be seen to be wrong there. Raises InputError."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such adapter folder")
+    place = find_adapter(folder)
+    if place != folder:
+        raise InputError(f"{folder}: holds checkpoints of an adapter; name one, as {place}")
     if is_full(folder):
         base = read_provenance(folder).base or {}
         return {"peft_type": "FULL", "base_model_name_or_path": base.get("name")}
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: not a PEFT adapter folder (no {CONFIG})") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(config, dict) or "peft_type" not in config:
+    config = read_json_object(path, CONFIG_BYTES)
+    if "peft_type" not in config:
         raise InputError(f"{path}: has no peft_type")
     _refuse_method(config["peft_type"], path)
-    if not (folder / WEIGHTS).is_file():
-        if (folder / "adapter_model.bin").exists():
-            raise InputError(
-                f"{folder}: holds only pickle weights (adapter_model.bin), which can run code; save the "
-                f"adapter as {WEIGHTS}"
-            )
-        raise InputError(f"{folder}: has no {WEIGHTS}")
+    _refuse_no_weights(folder)
+    check_fields(config, path)
     if config.get("bias", "none") != "none":
         raise InputError(
             f"{path}: bias: {config['bias']} is not supported yet; train with bias: none"
@@ -76,6 +69,18 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     if carried_as(config) in ("tokens", "prefix"):
         _refuse_prompt(config, path)
     return config
+
+
+def _refuse_no_weights(folder: Path) -> None:
+    if (folder / WEIGHTS).is_file():
+        return
+    require_regular(folder / WEIGHTS)
+    if (folder / "adapter_model.bin").exists():
+        raise InputError(
+            f"{folder}: holds only pickle weights (adapter_model.bin), which can run code; save the adapter as "
+            f"{WEIGHTS}"
+        )
+    raise InputError(f"{folder}: has no {WEIGHTS}")
 
 
 def _refuse_method(peft_type: object, path: Path) -> None:

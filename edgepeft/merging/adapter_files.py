@@ -1,4 +1,4 @@
-"""Adapter folders in, an adapter folder out: combining, compressing, and extracting from a tuned model."""
+"""Adapter folders in, an adapter folder out: combining and compressing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from edgepeft.adapters.tables import tables_of
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.errors import InputError
-from edgepeft.events import Events
 from edgepeft.merging.adapter import Adapter, open_adapter
 from edgepeft.merging.adapter_config import INITIAL, carried_as, is_full, read_adapter_config
 from edgepeft.merging.base_check import refuse_other_base
@@ -28,11 +26,12 @@ from edgepeft.merging.factors import (
     decompose,
     is_plain_lora,
     lora_factors,
+    under_one_name,
     write_lora,
 )
 from edgepeft.merging.grid import dequantized
 from edgepeft.merging.initial import without_initial
-from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
+from edgepeft.merging.provenance import FILE, read_provenance
 from edgepeft.utils.temporary import sweep
 from edgepeft.utils.whole_files import discard, new_folder, staging_folder, writing_failed
 
@@ -65,7 +64,8 @@ class Parts:
             _refuse_unlike(opened)
         rank = rank or max([_rank(adapter) for adapter in opened], default=CONVERTED_RANK)
         found = [_as_lora(adapter, model, rank) for adapter in opened]
-        return cls(opened, [factors for factors, _ in found], [lost for _, lost in found])
+        factors = under_one_name([factors for factors, _ in found])
+        return cls(opened, factors, [lost for _, lost in found])
 
     def write(self, how: Combination, result: LoraFactors, out: Path) -> dict[str, Any]:
         """Write what they were combined to into ``out``, whole or not at all; what was done."""
@@ -144,62 +144,6 @@ def compress_folder(
     }
 
 
-def extract_folder(
-    base: Path, tuned: Path, rank: int, out: Path, events: Events | None = None
-) -> dict[str, Any]:
-    """Write the difference of two checkpoints of one architecture as a LoRA; what it misses of every part.
-
-    Only linear layers are taken; what else changed is listed with its share of the change. Raises InputError.
-    """
-    refuse_filled(out)
-    before, after = SafetensorsSource.from_folder(base), SafetensorsSource.from_folder(tuned)
-    unlike = [
-        name
-        for name, spec in before.specs.items()
-        if name not in after.specs or after.specs[name].shape != spec.shape
-    ]
-    if unlike:
-        raise InputError(
-            f"{tuned}: {unlike[0]} is missing or of another shape than in {base}; not tuned from it"
-        )
-    linear = set(linear_weight_names(build_skeleton(base)))
-    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    taken = missed = beside = 0.0
-    left_out: list[str] = []
-    names = list(before.specs)
-    for step, name in enumerate(names, 1):
-        delta = after.load(name).float() - before.load(name).float()
-        size = float(delta.square().sum())
-        if not math.isfinite(size):
-            raise InputError(f"{tuned}: {name} is not finite")
-        if name in linear and size:
-            a, b, error = decompose(delta, rank)
-            factors[name.removesuffix(".weight")] = (a, b)
-            taken += size
-            missed += size * error**2
-        elif size:
-            left_out.append(name)
-            beside += size
-        if events is not None:
-            events.progress(step, len(names))
-    if not factors:
-        raise InputError(
-            f"{tuned}: no linear layer differs from {base}; there is nothing to extract"
-        )
-    record = {"name": str(base), "fingerprint": fingerprint(before)}
-    with new_folder(out) as staged:
-        write_lora(LoraFactors(factors, 1.0), staged, str(base))
-        Provenance(TrainingGrid("none"), (), "edgepeft", "extracted", record).write(staged)
-    return {
-        "adapter": str(out.resolve()),
-        "rank": rank,
-        "modules": len(factors),
-        "error": math.sqrt(missed / taken),
-        "left_out": left_out,
-        "left_out_share": math.sqrt(beside / (beside + taken)),
-    }
-
-
 def _open(folder: Path) -> Adapter:
     if is_full(folder):
         raise InputError(f"{folder}: holds a whole model; edgepeft extract makes an adapter of it")
@@ -212,6 +156,11 @@ def _open(folder: Path) -> Adapter:
     if carried_as(config) != "weights":
         raise InputError(
             f"{folder}: is {config['peft_type']}, which changes no weights; only adapters that do can be "
+            "combined or compressed"
+        )
+    if tables_of(folder, config).rows is not None:
+        raise InputError(
+            f"{folder}: brings a whole embedding or head, which low-rank factors can't express; it can't be "
             "combined or compressed"
         )
     return open_adapter(folder)
@@ -236,7 +185,7 @@ def _converted(
         )
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)
-    refuse_other_base(base, adapter.folder, adapter.config, provenance)
+    refuse_other_base([fingerprint(base)], adapter.folder, adapter.config, provenance)
     skeleton = build_skeleton(model, base.specs)
     chosen = provenance.quantized
     if chosen is None:
@@ -262,7 +211,8 @@ def _refuse_unlike(adapters: Sequence[Adapter]) -> None:
             )
         if first.grid != other.grid:
             raise InputError(
-                f"{adapter.folder}: was trained on {other.grid.kind}, {adapters[0].folder} on {first.grid.kind}; "
+                f"{adapter.folder}: was trained on {other.trained_on}, {adapters[0].folder} on "
+                f"{first.trained_on}; "
                 "one base can't be both, so pass --allow-base-mismatch to take the first one's"
             )
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgepeft.adapters.folder import CONFIG
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import ALLOW, CONFIG
+from edgepeft.merging.adapter_config import ALLOW
 from edgepeft.merging.provenance import Provenance
 
 
 def refuse_other_base(
-    base: SafetensorsSource, folder: Path, config: Mapping[str, Any], provenance: Provenance
+    base: Collection[str], folder: Path, config: Mapping[str, Any], provenance: Provenance
 ) -> None:
     """Hold the base against what the adapter's folder says of its own. Raises InputError where they differ.
 
-    Adapters made by edgepeft carry the fingerprint of their base. PEFT notes a name or a path: a path that is
-    still there is looked at, a name alone proves nothing.
+    ``base`` are the fingerprints of the base: as it was given, which another tool has trained on, and as it was
+    staged, which edgepeft has. Adapters made by edgepeft carry the fingerprint of their base. PEFT notes a name
+    or a path: a path that is still there is looked at, a name alone proves nothing.
     """
     if provenance.base is not None:
         recorded, name = provenance.base.get("fingerprint"), provenance.base.get("name", "?")
@@ -34,5 +36,5 @@ def refuse_other_base(
             recorded = fingerprint(SafetensorsSource.from_folder(other))
         except InputError:
             return
-    if recorded is not None and recorded != fingerprint(base):
+    if recorded is not None and recorded not in base:
         raise InputError(f"{where}: was trained on {name}, whose weights are not these; {ALLOW}")

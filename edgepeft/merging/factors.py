@@ -7,7 +7,7 @@ own layer makes it, is decomposed. The form is that of https://arxiv.org/abs/210
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import PREFIX
+from edgepeft.adapters.patterns import own_values
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import Adapter, attach
-from edgepeft.merging.adapter_config import CONFIG, WEIGHTS
 from edgepeft.merging.merge import merge_units
+from edgepeft.models.names import LANGUAGE_MODELS, moved
 
-_PREFIX = "base_model.model."
+_A = ".lora_A.weight"
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,27 @@ def lora_factors(adapter: Adapter) -> LoraFactors:
     """The factors of a plain LoRA. Raises InputError where the two of a module don't go together."""
     where = adapter.folder / WEIGHTS
     config = adapter.config
-    rank_of, alpha_of = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    names = [
+        key.removeprefix(PREFIX).removesuffix(_A) for key in adapter.tensors if key.endswith(_A)
+    ]
+    settings = str(adapter.folder / CONFIG)
+    rank_of = own_values(config.get("rank_pattern"), "rank_pattern", names, settings)
+    alpha_of = own_values(config.get("alpha_pattern"), "alpha_pattern", names, settings)
     scaling = _scaling(config, int(config.get("r", 8)), float(config.get("lora_alpha", 8)))
     found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    for key in sorted(adapter.tensors):
-        if not key.endswith(".lora_A.weight"):
-            continue
-        stem = key.removesuffix(".lora_A.weight")
+    for name in sorted(names):
+        stem = f"{PREFIX}{name}"
         other = f"{stem}.lora_B.weight"
         if other not in adapter.tensors:
             raise InputError(f"{where}: lacks {other}")
-        a, b = adapter.tensors[key].float(), adapter.tensors[other].float()
-        name = stem.removeprefix(_PREFIX)
-        rank = int(_from_pattern(rank_of, name, config.get("r", 8)))
+        a, b = adapter.tensors[f"{stem}{_A}"].float(), adapter.tensors[other].float()
+        rank = int(rank_of.get(name, config.get("r", 8)))
         if a.dim() != 2 or b.dim() != 2 or not a.shape[0] == b.shape[1] == rank:
             raise InputError(
                 f"{where}: {stem} has factors of {tuple(a.shape)} and {tuple(b.shape)}, and {CONFIG} calls for "
                 f"rank {rank}"
             )
-        alpha = float(_from_pattern(alpha_of, name, config.get("lora_alpha", 8)))
+        alpha = float(alpha_of.get(name, config.get("lora_alpha", 8)))
         own = _scaling(config, rank, alpha)
         found[name] = (a, b * (own / scaling))
     extra = [key for key in adapter.tensors if key.endswith(".lora_B.weight")]
@@ -94,15 +99,6 @@ def lora_factors(adapter: Adapter) -> LoraFactors:
 
 def _scaling(config: Mapping[str, Any], rank: int, alpha: float) -> float:
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)
-
-
-def _from_pattern(pattern: Mapping[str, Any], name: str, default: Any) -> Any:
-    """The value of a module by PEFT's own matching of patterns."""
-    from peft.utils.other import get_pattern_key
-
-    if not pattern:
-        return default
-    return pattern.get(get_pattern_key(list(pattern), name), default)
 
 
 def converted(
@@ -127,6 +123,26 @@ def converted(
         a, b, errors[module] = decompose(delta, rank)
         factors[module] = (a, b)
     return LoraFactors(factors, 1.0), errors
+
+
+def under_one_name(adapters: Sequence[LoraFactors]) -> list[LoraFactors]:
+    """The factors with the names of the first adapter's modules, where another was trained inside a larger model.
+
+    Side by side under two names, both would be kept and neither added to the other.
+    """
+    known = set(adapters[0].factors)
+    return [adapters[0], *(_renamed(adapter, known) for adapter in adapters[1:])]
+
+
+def _renamed(adapter: LoraFactors, known: set[str]) -> LoraFactors:
+    ways = [*LANGUAGE_MODELS, *((alone, inside) for inside, alone in LANGUAGE_MODELS)]
+    if known & set(adapter.factors):
+        return adapter
+    for way in ways:
+        factors = {moved(name, *way): pair for name, pair in adapter.factors.items()}
+        if known & set(factors):
+            return LoraFactors(factors, adapter.scaling)
+    return adapter
 
 
 def decompose(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -155,8 +171,8 @@ def write_lora(
     uniform = factors.padded(rank)
     tensors: dict[str, torch.Tensor] = {}
     for name, (a, b) in uniform.factors.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.contiguous()
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = a.contiguous()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = b.contiguous()
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",

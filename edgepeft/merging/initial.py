@@ -17,10 +17,12 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import CONFIG, INITIAL, KEEPS_BASE, WEIGHTS
+from edgepeft.finite import all_finite
+from edgepeft.merging.adapter_config import INITIAL, KEEPS_BASE
 from edgepeft.merging.grid import through_grid
 from edgepeft.merging.provenance import FILE, TrainingGrid
 
@@ -92,7 +94,7 @@ def without_initial(base: TensorSource, folder: Path, config: Mapping[str, Any])
     init = config.get("init_lora_weights", True)
     if path.is_file():
         stored = SafetensorsSource.from_file(path)
-        names = {name.removesuffix(".a") for name in stored.specs if name.endswith(".a")}
+        names = _checked(stored, base, path)
 
         def factors(name: str) -> Factors:
             return stored.load(f"{name}.a"), stored.load(f"{name}.b")
@@ -127,6 +129,29 @@ def without_initial(base: TensorSource, folder: Path, config: Mapping[str, Any])
         return without(weight, *factors(name)) if name in names else weight
 
     return ComputedSource(specs, compute)
+
+
+def _checked(stored: SafetensorsSource, base: TensorSource, path: Path) -> set[str]:
+    """The weights whose initial factors a file holds; raises InputError where it is not what training wrote."""
+    names = {name.rpartition(".")[0] for name in stored.specs}
+    for name in sorted(names):
+        if name not in base.specs:
+            raise InputError(f"{path}: holds the start of {name}, which the base lacks")
+        pair = [stored.specs.get(f"{name}.{part}") for part in ("a", "b")]
+        shapes = [spec.shape if spec is not None else () for spec in pair]
+        (a, b), whole = shapes, base.specs[name].shape
+        if not (len(a) == len(b) == 2 and a[0] == b[1] and (b[0], a[1]) == tuple(whole)):
+            raise InputError(
+                f"{path}: {name} has factors of {a} and {b}, and the weight is {whole}"
+            )
+        for part in ("a", "b"):
+            if not all_finite(stored.load(f"{name}.{part}")):
+                raise InputError(f"{path}: {name}.{part} holds NaN or infinite values")
+    if len(stored.specs) != 2 * len(names):
+        raise InputError(
+            f"{path}: holds tensors that are no factors; training writes two of each weight"
+        )
+    return names
 
 
 def _adapted(folder: Path) -> set[str]:

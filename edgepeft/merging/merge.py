@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.finite import all_finite
 from edgepeft.merging.adapter import Adapter, attach
 
-_PREFIX = "base_model.model."
 _TOKENS = ".token_adapter"
 
 
@@ -57,7 +57,7 @@ def tuner_layers(wrapped: Any) -> dict[str, Any]:
     found = {}
     for name, module in wrapped.named_modules():
         if isinstance(module, BaseTunerLayer):
-            found[name.removeprefix(_PREFIX).removesuffix(_TOKENS)] = module
+            found[name.removeprefix(PREFIX).removesuffix(_TOKENS)] = module
     return found
 
 
@@ -132,7 +132,7 @@ def merge_units(
         _add(units, MergeUnit(name, layer, names), stored, adapter)
     for name, module in wrapped.named_modules():
         if isinstance(module, ModulesToSaveWrapper):
-            path = name.removeprefix(_PREFIX)
+            path = name.removeprefix(PREFIX)
             (active,) = module.active_adapters
             saved = module.modules_to_save[active]
             names = {own: f"{path}.{own}" for own, _ in saved.named_parameters()}

@@ -6,7 +6,6 @@ the bitsandbytes settings into the adapter's README; failing that, the recipe de
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepeft.errors import InputError
+from edgepeft.utils.files import read_json_object
 from edgepeft.workspace import write_json
 
 FILE = "edgepeft_training.json"
+CARD = 1 << 20
+"""Characters of a model card that are read."""
+ASSUMED = "assumed"
+"""The source of what no file says and no recipe declares."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class TrainingGrid:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a grid that bitsandbytes does not have."""
-        if self.kind not in ("nf4", "fp4", "int8", "none") or self.block_size < 1:
+        sized = type(self.block_size) is int and 1 <= self.block_size <= 4096
+        if self.kind not in ("nf4", "fp4", "int8", "none") or not sized:
             raise ValueError(f"unknown grid: {self.kind} in blocks of {self.block_size}")
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,6 +59,11 @@ class Provenance:
     source: str
     method: str | None = None
     base: Mapping[str, str] | None = None
+
+    @property
+    def trained_on(self) -> str:
+        """The grid's name for people and reports; what is only assumed is called so."""
+        return f"{ASSUMED} {self.grid.kind}" if self.source == ASSUMED else self.grid.kind
 
     def write(self, folder: Path) -> None:
         """Leave the record in an adapter's folder."""
@@ -96,22 +106,21 @@ def read_provenance(folder: Path, declared: str = "auto") -> Provenance:
     record = folder / FILE
     if record.is_file():
         try:
-            return Provenance.from_dict(
-                {**json.loads(record.read_text(encoding="utf-8")), "source": FILE}
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return Provenance.from_dict({**read_json_object(record), "source": FILE})
+        except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{record}: damaged ({error}); set merge.grid in the recipe") from None
     card = folder / "README.md"
     if card.is_file():
-        found = _from_card(card.read_text(encoding="utf-8", errors="replace"))
+        with card.open(encoding="utf-8", errors="replace") as stream:
+            found = _from_card(stream.read(CARD))
         if found is not None:
             return Provenance(found, None, "README.md")
-    return Provenance(TrainingGrid(kind="nf4"), None, "assumed")
+    return Provenance(TrainingGrid(kind="nf4"), None, ASSUMED)
 
 
 def _from_card(text: str) -> TrainingGrid | None:
     """The bitsandbytes settings that PEFT lists in a model card, as ``- load_in_4bit: True`` lines."""
-    settings = dict(re.findall(r"^- (\w+): (\S+)\s*$", text, flags=re.MULTILINE))
+    settings = dict(re.findall(r"^- (\w+): (\S+)[ \t]*$", text, flags=re.MULTILINE))
     if settings.get("load_in_8bit") == "True":
         return TrainingGrid("int8")
     if settings.get("load_in_4bit") != "True":

@@ -7,7 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edgepeft.checkpoints.base import checkpoint_folder, open_base
+import torch
+
+from edgepeft.adapters.folder import WEIGHTS
+from edgepeft.adapters.keys import PREFIX, canonical
+from edgepeft.adapters.tables import under_tokens
+from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.skeleton import (
     HEAD,
@@ -17,6 +22,7 @@ from edgepeft.checkpoints.skeleton import (
 )
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
+from edgepeft.finite import all_finite
 from edgepeft.memory import return_large_blocks
 from edgepeft.merging.adapter import Adapter, open_adapter
 from edgepeft.merging.adapter_config import carried_as, is_full, read_adapter_config
@@ -26,7 +32,9 @@ from edgepeft.merging.initial import without_initial
 from edgepeft.merging.merge import merged
 from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
 from edgepeft.merging.unmerged import Unmerged, unmerged_of
+from edgepeft.models.safetensors_header import read_header
 from edgepeft.stage import Job
+from edgepeft.workspace import read_manifest
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -65,8 +73,22 @@ def open_weights(job: Job) -> TensorSource:
     if "hot_swap" in job.settings:
         return unadapted(job)
     if "merge" in job.inputs:
-        return SafetensorsSource.from_folder(job.inputs["merge"])
+        return _kept(job)
     return merged_source(job)
+
+
+def _kept(job: Job) -> TensorSource:
+    """The merged checkpoint that was kept. Raises InputError where its tensors are not those of the base."""
+    folder = job.inputs["merge"]
+    kept, base = SafetensorsSource.from_folder(folder), open_base(job.inputs["base"])
+    shapes = [{name: spec.shape for name, spec in one.specs.items()} for one in (kept, base)]
+    unlike = sorted(name for name, _ in set(shapes[0].items()) ^ set(shapes[1].items()))
+    if unlike:
+        raise InputError(
+            f"{folder}: its {unlike[0]} is not the base's ({len(unlike)} such tensors); it was changed after "
+            "the merge"
+        )
+    return kept
 
 
 def open_unmerged(job: Job) -> Unmerged | None:
@@ -127,16 +149,47 @@ def frozen_base(job: Job) -> TensorSource:
     Raises InputError where the adapter was trained on another base.
     """
     check_base(job)
-    folder = adapter_folder(job)
-    return without_initial(open_base(job.inputs["base"]), folder, read_adapter_config(folder))
+    folder, base = adapter_folder(job), open_base(job.inputs["base"])
+    frozen = without_initial(base, folder, read_adapter_config(folder))
+    stored = under_tokens(folder)
+    if not stored:
+        return frozen
+    file = SafetensorsSource.from_file(folder / WEIGHTS)
+    own = {name: key for name, key in stored.items() if name in frozen.specs}
+
+    def load(name: str) -> torch.Tensor:
+        return file.load(own[name]) if name in own else frozen.load(name)
+
+    return ComputedSource(
+        {n: file.specs[own[n]] if n in own else s for n, s in frozen.specs.items()}, load
+    )
 
 
 def check_base(job: Job) -> None:
     """Raise InputError where the job's adapter was trained on another base, unless the recipe allows it."""
+    folder, base = adapter_folder(job), job.inputs["base"]
+    config = read_adapter_config(folder)
     if not job.settings["merge"].get("allow_base_mismatch"):
-        folder = adapter_folder(job)
-        config = read_adapter_config(folder)
-        refuse_other_base(open_base(job.inputs["base"]), folder, config, job_provenance(job))
+        refuse_other_base(base_fingerprints(base), folder, config, job_provenance(job))
+    if not is_full(folder):
+        _refuse_made_parts(base, folder)
+
+
+def _refuse_made_parts(base: Path, folder: Path) -> None:
+    """Raise InputError where a part of the base was made at random for its task and the adapter brings no
+    other."""
+    made = set((read_manifest(base) or {}).get("result", {}).get("new_modules", ()))
+    if not made:
+        return
+    path = folder / WEIGHTS
+    keys = set(canonical(read_header(path), path).names)
+    for name in open_base(base).specs:
+        part = next((one for one in name.split(".")[:2] if one in made), None)
+        if part is not None and f"{PREFIX}{name}" not in keys:
+            raise InputError(
+                f"{folder}: the base has no {part}, so one was made at random, and the adapter does not bring "
+                f"its own ({name}); name the base that it was trained on, or train with modules_to_save: [{part}]"
+            )
 
 
 def _tuned(base: TensorSource, folder: Path) -> TensorSource:
@@ -145,7 +198,19 @@ def _tuned(base: TensorSource, folder: Path) -> TensorSource:
     for name, spec in base.specs.items():
         if name not in tuned.specs or tuned.specs[name].shape != spec.shape:
             raise InputError(f"{folder}: its {name} is missing or of another shape than the base's")
-    return ComputedSource({name: tuned.specs[name] for name in base.specs}, tuned.load)
+    surplus = [name for name in tuned.specs if name not in base.specs]
+    if surplus:
+        raise InputError(
+            f"{folder}: holds {surplus[0]}, which the base does not have ({len(surplus)} such tensors)"
+        )
+
+    def load(name: str) -> torch.Tensor:
+        tensor = tuned.load(name)
+        if not all_finite(tensor):
+            raise InputError(f"{folder}: {name} holds NaN or infinite values")
+        return tensor
+
+    return ComputedSource({name: tuned.specs[name] for name in base.specs}, load)
 
 
 def adapter_folder(job: Job) -> Path:

@@ -18,8 +18,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, carried_as
+from edgepeft.merging.adapter_config import carried_as
 from edgepeft.merging.bottleneck_shape import bottleneck_tensors
 from edgepeft.training.methods import Carried
 

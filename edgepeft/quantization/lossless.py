@@ -23,7 +23,7 @@ from edgepeft.errors import InputError
 from edgepeft.merging.adapter import open_adapter
 from edgepeft.merging.grid import grid_codes
 from edgepeft.merging.low_rank import low_rank_factors
-from edgepeft.merging.provenance import Provenance
+from edgepeft.merging.provenance import ASSUMED, Provenance
 from edgepeft.merging.stage import adapter_folder, frozen_base, job_provenance
 from edgepeft.quantization.codes import Parts, write_codes, write_plan
 from edgepeft.stage import Job
@@ -88,9 +88,10 @@ def run(job: Job) -> dict[str, Any]:
     write_plan(job.out, plan)
     ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
     beside = f", with unmerged LoRA of rank {'/'.join(map(str, ranks))}" if ranks else ""
+    known = "as assumed of its training" if provenance.source == ASSUMED else "as trained on"
     return {
         "algorithm": None,
-        "linear": f"{grid.kind} as trained on{beside}",
+        "linear": f"{grid.kind} {known}{beside}",
         "head": "float",
         "embedding": "float",
         "tied": head == embedding,

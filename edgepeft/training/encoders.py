@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
-from edgepeft.checkpoints.encoder_base import EncoderFacts, Pooling
+from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.data.formats import read_data
 from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder, spans_of
 from edgepeft.errors import InputError
+from edgepeft.models.sentence_files import Pooling
 from edgepeft.stage import Job
 from edgepeft.tasks import EMBEDDING, TAGGING
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.patterns import check_patterns
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import (
@@ -120,6 +121,8 @@ def add_adapter(
         ]
     if "modules_to_save" in arguments and model.config.tie_word_embeddings:
         _keep_tied(arguments, method)
+    names = [name for name, _ in model.named_modules() if name]
+    check_patterns(arguments, names, "method")
     task_type = "CAUSAL_LM" if facts is None else ENCODER_TASKS[facts.task].peft_type
     try:
         config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type](task_type=task_type, **arguments)

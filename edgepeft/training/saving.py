@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgepeft.merging.adapter_config import CONFIG, INITIAL, WEIGHTS
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.merging.adapter_config import INITIAL
 from edgepeft.merging.initial import Factors
 from edgepeft.merging.provenance import Provenance
 from edgepeft.training.loading import Start

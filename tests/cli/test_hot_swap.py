@@ -41,7 +41,10 @@ def test_each_adapter_is_measured_against_its_own_reference(tmp_path: Path) -> N
     assert len(losses) == 2
     folder = Path(bundle["path"])
     card = (folder / "README.md").read_text()
-    assert "Adapter second (rank 8), served on the base it was trained on (nf4)" in card
+    assert (
+        "Adapter second (rank 8), served on the base it is assumed to have been trained on (nf4)"
+        in card
+    )
     listed = json.loads(edgepeft("adapters", "list", folder, "--json").stdout)
     assert [(entry["name"], entry["gates"]) for entry in listed] == [
         ("desk", "passed"),
@@ -93,7 +96,10 @@ def test_one_adapter_that_misses_its_gate_fails_the_build(tmp_path: Path) -> Non
     assert "desk: max_task_kl" in done.stderr
     bundle = json.loads(done.stdout)["bundles"][0]
     assert bundle["adapters"][0]["gates"] != "passed"
-    assert "trained on nf4, served on int8" in (Path(bundle["path"]) / "README.md").read_text()
+    assert (
+        "is assumed to have been trained on nf4, served on int8"
+        in (Path(bundle["path"]) / "README.md").read_text()
+    )
 
     # One that is added later is not even kept, unless that is asked for.
     add = ("adapters", "add", bundle["path"], tmp_path / "first", "--test", recipe)

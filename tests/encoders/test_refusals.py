@@ -204,3 +204,38 @@ def test_a_classifier_of_another_kind_names_those_that_are_supported(tmp_path: P
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     with pytest.raises(EdgepeftError, match="decoders that classify texts: Llama"):
         plan(tmp_path, CLASSIFICATION)
+
+
+def test_modules_and_heads_that_are_not_carried_are_named_by_the_plan(tmp_path: Path) -> None:
+    plan(tmp_path, EMBEDDING, family="minilm")
+    path = tmp_path / "model" / "modules.json"
+    modules = json.loads(path.read_text())
+    dense = {"idx": 3, "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
+    path.write_text(json.dumps([*modules[:2], dense]))
+    with pytest.raises(EdgepeftError, match="its module Dense changes the vectors and is not"):
+        plan(tmp_path, EMBEDDING)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"problem_type": "multi_label_classification"}, "takes several labels at once"),
+        ({"problem_type": "regression"}, r"gives a number \(regression\)"),
+    ],
+)
+def test_heads_of_other_problems(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+    plan(tmp_path, CLASSIFICATION, head="SequenceClassification")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(EdgepeftError, match=match):
+        plan(tmp_path, CLASSIFICATION)
+
+
+def test_the_longest_text_is_that_of_sentence_transformers(tmp_path: Path) -> None:
+    assert plan(tmp_path, EMBEDDING, family="minilm").model.context_length == 128
+    said = json.dumps({"max_seq_length": 40})
+    (tmp_path / "model" / "sentence_bert_config.json").write_text(said)
+    assert plan(tmp_path, EMBEDDING).model.context_length == 40
+    data = {"train": "train.jsonl", "test": "test.jsonl", "max_length": 41}
+    with pytest.raises(EdgepeftError, match="max_length: 41 is beyond the model's context of 40"):
+        plan(tmp_path, EMBEDDING, data=data)

@@ -14,12 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgepeft.errors import InputError
+from edgepeft.hot_swap.peft_folder import read_lora
 from edgepeft.hot_swap.store import add_adapter, remove_adapter
 from edgepeft.runtime import Bundle, Runtime
 from edgepeft.runtime.adapters import adapter_names, open_adapter
+from edgepeft.runtime.slots import slots_of
 from tests.command import edgepeft
 from tests.hot_swap.fixtures import Find
 from tests.runtime.test_light import imported_by
+from tests.stages import write_adapter
 
 Change = Callable[[Path], None]
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -102,6 +105,35 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "unknown method": (edit(peft_type="LORAX"), "no such supported method"),
     "pissa": (edit(init_lora_weights="pissa"), "changed the base under this adapter"),
     "initial factors": (started_in_the_base, "changed the base under this adapter"),
+    "infinite once scaled": (
+        tensors(lambda t: [t[f"{Q}.lora_{half}.weight"].fill_(1e30) for half in "AB"]),
+        "q_proj: its factors are not finite once multiplied out and scaled",
+    ),
+    "nothing": (
+        tensors(lambda t: t.update({f"{Q}.lora_A.weight": torch.zeros(0, 64)})),
+        "which holds nothing",
+    ),
+    "whole numbers": (
+        tensors(lambda t: t.update({f"{Q}.lora_A.weight": torch.zeros(4, 64).long()})),
+        "has dtype I64, and a factor is floating",
+    ),
+    "parameters": (edit(target_parameters=["q_proj.weight"]), "target_parameters can't stay"),
+    "layers by a name": (
+        edit(target_modules=["q_proj"], layers_to_transform=[0], layers_pattern="blocks"),
+        "layers_pattern: only layers is read here",
+    ),
+    "layers repeated": (edit(layer_replication=[[0, 2]]), "layer_replication: repeats layers"),
+    "two adapters": (
+        tensors(
+            lambda t: [
+                t.update({k.replace("lora_A.", f"lora_A.{i % 2}."): t.pop(k)})
+                for i, k in enumerate(list(t))
+                if "lora_A" in k
+            ]
+        ),
+        "names the adapter 0 and .* does not",
+    ),
+    "a new key": (edit(use_marvel=True), "use_marvel: not known to this version"),
     "not safetensors": (
         lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"no") and None,
         "not a readable safetensors file",
@@ -242,3 +274,97 @@ def test_the_command(built: Find, own: Path, tmp_path: Path) -> None:
     assert json.loads(whole.stdout)["adapters"] == ["mine"]
     assert edgepeft("adapters", "remove", own, "mine").returncode == 0
     assert json.loads(edgepeft("adapters", "list", own, "--json").stdout) == []
+
+
+EVIL = r"([a-z0-9._]+)+!"
+
+
+def named(change_name: Callable[[str], str]) -> Change:
+    return tensors(lambda t: [t.update({change_name(k): t.pop(k)}) for k in list(t)])
+
+
+def of_a_larger_model(name: str) -> str:
+    return name.replace("base_model.model.model.", "base_model.model.model.language_model.")
+
+
+HARMLESS: dict[str, list[Change]] = {
+    "the adapter's name": [named(lambda name: name.replace(".weight", ".default.weight"))],
+    "a wrapper": [named(lambda name: f"module._orig_mod.{name}")],
+    "no prefix": [named(lambda name: name.removeprefix("base_model.model."))],
+    "a larger model": [
+        named(of_a_larger_model),
+        edit(
+            target_modules=[
+                "q_proj",
+                "k_proj",
+                "v_proj",
+                "o_proj",
+                "gate_proj",
+                "up_proj",
+                "down_proj",
+            ]
+        ),
+    ],
+    "a larger model, by a pattern": [
+        named(of_a_larger_model),
+        edit(target_modules=r"model\.language_model\.layers\.\d+\..*_proj"),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_harmless_names_are_the_same_adapter(
+    built: Find, own: Path, tmp_path: Path, what: str
+) -> None:
+    plain = built("llama", "adapters") / "one"
+    folder = Path(shutil.copytree(plain, tmp_path / "adapter"))
+    for change in HARMLESS[what]:
+        change(folder)
+    slots = slots_of(Bundle.open(own))
+    found, wanted = read_lora(folder, slots), read_lora(plain, slots)
+    assert set(found.factors) == set(wanted.factors)
+    for module, (a, b) in wanted.factors.items():
+        assert (found.factors[module][0] == a).all()
+        assert (found.factors[module][1] == b).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": EVIL},
+        {"exclude_modules": EVIL},
+        {"rank_pattern": {EVIL: 4}},
+        {"alpha_pattern": {EVIL: 4}},
+    ],
+)
+def test_patterns_without_end_have_one(
+    built: Find, own: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(built("llama", "adapters") / "one", tmp_path / "adapter"))
+    edit(**changes)(folder)
+    with pytest.raises(InputError, match="matching its patterns with the names of modules takes"):
+        add_adapter(Bundle.open(own), "new", folder)
+
+
+def test_layers_and_patterns_mean_what_they_mean_to_peft(
+    built: Find, own: Path, tmp_path: Path
+) -> None:
+    model = built("llama", "model")
+    options = {
+        "target_modules": ["q_proj", "model.layers.1.self_attn.o_proj", "down_proj"],
+        "layers_to_transform": [0],
+        "exclude_modules": ["layers.0.mlp.down_proj"],
+        "rank_pattern": {r"layers\.1\..*": 2, "q_proj": 3},
+        "alpha_pattern": {"o_proj": 5},
+    }
+    adapter = write_adapter(model, tmp_path / "adapter", **options)
+    found = read_lora(adapter, slots_of(Bundle.open(own)))
+    stored = load_file(adapter / "adapter_model.safetensors")
+    assert {f"base_model.model.{name}.lora_A.weight" for name in found.factors} == {
+        name for name in stored if "lora_A" in name
+    }
+    output = "model.layers.1.self_attn.o_proj"
+    a, b = found.factors[output]
+    assert a.shape[0] == 2
+    wanted = stored[f"base_model.model.{output}.lora_B.weight"].numpy() * (5 / 2)
+    assert abs(b - wanted).max() < 1e-6

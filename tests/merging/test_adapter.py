@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import attach, open_adapter
-from edgepeft.merging.adapter_config import CONFIG, WEIGHTS, read_adapter_config
+from edgepeft.merging.adapter_config import read_adapter_config
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 
@@ -213,7 +216,7 @@ def cut_short(adapter: Path) -> None:
         (no_config, f"not a PEFT adapter folder .no {CONFIG}"),
         (not_json, f"{CONFIG}: not valid JSON"),
         (not_text, f"{CONFIG}: not valid JSON"),
-        (a_list, f"{CONFIG}: has no peft_type"),
+        (a_list, f"{CONFIG}: not a JSON object"),
         (cut_short, f"{WEIGHTS}: not a readable safetensors file"),
     ],
 )
@@ -226,3 +229,145 @@ def test_damaged_folders(adapter: Path, spoil: Callable[[Path], None], match: st
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: no such adapter folder"):
         open_adapter(tmp_path / "nowhere")
+
+
+def named(adapter: Path, change: Callable[[str], str]) -> None:
+    tensors = {change(name): value for name, value in load_file(adapter / WEIGHTS).items()}
+    save_file(tensors, adapter / WEIGHTS)
+
+
+def of_a_larger_model(name: str) -> str:
+    return name.replace("base_model.model.model.", "base_model.model.model.language_model.")
+
+
+PLACED: dict[str, tuple[Callable[[str], str], dict[str, Any]]] = {
+    "wrapped": (lambda name: f"module._orig_mod.{name}", {}),
+    "named": (lambda name: name.replace(".weight", ".default.weight"), {}),
+    "bare": (lambda name: name.removeprefix("base_model.model."), {}),
+    "inside": (of_a_larger_model, {"target_modules": ["q_proj", "v_proj"]}),
+    "inside, by a pattern": (
+        of_a_larger_model,
+        {"target_modules": r".*language_model.*\.(q_proj|v_proj)"},
+    ),
+    "inside, by names in full": (
+        of_a_larger_model,
+        {
+            "target_modules": [
+                f"model.language_model.layers.{layer}.self_attn.{kind}_proj"
+                for layer in range(2)
+                for kind in "qv"
+            ]
+        },
+    ),
+    "inside, but for some": (
+        of_a_larger_model,
+        {"target_modules": "all-linear", "exclude_modules": r".*(mlp|k_proj|o_proj|lm_head).*"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PLACED)
+def test_keys_of_wrappers_and_of_larger_models_arrive_at_their_modules(
+    model: Path, tmp_path: Path, what: str
+) -> None:
+    change, settings = PLACED[what]
+    ranks = {"rank_pattern": {"layers.1.*": 2}, "alpha_pattern": {"layers.0.self_attn.v_proj": 3}}
+    adapter = write_adapter(
+        model, tmp_path / "adapter", target_modules=["q_proj", "v_proj"], **ranks
+    )
+    plain = attach(build_skeleton(model), open_adapter(adapter))
+    named(adapter, change)
+    if what.startswith("inside"):
+        ranks["rank_pattern"] = {r"model\.language_model\.layers\.1\..*": 2}
+    edit(adapter, **settings, **ranks)
+    found = attach(build_skeleton(model), open_adapter(adapter))
+    wanted = {name: value for name, value in plain.state_dict().items() if "lora" in name}
+    parts = {name: value for name, value in found.state_dict().items() if "lora" in name}
+    assert set(parts) == set(wanted)
+    assert all(torch.equal(parts[name], wanted[name]) for name in wanted)
+    scales = [
+        {
+            name: module.scaling["default"]
+            for name, module in one.named_modules()
+            if hasattr(module, "lora_A")
+        }
+        for one in (plain, found)
+    ]
+    assert scales[0] == scales[1]
+    assert len(set(scales[0].values())) > 1
+
+
+EVIL = r"([a-z0-9._]+)+!"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": EVIL},
+        {"exclude_modules": EVIL},
+        {"rank_pattern": {EVIL: 4}},
+        {"alpha_pattern": {EVIL: 4}},
+        {"modules_to_save": [EVIL]},
+        {"layers_to_transform": [0], "target_modules": ["q_proj"], "layers_pattern": [EVIL]},
+    ],
+)
+def test_patterns_without_end_have_one(model: Path, adapter: Path, changes: dict[str, Any]) -> None:
+    edit(adapter, **changes)
+    with pytest.raises(InputError, match=rf"{CONFIG}: (rank_pattern: |alpha_pattern: )?matching"):
+        attach(build_skeleton(model), open_adapter(adapter))
+
+
+def test_a_list_of_all_there_could_be_is_read_in_no_time(model: Path, adapter: Path) -> None:
+    """PEFT compares every entry with every module, and compiles a pattern for each anew."""
+    many = [f"layers.{number}.nothing" for number in range(60_000)]
+    config = json.loads((adapter / CONFIG).read_text())
+    ranks = {re.escape(name): 4 for name in many[:4000]}
+    edit(adapter, target_modules=[*many, *config["target_modules"]], rank_pattern=ranks)
+    started = time.process_time()
+    attach(build_skeleton(model), open_adapter(adapter))
+    assert time.process_time() - started < 20
+
+
+def overflow(tensors: Tensors) -> None:
+    for half in "AB":
+        tensors[f"{STEM}.lora_{half}.weight"].fill_(1e30)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (overflow, r"q_proj: its factors are not finite once multiplied out and scaled by 2"),
+        (
+            lambda t: t.update({f"{STEM}.lora_A.weight": torch.zeros(4, 64, dtype=torch.int64)}),
+            rf"{STEM}\.lora_A\.weight is torch\.int64, and a factor is floating",
+        ),
+        (
+            lambda t: t.update({f"{STEM}.lora_A.weight": torch.zeros(0, 64)}),
+            rf"{STEM}\.lora_A\.weight is \(0, 64\), which holds nothing",
+        ),
+    ],
+)
+def test_factors_that_are_none(
+    adapter: Path, change: Callable[[Tensors], object], match: str
+) -> None:
+    rewrite(adapter, change)
+    with pytest.raises(InputError, match=match):
+        open_adapter(adapter)
+
+
+@pytest.mark.parametrize("method", ["LORA", "LOHA", "VERA", "HIRA"])
+def test_a_rank_that_no_tensor_has_is_refused_before_peft_makes_room_for_it(
+    model: Path, adapter: Path, method: str
+) -> None:
+    edit(adapter, peft_type=method, r=3000)
+    with pytest.raises(InputError, match=r"r: 3000 contradicts the tensors"):
+        open_adapter(adapter)
+
+
+def test_a_token_that_the_model_does_not_have(model: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(
+        model, tmp_path / "tokens", target_modules=["q_proj"], trainable_token_indices=[3, 5]
+    )
+    edit(adapter, trainable_token_indices=[3, 50_000])
+    with pytest.raises(InputError, match=r"trainable_token_indices: 50000"):
+        attach(build_skeleton(model), open_adapter(adapter))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.fingerprint import fingerprint
@@ -44,8 +45,6 @@ def test_fingerprint_is_of_the_weights_not_of_their_files(
     half = write_tiny_model(tmp_path / "half", "llama", dtype="bfloat16")
     wide = tmp_path / "wide"
     wide.mkdir()
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(half / "model.safetensors")
     save_file({k: v.float() for k, v in tensors.items()}, wide / "model.safetensors")
     assert of(half) == of(wide)
@@ -120,3 +119,35 @@ def test_starts_that_cannot_be_repeated_say_what_to_do(
         with pytest.raises(InputError, match=f"{init} changed the base .*weight_conversion"):
             merged_source(job(model, adapter, tmp_path / init))
     assert not (adapter / INITIAL).exists()
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "match"),
+    [
+        ({"NAME.a": (4, 64)}, r"q_proj\.weight has factors of \(4, 64\) and \(\), and the weight"),
+        ({"NAME.a": (4, 64), "NAME.b": (64, 5)}, r"has factors of \(4, 64\) and \(64, 5\)"),
+        ({"NAME.a": (4, 32), "NAME.b": (64, 4)}, r"and the weight is \(64, 64\)"),
+        ({"other.weight.a": (4, 64), "other.weight.b": (64, 4)}, "which the base lacks"),
+        ({"NAME.a": (4, 64), "NAME.b": (64, 4), "NAME.c": (1,)}, "tensors that are no factors"),
+    ],
+)
+def test_a_start_kept_beside_an_adapter_is_looked_at(
+    tiny_model: ModelMaker, tmp_path: Path, spoiled: dict[str, tuple[int, ...]], match: str
+) -> None:
+    model = tiny_model("llama")
+    adapter = write_adapter(model, tmp_path / "adapter")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    start = {key.replace("NAME", name): torch.zeros(shape) for key, shape in spoiled.items()}
+    save_file(start, adapter / INITIAL)
+    with pytest.raises(InputError, match=rf"{INITIAL}: .*{match}"):
+        merged_source(job(model, adapter, tmp_path / "run"))
+
+
+def test_a_start_is_finite(tiny_model: ModelMaker, tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    adapter = write_adapter(model, tmp_path / "adapter")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    start = {f"{name}.a": torch.full((4, 64), torch.nan), f"{name}.b": torch.zeros(64, 4)}
+    save_file(start, adapter / INITIAL)
+    with pytest.raises(InputError, match=rf"{INITIAL}: .*\.a holds NaN or infinite values"):
+        merged_source(job(model, adapter, tmp_path / "run"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.adapter_files import combine_folders, compress_folder, extract_folder
+from edgepeft.merging.adapter_files import combine_folders, compress_folder
 from edgepeft.merging.combinations import METHODS, REGMEAN, Combination
+from edgepeft.merging.extract import extract_folder
 from edgepeft.merging.factors import LoraFactors, lora_factors
 from edgepeft.merging.provenance import Provenance, TrainingGrid
 from tests.conftest import ModelMaker
@@ -260,7 +263,7 @@ def whole_modules(tiny_model: ModelMaker, folders: list[Path]) -> None:
     [
         (of_other_shape, "they are of different models"),
         (of_other_base, r"was trained on another base .* --allow-base-mismatch"),
-        (of_other_grid, "was trained on none, .* on nf4"),
+        (of_other_grid, "was trained on none, .* on assumed nf4"),
         (whole_modules, "becoming LoRA takes the base's weights"),
     ],
 )
@@ -287,3 +290,39 @@ def test_nothing_is_overwritten_and_nothing_is_compressed_upwards(
         compress_folder(adapter, 4, tmp_path / "new")
     with pytest.raises(InputError, match="no linear layer differs"):
         extract_folder(model, model, 4, tmp_path / "new")
+
+
+def test_an_adapter_trained_inside_a_larger_model_is_added_and_not_put_beside(
+    model: Path, tmp_path: Path
+) -> None:
+    first, second = (write_adapter(model, tmp_path / str(i), seed=i) for i in (1, 2))
+    plain = combine_folders([first, second], Combination("cat", (1.0, 1.0)), tmp_path / "plain")
+    path = second / "adapter_model.safetensors"
+    renamed = {
+        name.replace("model.layers", "model.language_model.layers"): value
+        for name, value in load_file(path).items()
+    }
+    save_file(renamed, path)
+    facts = combine_folders([first, second], Combination("cat", (1.0, 1.0)), tmp_path / "new")
+    assert facts["rank"] == plain["rank"]
+    ours, wanted = result(tmp_path / "new"), result(tmp_path / "plain")
+    assert set(ours.factors) == set(wanted.factors)
+    for name in wanted.factors:
+        assert torch.equal(ours.delta(name), wanted.delta(name))
+
+
+def test_what_a_tuned_model_has_besides_is_named(model: Path, tmp_path: Path) -> None:
+    tuned = Path(shutil.copytree(model, tmp_path / "tuned"))
+    tensors = load_file(tuned / "model.safetensors")
+    tensors["model.layers.0.self_attn.q_norm.weight"] = torch.ones(16)
+    save_file(tensors, tuned / "model.safetensors")
+    with pytest.raises(InputError, match=r"holds \S+q_norm\.weight, which .* \(1 such tensors\)"):
+        extract_folder(model, tuned, 4, tmp_path / "new")
+
+
+def test_an_adapter_with_an_embedding_of_its_own_is_no_low_rank_change(
+    model: Path, tmp_path: Path
+) -> None:
+    adapter = write_adapter(model, tmp_path / "adapter", modules_to_save=["embed_tokens"])
+    with pytest.raises(InputError, match="brings a whole embedding or head, which low-rank"):
+        compress_folder(adapter, 2, tmp_path / "new")

@@ -66,7 +66,15 @@ def test_a_card_that_leaves_the_type_out_means_the_library_default(tmp_path: Pat
 def test_nothing_said_is_assumed_to_be_qlora(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "README.md").write_text(text)
-    assert read_provenance(tmp_path) == Provenance(TrainingGrid("nf4"), None, "assumed")
+    found = read_provenance(tmp_path)
+    assert found == Provenance(TrainingGrid("nf4"), None, "assumed")
+    assert found.trained_on == "assumed nf4"
+
+
+def test_what_is_known_is_told_as_known(tmp_path: Path) -> None:
+    card(tmp_path, True, "nf4", True)
+    assert read_provenance(tmp_path).trained_on == "nf4"
+    assert read_provenance(tmp_path, "none").trained_on == "none"
 
 
 def test_card_of_an_adapter_trained_in_full_precision_decides_nothing(tmp_path: Path) -> None:
@@ -98,6 +106,9 @@ def test_own_record_before_the_card(tmp_path: Path) -> None:
         '{"grid": {"kind": "int3"}, "quantized": null}',
         '{"grid": {"kind": "nf4", "block_size": 0}, "quantized": null}',
         '{"grid": {"kind": "nf4"}, "quantized": 7}',
+        '{"grid": {"kind": "nf4", "block_size": 1000000000}, "quantized": null}',
+        '{"grid": {"kind": "nf4", "block_size": "64"}, "quantized": null}',
+        "[" * 100_000,
     ],
 )
 def test_damaged_record_is_refused_by_name(tmp_path: Path, record: str) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgepeft.adapters.keys import canonical
 from edgepeft.checkpoints.base import open_base
 from edgepeft.data.prompt import Prompter
 from edgepeft.fidelity.verify import Reference, probe_logits
 from edgepeft.merging.stage import merged_source
+from edgepeft.models.safetensors_header import read_header
 from edgepeft.runtime import Bundle, GraphSession
 from edgepeft.training.methods import all_methods
 from tests.methods.chain import CASES, NEW, USED
@@ -37,6 +39,15 @@ def test_bundle_is_the_unmerged_reference(carried: Carried, case: str) -> None:
                 wanted = reference.logits(kind, index)
                 logits = probe_logits(session, probe, lead, wanted.shape[1])
                 assert (logits - wanted).abs().max() <= 1e-3
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_names_that_peft_writes_are_left_alone(carried: Carried, case: str) -> None:
+    path = carried(case) / "train" / "adapter" / "adapter_model.safetensors"
+    if path.is_file():
+        found = canonical(read_header(path), path)
+        assert all(name == own for name, own in found.names.items())
+        assert not found.notes
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from edgepeft.checkpoints.base import base_facts
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.witness.models import load_adapted
@@ -44,7 +45,7 @@ def run(job: Job) -> dict[str, Any]:
     sources = sources_of(job, ENCODER_TASKS[facts.task].auto_class, len(facts.labels) or None)
     model = load_adapted(sources)
     logits = [
-        own_output(model, one, facts.task, job.inputs["model"])
+        own_output(model, one, facts.task, Path(base_facts(job.inputs["base"])["pooled_by"]))
         for one in job.events.track(statements)
     ]
     testimony = WitnessRecord(
@@ -77,13 +78,15 @@ def own_output(model: Any, statement: Statement, task: str, folder: Path) -> tor
 
 def _pooled(vectors: torch.Tensor, folder: Path) -> torch.Tensor:
     """One vector of a text's token vectors [T, H], by what the model's own files say of it."""
-    modules, pooling = folder / "modules.json", folder / "1_Pooling" / "config.json"
+    modules = folder / "modules.json"
+    pooling = next(iter(folder.glob("*Pooling/config.json")), folder / "1_Pooling" / "config.json")
     normalizes, first = True, False
     if modules.is_file() and pooling.is_file():
         kinds = [str(one["type"]) for one in json.loads(modules.read_text(encoding="utf-8"))]
         normalizes = any(kind.endswith("Normalize") for kind in kinds)
         said = json.loads(pooling.read_text(encoding="utf-8"))
-        first = bool(said.get("pooling_mode_cls_token"))
+        named = said.get("pooling_mode")
+        first = bool(said.get("pooling_mode_cls_token")) or named in ("cls", ["cls"])
     vector = vectors[0] if first else vectors.mean(dim=0)
     return torch.nn.functional.normalize(vector, dim=0) if normalizes else vector
 

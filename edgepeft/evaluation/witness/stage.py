@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.adapters.plain import plain_adapter
+from edgepeft.checkpoints.base import base_facts, checkpoint_folder
+from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.witness.models import Sources, adapter_config, load_adapted
@@ -139,12 +141,13 @@ def sources_of(
         of_reference = frozen["grid"] == grid
         merge_base, grid, quantized = "dequantized", frozen["grid"], frozen["quantized"]
     model = job.inputs["model"]
-    if model.is_file() and auto_class != "AutoModelForCausalLM":
-        # transformers knows the names in a GGUF file for models that generate alone.
+    facts = base_facts(job.inputs["base"])
+    if facts.get("renamed") or (model.is_file() and auto_class != "AutoModelForCausalLM"):
+        # transformers knows the names in a GGUF file for models that generate alone, and none of a wrapper.
         model = checkpoint_folder(job.inputs["base"])
     return Sources(
         model=model,
-        adapter=folder,
+        adapter=_readable(job, folder),
         whole=is_full(folder),
         merge_base=merge_base,
         grid=grid,
@@ -152,8 +155,18 @@ def sources_of(
         of_reference=of_reference,
         auto_class=auto_class,
         labels=labels,
-        rows=config["vocab_size"] if job.settings["data"].get("tokens") else None,
+        rows=config["vocab_size"] if facts.get("rows") else None,
     )
+
+
+def _readable(job: Job, folder: Path) -> Path:
+    """An adapter that PEFT loads whole: with the names of a wrapper it would take nothing of it, and say
+    nothing."""
+    if is_full(folder):
+        return folder
+    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]))
+    modules = [name for name, _ in skeleton.named_modules() if name]
+    return plain_adapter(folder, modules, job.scratch / "adapter")
 
 
 def own_logits(model: Any, statement: Statement, virtual: int = 0) -> torch.Tensor:

@@ -58,9 +58,6 @@ ACTIVATIONS = (
 )
 """transformers' names of the activations that the graph builder has."""
 
-HEAD_SIZE_STEP = 16
-"""onnxruntime's attention rotates heads whose size is a multiple of this."""
-
 
 def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
     """The first key of a configuration that the graph would not follow, and why, in one line; None for none."""
@@ -73,25 +70,10 @@ def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
         # The activation that a class does not declare is another family's, and is not read.
         if value is not None and value not in ACTIVATIONS and _declares(architecture, key):
             return f"{key}: {value} is not supported; these are: {', '.join(ACTIVATIONS)}"
-    size = head_size(config)
-    if size is not None and size % HEAD_SIZE_STEP:
-        return (
-            f"its attention heads have a size of {size}, and onnxruntime takes multiples of "
-            f"{HEAD_SIZE_STEP}"
-        )
     window = config.get("sliding_window")
     if isinstance(window, int) and window < 1:
         return f"sliding_window: {window} is not a number of tokens"
     return None
-
-
-def head_size(config: Mapping[str, Any]) -> int | None:
-    """The size of an attention head as a configuration states it; None where it states none."""
-    size = config.get("head_dim")
-    if size is None:
-        width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-        size = width // heads if isinstance(width, int) and isinstance(heads, int) else None
-    return size if isinstance(size, int) else None
 
 
 def _declares(architecture: str, key: str) -> bool:

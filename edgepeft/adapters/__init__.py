@@ -1,0 +1,1 @@
+"""Adapter folders: what their configuration, their tensors' names and their other files mean."""

@@ -1,0 +1,90 @@
+"""What a recipe's adapters ask of the base, and the base as it is then staged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgepeft.adapters.folder import find_adapter
+from edgepeft.adapters.overview import BaseNeeds, base_needs, tokenizer_notes
+from edgepeft.errors import InputError
+from edgepeft.merging.adapter_config import read_adapter_config
+from edgepeft.models.gguf_header import read_gguf_header
+from edgepeft.models.inspect import ModelInfo
+from edgepeft.models.known_files import MODEL_FILES, file_notes
+from edgepeft.models.names import name_notes
+from edgepeft.models.sentence_files import read_sentence_files
+from edgepeft.models.tokens import read_vocabulary, refuse_beyond
+from edgepeft.recipe_file import RecipeFile
+from edgepeft.tasks import EMBEDDING, Task
+
+
+def needs_of(
+    recipe: RecipeFile, model: ModelInfo, task: Task, adapter: Path | None
+) -> tuple[BaseNeeds, list[str]]:
+    """What the recipe's own adapter needs, and notes on the model's files and on those of all adapters.
+
+    Raises InputError where an adapter and the base can't go together.
+    """
+    notes = file_notes(model.path, MODEL_FILES) if model.path.is_dir() else []
+    notes += [f"{model.path.name}: {note}" for note in name_notes(model.tensors)]
+    if task == EMBEDDING:
+        notes += read_sentence_files(model.path).notes
+    templated = recipe.recipe.data.template in ("auto", "chat")
+    needs = BaseNeeds()
+    if adapter is not None:
+        config = read_adapter_config(adapter)
+        needs = base_needs(adapter, config, model, task, templated=templated)
+        notes += needs.notes
+    settings = recipe.recipe
+    shared = [one.path for one in settings.adapters]
+    if isinstance(settings.adapter, list):
+        shared += [part.path for part in settings.adapter]
+    for path in shared:
+        folder = find_adapter(recipe.resolve(path))
+        config = read_adapter_config(folder)
+        own = base_needs(folder, config, model, task)
+        if own.rows is not None or own.own_head:
+            raise InputError(
+                f"{folder}: brings a whole embedding or head of its own, which can't be shared with other "
+                "adapters; name it alone as adapter"
+            )
+        notes += tokenizer_notes(folder, model.path)
+    return needs, list(dict.fromkeys(notes))
+
+
+def as_staged(model: ModelInfo, needs: BaseNeeds, task: Task) -> ModelInfo:
+    """The model with the sizes that its base stage gives it."""
+    changes: dict[str, Any] = {}
+    rows = needs.rows or model.vocab_size
+    if needs.rows is not None or needs.own_head:
+        tied = model.tied_embeddings and not needs.own_head
+        staged = replace(model, vocab_size=rows, tied_embeddings=tied)
+        changes = {
+            "vocab_size": rows,
+            "tied_embeddings": tied,
+            "parameters": model.parameters
+            + staged.embedding_parameters
+            - model.embedding_parameters,
+            "config": {**model.config, "vocab_size": rows, "tie_word_embeddings": tied},
+        }
+    if task == EMBEDDING:
+        limit = read_sentence_files(needs.sentence or model.path).max_tokens
+        changes["context_length"] = min(limit or model.context_length, model.context_length)
+    return replace(model, **changes)
+
+
+def check_tokens(recipe: RecipeFile, model: ModelInfo, needs: BaseNeeds) -> None:
+    """Raise InputError where the tokenizer has ids that the embedding has no rows for."""
+    where = needs.tokenizer or model.path
+    found: Mapping[str, int] | None
+    if where.is_file():
+        found = {token: index for index, token in enumerate(read_gguf_header(where).tokens)}
+    else:
+        found = read_vocabulary(where)
+        if found is None and where != model.path and model.path.is_dir():
+            found = read_vocabulary(model.path)
+    if found is not None:
+        refuse_beyond(found, model.vocab_size, where, recipe.recipe.data.tokens)

@@ -1,0 +1,107 @@
+"""What a model's headers contradict, told before any library that could load it is imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from edgepeft.errors import InputError
+from edgepeft.models.inspect import ModelInfo
+from edgepeft.models.safetensors_header import FLOATS
+from edgepeft.tasks import CLASSIFICATION, GENERATION, Task, head_of
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blk|h)\.(\d+)\.")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:embed_tokens|word_embeddings|tok_embeddings|token_embd)\.weight$"
+)
+_COUNTS = re.compile(r"(?:^|\.)(?:position_ids|token_type_ids|attn\.masked_bias|attn\.bias)$")
+HEAD_MULTIPLE = 16
+"""What the attention operator of onnxruntime (GroupQueryAttention) asks of an attention head's size where it
+rotates positions itself, as every decoder's graph has it; measured with onnxruntime 1.31."""
+
+
+def check_headers(model: ModelInfo) -> None:
+    """Hold the tensors that a model stores against its configuration.
+
+    Raises InputError for layers that are missing or left over, embeddings of another size, tensors that hold
+    nothing or no floating-point values. The base stage compares every name and shape.
+    """
+    _check_layers(model)
+    for name, tensor in model.tensors.items():
+        if 0 in tensor.shape:
+            raise InputError(f"{model.path}: {name} is {tensor.shape}, which holds nothing")
+        if model.kind == "folder" and tensor.dtype not in FLOATS and not _COUNTS.search(name):
+            raise InputError(
+                f"{model.path}: {name} is {tensor.dtype}, and a weight is floating; start from the "
+                "full-precision checkpoint"
+            )
+        if _EMBEDDING.search(name):
+            wanted = (model.vocab_size, model.hidden_size)
+            if tensor.shape != wanted:
+                raise InputError(
+                    f"{model.path}: {name} is {tensor.shape}, and its configuration calls for {wanted}"
+                )
+
+
+def _check_layers(model: ModelInfo) -> None:
+    found: dict[int, list[str]] = {}
+    for name in model.tensors:
+        match = _LAYER.search(name)
+        if match is not None:
+            found.setdefault(int(match[1]), []).append(name)
+    if not found:
+        return
+    absent = next(
+        (layer for layer in range(min(model.layers, max(found) + 2)) if layer not in found), None
+    )
+    if absent is not None:
+        raise InputError(
+            f"{model.path}: lacks the tensors of layer {absent}, and its configuration counts {model.layers} "
+            "layers"
+        )
+    further = _further_layers(model.config)
+    beyond = [
+        name for layer, names in found.items() if layer >= model.layers + further for name in names
+    ]
+    if beyond:
+        raise InputError(
+            f"{model.path}: holds {beyond[0]}, which a model of {model.layers} layers does not use "
+            f"({len(beyond)} such tensors); num_hidden_layers is too small, or the file another model's"
+        )
+
+
+def _further_layers(config: Mapping[str, Any]) -> int:
+    """Layers behind the last that predict further tokens, as a configuration counts them."""
+    count = config.get("num_nextn_predict_layers")
+    return count if type(count) is int and 0 < count < 16 else 0
+
+
+def check_head_size(model: ModelInfo) -> None:
+    """Raise InputError where a decoder's attention heads have a size that the runtime's operator does not
+    take."""
+    if model.head_size is not None and model.head_size % HEAD_MULTIPLE:
+        raise InputError(
+            f"model: {model.architecture}: its attention head size is {model.head_size}, and onnxruntime's "
+            f"attention takes multiples of {HEAD_MULTIPLE}"
+        )
+
+
+def check_label_head(model: ModelInfo, task: Task) -> None:
+    """Raise InputError where a classifier's head is no choice of one label among several."""
+    if task != CLASSIFICATION or head_of(model.architecture) == GENERATION:
+        return
+    problem = model.config.get("problem_type")
+    labels = model.config.get("id2label")
+    one = head_of(model.architecture) == task and isinstance(labels, dict) and len(labels) == 1
+    if problem == "multi_label_classification":
+        raise InputError(
+            f"model: {model.path}: problem_type: multi_label_classification: its head takes several labels at "
+            "once, and only a choice of one (single_label_classification) is supported yet"
+        )
+    if problem == "regression" or (one and problem is None):
+        said = "problem_type: regression" if problem else "id2label: has one entry"
+        raise InputError(
+            f"model: {model.path}: {said}: its head gives a number (regression), and only a choice among "
+            "labels is supported yet"
+        )
