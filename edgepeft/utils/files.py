@@ -1,0 +1,80 @@
+"""Files that may come from anyone, read within limits: a pipe never ends, and a name may be a device's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from edgepeft.errors import InputError
+
+JSON_BYTES = 32 * 10**6
+"""Bytes that a JSON file of settings may have; an index of a large checkpoint takes a few millions."""
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open an ordinary file, or a link to one, for reading; never waits for the other end of a pipe.
+
+    Raises FileNotFoundError where there is none, InputError for anything else that can't be opened or read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    try:
+        what = _other_than_file(os.fstat(handle).st_mode)
+        if what is not None:
+            raise InputError(f"{path}: is {what}, and a file is expected")
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            yield stream
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    finally:
+        os.close(handle)
+
+
+def read_bytes_file(path: Path, limit: int) -> bytes:
+    """The bytes of an ordinary file that has at most ``limit`` of them. Raises FileNotFoundError, InputError."""
+    with open_regular(path) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(
+            f"{path}: is larger than the {limit} bytes that such a file may have"
+        )
+    return data
+
+
+def read_text_file(path: Path, limit: int = JSON_BYTES) -> str:
+    """The UTF-8 text of an ordinary file of at most ``limit`` bytes. Raises FileNotFoundError, InputError."""
+    return as_text(read_bytes_file(path, limit), path)
+
+
+def as_text(data: bytes, path: object) -> str:
+    """The text that bytes of ``path`` are in UTF-8, without a byte order mark. Raises InputError."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path} line {line}: is not UTF-8 text") from None
+
+
+def _other_than_file(mode: int) -> str | None:
+    """What something is that is no ordinary file, in words."""
+    kinds = {
+        stat.S_ISREG: None,
+        stat.S_ISDIR: "a folder",
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISSOCK: "a socket",
+    }
+    return next((what for is_kind, what in kinds.items() if is_kind(mode)), "a device")
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return InputError(f"{path}: cannot be read ({reason})")
