@@ -19,6 +19,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from edgepeft.data.tokenizer_files import encode
 from edgepeft.errors import InputError
 
 Span = tuple[int, int]
@@ -45,25 +46,51 @@ class Rendered:
         return [self.text[start:end] for start, end in zip(places, places[1:], strict=False)]
 
 
-class ControlTokens:
-    """The control tokens of one tokenizer.
+@dataclass(frozen=True)
+class Tokens:
+    """Ids of a text, and of the same length where each lies in it and 1 where the tokenizer put one around the text.
 
-    They are its special tokens and the added ones that ``template`` writes (``<think>``, ``<tool_call>``). A model's
-    answers may hold the latter, for decoding shows them: there they are tokens. ``special_text`` names further ones.
-    A token of a single character, and one of white space, is never told from text.
+    ``lost`` counts the text's own tokens that a tokenizer with a longest length cut off.
     """
 
-    def __init__(self, tokenizer: Tokenizer, written: str, further: Sequence[str] = ()) -> None:
-        """``written`` is what the template holds of literal text; ``further`` are tokens to count as special."""
+    ids: list[int]
+    places: list[Span]
+    around: list[int]
+    lost: int
+
+
+class ControlTokens:
+    """The control tokens of one tokenizer, and how texts with their look-alikes are encoded.
+
+    They are its special tokens and the added ones that the template writes (``<think>``, ``<tool_call>``). A model's
+    answers may hold the latter, for decoding shows them: in an assistant's turns they are tokens. A token of a single
+    character, and one of white space, is never told from text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        written: str = "",
+        further: Sequence[str] = (),
+        unknown: str | None = None,
+        as_text: bool = True,
+    ) -> None:
+        """``written`` is what the template holds of literal text, ``further`` are tokens to count as special,
+        ``unknown`` stands for what a tokenizer does not know. Without ``as_text`` look-alikes are the tokens.
+        """
         added = tokenizer.get_added_tokens_decoder().values()
         told = [token for token in added if len(token.content) > 1 and not token.content.isspace()]
         special = {token.content for token in told if token.special or token.content in further}
         markers = {token.content for token in told if token.content in written}
+        self.as_text = as_text
         self._tokenizer = tokenizer
         self._said = _LookAlikes(special)
         self._asked = _LookAlikes(special | markers)
-        self._names: dict[str, str] = {}
-        # Hexadecimal digits survive whatever a template does to a text: trimming, escaping, JSON, letter case.
+        unknown = unknown or getattr(tokenizer.model, "unk_token", None)
+        ids = {tokenizer.token_to_id(text) for text in self._asked.texts if text != unknown}
+        self._ids = frozenset(token for token in ids if token is not None)
+        # Letters and digits survive whatever a template does to a text: trimming, escaping, JSON, letter case.
         self._mark = f"q{secrets.token_hex(12)}q"
         self._marks = re.compile(self._mark, re.IGNORECASE)
 
@@ -71,9 +98,9 @@ class ControlTokens:
         """The control tokens that stand in a text of ``role`` as they are written."""
         return list(dict.fromkeys(self._of(role).within(text)))
 
-    def breaks(self, text: str, role: str = "user") -> tuple[int, ...]:
-        """Where a text of ``role`` must be broken so that no control token is found in it or over its ends."""
-        return self._of(role).breaks(text)
+    def rendered(self, text: str, role: str = "user") -> Rendered:
+        """A text of ``role`` with a break wherever a control token might be found in it or over its ends."""
+        return Rendered(text, self._of(role).breaks(text) if self.as_text else ())
 
     def marked(self, value: Any, role: str) -> Any:
         """``value``, a message or a part of one, with a mark at every break of its texts."""
@@ -96,32 +123,34 @@ class ControlTokens:
         """The control tokens of a text, in order, none of them across a break."""
         return [match for part in rendered.parts for match in self._asked.within(part)]
 
-    def encode(self, rendered: Rendered, *, whole: bool = False) -> tuple[list[int], list[Span]]:
-        """Ids of a text and their places in it; with ``whole``, with what the tokenizer puts around a text.
+    def encode(self, rendered: Rendered, *, whole: bool = False) -> Tokens:
+        """A text's tokens; with ``whole``, with those that the tokenizer puts around a text.
 
-        Raises InputError where the tokenizer makes a control token of ordinary text.
+        Raises InputError where the tokenizer can't but make a control token of ordinary text.
         """
-        encoding = self._tokenizer.encode(rendered.text, add_special_tokens=whole)
-        if not rendered.breaks or self._ids_of(encoding) == self._wanted(rendered):
-            return list(encoding.ids), list(encoding.offsets)
-        text, places = self._renamed(rendered)
-        encoding = self._apart.encode(text, add_special_tokens=whole)
-        if self._ids_of(encoding) != self._wanted(rendered):
-            raise InputError(
-                f"this tokenizer has no way to write {self.look_alikes(rendered.text)[:1]} as text; take it out, or "
-                "set data.control_tokens to tokens"
-            )
-        return list(encoding.ids), [(places.back(start), places.back(end)) for start, end in encoding.offsets]
+        encoding, places = encode(self._tokenizer, rendered.text, whole=whole), None
+        if rendered.breaks and self._control_ids(encoding) != (wanted := self._wanted(rendered)):
+            text, places = self._renamed(rendered)
+            encoding = encode(self._apart, text, whole=whole)
+            if not encoding.overflowing and self._control_ids(encoding) != wanted:
+                raise InputError(
+                    f"this tokenizer can't write {next(iter(self.look_alikes(rendered.text)), '')!r} as text; take "
+                    "it out, or set data.control_tokens: tokens"
+                )
+        spans = encoding.offsets
+        if places is not None:
+            spans = [(places.back(start), places.back(end)) for start, end in spans]
+        lost = sum(part.special_tokens_mask.count(0) for part in encoding.overflowing)
+        return Tokens(list(encoding.ids), list(spans), list(encoding.special_tokens_mask), lost)
 
     def _of(self, role: str) -> _LookAlikes:
         return self._said if role == "assistant" else self._asked
 
     def _changed(self, value: Any, role: str, mark: str) -> Any:
         if isinstance(value, str):
-            rendered = Rendered(value, self.breaks(value, role))
-            return mark.join(rendered.parts)
+            return mark.join(self.rendered(value, role).parts)
         if isinstance(value, dict):
-            # A role is no text of anybody's; it may be a part of the template's markers.
+            # A role is nobody's text; it may be a part of the template's markers.
             return {
                 key: part if key == "role" else self._changed(part, role, mark)
                 for key, part in value.items()
@@ -131,31 +160,18 @@ class ControlTokens:
         return value
 
     def _wanted(self, rendered: Rendered) -> list[int]:
-        return [
-            token
-            for text in self.found(rendered)
-            if (token := self._tokenizer.token_to_id(text)) in self._counted
-        ]
+        """Ids of the control tokens that the encoding of a text must have."""
+        ids = (self._tokenizer.token_to_id(text) for text in self.found(rendered))
+        return [token for token in ids if token in self._ids]
 
-    def _ids_of(self, encoding: Any) -> list[int]:
-        """The control tokens among the ids, but for those that the tokenizer puts around a text."""
-        around = encoding.special_tokens_mask
-        return [
-            token
-            for token, put in zip(encoding.ids, around, strict=True)
-            if token in self._counted and not put
-        ]
-
-    @cached_property
-    def _counted(self) -> frozenset[int]:
-        """Ids of the control tokens; that of unknown characters may come of any text."""
-        unknown = getattr(self._tokenizer.model, "unk_token", None)
-        ids = {self._tokenizer.token_to_id(text) for text in self._asked.texts if text != unknown}
-        return frozenset(token for token in ids if token is not None)
+    def _control_ids(self, encoding: Any) -> list[int]:
+        """Ids of the control tokens that an encoding has, but for those that are put around a text."""
+        tokens = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return [token for token, around in tokens if token in self._ids and not around]
 
     def _renamed(self, rendered: Rendered) -> tuple[str, _Places]:
         """The text with its control tokens under their other names, and where everything came from."""
-        names = self._apart_names
+        names = self._names
         places, pieces = _Places(), []
         for part in rendered.parts:
             last = 0
@@ -172,13 +188,13 @@ class ControlTokens:
         return "".join(pieces), places
 
     @cached_property
-    def _apart_names(self) -> dict[str, str]:
+    def _names(self) -> dict[str, str]:
         return {text: f"{self._mark}{n:06d}z" for n, text in enumerate(sorted(self._asked.texts))}
 
     @cached_property
     def _apart(self) -> Tokenizer:
         """The tokenizer with its control tokens under other names, and the same ids."""
-        names = self._apart_names
+        names = self._names
         raw = json.loads(self._tokenizer.to_str())
         for token in raw["added_tokens"]:
             token["content"] = names.get(token["content"], token["content"])
@@ -195,7 +211,7 @@ class ControlTokens:
         old, new = (one.get_added_tokens_decoder() for one in (self._tokenizer, renamed))
         if {n: names.get(t.content, t.content) for n, t in old.items()} != {n: t.content for n, t in new.items()}:
             raise InputError(
-                "this tokenizer's control tokens can't be told from text; set data.control_tokens to tokens"
+                "this tokenizer's control tokens can't be told from text; set data.control_tokens: tokens"
             )
         return renamed
 
@@ -230,7 +246,7 @@ class _LookAlikes:
         # What a template trims away lies at the ends, so ends are those of what it leaves.
         core = text.strip()
         if not core:
-            return tuple(sorted(places))
+            return ()
         start = text.index(core[0])
         stop = start + len(core)
         for n in range(1, min(self._longest, len(core) + 1)):
@@ -248,7 +264,6 @@ class _Places:
 
     def __init__(self) -> None:
         self._new, self._old = [0], [0]
-        self._same: list[bool] = []
 
     def add(self, old: int, new: int) -> None:
         """A piece of ``old`` characters became one of ``new``."""

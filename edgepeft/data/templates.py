@@ -34,6 +34,8 @@ _MAX_DATE_FORMAT = 100
 class ChatTemplate:
     """A compiled chat template. ``name`` is what error messages call it.
 
+    ``written`` is the literal text in it, in pieces with a null character between.
+
     Raises InputError if ``source`` is no valid template.
     """
 
@@ -49,6 +51,7 @@ class ChatTemplate:
             tree = self._sandbox.parse(source)
             if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_NODES:
                 raise TemplateError(f"it has more than {MAX_NODES} parts")
+            self.written = "\0".join(_literals(tree))
             self._template = self._sandbox.from_string(tree)
         except Exception as error:  # a template's syntax can fail in jinja and in Python's compiler
             raise InputError(f"{name}: not a valid chat template: {_said(error)}") from error
@@ -98,6 +101,12 @@ class ChatTemplate:
                 f"{kind}{_said(error)}; mend the row, or set data.template"
             ) from error
         return "".join(pieces)
+
+
+def _literals(tree: nodes.Template) -> list[str]:
+    """The texts that a template holds, outside of expressions and in them."""
+    found = [data.data for data in tree.find_all(nodes.TemplateData)]
+    return found + [one.value for one in tree.find_all(nodes.Const) if isinstance(one.value, str)]
 
 
 def _raise_exception(message: object) -> NoReturn:
