@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 STAGE_VERSIONS = {
     "base": 1,
-    "train": 3,
-    "combine": 1,
+    "train": 4,
+    "combine": 2,
     "merge": 2,
-    "quantize": 7,
-    "export": 6,
+    "quantize": 8,
+    "export": 7,
     "adapt": 1,
-    "reference": 4,
+    "reference": 5,
     "verify": 2,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
@@ -222,6 +222,7 @@ class Layout:
                 "target": target.as_dict(),
                 "accuracy_level": self._accuracy_level(target),
                 "template": self._recipe.data.template,
+                "control_tokens": self._recipe.data.control_tokens,
                 "base_name": self._plan.base_name,
                 "layout": self._recipe.layout,
             }

@@ -20,6 +20,7 @@ from edgepeft.preflight import (
     check_length,
     check_model,
     check_prefix,
+    check_rows,
     check_smoothing,
     check_target,
     check_task,
@@ -145,8 +146,10 @@ def make_plan(
     check_length(recipe, model)
     adapter = adapter_of(recipe)
     check_prefix(recipe, model)
-    train, test = rows_of(recipe, test="reference" in kinds)
+    train, test, unused = rows_of(recipe, test="reference" in kinds)
     task = resolve_task(settings.task, model, [*train, *test])
+    if task == GENERATION:
+        check_rows(recipe, model, train, test)
     targets = [for_task(target, task) for target in targets]
     if task != GENERATION and "export" in kinds:
         require_libraries(["encoder"])
@@ -175,6 +178,7 @@ def make_plan(
         task=task,
         labels=labels,
     )
+    plan.notes += unused
     plan.notes += [note for target in targets for note in _notes(target, plan)]
     Layout(plan, until, bundles_apart).lay_out()
     return plan

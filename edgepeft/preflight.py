@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgepeft.data.formats import read_rows
+from edgepeft.data.formats import read_file
+from edgepeft.data.prompt import Prompter
+from edgepeft.data.row_checks import check_objective, refuse_empty
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import carried_as, read_adapter_config, refuse_head
@@ -23,6 +25,8 @@ from edgepeft.training.hosts import processes_here
 from edgepeft.training.methods import check_method, find_method, trains_rows
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
+_KINDS = 16
+"""Kinds of conversations, by the roles of their turns, that a plan renders."""
 
 
 def check_training(recipe: RecipeFile) -> None:
@@ -279,8 +283,11 @@ def adapter_of(recipe: RecipeFile) -> Path | None:
     return folder
 
 
-def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row]]:
-    """Training and test rows; ``test`` says whether test rows are needed. Raises InputError."""
+def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row], list[str]]:
+    """Training and test rows, and what of their files is not used; ``test`` says whether test rows are needed.
+
+    Raises InputError.
+    """
     data = recipe.recipe.data
     needs_train = recipe.recipe.adapter is None
     if needs_train and data.train is None:
@@ -290,10 +297,41 @@ def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row]]:
     if test and data.test is None:
         raise InputError("data.test: this key is required to measure a bundle")
 
+    notes: list[str] = []
+
     def read(name: str | None) -> list[Row]:
         if name is None:
             return []
         path = recipe.resolve(name)
-        return read_rows(path, columns=data.columns, shape=data.shape, system=data.system)
+        found = read_file(path, columns=data.columns, shape=data.shape, system=data.system)
+        notes.extend(found.usage.warnings())
+        return found.rows
 
-    return read(data.train), read(data.test)
+    return read(data.train), read(data.test), notes
+
+
+def check_rows(
+    recipe: RecipeFile, model: ModelInfo, train: Sequence[Row], test: Sequence[Row]
+) -> None:
+    """Hold the rows of a model that generates against the objective and its chat template. Raises InputError.
+
+    One row of each kind of conversation is rendered; the rest is looked at once the base stage is there.
+    """
+    refuse_empty((*train, *test))
+    if recipe.recipe.adapter is not None:
+        return  # which may bring a tokenizer and a template of its own
+    check_objective(recipe.recipe.training.objective, train)
+    if not (model.path / "tokenizer.json").is_file():
+        return
+    data = recipe.recipe.data
+    template = data.template
+    if template not in ("auto", "chat", "plain"):
+        template = str(recipe.resolve(template))
+    prompter = Prompter.from_folder(model.path, template, data.control_tokens)
+    kinds: dict[tuple[str, ...], Row] = {}
+    for row in (*train, *test):
+        roles = tuple(turn["role"] for turn in row.messages or ())
+        if len(kinds) < _KINDS and roles:
+            kinds.setdefault(roles, row)
+    for row in kinds.values():
+        prompter.split(row)

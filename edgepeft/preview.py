@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.data.checks import check_data
-from edgepeft.data.formats import read_layout, read_rows
+from edgepeft.data.formats import read_file
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.data.text_checks import check_texts
@@ -26,7 +26,8 @@ from edgepeft.tasks import GENERATION
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
-    Returns ``files`` (the layout of each split), ``rows`` (the first ``count`` training rows, each with
+    Returns ``files`` (the layout of each split, and which of its ``fields`` are used), ``notes`` (what is to be said
+    of them), ``rows`` (the first ``count`` training rows, each with
     ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat, plain, or an
     encoder's task) and ``report`` (that of ``check_data``; None without test rows). Raises InputError and
     MissingError as a build would.
@@ -36,13 +37,15 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     info = inspect_model(model)
     splits: dict[str, list[Row]] = {"train": [], "test": []}
     files: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for split, name in (("train", data.train), ("test", data.test)):
         if name is None:
             continue
         path = recipe.resolve(name)
-        splits[split] = read_rows(path, columns=data.columns, shape=data.shape, system=data.system)
-        layout = read_layout(path, columns=data.columns, shape=data.shape)
-        files[split] = {"path": str(path), **layout}
+        found = read_file(path, columns=data.columns, shape=data.shape, system=data.system)
+        splits[split] = found.rows
+        files[split] = {"path": str(path), **found.layout()}
+        notes += found.usage.warnings()
     if not files:
         raise InputError(
             "data.train: this key is required to train an adapter (or name an adapter)"
@@ -54,19 +57,29 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         return {
             "files": files,
             "mode": task,
+            "notes": notes,
             **_of_texts(recipe, model, splits, shown[:count], longest),
         }
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))
-    prompter = Prompter.from_folder(_tokenizer_folder(model), template)
+    prompter = Prompter.from_folder(_tokenizer_folder(model), template, data.control_tokens)
     report = None
     if splits["test"]:
         training = splits["train"] if recipe.recipe.adapter is None else []
-        checked = check_data(training, splits["test"], prompter, max_length=data.max_length)
+        checked = check_data(
+            training,
+            splits["test"],
+            prompter,
+            max_length=data.max_length,
+            objective=recipe.recipe.training.objective if training else "supervised",
+            context=info.context_length,
+            ids=None if data.tokens else info.vocab_size,
+        )
         report = checked.as_dict()
     return {
         "files": files,
+        "notes": notes,
         "mode": prompter.mode,
         "rows": [_as_read(row, prompter, data.max_length) for row in shown[:count]],
         "report": report,
@@ -81,7 +94,7 @@ def _of_texts(
     longest: int,
 ) -> dict[str, Any]:
     """Rows and report of an encoder's data: a text, and what is learned of it."""
-    encoder = TextEncoder(_tokenizer_folder(model), WHOLE)
+    encoder = TextEncoder(_tokenizer_folder(model), WHOLE, recipe.recipe.data.control_tokens)
     training = splits["train"] if recipe.recipe.adapter is None else []
     report = None
     if splits["test"]:

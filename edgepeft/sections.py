@@ -47,6 +47,11 @@ class Data(Section):
         "auto",
         description="auto (the model's chat template, else plain), chat, plain, or a Jinja file.",
     )
+    control_tokens: Literal["text", "tokens"] = Field(
+        "text",
+        description="What text that looks like a control token (<|im_end|>) is, in rows and in what a bundle is "
+        "asked: text, or the token, as rows need that were rendered by a chat template already.",
+    )
     max_length: int = Field(1024, ge=8, description="Tokens a training row is cut to.")
     max_test_rows: int = Field(
         200, ge=1, description="Test rows used by gates and report: the first that many."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -32,7 +33,7 @@ from edgepeft.cli import (
     targets,
     tui,
 )
-from edgepeft.errors import EXIT_INTERRUPTED, EXIT_USAGE, EdgepeftError
+from edgepeft.errors import EXIT_INTERRUPTED, EdgepeftError
 
 app = typer.Typer(
     name="edgepeft",
@@ -89,6 +90,10 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Run the command; every error becomes one line on stderr and the exit status of its class."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal or a file's encoding has no character for is shown as an escape.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except EdgepeftError as error:
@@ -101,9 +106,6 @@ def main() -> None:
         # The reader of our output has gone; there is nobody left to tell.
         sys.stderr.close()
         sys.exit(0)
-    except UnicodeEncodeError as error:
-        print(f"edgepeft: the terminal can't show {error.object!r}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
 
 
 if __name__ == "__main__":

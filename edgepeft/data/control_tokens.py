@@ -12,10 +12,10 @@ import bisect
 import json
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
@@ -24,6 +24,14 @@ from edgepeft.errors import InputError
 
 Span = tuple[int, int]
 """Where a piece of a text begins and ends, in characters."""
+
+Policy = Literal["text", "tokens"]
+"""What text that looks like a control token is: text, or the token."""
+
+
+def policy_of(settings: Mapping[str, Any]) -> Policy:
+    """What a recipe's data section or a bundle's manifest says of it."""
+    return "tokens" if settings.get("control_tokens") == "tokens" else "text"
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,9 @@ class ControlTokens:
         encoding, places = encode(self._tokenizer, rendered.text, whole=whole), None
         if rendered.breaks and self._control_ids(encoding) != (wanted := self._wanted(rendered)):
             text, places = self._renamed(rendered)
-            encoding = encode(self._apart, text, whole=whole)
+            apart, longest = self._apart, self._tokenizer.truncation
+            apart.enable_truncation(**longest) if longest else apart.no_truncation()
+            encoding = encode(apart, text, whole=whole)
             if not encoding.overflowing and self._control_ids(encoding) != wanted:
                 raise InputError(
                     f"this tokenizer can't write {next(iter(self.look_alikes(rendered.text)), '')!r} as text; take "
@@ -200,7 +210,9 @@ class ControlTokens:
             token["content"] = names.get(token["content"], token["content"])
         model = raw["model"]
         if isinstance(model.get("vocab"), dict):
-            model["vocab"] = {names.get(text, text): token for text, token in model["vocab"].items()}
+            model["vocab"] = {
+                names.get(text, text): token for text, token in model["vocab"].items()
+            }
         elif isinstance(model.get("vocab"), list):
             model["vocab"] = [[names.get(text, text), *rest] for text, *rest in model["vocab"]]
         if isinstance(model.get("unk_token"), str):
@@ -209,7 +221,9 @@ class ControlTokens:
             model["merges"] = [merge for merge in model["merges"] if not _makes(merge, names)]
         renamed = Tokenizer.from_str(json.dumps(raw))
         old, new = (one.get_added_tokens_decoder() for one in (self._tokenizer, renamed))
-        if {n: names.get(t.content, t.content) for n, t in old.items()} != {n: t.content for n, t in new.items()}:
+        if {n: names.get(t.content, t.content) for n, t in old.items()} != {
+            n: t.content for n, t in new.items()
+        }:
             raise InputError(
                 "this tokenizer's control tokens can't be told from text; set data.control_tokens: tokens"
             )

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from edgepeft.data.control_tokens import ControlTokens, Rendered
+from edgepeft.data.control_tokens import ControlTokens, Policy, Rendered
 from edgepeft.data.generation_prompt import Asking, asking
 from edgepeft.data.rendering import Renderer
 from edgepeft.data.rows import Message, Row
@@ -32,8 +32,6 @@ from edgepeft.data.tokenizer_files import (
 from edgepeft.errors import InputError
 
 _PROBE = "edgepeft-probe"
-Policy = Literal["text", "tokens"]
-"""Whether text that looks like a control token is text, or the token."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Prompter:
             path = Path(template)
             if not path.exists():
                 raise InputError(
-                    f"data.template: {template!r} is not auto, chat, plain or an existing file"
+                    f"data.template: {path}: cannot be read (no such file, and not auto, chat or plain)"
                 )
             chosen = ChatTemplate(read_template_file(path), str(path))
         eos_ids = read_eos_ids(folder, vocab_size(tokenizer))

@@ -145,7 +145,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._text_bytes = 0
         self.filters = bounded_filters(self.budget)
         self.filters.update(_counted=_counted, _shown=_shown, _compared=_compared)
-        self.tests = bounded_tests(self.budget)
+        self.tests.update(bounded_tests(self.budget))
         # Placeholder prose nobody's template needs, with an unbounded argument.
         self.globals.pop("lipsum", None)
         self.globals.update(functions, dict=TemplateDict(), namespace=TemplateNamespace)
@@ -236,7 +236,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return value
 
 
-def _filtered(node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
+def _filtered(node: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, list(args), [], None, None)
 
 
@@ -280,4 +280,3 @@ def _compared(context: Context, value: Any) -> Any:
 def _refuse_private(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"a namespace may not hold {name!r}")
-

@@ -82,9 +82,41 @@ _GROWING: dict[str, Bound] = {
     "title": _words,
 }
 METHODS = frozenset(_GROWING) | frozenset(
-    """strip lstrip rstrip startswith endswith upper lower capitalize casefold swapcase find rfind index rindex count
-    partition rpartition removeprefix removesuffix isalnum isalpha isascii isdecimal isdigit isidentifier islower
-    isnumeric isprintable isspace istitle isupper format join""".split()
+    [
+        "strip",
+        "lstrip",
+        "rstrip",
+        "startswith",
+        "endswith",
+        "upper",
+        "lower",
+        "capitalize",
+        "casefold",
+        "swapcase",
+        "find",
+        "rfind",
+        "index",
+        "rindex",
+        "count",
+        "partition",
+        "rpartition",
+        "removeprefix",
+        "removesuffix",
+        "isalnum",
+        "isalpha",
+        "isascii",
+        "isdecimal",
+        "isdigit",
+        "isidentifier",
+        "islower",
+        "isnumeric",
+        "isprintable",
+        "isspace",
+        "istitle",
+        "isupper",
+        "format",
+        "join",
+    ]
 )
 """Of texts; others are refused."""
 
@@ -146,15 +178,54 @@ def _gathered(items: Iterable[Any], budget: Budget) -> list[Any]:
 
 
 _PASSING = frozenset(
-    """first last length count list map select reject selectattr rejectattr reverse items default d batch slice safe
-    attr""".split()
+    [
+        "first",
+        "last",
+        "length",
+        "count",
+        "list",
+        "map",
+        "select",
+        "reject",
+        "selectattr",
+        "rejectattr",
+        "reverse",
+        "items",
+        "default",
+        "d",
+        "batch",
+        "slice",
+        "safe",
+        "attr",
+    ]
 )
 """Filters that pass their input's members on, whatever these hold."""
-_GATHERING = frozenset("dictsort groupby join max min sort sum unique".split())
+_GATHERING = frozenset(["dictsort", "groupby", "join", "max", "min", "sort", "sum", "unique"])
 """Filters that go through all members and look into them."""
 _WRITING = frozenset(
-    """abs capitalize center e escape float forceescape format indent int lower replace round string title tojson trim
-    truncate upper urlencode wordcount""".split()
+    [
+        "abs",
+        "capitalize",
+        "center",
+        "e",
+        "escape",
+        "float",
+        "forceescape",
+        "format",
+        "indent",
+        "int",
+        "lower",
+        "replace",
+        "round",
+        "string",
+        "title",
+        "tojson",
+        "trim",
+        "truncate",
+        "upper",
+        "urlencode",
+        "wordcount",
+    ]
 )
 """Filters that write their input out as text, or as a number."""
 _COUNTING = frozenset({"batch", "slice", "round"})
@@ -181,9 +252,7 @@ def bounded_filters(budget: Budget) -> dict[str, Callable[..., Any]]:
     return {name: _bounded_filter(name, function, budget) for name, function in known.items()}
 
 
-def _bounded_filter(
-    name: str, function: Callable[..., Any], budget: Budget
-) -> Callable[..., Any]:
+def _bounded_filter(name: str, function: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
     place = 0 if _PassArg.from_obj(function) is None else 1
 
     @functools.wraps(function)
@@ -238,15 +307,35 @@ def _metered(items: Iterator[Any], budget: Budget) -> Iterator[Any]:
 
 
 _COMPARING = frozenset(
-    "== eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le in lower upper".split()
+    [
+        "==",
+        "eq",
+        "equalto",
+        "!=",
+        "ne",
+        ">",
+        "gt",
+        "greaterthan",
+        ">=",
+        "ge",
+        "<",
+        "lt",
+        "lessthan",
+        "<=",
+        "le",
+        "in",
+        "lower",
+        "upper",
+    ]
 )
 
 
 def bounded_tests(budget: Budget) -> dict[str, Callable[..., Any]]:
     """jinja's tests; those that look at all that a value holds are held against ``budget``."""
+    known: dict[str, Any] = dict(TESTS)
     return {
         name: _bounded_test(test, budget) if name in _COMPARING else test
-        for name, test in TESTS.items()
+        for name, test in known.items()
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
@@ -43,7 +43,9 @@ class ChatTemplate:
         self.source = source
         self.name = name
         if len(source) > MAX_SOURCE:
-            raise InputError(f"{name}: not a chat template: it has more than {MAX_SOURCE} characters")
+            raise InputError(
+                f"{name}: not a chat template: it has more than {MAX_SOURCE} characters"
+            )
         self._sandbox = Sandbox(
             {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
         )
@@ -70,7 +72,9 @@ class ChatTemplate:
         errors. Raises InputError when the template refuses the messages, fails, or tries
         something the sandbox forbids.
         """
-        given = sum(len(part) for turn in messages for part in turn.values() if isinstance(part, str))
+        given = sum(
+            len(part) for turn in messages for part in turn.values() if isinstance(part, str)
+        )
         self._sandbox.budget.start(MAX_STEPS, MAX_SECONDS + given * SECONDS_A_CHARACTER)
         pieces: list[str] = []
         length = 0

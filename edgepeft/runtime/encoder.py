@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.texts import EncodedText, TextEncoder, words_in
 from edgepeft.errors import InputError
 from edgepeft.runtime.bundle import MANIFEST, Bundle
@@ -107,8 +108,8 @@ class Encoder:
             raise InputError(f"{self.bundle.path}: generates text; open it with Runtime")
         providers = None if provider is None else [provider_name(provider)]
         self._session = EncoderSession(self.bundle, threads=threads, providers=providers)
-        self._texts = TextEncoder(self.bundle.path, self.bundle.context_length)
         result, where = self.bundle.manifest["result"], self.bundle.path / MANIFEST
+        self._texts = TextEncoder(self.bundle.path, self.bundle.context_length, policy_of(result))
         pooling = result.get("pooling") or {}
         if not isinstance(pooling, dict) or not set(pooling) <= {"mode", "normalize"}:
             raise InputError(f"{where}: result.pooling must give mode and normalize; {AGAIN}")
