@@ -26,11 +26,10 @@ from edgepeft.tasks import GENERATION
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
-    Returns ``files`` (the layout of each split, and which of its ``fields`` are used), ``notes`` (what is to be said
-    of them), ``rows`` (the first ``count`` training rows, each with
-    ``where``, ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat, plain, or an
-    encoder's task) and ``report`` (that of ``check_data``; None without test rows). Raises InputError and
-    MissingError as a build would.
+    Returns ``files`` (the layout of each split, and which of its ``fields`` are used), ``notes`` (what is to be
+    said of them), ``rows`` (the first ``count`` training rows, each with ``where``, ``tokens`` and ``pieces``:
+    texts and whether they are learned), ``mode`` (chat, plain, or an encoder's task) and ``report`` (that of
+    ``check_data``; None without test rows). Raises InputError and MissingError as a build would.
     """
     data = recipe.recipe.data
     model = find_model(recipe.recipe.model, recipe.folder)

@@ -256,4 +256,3 @@ def _only_text(asked: str | list[Message], where: str) -> str:
     if not isinstance(asked, str):
         raise InputError(f'{where}: this model reads single texts; write {{"text": ...}}')
     return asked
-

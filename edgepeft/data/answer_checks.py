@@ -7,7 +7,31 @@ from collections.abc import Callable, Sequence
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 
+Check = Callable[[Row], bool | str]
+"""Whether something is to be said of a row; a text is shown of the first."""
+
 _SHOWN = 40
+_CUT = (
+    "{count} completions contain an end token and are cut at it (first: {where}); take it out, edgepeft writes it "
+    "itself"
+)
+_REASONING = (
+    "{count} rows have reasoning (reasoning_content, thinking) that the chat template does not write, so it is not "
+    "learned (first: {where}); write it into content, or set data.template to a template that writes it"
+)
+_OTHERWISE = (
+    "the model's template and tokenizer write {count} answers otherwise than the rows (first: {where}: {shown}); that "
+    "is what is learned, measured and printed"
+)
+_EARLIER = (
+    "{count} training rows have earlier assistant turns that are not learned, for the chat template writes them "
+    "otherwise once they are answered (first: {where}); split them into a row for each answer"
+)
+_REJECTED = (
+    "{count} training rows have a rejected answer (first: {where}), which only training.objective: preference learns "
+    "from; the chosen one is learned like any answer"
+)
+_LABEL = "{count} rows have a label (first: {where}), which a model that generates does not learn; it learns the text"
 
 
 def answer_warnings(
@@ -15,37 +39,20 @@ def answer_warnings(
 ) -> list[str]:
     """What is to be said of how rows' answers are asked for, written and learned."""
     rows = [*train, *test]
-    return [
-        *_asking(prompter),
-        *_dates(prompter),
-        *_about(rows, lambda row: _cut_at_end(row, prompter), (
-            "{count} completions contain an end token and are cut at it (first: {where}); take it out, edgepeft "
-            "writes it itself"
-        )),
-        *_about(rows, lambda row: _loses_reasoning(row, prompter), (
-            "{count} rows have reasoning (reasoning_content, thinking) that the chat template does not write: it is "
-            "not learned (first: {where}); write it into content, or set data.template to a template that writes it"
-        )),
-        *_about(rows, lambda row: _written_otherwise(row, prompter), (
-            "the model's template and tokenizer write {count} answers otherwise than the rows (first: {where}: "
-            "{shown}); that is what is learned, measured and printed"
-        )),
-        *_about(train, lambda row: objective == "supervised" and prompter.earlier_turns(row) is None, (
-            "{count} training rows have earlier assistant turns that are not learned, for the chat template writes "
-            "them otherwise once they are answered (first: {where}); split them into a row for each answer"
-        )),
-        *_about(train, lambda row: objective != "preference" and row.rejected is not None, (
-            "{count} training rows have a rejected answer (first: {where}), which only training.objective: preference "
-            "learns from; the chosen one is learned as any answer"
-        )),
-        *_about(rows, lambda row: row.label is not None, (
-            "{count} rows have a label (first: {where}), which a model that generates does not learn; it learns the "
-            "text"
-        )),
-    ]  # fmt: skip
+    supervised, preference = objective == "supervised", objective == "preference"
+    checks: list[tuple[Sequence[Row], Check, str]] = [
+        (rows, lambda row: _cut_at_end(row, prompter), _CUT),
+        (rows, lambda row: _loses_reasoning(row, prompter), _REASONING),
+        (rows, lambda row: _written_otherwise(row, prompter), _OTHERWISE),
+        (train, lambda row: supervised and prompter.earlier_turns(row) is None, _EARLIER),
+        (train, lambda row: not preference and row.rejected is not None, _REJECTED),
+        (rows, lambda row: row.label is not None, _LABEL),
+    ]
+    found = [warning for some, wrong, text in checks for warning in _about(some, wrong, text)]
+    return [*_asking(prompter), *_dates(prompter), *found]
 
 
-def _about(rows: Sequence[Row], wrong: Callable[[Row], bool | str], text: str) -> list[str]:
+def _about(rows: Sequence[Row], wrong: Check, text: str) -> list[str]:
     """One warning of all rows that are ``wrong``, if there are any."""
     found = [(row, shown) for row in rows if (shown := wrong(row))]
     if not found:
@@ -58,14 +65,15 @@ def _asking(prompter: Prompter) -> list[str]:
     asking = prompter.asking
     if asking is None or asking.how == "own":
         return []
+    ignored = "the chat template has no generation prompt (it ignores add_generation_prompt)"
     if asking.how == "added":
         return [
-            f"the chat template has no generation prompt (it ignores add_generation_prompt): {asking.opening!r} is "
-            "added, with which it begins an assistant's turn; the bundle's template has it too"
+            f"{ignored}: {asking.opening!r} is added, with which it begins an assistant's turn; the bundle's "
+            "template has it too"
         ]
     return [
-        "the chat template has no generation prompt (it ignores add_generation_prompt), and it can't be told from how "
-        "it writes an assistant's turn; set data.template to a copy that ends with one"
+        f"{ignored}, and it can't be told from how it writes an assistant's turn; set data.template to a copy that "
+        "ends with one"
     ]
 
 

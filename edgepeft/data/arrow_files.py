@@ -1,7 +1,7 @@
 """Records of Arrow's files: Parquet, and folders that ``datasets`` wrote with ``save_to_disk``.
 
-Both are compressed, so a small file may come to any size. What it comes to is read from its header first, and counted
-on the way.
+Both are compressed, so a small file may come to any size. What it comes to is read from its header first, and
+counted on the way.
 """
 
 from __future__ import annotations

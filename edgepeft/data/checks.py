@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgepeft.data.answer_checks import answer_warnings
-from edgepeft.data.control_checks import LookAlikes
+from edgepeft.data.control_checks import LookAlikeRows
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.report import DataReport, need_test_rows, plain, report
 from edgepeft.data.row_checks import check_objective, refuse_empty
@@ -36,8 +36,9 @@ def check_data(
     """Measure both splits in tokens and warn of what would spoil training or the report.
 
     ``train`` may be empty (an adapter that exists needs none); ``max_length`` is in tokens, as is the model's
-    ``context``; ``ids`` is how many its embedding has. Raises InputError without test rows, for an empty completion,
-    for rows the template refuses or the ``objective`` can't learn, and where nothing is left to learn or to measure.
+    ``context``; ``ids`` is how many its embedding has. Raises InputError without test rows, for an empty
+    completion, for rows the template refuses or the ``objective`` can't learn, and where nothing is left to
+    learn or to measure.
     """
     need_test_rows(test)
     refuse_empty((*train, *test))
@@ -59,7 +60,7 @@ def check_data(
         asked=_prompt,
         content=lambda row: (_prompt(row), plain(row.completion)),
         noun="prompts",
-        look_alikes=LookAlikes.of((*train, *test), prompter),
+        look_alikes=LookAlikeRows.of((*train, *test), prompter),
         further=[
             *_too_long(tests, test, context),
             *answer_warnings(train, test, prompter, objective),
@@ -93,7 +94,8 @@ def _check_ids(ids: Sequence[int], row: Row, prompter: Prompter, limits: Limits)
     token = next(token for token in ids if token >= limits.ids)
     text = prompter.tokenizer.id_to_token(token)
     raise InputError(
-        f"{row.where}: the token {text!r} has the id {token}, and the model's embedding ends at {limits.ids - 1}; "
+        f"{row.where}: the token {text!r} has the id {token}, and the model's embedding ends at "
+        f"{limits.ids - 1}; "
         f"name it in data.tokens, or take it out of the tokenizer"
     )
 
@@ -105,7 +107,8 @@ def _nothing_left(objective: str, max_length: int, row: Row) -> str:
     if objective == "text":
         return f"{row.where}: the texts are too short to learn anything from"
     return (
-        f"data.max_length: {max_length} leaves no token of any completion to learn (first: {row.where}); raise it or "
+        f"data.max_length: {max_length} leaves no token of any completion to learn (first: {row.where}); raise "
+        "it or "
         "shorten the prompts"
     )
 
@@ -117,12 +120,14 @@ def _too_long(sizes: Sequence[int], test: Sequence[Row], context: int | None) ->
     long = [row for row, size in zip(test, sizes, strict=True) if size > context and row.messages]
     if len(long) == len(test):
         raise InputError(
-            f"data.test: no row fits the model's context of {context} tokens (first: {long[0].where}); shorten them"
+            f"data.test: no row fits the model's context of {context} tokens (first: {long[0].where}); shorten "
+            "them"
         )
     if not long:
         return []
     return [
-        f"{len(long)} of {len(test)} test rows are longer than the model's context of {context} tokens and are not "
+        f"{len(long)} of {len(test)} test rows are longer than the model's context of {context} tokens and are "
+        "not "
         f"measured (first: {long[0].where})"
     ]
 

@@ -15,7 +15,7 @@ _SHOWN = 4
 
 
 @dataclass(frozen=True)
-class LookAlikes:
+class LookAlikeRows:
     """Rows that hold text like a control token, how many of them are plain text, and what is said of it."""
 
     rows: int = 0

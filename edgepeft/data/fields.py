@@ -1,8 +1,9 @@
 """What rows and messages may hold: every field that is known, and what becomes of it.
 
-A field is used, says nothing of what is learned, is left out with a warning, or is refused because leaving it out would
-train something else. Whatever is not listed is left out with a warning that names it. Names are those of TRL,
-transformers' chat templates, OpenAI's fine-tuning files, and of Alpaca, ShareGPT and preference data as they are shared.
+A field is used, says nothing of what is learned, is left out with a warning, or is refused because leaving it
+out would train something else. Whatever is not listed is left out with a warning that names it. Names are those
+of TRL, transformers' chat templates, OpenAI's fine-tuning files, and of Alpaca, ShareGPT and preference data as
+they are shared.
 """
 
 from __future__ import annotations

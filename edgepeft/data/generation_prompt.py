@@ -1,7 +1,7 @@
-"""What a template asks an answer with, told from how it writes one where it does not heed ``add_generation_prompt``.
+"""What a template asks an answer with, told from how it writes one where it ignores ``add_generation_prompt``.
 
-A model that was trained on turns with a header would write the header itself, as a part of its answer. So a template
-that ignores the flag gets, at its end, what it puts between a question and its answer.
+A model that was trained on turns with a header would write the header itself, as a part of its answer. So a
+template that ignores the flag gets, at its end, what it puts between a question and its answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Asking(NamedTuple):
 
 
 def asking(template: ChatTemplate, variables: Mapping[str, str]) -> Asking:
-    """``template``, with a generation prompt if it has none and needs one; ``variables`` are the special tokens."""
+    """``template``, with a generation prompt if it has none and needs one; ``variables`` are special tokens."""
     openings: set[str | None] = set()
     for messages in _conversations():
         try:

@@ -66,7 +66,8 @@ def read_messages(value: object, column: str, where: str, usage: Usage) -> Turns
             role = _ROLES.get(role, role)
             if role in _TOOL_ROLES:
                 raise InputError(
-                    f"{place} is a turn of a tool ({role}); rows that call tools can't be learned yet, take them out"
+                    f"{place} is a turn of a tool ({role}); rows that call tools can't be learned yet, take "
+                    "them out"
                 )
         used = {
             name: part
@@ -112,7 +113,8 @@ def _joined(parts: list[Any], place: str) -> str:
         kind = part.get("type", "text") if isinstance(part, dict) else "text"
         if kind not in TEXT_PARTS:
             raise InputError(
-                f"{place}: part {number} of its content is of type {kind!r}; edgepeft learns from text alone, take "
+                f"{place}: part {number} of its content is of type {kind!r}; edgepeft learns from text alone, "
+                "take "
                 "the row out"
             )
         text = part.get("text") if isinstance(part, dict) else part

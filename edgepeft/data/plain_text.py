@@ -12,7 +12,7 @@ _BYTES = re.compile("[\udc80-\udcff]")
 
 
 def refuse_halves(text: str, what: str) -> None:
-    """Raise InputError for a text with half of a character, or with bytes that are no UTF-8; ``what`` names it."""
+    """Raise InputError for a text with half of a character, or bytes that are no UTF-8; ``what`` names it."""
     if text.isascii() or not _HALVES.search(text):
         return
     if not re.search("[\ud800-\udc7f\udd00-\udfff]", text) and _BYTES.search(text):

@@ -64,7 +64,8 @@ def read_preference(record: Mapping[str, Any], where: str, usage: Usage) -> tupl
         raise InputError(f"{where}: chosen and rejected are the same; drop the row")
     if not prompt.messages and not common:
         raise InputError(
-            f"{where}: nothing that is answered: there is no prompt, and chosen and rejected begin with different "
+            f"{where}: nothing that is answered: there is no prompt, and chosen and rejected begin with "
+            "different "
             "turns; put what both answer into a column prompt"
         )
     prompt.extend(chosen)
@@ -90,6 +91,7 @@ def _behind(prompt: Turns, turns: Turns, where: str) -> Turns:
         return Turns(rest[repeated:], {n - repeated for n in turns.unlearned if n >= repeated})
     if repeated and len(rest) > 1 and rest[0]["role"] != "assistant":
         raise InputError(
-            f"{where}: chosen and rejected begin with other turns than the prompt; keep the conversation in one place"
+            f"{where}: chosen and rejected begin with other turns than the prompt; keep the conversation in "
+            "one place"
         )
     return turns

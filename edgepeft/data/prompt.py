@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from edgepeft.data.control_tokens import ControlTokens, Policy, Rendered
+from edgepeft.data.answer_text import pieces_of
+from edgepeft.data.control_tokens import ControlTokens, Policy
 from edgepeft.data.generation_prompt import Asking, asking
+from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.rendering import Renderer
 from edgepeft.data.rows import Message, Row
 from edgepeft.data.templates import ChatTemplate
@@ -169,27 +171,11 @@ class Prompter:
 
         The text is empty while a character is still incomplete.
         """
-        # Not tokenizers' DecodeStream: with byte fallback it raises on bytes that are no UTF-8,
-        # which a model may well say, and the answer would end there.
-        context: list[int] = []  # the tokens last emitted: they decide on spaces in between
-        pending: list[int] = []
-
-        def push(token: int) -> str:
-            pending.append(token)
-            before, text = self.decode(context), self.decode(context + pending)
-            if text.endswith("\ufffd"):
-                return ""
-            new = text[len(before) :] if text.startswith(before) else self.decode(pending)
-            if new:
-                context[:] = pending
-                pending.clear()
-            return new
-
-        return push
+        return pieces_of(self.decode)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest records: mode, template hash (or None), stop ids, vocabulary size, and whether look-alikes
-        of control tokens are text.
+        """What a manifest records: mode, template hash (or None), stop ids, vocabulary size, and whether
+        look-alikes of control tokens are text.
         """
         source = self.template_source
         digest = hashlib.sha256(source.encode()).hexdigest() if source is not None else None

@@ -26,8 +26,8 @@ Asked = tuple[str, str | list[Message]]
 def read_prompts(path: Path) -> tuple[list[Asked], list[str]]:
     """Every prompt of a file, and what is to be said of fields that are not used.
 
-    A row of training or test data does as well: the answer that it ends with is left out. Raises InputError, naming
-    the line, for one that asks nothing, that is no UTF-8, or with a field that can't be left out.
+    A row of training or test data does as well: the answer that it ends with is left out. Raises InputError,
+    naming the line, for one that asks nothing, that is no UTF-8, or with a field that can't be left out.
     """
     usage = Usage(str(path))
     try:
@@ -85,7 +85,9 @@ def _with_system(
     own = read_string(fields["system"], f"{where}: system")
     if turns[0]["role"] == "system":
         if turns[0]["content"] != own:
-            raise InputError(f"{where}: system and the first message are two system messages; keep one")
+            raise InputError(
+                f"{where}: system and the first message are two system messages; keep one"
+            )
         return turns
     return [{"role": "system", "content": own}, *turns]
 

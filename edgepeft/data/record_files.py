@@ -1,4 +1,6 @@
-"""Data files as records: JSON Lines, JSON, CSV and TSV, each read within limits and with the place of every row."""
+"""Data files as records: JSON Lines, JSON, CSV and TSV, each read within limits and with the place of every
+row.
+"""
 
 from __future__ import annotations
 

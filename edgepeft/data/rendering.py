@@ -1,11 +1,14 @@
-"""From messages to the text that is encoded: through a chat template or plainly, look-alikes of control tokens marked."""
+"""From messages to the text that is encoded: through a chat template or plainly, look-alikes of control tokens
+marked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgepeft.data.control_tokens import ControlTokens, Rendered
+from edgepeft.data.control_tokens import ControlTokens
+from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.plain_text import refuse_halves
 from edgepeft.data.rows import ROLES, Message
 from edgepeft.data.templates import ChatTemplate
@@ -68,7 +71,8 @@ class Renderer:
         ]
         raise InputError(
             f"{where or self._name}: the chat template takes text that looks like a control token apart "
-            f"({', '.join(looks[:3])}), so that it can't stay text; take it out, or set data.control_tokens: tokens"
+            f"({', '.join(looks[:3])}), so that it can't stay text; take it out, or set data.control_tokens: "
+            "tokens"
         )
 
     def answer(self, answer: Message, closing: str) -> Rendered:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgepeft.data.control_checks import LookAlikes
+from edgepeft.data.control_checks import LookAlikeRows
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 
@@ -77,7 +77,7 @@ def report(
     asked: Callable[[Row], Hashable],
     content: Callable[[Row], Hashable],
     noun: str,
-    look_alikes: LookAlikes,
+    look_alikes: LookAlikeRows,
     further: Sequence[str],
     cuts: bool = True,
 ) -> DataReport:

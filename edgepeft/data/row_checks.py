@@ -17,7 +17,8 @@ def refuse_empty(rows: Sequence[Row]) -> None:
             learned = turn["role"] == "assistant" and place not in row.unlearned
             if learned and not turn["content"].strip():
                 raise InputError(
-                    f"{row.where}: turn {place + 1} is the assistant's and empty; fill it in, give it weight: 0, or "
+                    f"{row.where}: turn {place + 1} is the assistant's and empty; fill it in, give it weight: "
+                    "0, or "
                     "drop the row"
                 )
 
@@ -31,6 +32,7 @@ def check_objective(objective: str, rows: Sequence[Row]) -> None:
             )
         if objective == "preference" and row.rejected is None:
             raise InputError(
-                f"{row.where}: training.objective: preference needs prompt, chosen and rejected in every row (where "
+                f"{row.where}: training.objective: preference needs prompt, chosen and rejected in every row "
+                "(where "
                 "other columns are there too, set data.shape: preference)"
             )

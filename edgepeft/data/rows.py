@@ -25,9 +25,9 @@ class Row:
     """One example. Exactly one of ``messages`` (ends with an assistant turn) and ``text`` is set.
 
     ``where`` is how the user finds it again, e.g. ``"train.jsonl line 12"``. ``rejected`` is the answer that a
-    preference row holds against its own. ``unlearned`` are the places of assistant turns that are not to be learned,
-    never the last. A text may have a ``label``; or ``words``, which it is joined from, with one of the ``tags`` each;
-    or a ``positive``, another text that means the same.
+    preference row holds against its own. ``unlearned`` are the places of assistant turns that are not to be
+    learned, never the last. A text may have a ``label``; or ``words``, which it is joined from, with one of the
+    ``tags`` each; or a ``positive``, another text that means the same.
     """
 
     messages: tuple[Message, ...] | None

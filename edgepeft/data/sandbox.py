@@ -1,9 +1,9 @@
 """Where chat templates run: jinja's sandbox, with a budget for everything a template does.
 
-jinja guards the machine's files and objects; it counts neither time nor memory. Here every loop turn, call, filter
-and comparison is a step, every string and list that comes of one is charged with its bytes, what would grow is
-refused before it is made, and the thread's processor time is looked at on the way. All of it happens in the thread
-that renders, so it holds in a server's threads too.
+jinja guards the machine's files and objects; it counts neither time nor memory. Here every loop turn, call,
+filter and comparison is a step, every string and list that comes of one is charged with its bytes, what would
+grow is refused before it is made, and the thread's processor time is looked at on the way. All of it happens in
+the thread that renders, so it holds in a server's threads too.
 """
 
 from __future__ import annotations
@@ -21,14 +21,8 @@ from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Namespace
 
-from edgepeft.data.sandbox_limits import (
-    METHODS,
-    bound_method,
-    bounded_filters,
-    bounded_tests,
-    format_size,
-    percent_size,
-)
+from edgepeft.data.sandbox_filters import bounded_filters, bounded_tests
+from edgepeft.data.sandbox_methods import METHODS, bound_method, format_size, percent_size
 from edgepeft.data.sandbox_values import MAX_BYTES, expanded, shallow
 
 MAX_MADE = 256_000_000

@@ -28,8 +28,9 @@ def shallow(value: Any) -> int:
 def expanded(value: Any) -> int:
     """Bytes of a value with all that it holds, each part counted as often as it is reached.
 
-    That is what it takes to write it out, to compare it or to hash it: a list that holds another twice is worth both,
-    so that a few lists in each other may come to more than any machine has. Raises SecurityError beyond MAX_BYTES.
+    That is what it takes to write it out, to compare it or to hash it: a list that holds another twice is worth
+    both, so that a few lists in each other may come to more than any machine has. Raises SecurityError beyond
+    MAX_BYTES.
     """
     if not isinstance(value, list | tuple | Mapping | set | frozenset):
         return shallow(value)

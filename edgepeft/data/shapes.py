@@ -57,8 +57,9 @@ def to_rows(
 ) -> list[Row]:
     """The records as rows of ``shape`` ("auto": by the first record's columns).
 
-    Where several shapes fit, one that uses a ``preferred`` column wins. ``usage`` learns what is used of them. Raises
-    InputError for columns that fit no shape, a record that does not fit its own, and a field that is refused.
+    Where several shapes fit, one that uses a ``preferred`` column wins. ``usage`` learns what is used of them.
+    Raises InputError for columns that fit no shape, a record that does not fit its own, and a field that is
+    refused.
     """
     usage = usage or Usage(file)
     chosen = find_shape(shape, records[0][1], file, set(preferred))

@@ -17,7 +17,7 @@ from edgepeft.data.sandbox import Sandbox
 from edgepeft.errors import InputError, one_line
 
 MAX_STEPS = 200_000
-"""Loop turns, calls, filters and comparisons of a rendering; a conversation takes some twenty for each message."""
+"""Loop turns, calls, filters and comparisons of a rendering; a message takes some twenty."""
 MAX_SECONDS, SECONDS_A_CHARACTER = 0.5, 2e-6
 """Processor seconds of a rendering, and what each character of its messages adds; a message takes about 1e-4."""
 MAX_SOURCE = 128_000

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepeft.data.control_tokens import ControlTokens, Policy, Span
+from edgepeft.data.control_tokens import ControlTokens, Policy
+from edgepeft.data.look_alikes import Span
 from edgepeft.data.tokenizer_files import (
     read_control_tokens,
     read_special_tokens,

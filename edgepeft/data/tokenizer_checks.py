@@ -1,8 +1,8 @@
 """What a tokenizer's file may ask for: patterns that end, and text that does not grow without bound.
 
-tokenizers reads the vocabulary itself. What is looked at here are the steps that it puts a text through, which are
-small programs. A pattern with a repetition inside of a repetition is refused, for it may try every way to divide a
-text. Others are bounded by the library, whose engine gives up on a match after ten million tries.
+tokenizers reads the vocabulary itself. What is looked at here are the steps that it puts a text through, which
+are small programs. A pattern with a repetition inside of a repetition is refused, for it may try every way to
+divide a text. Others are bounded by the library, whose engine gives up on a match after ten million tries.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def check_steps(tokenizer: Tokenizer, name: str) -> None:
             pattern = _pattern(step)
             if pattern is not None and repeats_repetition(pattern):
                 raise InputError(
-                    f"{name}: its {part} has a pattern that may never end ({pattern[:60]!r} repeats a repetition); "
+                    f"{name}: its {part} has a pattern that may never end ({pattern[:60]!r} repeats a "
+                    "repetition); "
                     "fetch the model again"
                 )
         if growth > MAX_GROWTH:

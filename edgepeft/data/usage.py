@@ -42,8 +42,8 @@ class Usage:
         self._unused[name] = (why, count + 1, first)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields ``used``, ``harmless`` (they say nothing of what is learned) and ``unused``, each of these with
-        ``field``, ``why``, the number of ``rows`` and the ``first`` of them.
+        """The fields ``used``, ``harmless`` (they say nothing of what is learned) and ``unused``, each of these
+        with ``field``, ``why``, the number of ``rows`` and the ``first`` of them.
         """
         unused = [
             {"field": name, "why": why, "rows": count, "first": first}
