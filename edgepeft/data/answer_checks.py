@@ -4,57 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Row
+from edgepeft.data.prompt import Prompter, Reading
 
-Check = Callable[[Row], bool | str]
+Check = Callable[[Reading], bool | str]
 """Whether something is to be said of a row; a text is shown of the first."""
 
 _SHOWN = 40
 _CUT = (
-    "{count} completions contain an end token and are cut at it (first: {where}); take it out, edgepeft writes it "
-    "itself"
+    "{count} completions contain an end token and are cut at it (first: {where}); take it out, edgepeft "
+    "writes it itself"
 )
 _REASONING = (
-    "{count} rows have reasoning (reasoning_content, thinking) that the chat template does not write, so it is not "
-    "learned (first: {where}); write it into content, or set data.template to a template that writes it"
+    "{count} rows have reasoning (reasoning_content, thinking) that the chat template does not write, so it "
+    "is not learned (first: {where}); write it into content, or set data.template to a template that writes it"
 )
 _OTHERWISE = (
-    "the model's template and tokenizer write {count} answers otherwise than the rows (first: {where}: {shown}); that "
-    "is what is learned, measured and printed"
+    "the model's template and tokenizer write {count} answers otherwise than the rows (first: {where}: "
+    "{shown}); that is what is learned, measured and printed"
 )
 _EARLIER = (
-    "{count} training rows have earlier assistant turns that are not learned, for the chat template writes them "
-    "otherwise once they are answered (first: {where}); split them into a row for each answer"
+    "{count} training rows have earlier assistant turns that are not learned, for the chat template writes "
+    "them otherwise once they are answered (first: {where}); split them into a row for each answer"
 )
 _REJECTED = (
-    "{count} training rows have a rejected answer (first: {where}), which only training.objective: preference learns "
-    "from; the chosen one is learned like any answer"
+    "{count} training rows have a rejected answer (first: {where}), which only training.objective: "
+    "preference learns from; the chosen one is learned like any answer"
 )
-_LABEL = "{count} rows have a label (first: {where}), which a model that generates does not learn; it learns the text"
+_LABEL = "{count} rows have a label that a model that generates does not learn (first: {where})"
 
 
 def answer_warnings(
-    train: Sequence[Row], test: Sequence[Row], prompter: Prompter, objective: str
+    train: Sequence[Reading], test: Sequence[Reading], prompter: Prompter, objective: str
 ) -> list[str]:
     """What is to be said of how rows' answers are asked for, written and learned."""
-    rows = [*train, *test]
+    both = [*train, *test]
     supervised, preference = objective == "supervised", objective == "preference"
-    checks: list[tuple[Sequence[Row], Check, str]] = [
-        (rows, lambda row: _cut_at_end(row, prompter), _CUT),
-        (rows, lambda row: _loses_reasoning(row, prompter), _REASONING),
-        (rows, lambda row: _written_otherwise(row, prompter), _OTHERWISE),
-        (train, lambda row: supervised and prompter.earlier_turns(row) is None, _EARLIER),
-        (train, lambda row: not preference and row.rejected is not None, _REJECTED),
-        (rows, lambda row: row.label is not None, _LABEL),
+    checks: list[tuple[Sequence[Reading], Check, str]] = [
+        (both, lambda read: _cut_at_end(read, prompter), _CUT),
+        (both, lambda read: _loses_reasoning(read, prompter), _REASONING),
+        (both, lambda read: _written_otherwise(read, prompter), _OTHERWISE),
+        (train, lambda read: supervised and read.earlier is None, _EARLIER),
+        (train, lambda read: not preference and read.row.rejected is not None, _REJECTED),
+        (both, lambda read: read.row.label is not None, _LABEL),
     ]
     found = [warning for some, wrong, text in checks for warning in _about(some, wrong, text)]
     return [*_asking(prompter), *_dates(prompter), *found]
 
 
-def _about(rows: Sequence[Row], wrong: Check, text: str) -> list[str]:
+def _about(readings: Sequence[Reading], wrong: Check, text: str) -> list[str]:
     """One warning of all rows that are ``wrong``, if there are any."""
-    found = [(row, shown) for row in rows if (shown := wrong(row))]
+    found = [(read.row, shown) for read in readings if (shown := wrong(read))]
     if not found:
         return []
     row, shown = found[0]
@@ -72,8 +71,8 @@ def _asking(prompter: Prompter) -> list[str]:
             "template has it too"
         ]
     return [
-        f"{ignored}, and it can't be told from how it writes an assistant's turn; set data.template to a copy that "
-        "ends with one"
+        f"{ignored}, and it can't be told from how it writes an assistant's turn; set data.template to a copy "
+        "that ends with one"
     ]
 
 
@@ -86,25 +85,24 @@ def _dates(prompter: Prompter) -> list[str]:
     ]
 
 
-def _cut_at_end(row: Row, prompter: Prompter) -> bool:
-    if prompter.control.as_text or row.messages is None:
+def _cut_at_end(read: Reading, prompter: Prompter) -> bool:
+    if prompter.control.as_text or read.row.messages is None:
         return False
     stops = [prompter.tokenizer.id_to_token(token) or "" for token in prompter.stop_ids]
-    return any(stop and stop in row.completion for stop in stops)
+    return any(stop and stop in read.row.completion for stop in stops)
 
 
-def _loses_reasoning(row: Row, prompter: Prompter) -> bool:
-    reasoning = row.answer.get("reasoning_content", "") if row.answer else ""
-    if not reasoning.strip():
-        return False
-    return reasoning.strip() not in prompter.decode(prompter.split(row)[1])
+def _loses_reasoning(read: Reading, prompter: Prompter) -> bool:
+    reasoning = read.row.answer.get("reasoning_content", "") if read.row.answer else ""
+    return bool(reasoning.strip()) and reasoning.strip() not in prompter.decode(read.completion)
 
 
-def _written_otherwise(row: Row, prompter: Prompter) -> str:
+def _written_otherwise(read: Reading, prompter: Prompter) -> str:
     """What comes of an answer, where that is not the answer."""
-    if row.answer is None or row.answer.get("reasoning_content") or _cut_at_end(row, prompter):
+    answer = read.row.answer
+    if answer is None or answer.get("reasoning_content") or _cut_at_end(read, prompter):
         return ""
-    written = prompter.decode(prompter.split(row)[1]).strip()
-    if written == row.completion.strip():
+    written = prompter.decode(read.completion).strip()
+    if written == answer["content"].strip():
         return ""
     return repr(written if len(written) <= _SHOWN else written[:_SHOWN] + "…")

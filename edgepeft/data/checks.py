@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from edgepeft.data.answer_checks import answer_warnings
 from edgepeft.data.control_checks import LookAlikeRows
-from edgepeft.data.prompt import Prompter
+from edgepeft.data.prompt import Prompter, Reading
 from edgepeft.data.report import DataReport, need_test_rows, plain, report
 from edgepeft.data.row_checks import check_objective, refuse_empty
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What rows are held against: ``max_length`` and ``context`` in tokens, and ``ids``, the embedding's rows."""
-
-    max_length: int
-    context: int | None = None
-    ids: int | None = None
 
 
 def check_data(
@@ -43,10 +33,13 @@ def check_data(
     need_test_rows(test)
     refuse_empty((*train, *test))
     check_objective(objective, train)
-    limits = Limits(max_length, context, ids)
-    sizes = [_measured(row, prompter, objective, limits) for row in train]
-    tests = [_tokens(row, prompter, limits) for row in test]
-    unlearned = [row for row, (_, learned) in zip(train, sizes, strict=True) if not learned]
+    learned = [prompter.read(row) for row in train]
+    asked = [prompter.read(row) for row in test]
+    for reading in (*learned, *asked):
+        _check_ids(reading, prompter, ids)
+    sizes = [_measured(reading, prompter, objective, max_length) for reading in learned]
+    tests = [len(reading.prompt) + len(reading.completion) for reading in asked]
+    unlearned = [row for row, (_, kept) in zip(train, sizes, strict=True) if not kept]
     if train and len(unlearned) == len(train):
         raise InputError(_nothing_left(objective, max_length, train[0]))
     return report(
@@ -63,40 +56,34 @@ def check_data(
         look_alikes=LookAlikeRows.of((*train, *test), prompter),
         further=[
             *_too_long(tests, test, context),
-            *answer_warnings(train, test, prompter, objective),
+            *answer_warnings(learned, asked, prompter, objective),
         ],
     )
 
 
-def _measured(row: Row, prompter: Prompter, objective: str, limits: Limits) -> tuple[int, bool]:
+def _measured(
+    reading: Reading, prompter: Prompter, objective: str, max_length: int
+) -> tuple[int, bool]:
     """How many tokens a training row has, and whether anything of it is learned."""
-    if objective == "preference" and row.rejected is not None:
-        other = _tokens(row.with_answer(row.rejected), prompter, limits)
-        longest = max(_tokens(row, prompter, limits), other)
-        return longest, longest <= limits.max_length
-    encoded = prompter.row(row)
-    _check_ids(encoded.ids, row, prompter, limits)
+    row, size = reading.row, len(reading.prompt) + len(reading.completion)
     if objective == "text":
-        return len(encoded.ids), len(encoded.ids) > 1
-    return len(encoded.ids), any(encoded.mask[: limits.max_length])
+        return size, size > 1
+    if objective == "preference" and row.rejected is not None:
+        prompt, other = prompter.split(row.with_answer(row.rejected))
+        longest = max(size, len(prompt) + len(other))
+        return longest, longest <= max_length
+    return size, any(reading.encoded.mask[:max_length])
 
 
-def _tokens(row: Row, prompter: Prompter, limits: Limits) -> int:
-    prompt, completion = prompter.split(row)
-    _check_ids([*prompt, *completion], row, prompter, limits)
-    return len(prompt) + len(completion)
-
-
-def _check_ids(ids: Sequence[int], row: Row, prompter: Prompter, limits: Limits) -> None:
+def _check_ids(reading: Reading, prompter: Prompter, ids: int | None) -> None:
     """Raise InputError for a token that the model has no embedding for."""
-    if limits.ids is None or max(ids, default=0) < limits.ids:
+    found = [*reading.prompt, *reading.completion]
+    if ids is None or max(found, default=0) < ids:
         return
-    token = next(token for token in ids if token >= limits.ids)
-    text = prompter.tokenizer.id_to_token(token)
+    token = next(token for token in found if token >= ids)
     raise InputError(
-        f"{row.where}: the token {text!r} has the id {token}, and the model's embedding ends at "
-        f"{limits.ids - 1}; "
-        f"name it in data.tokens, or take it out of the tokenizer"
+        f"{reading.row.where}: the token {prompter.tokenizer.id_to_token(token)!r} has the id {token}, and the "
+        f"model's embedding ends at {ids - 1}; name it in data.tokens, or take it out of the tokenizer"
     )
 
 

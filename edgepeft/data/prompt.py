@@ -44,6 +44,29 @@ class Encoded:
     mask: list[int]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A row's token ids, and the places in its prompt of each earlier assistant turn that is learned.
+
+    ``earlier`` is None where the template renders such turns otherwise once they are answered: they can't be
+    learned then.
+    """
+
+    row: Row
+    prompt: list[int]
+    completion: list[int]
+    earlier: list[list[int]] | None
+
+    @property
+    def encoded(self) -> Encoded:
+        """All ids, and which of them are learned."""
+        mask = [0] * len(self.prompt) + [1] * len(self.completion)
+        for turn in self.earlier or ():
+            for place in turn:
+                mask[place] = 1
+        return Encoded(self.prompt + self.completion, mask)
+
+
 class Prompter:
     """Turns rows into token ids for one model; made with `from_folder`.
 
@@ -149,12 +172,11 @@ class Prompter:
         where the template renders the beginning of a conversation as the beginning of its
         rendering, else only the last. The ids are always those of `split`, joined.
         """
-        prompt, completion = self.split(row)
-        mask = [0] * len(prompt)
-        for inside in self.earlier_turns(row) or ():
-            for place in inside:
-                mask[place] = 1
-        return Encoded(prompt + completion, mask + [1] * len(completion))
+        return self.read(row).encoded
+
+    def read(self, row: Row) -> Reading:
+        """A row's prompt and completion, and what of the prompt is learned. Raises as `split` does."""
+        return Reading(row, *self.split(row), self._earlier_turns(row))
 
     def text(self, text: str) -> list[int]:
         """Ids of plain text, with the BOS the tokenizer adds and without the EOS it may add."""
@@ -245,11 +267,8 @@ class Prompter:
         """How many ids there are up to and including the first stop token, if there is one."""
         return next((i for i, token in enumerate(ids, 1) if token in self.stop_ids), None)
 
-    def earlier_turns(self, row: Row) -> list[list[int]] | None:
-        """Places among the prompt's tokens of each earlier assistant turn that is learned.
-
-        None where the template renders them otherwise once they are answered, so that they can't be.
-        """
+    def _earlier_turns(self, row: Row) -> list[list[int]] | None:
+        """Places among the prompt's tokens of each earlier assistant turn that is learned; None if none can."""
         messages = row.prompt_messages
         turns = [
             place

@@ -32,24 +32,22 @@ _STEPS_BETWEEN_LOOKS = 8
 _BYTES_BETWEEN_LOOKS = 1_000_000
 
 
-class Budget(threading.local):
-    """What the rendering of this thread may still spend."""
+class Budget:
+    """What one rendering may still spend: steps, bytes and processor seconds of its thread."""
 
-    def __init__(self) -> None:
-        # Nothing may be spent outside a rendering: jinja would compute constants while it compiles.
-        self.start(0, 0)
+    __slots__ = ("_begun", "_looked", "_made", "_seconds", "_steps")
 
-    def start(self, steps: int, seconds: float) -> None:
-        """A rendering begins, of at most ``steps`` steps and ``seconds`` of this thread's processor time."""
-        self._most, self._seconds = steps, seconds
-        self._steps, self._made, self._looked = 0, 0, 0
+    def __init__(self, steps: int, seconds: float) -> None:
+        """A rendering begins."""
+        self._steps, self._seconds = steps, seconds
+        self._made, self._looked = 0, 0
         self._begun = time.thread_time()
 
     def step(self, count: int = 1) -> None:
         """Spend steps. Raises SecurityError when none are left, or no time is."""
-        self._steps += count
-        if self._steps > self._most:
-            raise SecurityError(f"it takes more than {self._most} steps")
+        self._steps -= count
+        if self._steps < 0:
+            raise SecurityError("it takes too many steps")
         if self._steps % _STEPS_BETWEEN_LOOKS < count:
             self._look()
 
@@ -62,6 +60,8 @@ class Budget(threading.local):
 
     def charge(self, size: int) -> None:
         """Spend the bytes of something that was made. Raises SecurityError."""
+        if not size:
+            return
         self.room(size)
         self._made += size
         self._looked += size
@@ -72,6 +72,14 @@ class Budget(threading.local):
     def _look(self) -> None:
         if time.thread_time() - self._begun > self._seconds:
             raise SecurityError(f"it takes more than {self._seconds:.1f} seconds")
+
+
+class Spending(threading.local):
+    """The budget of the rendering that this thread is at."""
+
+    def __init__(self) -> None:
+        # Nothing may be spent outside a rendering: jinja would compute constants while it compiles.
+        self.budget = Budget(0, 0)
 
 
 class _Generation(Extension):
@@ -126,7 +134,7 @@ _HELPERS = (TemplateNamespace, TemplateDict, Cycler, *_SHAPERS)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment of one template. ``budget`` is whole again after each ``budget.start()``."""
+    """The environment of one template. What a rendering may spend is put into ``spending`` when it begins."""
 
     intercepted_binops = _OPERATORS
 
@@ -135,11 +143,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
-        self.budget = Budget()
+        self.spending = Spending()
         self._text_bytes = 0
-        self.filters = bounded_filters(self.budget)
-        self.filters.update(_counted=_counted, _shown=_shown, _compared=_compared)
-        self.tests.update(bounded_tests(self.budget))
+        self.filters = bounded_filters(self.spending)
+        self.filters.update(_counted=_counted, _shown=_shown, _compared=_compared, _sliced=_sliced)
+        self.tests.update(bounded_tests(self.spending))
         # Placeholder prose nobody's template needs, with an unbounded argument.
         self.globals.pop("lipsum", None)
         self.globals.update(functions, dict=TemplateDict(), namespace=TemplateNamespace)
@@ -153,6 +161,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             pair.key = _filtered(pair.key, "_compared")  # a key is hashed, all that it holds
         for join in list(source.find_all(nodes.Concat)):
             join.nodes = [_filtered(node, "_shown") for node in join.nodes]
+        for item in list(source.find_all(nodes.Getitem)):
+            if isinstance(item.arg, nodes.Slice):
+                item.node = _filtered(item.node, "_sliced")
         for output in list(source.find_all(nodes.Output)):
             output.nodes = [
                 node if isinstance(node, nodes.TemplateData) else _filtered(node, "_shown")
@@ -183,23 +194,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("it calls format_map")
 
         def bounded(*args: Any, **kwargs: Any) -> str:
-            self.budget.room(format_size(value.__self__, args, kwargs))
+            self.spending.budget.room(format_size(value.__self__, args, kwargs))
             return safe(*args, **kwargs)
 
         return bounded
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """An item or a slice, which is a copy."""
+        """An item; one that is looked up by a tuple is looked up by all that it holds."""
         if isinstance(argument, tuple):
-            self.budget.charge(expanded(argument))
-        value = super().getitem(obj, argument)
-        if isinstance(argument, slice):
-            self.budget.charge(shallow(value))
-        return value
+            self.spending.budget.charge(expanded(argument))
+        return super().getitem(obj, argument)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """One step, bounded before and charged after."""
-        self.budget.step(1 + len(args) // 16)
+        budget = self.spending.budget
+        budget.step(1 + len(args) // 16)
         if isinstance(obj, LoopContext) and args:
             # A recursive loop goes through what it is called with, past what counts other loops.
             args = (_counted(context, args[0], self._text_bytes), *args[1:])
@@ -207,26 +216,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
             for value in (*args, *kwargs.values()):
                 if isinstance(value, int) and abs(value) > MAX_BYTES:
                     raise SecurityError("it asks for a string or list of absurd length")
-                self.budget.charge(expanded(value))
-        args = bound_method(obj, args, kwargs, self.budget)
+                budget.charge(expanded(value))
+        args = bound_method(obj, args, kwargs, budget)
         return self._made(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """One step, bounded before and charged after."""
-        self.budget.step()
+        self.spending.budget.step()
         if operator == "**" and abs(right) > MAX_EXPONENT:
             raise SecurityError("it raises a number to an absurd power")
         if operator == "*":
             for many, times in ((left, right), (right, left)):
                 if isinstance(times, int) and isinstance(many, str | list | tuple):
-                    self.budget.room(shallow(many) * max(times, 0))
+                    self.spending.budget.room(shallow(many) * max(times, 0))
         if operator == "%" and isinstance(left, str):
-            self.budget.room(percent_size(left, right))
+            self.spending.budget.room(percent_size(left, right))
         return self._made(super().call_binop(context, operator, left, right))
 
     def _made(self, value: Any) -> Any:
         """``value`` itself, charged. Raises SecurityError for what is too large."""
-        self.budget.charge(shallow(value))
+        self.spending.budget.charge(shallow(value))
         return value
 
 
@@ -236,7 +245,7 @@ def _filtered(node: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
 
 def _budget(environment: Environment) -> Budget:
     assert isinstance(environment, Sandbox)
-    return environment.budget
+    return environment.spending.budget
 
 
 # They take the context, for what needs one is never computed while a template is compiled.
@@ -268,6 +277,15 @@ def _compared(context: Context, value: Any) -> Any:
     budget.step()
     if not isinstance(value, str | int | float | None):
         budget.charge(expanded(value))
+    return value
+
+
+@pass_context
+def _sliced(context: Context, value: Any) -> Any:
+    """What a slice is taken of, which may be a copy of all of it."""
+    budget = _budget(context.environment)
+    budget.step()
+    budget.charge(shallow(value))
     return value
 
 

@@ -29,7 +29,7 @@ from edgepeft.data.sandbox_methods import (
 from edgepeft.data.sandbox_values import NODE_BYTES, expanded, shallow
 
 if TYPE_CHECKING:
-    from edgepeft.data.sandbox import Budget
+    from edgepeft.data.sandbox import Budget, Spending
 
 _MAX_COUNT = 100_000
 _MAX_INDENT = 16
@@ -62,19 +62,22 @@ _FILTER_BOUNDS: dict[str, Bound] = {
 }
 
 
-def bounded_filters(budget: Budget) -> dict[str, Callable[..., Any]]:
-    """The filters that templates may use, jinja's own but for ``tojson``; every use is a step of ``budget``."""
+def bounded_filters(spending: Spending) -> dict[str, Callable[..., Any]]:
+    """The filters that templates may use, jinja's own but for ``tojson``; every use is a step of a budget."""
     known = {name: FILTERS[name] for name in _PASSING | _GATHERING | _WRITING}
-    known["tojson"] = _json_filter(budget)
-    return {name: _bounded_filter(name, function, budget) for name, function in known.items()}
+    known["tojson"] = _json_filter(spending)
+    return {name: _bounded_filter(name, function, spending) for name, function in known.items()}
 
 
-def _bounded_filter(name: str, function: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
+def _bounded_filter(
+    name: str, function: Callable[..., Any], spending: Spending
+) -> Callable[..., Any]:
     # Filters that are given the context or the environment get it first.
     place = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
     def filtered(*arguments: Any, **by_name: Any) -> Any:
+        budget = spending.budget
         budget.step()
         value, given = arguments[place], (*arguments[place + 1 :], *by_name.values())
         for one in given:
@@ -102,6 +105,8 @@ def _bounded_filter(name: str, function: Callable[..., Any], budget: Budget) -> 
 
 def _looked_through(name: str, value: Any, given: Arguments, budget: Budget) -> Any:
     """The members of what a filter looks through, counted and charged."""
+    if name == "sum" and any(isinstance(one, list | tuple) for one in given):
+        raise SecurityError("it adds up what are no numbers")
     if isinstance(value, Mapping):
         budget.charge(expanded(value))
         return value
@@ -111,8 +116,6 @@ def _looked_through(name: str, value: Any, given: Arguments, budget: Budget) -> 
         # They are written out, each with the text between.
         between = sum(shallow(one) for one in given if isinstance(one, str))
         budget.room(sum(map(expanded, members)) + between * len(members))
-    if name == "sum" and any(isinstance(one, list | tuple) for one in given):
-        raise SecurityError("it adds up what are no numbers")
     return members
 
 
@@ -127,18 +130,19 @@ def _metered(items: Iterator[Any], budget: Budget) -> Iterator[Any]:
 _COMPARING = named("== eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le in lower upper")
 
 
-def bounded_tests(budget: Budget) -> dict[str, Callable[..., Any]]:
-    """jinja's tests; those that look at all that a value holds are held against ``budget``."""
+def bounded_tests(spending: Spending) -> dict[str, Callable[..., Any]]:
+    """jinja's tests; those that look at all that a value holds are held against a budget."""
     known: dict[str, Any] = dict(TESTS)
     return {
-        name: _bounded_test(test, budget) if name in _COMPARING else test
+        name: _bounded_test(test, spending) if name in _COMPARING else test
         for name, test in known.items()
     }
 
 
-def _bounded_test(test: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
+def _bounded_test(test: Callable[..., Any], spending: Spending) -> Callable[..., Any]:
     @functools.wraps(test)
     def tested(*arguments: Any) -> Any:
+        budget = spending.budget
         budget.step()
         for one in arguments:
             if not isinstance(one, str):
@@ -148,7 +152,7 @@ def _bounded_test(test: Callable[..., Any], budget: Budget) -> Callable[..., Any
     return tested
 
 
-def _json_filter(budget: Budget) -> Callable[..., str]:
+def _json_filter(spending: Spending) -> Callable[..., str]:
     """transformers' ``tojson``: jinja's own escapes HTML, which no chat template wants."""
 
     def tojson(
@@ -164,7 +168,7 @@ def _json_filter(budget: Budget) -> Callable[..., str]:
         encoder = json.JSONEncoder(
             ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
         )
-        pieces = []
+        budget, pieces = spending.budget, []
         for piece in encoder.iterencode(value):
             budget.charge(len(piece))
             pieces.append(piece)

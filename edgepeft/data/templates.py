@@ -13,7 +13,7 @@ from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 
 from edgepeft.data.rows import Message
-from edgepeft.data.sandbox import Sandbox
+from edgepeft.data.sandbox import Budget, Sandbox
 from edgepeft.errors import InputError, one_line
 
 MAX_STEPS = 200_000
@@ -75,7 +75,8 @@ class ChatTemplate:
         given = sum(
             len(part) for turn in messages for part in turn.values() if isinstance(part, str)
         )
-        self._sandbox.budget.start(MAX_STEPS, MAX_SECONDS + given * SECONDS_A_CHARACTER)
+        seconds = MAX_SECONDS + given * SECONDS_A_CHARACTER
+        self._sandbox.spending.budget = Budget(MAX_STEPS, seconds)
         pieces: list[str] = []
         length = 0
         row = f" at {where}" if where else ""

@@ -114,10 +114,29 @@ def test_empty_completion_is_named(prompter: Prompter, split: str) -> None:
         check_data(train, test, prompter, max_length=64)
 
 
-def test_end_token_inside_a_completion(prompter: Prompter) -> None:
-    ended = row("Hi", f"yes{EOS}", "train.jsonl line 2")
-    report = check_data([*rows(1), ended], rows(1, first=5), prompter, max_length=64)
-    assert any("end token" in text and "line 2" in text for text in report.warnings)
+def test_what_looks_like_a_control_token_is_counted(tmp_path: Path) -> None:
+    folder = write_tiny_tokenizer(tmp_path / "tok")
+    ended = row("Hi", f"yes{EOS}no", "train.jsonl line 2")
+    asked = row(f"Hi{EOS}", "yes", "train.jsonl line 3")
+    text, tokens = (Prompter.from_folder(folder, "auto", policy) for policy in ("text", "tokens"))
+    report = check_data([*rows(1), ended, asked], rows(1, first=5), text, max_length=64)
+    assert report.control_token_rows == 2
+    (told,) = [line for line in report.warnings if "control token" in line]
+    assert told.startswith(
+        f"2 rows contain what looks like a control token ({EOS}; first: train.jsonl line 2)"
+    )
+    assert "ordinary text; set data.control_tokens: tokens" in told
+    assert not any("end token" in line for line in report.warnings)
+    report = check_data([*rows(1), ended, asked], rows(1, first=5), tokens, max_length=64)
+    assert any("end token" in line and "line 2" in line for line in report.warnings)
+    assert any("read as the tokens; set data.control_tokens: text" in w for w in report.warnings)
+
+
+def test_rendered_text_rows_are_told_apart(prompter: Prompter) -> None:
+    rendered = Row(None, f"<|im_start|>user\nHi{EOS}", "train.jsonl line 1")
+    report = check_data([rendered], [Row(None, "plain", "t 1")], prompter, max_length=64)
+    assert report.control_token_rows == 1
+    assert any("if a chat template rendered these rows, set" in line for line in report.warnings)
 
 
 def test_a_template_that_writes_the_date(tmp_path: Path) -> None:
