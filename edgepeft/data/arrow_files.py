@@ -82,6 +82,8 @@ def read_dataset_folder(path: Path) -> Iterator[Record]:
                         yield from counter.records(batch.slice(start, _ROWS_AT_ONCE))
         except InputError:
             raise
+        except FileNotFoundError:
+            raise InputError(f"{file}: is missing; save the dataset again") from None
         except Exception as error:  # as above
             raise InputError(f"{file}: not readable as Arrow ({one_line(error)[:200]})") from error
 

@@ -188,6 +188,7 @@ MESSAGES: dict[str, Field] = {
     ),
     "name": Field(Use.unused, "chat templates are given role and content"),
     "prefix": Field(Use.unused, "the last turn is learned as a whole"),
+    "end_turn": Field(Use.unused, "a turn ends as the chat template ends it"),
     **_all(_ALIKE, "score rating reward label"),
     **_all(
         _HARMLESS,
@@ -195,7 +196,7 @@ MESSAGES: dict[str, Field] = {
     ),
     **_all(
         _HARMLESS,
-        "model language lang locale annotations metadata meta finish_reason stop_reason end_turn",
+        "model language lang locale annotations metadata meta finish_reason stop_reason",
     ),
     **_all(_HARMLESS, "token_count num_tokens usage status source url hash toxic redacted"),
 }

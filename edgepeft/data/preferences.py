@@ -89,7 +89,8 @@ def _behind(prompt: Turns, turns: Turns, where: str) -> Turns:
     repeated, rest = len(prompt.messages), turns.messages
     if repeated and rest[:repeated] == prompt.messages:
         return Turns(rest[repeated:], {n - repeated for n in turns.unlearned if n >= repeated})
-    if repeated and len(rest) > 1 and rest[0]["role"] != "assistant":
+    asked = repeated and prompt.messages[-1]["role"] == "user"
+    if repeated and (rest[0]["role"] == "system" or (asked and rest[0]["role"] == "user")):
         raise InputError(
             f"{where}: chosen and rejected begin with other turns than the prompt; keep the conversation in "
             "one place"
