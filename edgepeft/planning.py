@@ -154,7 +154,7 @@ def make_plan(
     if task != GENERATION and "export" in kinds:
         require_libraries(["encoder"])
     check_model(model, targets, settings.model)
-    check_task(recipe, task)
+    check_task(recipe, task, train)
     check_layout(
         settings.layout,
         task,

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepeft.data.formats import read_file
-from edgepeft.data.prompt import Prompter
 from edgepeft.data.row_checks import check_objective, refuse_empty
 from edgepeft.data.rows import Row
+from edgepeft.data.template_checks import render_kinds
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import carried_as, read_adapter_config, refuse_head
 from edgepeft.merging.combinations import REGMEAN, Combination, check_combination
@@ -20,13 +20,11 @@ from edgepeft.runtime.devices import CPU
 from edgepeft.sections import Data
 from edgepeft.target_sections import Quantize
 from edgepeft.targets import TargetProfile, find_exporter
-from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
+from edgepeft.tasks import CLASSIFICATION, EMBEDDING, GENERATION, TAGGING, Task
 from edgepeft.training.hosts import processes_here
 from edgepeft.training.methods import check_method, find_method, trains_rows
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
-_KINDS = 16
-"""Kinds of conversations, by the roles of their turns, that a plan renders."""
 
 
 def check_training(recipe: RecipeFile) -> None:
@@ -174,8 +172,8 @@ def for_task(target: TargetProfile, task: Task) -> TargetProfile:
     return replace(target, exporter="encoder")
 
 
-def check_task(recipe: RecipeFile, task: Task) -> None:
-    """Refuse what a recipe asks of an encoder that only models that generate have."""
+def check_task(recipe: RecipeFile, task: Task, train: Sequence[Row]) -> None:
+    """Refuse what a recipe asks of an encoder that only models that generate have, and too few rows for it."""
     settings = recipe.recipe
     if task not in (CLASSIFICATION, TAGGING) and settings.data.labels:
         raise InputError(f"data.labels: {task} has no labels; leave them out")
@@ -201,6 +199,10 @@ def check_task(recipe: RecipeFile, task: Task) -> None:
             raise InputError(
                 f"{key}: {what} is for models that generate, not for {task}; leave it out"
             )
+    if settings.adapter is None and task == EMBEDDING and len(train) < 2:
+        raise InputError(
+            "data.train: an embedding learns pairs against each other; one is not enough"
+        )
     if settings.adapter is None and task in (CLASSIFICATION, TAGGING):
         method = check_method(settings.method.model_dump(mode="json"))
         if method.peft_type is not None and "modules_to_save" not in method.options:
@@ -327,11 +329,4 @@ def check_rows(
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))
-    prompter = Prompter.from_folder(model.path, template, data.control_tokens)
-    kinds: dict[tuple[str, ...], Row] = {}
-    for row in (*train, *test):
-        roles = tuple(turn["role"] for turn in row.messages or ())
-        if len(kinds) < _KINDS and roles:
-            kinds.setdefault(roles, row)
-    for row in kinds.values():
-        prompter.split(row)
+    render_kinds(model.path, template, data.control_tokens, (*train, *test))

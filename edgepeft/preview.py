@@ -57,7 +57,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
             "files": files,
             "mode": task,
             "notes": notes,
-            **_of_texts(recipe, model, splits, shown[:count], longest),
+            **_of_texts(recipe, model, splits, shown[:count], longest, notes),
         }
     template = data.template
     if template not in ("auto", "chat", "plain"):
@@ -76,6 +76,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
             ids=None if data.tokens else info.vocab_size,
         )
         report = checked.as_dict()
+        report["warnings"] = [*notes, *report["warnings"]]
     return {
         "files": files,
         "notes": notes,
@@ -91,6 +92,7 @@ def _of_texts(
     splits: Mapping[str, list[Row]],
     shown: Sequence[Row],
     longest: int,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Rows and report of an encoder's data: a text, and what is learned of it."""
     encoder = TextEncoder(_tokenizer_folder(model), WHOLE, recipe.recipe.data.control_tokens)
@@ -98,6 +100,7 @@ def _of_texts(
     report = None
     if splits["test"]:
         report = check_texts(training, splits["test"], encoder, max_length=longest).as_dict()
+        report["warnings"] = [*notes, *report["warnings"]]
     rows = []
     for row in shown:
         pieces: list[dict[str, Any]] = [{"text": row.text, "learned": False}]

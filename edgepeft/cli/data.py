@@ -62,7 +62,7 @@ def command(
         for piece in row["pieces"]:
             typer.echo(f"[[{piece['text']}]]" if piece["learned"] else piece["text"], nl=False)
         typer.echo("")
-    for warning in [*facts["notes"], *(facts["report"]["warnings"] if facts["report"] else [])]:
+    for warning in facts["report"]["warnings"] if facts["report"] else facts["notes"]:
         typer.echo(f"! {warning}", err=True)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -79,9 +79,11 @@ class ControlTokens:
         self._normalizes = tokenizer.normalizer is not None and any(
             token.normalized for token in told if token.content in self._asked.texts
         )
-        unknown = unknown or getattr(tokenizer.model, "unk_token", None)
-        ids = {tokenizer.token_to_id(text) for text in self._asked.texts if text != unknown}
-        self._ids = frozenset(token for token in ids if token is not None)
+        self._ids = self._numbers(self._asked.texts)
+        known = {unknown, getattr(tokenizer.model, "unk_token", None)}
+        self._unknown = self._numbers(
+            text for text in self._asked.texts if text in known or "unk" in text.lower()
+        )
         # Letters and digits survive whatever a template does to a text: trimming, escaping, JSON, letter case.
         self._mark = f"q{secrets.token_hex(12)}q"
         self._marks = re.compile(f"{self._mark}([{_START}{_END}{_BREAK}])", re.IGNORECASE)
@@ -126,13 +128,16 @@ class ControlTokens:
 
         Raises InputError where the tokenizer can't but make a control token of ordinary text.
         """
-        encoding, places = encode(self._tokenizer, rendered.text, whole=whole), None
-        if rendered.breaks and self._control_ids(encoding) != (wanted := self._wanted(rendered)):
+        plain, places = self._tokenizer, None
+        encoding = encode(plain, rendered.text, whole=whole)
+        wanted = self._wanted(rendered) if rendered.breaks else []
+        if rendered.breaks and self._control_ids(plain, rendered.text, encoding) != wanted:
             text, places = self._renamed(rendered)
             apart, longest = self._apart, self._tokenizer.truncation
-            apart.enable_truncation(**longest) if longest else apart.no_truncation()
+            if apart.truncation != longest:  # another thread may be encoding with it
+                apart.enable_truncation(**longest) if longest else apart.no_truncation()
             encoding = encode(apart, text, whole=whole)
-            if not encoding.overflowing and self._control_ids(encoding) != wanted:
+            if not encoding.overflowing and self._control_ids(apart, text, encoding) != wanted:
                 raise InputError(
                     f"this tokenizer can't write {next(iter(self.look_alikes(rendered.text)), '')!r} as text; "
                     "take "
@@ -143,6 +148,11 @@ class ControlTokens:
             spans = [(places.back(start), places.back(end)) for start, end in spans]
         lost = sum(part.special_tokens_mask.count(0) for part in encoding.overflowing)
         return Tokens(list(encoding.ids), list(spans), list(encoding.special_tokens_mask), lost)
+
+    def _numbers(self, texts: Iterable[str]) -> frozenset[int]:
+        """Ids of tokens by their texts."""
+        ids = map(self._tokenizer.token_to_id, texts)
+        return frozenset(token for token in ids if token is not None)
 
     def _of(self, role: str) -> LookAlikes:
         return self._said if role == "assistant" else self._asked
@@ -187,10 +197,19 @@ class ControlTokens:
         ids = (self._tokenizer.token_to_id(text) for text in self.found(rendered))
         return [token for token in ids if token in self._ids]
 
-    def _control_ids(self, encoding: Any) -> list[int]:
-        """Ids of the control tokens that an encoding has, but for those that are put around a text."""
-        tokens = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
-        return [token for token, around in tokens if token in self._ids and not around]
+    def _control_ids(self, tokenizer: Tokenizer, text: str, encoding: Any) -> list[int]:
+        """Ids of the control tokens that an encoding of ``text`` has, but for those that are put around it and
+        for what stands for unknown characters.
+        """
+        found = []
+        tokens = zip(encoding.ids, encoding.offsets, encoding.special_tokens_mask, strict=True)
+        for token, (start, end), around in tokens:
+            if token not in self._ids or around:
+                continue
+            if token in self._unknown and text[start:end] != tokenizer.id_to_token(token):
+                continue
+            found.append(token)
+        return found
 
     def _renamed(self, rendered: Rendered) -> tuple[str, Places]:
         """The text with its control tokens under their other names, and where everything came from."""

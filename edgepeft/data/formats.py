@@ -106,7 +106,8 @@ def read_text(path: Path, key: str) -> str:
     except FileNotFoundError:
         raise InputError(f"{key}: {path}: cannot be read as text (no such file)") from None
     except InputError as error:
-        raise InputError(f"{key}: {error}") from None
+        reason = str(error).removeprefix(str(path)).lstrip(": ")
+        raise InputError(f"{key}: {path}: cannot be read as text ({reason})") from None
 
 
 def _records(path: Path) -> list[Record]:

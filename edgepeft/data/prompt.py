@@ -135,12 +135,7 @@ class Prompter:
                 )
             chosen = ChatTemplate(*found) if found else None
         elif template != "plain":
-            path = Path(template)
-            if not path.exists():
-                raise InputError(
-                    f"data.template: {path}: cannot be read (no such file, and not auto, chat or plain)"
-                )
-            chosen = ChatTemplate(read_template_file(path), str(path))
+            chosen = ChatTemplate(read_template_file(Path(template)), template)
         eos_ids = read_eos_ids(folder, vocab_size(tokenizer))
         further = read_control_tokens(folder)
         return cls(tokenizer, chosen, special, eos_ids, str(folder), control_tokens, further)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def encode(tokenizer: Tokenizer, text: str, *, whole: bool) -> Any:
 def read_chat_template(folder: Path) -> tuple[str, str] | None:
     """(source, the file it came from) of the folder's chat template, or None if it has none."""
     path = folder / "chat_template.jinja"
-    if path.exists():
+    if os.path.lexists(path):
         return read_template_file(path), str(path)
     path = folder / "tokenizer_config.json"
     template = read_json(path).get("chat_template")
@@ -147,7 +148,9 @@ def read_template_file(path: Path) -> str:
     try:
         return read_text_file(path, TEMPLATE_BYTES)
     except FileNotFoundError:
-        raise InputError(f"{path}: cannot be read (no such file)") from None
+        raise InputError(
+            f"data.template: {path}: cannot be read (no such file, and not auto, chat or plain)"
+        ) from None
 
 
 def read_eos_ids(folder: Path, size: int) -> list[int]:
