@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -323,7 +324,7 @@ def check_rows(
     if recipe.recipe.adapter is not None:
         return  # which may bring a tokenizer and a template of its own
     check_objective(recipe.recipe.training.objective, train)
-    if not (model.path / "tokenizer.json").is_file():
+    if not os.path.lexists(model.path / "tokenizer.json"):
         return
     data = recipe.recipe.data
     template = data.template

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,7 @@ def _spelled(prompter: Prompter, ids: Sequence[int]) -> str:
 
 def _tokenizer_folder(model: Path) -> Path:
     """A folder with the model's fast tokenizer: its own, or one made once and kept in the user's cache."""
-    if model.is_dir() and (model / "tokenizer.json").is_file():
+    if model.is_dir() and os.path.lexists(model / "tokenizer.json"):
         return model
     digests = DigestCache()
     digest = digests.file(model) if model.is_file() else digests.folder(model)

@@ -36,6 +36,9 @@ def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> Non
         except EOFError:
             print()
             return
+        except UnicodeDecodeError:
+            _say("That was not UTF-8 text.")
+            continue
         except KeyboardInterrupt:
             print()
             if interrupted:

@@ -75,7 +75,7 @@ class ControlTokens:
         self.as_text = as_text
         self._tokenizer = tokenizer
         self._said = LookAlikes(special)
-        self._asked = LookAlikes(special | markers)
+        self._asked = LookAlikes(special | markers) if markers - special else self._said
         self._normalizes = tokenizer.normalizer is not None and any(
             token.normalized for token in told if token.content in self._asked.texts
         )

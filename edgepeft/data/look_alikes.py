@@ -5,8 +5,12 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from edgepeft.errors import InputError
 
 Span = tuple[int, int]
 """Where a piece of a text begins and ends, in characters."""
@@ -36,13 +40,25 @@ class LookAlikes:
     """Finding some tokens in texts as tokenizers do: the leftmost, and of those the longest."""
 
     def __init__(self, texts: set[str]) -> None:
+        """Raises InputError for texts that no tokenizer has: thousands that each begin with the one before."""
         self.texts = texts
-        either = "|".join(map(re.escape, sorted(texts, key=lambda text: (-len(text), text))))
-        self.pattern = re.compile(either or "(?!)")
-        self._anywhere = re.compile(f"(?={either})" if either else "(?!)")
+        try:
+            either = _either(texts) if texts else "(?!)"
+            self.pattern = re.compile(either)
+        except (RecursionError, OverflowError, re.error):
+            raise InputError(
+                "the tokenizer's special tokens are nested too deeply in each other; fetch the model again"
+            ) from None
+        self._anywhere = re.compile(f"(?={either})")
         self._longest = max(map(len, texts), default=0)
-        self._beginnings = {text[:n] for text in texts for n in range(1, len(text))}
-        self._ends = {text[n:] for text in texts for n in range(1, len(text))}
+
+    @cached_property
+    def _beginnings(self) -> set[str]:
+        return {text[:n] for text in self.texts for n in range(1, len(text))}
+
+    @cached_property
+    def _ends(self) -> set[str]:
+        return {text[n:] for text in self.texts for n in range(1, len(text))}
 
     def within(self, text: str) -> Iterator[str]:
         """The tokens in a text."""
@@ -67,6 +83,32 @@ class LookAlikes:
         if len(core) < self._longest and any(core in text[1:-1] for text in self.texts):
             places.add(start)
         return tuple(sorted(places))
+
+
+def _either(texts: Iterable[str]) -> str:
+    """A pattern for any of ``texts``, the longest that fits; what several begin with is looked at once.
+
+    A tokenizer may have thousands of control tokens, and a text a million of places where one might begin.
+    """
+    tree: dict[str, Any] = {}
+    for text in texts:
+        node = tree
+        for character in text:
+            node = node.setdefault(character, {})
+        node[""] = {}
+
+    def pattern(node: dict[str, Any]) -> str:
+        # A text without branches goes into one piece.
+        begun = ""
+        while len(node) == 1 and "" not in node:
+            ((character, node),) = node.items()
+            begun += re.escape(character)
+        rest = [re.escape(one) + pattern(below) for one, below in sorted(node.items()) if one]
+        if not rest:
+            return begun
+        return f"{begun}(?:{'|'.join(rest)}){'?' if '' in node else ''}"
+
+    return pattern(tree)
 
 
 class Places:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgepeft.data.fields import BESIDE, Field, column, says_nothing
+from edgepeft.data.fields import BESIDE, Field, Use, column, says_nothing
 from edgepeft.data.messages import Turns, kind_of, read_messages, read_string
 from edgepeft.data.plain_text import refuse_halves
 from edgepeft.data.preferences import prompts_beside, read_preference
@@ -67,6 +67,8 @@ def to_rows(
     fields = {name: column(name, chosen, COLUMNS[chosen]) for name in names}
     if chosen == "preference":
         fields |= prompts_beside(names)
+    elif chosen == "messages" and len({"messages", "conversations"} & set(names)) == 2:
+        fields["conversations"] = Field(Use.unused, "the turns are in messages")
     return [_row(record, where, chosen, system, fields, usage) for where, record in records]
 
 
@@ -129,9 +131,7 @@ def _add_system(turns: Turns, record: Mapping[str, Any], system: str | None, whe
 
 
 def _from_messages(record: Mapping[str, Any], where: str, usage: Usage) -> Turns:
-    name = "messages" if not says_nothing(record.get("messages")) else "conversations"
-    if name not in record:
-        name = "messages"
+    name = "messages" if "messages" in record else "conversations"
     return read_messages(record.get(name), name, where, usage)
 
 

@@ -5,11 +5,15 @@ was.
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -21,7 +25,7 @@ from tokenizers import (
 )
 
 from edgepeft.data.control_tokens import ControlTokens
-from edgepeft.data.look_alikes import Rendered
+from edgepeft.data.look_alikes import LookAlikes, Rendered
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message, Row
 from edgepeft.data.texts import WHOLE, TextEncoder
@@ -382,3 +386,46 @@ def test_a_text_full_of_look_alikes_takes_no_longer(prompter: Prompter) -> None:
     prompter.prompt([user(EOS)])
     ids = prompter.prompt([user(f"{EOS} " * 20_000)])
     assert control_ids(prompter, ids) == control_ids(prompter, prompter.prompt([user("a")]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sets(st.text("ab<>|", min_size=2, max_size=5), max_size=8),
+    st.text("ab<>| ", max_size=60),
+    st.data(),
+)
+def test_no_token_is_found_across_a_break(texts: set[str], text: str, data: st.DataObject) -> None:
+    """Against a plain search: the leftmost, the longest; and none in a text with its breaks, or over its ends."""
+    looks = LookAlikes(texts)
+    longest = sorted(texts, key=lambda one: (-len(one), one))
+    plain = re.compile("|".join(map(re.escape, longest)) or "(?!)")
+    assert [m.span() for m in looks.pattern.finditer(text)] == [
+        m.span() for m in plain.finditer(text)
+    ]
+    before, after = (data.draw(st.text("ab<>|", max_size=5)) for _ in range(2))
+    breaks = looks.breaks(text)
+    parts = Rendered(before + text + after, tuple(len(before) + place for place in breaks)).parts
+    found = [(start, end) for start, end in _found(looks, parts)]
+    core = text.strip()
+    start = len(before) + (text.index(core[0]) if core else len(text))
+    stop = start + len(core)
+    # What is found lies outside of the text, but for white space that a template may have trimmed.
+    assert all(end <= start or begin >= stop for begin, end in found)
+
+
+def _found(looks: LookAlikes, parts: list[str]) -> Iterator[tuple[int, int]]:
+    place = 0
+    for part in parts:
+        for match in looks.pattern.finditer(part):
+            yield place + match.start(), place + match.end()
+        place += len(part)
+
+
+def test_thousands_of_control_tokens() -> None:
+    looks = LookAlikes({f"<unused{n}>" for n in range(6_000)} | {"<end_of_turn>"})
+    started = time.process_time()
+    assert looks.breaks("<" * 1_000_000)[-1:] == (1_000_000,)
+    assert len(looks.breaks("<unused17>" * 10_000)) >= 10_000
+    assert time.process_time() - started < 5
+    with pytest.raises(InputError, match="nested too deeply"):
+        LookAlikes({"a" * n for n in range(2, 5_000)})

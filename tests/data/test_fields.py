@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from edgepeft.data.fields import COLUMNS, MESSAGES, TEXT_PARTS, Use
+from edgepeft.data.fields import BESIDE, COLUMNS, MESSAGES, TEXT_PARTS, Use
 from edgepeft.data.formats import DataFile, read_file
 from edgepeft.data.rows import Row
+from edgepeft.data.shape_names import COLUMNS as SHAPE_COLUMNS
 from edgepeft.errors import InputError
 from tests.data import declared_fields
 
@@ -263,6 +264,13 @@ def test_what_is_not_used_is_told_once(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found.layout()))["fields"] == fields
 
 
+def test_turns_in_two_columns(tmp_path: Path) -> None:
+    other = [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]
+    found = read(tmp_path, {"messages": [USER, ASSISTANT], "conversations": other})
+    assert turns(found.rows[0]) == [("user", "Hi"), ("assistant", "Ho")]
+    assert "conversations (the turns are in messages)" in found.usage.warnings()[0]
+
+
 def test_many_unknown_columns_make_one_line(tmp_path: Path) -> None:
     found = read(tmp_path, {"prompt": "a", "completion": "b", **{f"c{n}": n for n in range(99)}})
     (told,) = found.usage.warnings()
@@ -325,3 +333,17 @@ def test_the_mend_for_other_columns(tmp_path: Path, columns: str, said: str) -> 
     for worse in ("worse", "rejected", "bad_answer", "non_preferred_output"):
         assert f"completion: {worse}" not in mend
         assert f"prompt: {worse}" not in mend
+
+
+def test_the_documentation_names_what_is_used_and_refused() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rows.md").read_text(encoding="utf-8")
+    for name, field in MESSAGES.items():
+        if field.use is Use.used:
+            assert f"`{name}`" in text, name
+    for shape, columns in SHAPE_COLUMNS.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {shape} |")]
+        for column in (*columns, *BESIDE.get(shape, ())):
+            assert f"`{column}`" in line, (shape, column)
+    for name in ("tools", "chat_template_kwargs", "completion_mask", "labels", "kto_tag"):
+        assert COLUMNS[name].use is Use.refused
+        assert f"`{name}`" in text or f"`{name}: " in text
