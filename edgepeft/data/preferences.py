@@ -57,6 +57,10 @@ def read_preference(record: Mapping[str, Any], where: str, usage: Usage) -> tupl
             raise InputError(
                 f"{where}: {name} ends with {turns.messages[-1]['role']!r}; end it with an assistant turn"
             )
+    if len(chosen.messages) - 1 in chosen.unlearned:
+        raise InputError(
+            f"{where}: the chosen answer is not to be learned (weight: 0); drop the row"
+        )
     answer = rejected.messages[-1]
     if not answer["content"].strip():
         raise InputError(f"{where}: the rejected answer is empty; fill it in or drop the row")

@@ -116,6 +116,10 @@ def test_a_longer_conversation_that_both_share(tmp_path: Path) -> None:
             "put what both answer into a column prompt",
         ),
         ({"prompt": "a", "chosen": "b", "rejected": "b"}, "chosen and rejected are the same"),
+        (
+            {"prompt": "a", "chosen": [{**assistant("b"), "weight": 0}], "rejected": "c"},
+            "the chosen answer is not to be learned",
+        ),
         ({"prompt": "a", "chosen": "b", "rejected": " "}, "the rejected answer is empty"),
         ({"prompt": "a", "chosen": "b", "rejected": None}, "no rejected; every row needs one"),
         ({"prompt": "a", "chosen": 3, "rejected": "b"}, "chosen should be a string, is a number"),
