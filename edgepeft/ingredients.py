@@ -56,7 +56,9 @@ class Ingredients:
         assert name is not None
         path = self._plan.recipe.resolve(name)
         try:
-            return path, self._digests.file(path)
+            # A folder of rows is all that lies in it.
+            digest = self._digests.folder(path) if path.is_dir() else self._digests.file(path)
+            return path, digest
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 STAGE_VERSIONS = {
     "base": 3,
-    "train": 3,
-    "combine": 1,
+    "train": 4,
+    "combine": 2,
     "merge": 3,
     "quantize": 8,
-    "export": 7,
+    "export": 8,
     "adapt": 2,
     "witness": 1,
     "float-graph": 1,
-    "reference": 5,
+    "reference": 6,
     "verify": 3,
 }
 """Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
@@ -245,6 +245,7 @@ class Layout:
             "target": form.as_dict(),
             "accuracy_level": self._accuracy_level(form),
             "template": self._recipe.data.template,
+            "control_tokens": self._recipe.data.control_tokens,
             "base_name": self._plan.base_name,
             "layout": self._recipe.layout,
         }

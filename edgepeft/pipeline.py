@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -208,11 +209,22 @@ def _checked(plan: Plan, base: Path) -> DataReport:
     longest = settings.data.max_length
     if plan.task != GENERATION:
         longest = min(longest, plan.model.context_length)
-        return check_texts(train, test, TextEncoder(base, WHOLE), max_length=longest)
+        return check_texts(
+            train, test, TextEncoder(base, WHOLE, settings.data.control_tokens), max_length=longest
+        )
     template = settings.data.template
     if template not in ("auto", "chat", "plain"):
         template = str(plan.recipe.resolve(template))
-    return check_data(train, test, Prompter.from_folder(base, template), max_length=longest)
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    return check_data(
+        train,
+        test,
+        Prompter.from_folder(base, template, settings.data.control_tokens),
+        max_length=longest,
+        objective=settings.training.objective if settings.adapter is None else "supervised",
+        context=plan.model.context_length,
+        ids=config.get("vocab_size"),
+    )
 
 
 def collect(plan: Plan, result: BuildResult) -> None:

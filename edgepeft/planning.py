@@ -25,6 +25,7 @@ from edgepeft.preflight import (
     check_length,
     check_model,
     check_prefix,
+    check_rows,
     check_smoothing,
     check_target,
     check_task,
@@ -157,18 +158,20 @@ def make_plan(
     check_architecture(model, targets, settings.model)
     adapter = adapter_of(recipe)
     check_prefix(recipe, model)
-    train, test = rows_of(recipe, test="witness" in kinds)
+    train, test, unused = rows_of(recipe, test="witness" in kinds)
     task = resolve_task(settings.task, model, [*train, *test])
     targets = [for_task(target, task) for target in targets]
     if task != GENERATION and "export" in kinds:
         require_libraries(["encoder"])
     check_model(model, targets, settings.model)
-    check_task(recipe, task)
+    check_task(recipe, task, train)
     check_label_head(model, task)
     needs, notes = needs_of(recipe, model, task, adapter)
     model = as_staged(model, needs, task)
     check_tokens(recipe, model, needs)
     check_length(recipe, model)
+    if task == GENERATION:
+        check_rows(recipe, model, train, test)
     check_layout(
         settings.layout,
         task,
@@ -193,7 +196,7 @@ def make_plan(
         task=task,
         labels=labels,
         needs=needs,
-        notes=[*recipe.notes, *notes],
+        notes=[*recipe.notes, *notes, *unused],
     )
     plan.notes += [note for target in targets for note in _notes(target, plan)]
     Layout(plan, until, bundles_apart).lay_out()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgepeft.adapters.folder import find_adapter
-from edgepeft.data.formats import read_rows
+from edgepeft.data.formats import read_file
+from edgepeft.data.row_checks import check_objective, refuse_empty
 from edgepeft.data.rows import Row
+from edgepeft.data.template_checks import render_kinds
 from edgepeft.errors import InputError
 from edgepeft.merging.adapter_config import carried_as, read_adapter_config, refuse_head
 from edgepeft.merging.combinations import REGMEAN, Combination, check_combination
@@ -20,7 +23,7 @@ from edgepeft.runtime.devices import CPU
 from edgepeft.sections import Data
 from edgepeft.target_sections import Quantize
 from edgepeft.targets import TargetProfile, find_exporter
-from edgepeft.tasks import CLASSIFICATION, GENERATION, TAGGING, Task
+from edgepeft.tasks import CLASSIFICATION, EMBEDDING, GENERATION, TAGGING, Task
 from edgepeft.training.hosts import processes_here
 from edgepeft.training.methods import check_method, find_method, trains_rows
 
@@ -178,8 +181,8 @@ def for_task(target: TargetProfile, task: Task) -> TargetProfile:
     return replace(target, exporter="encoder")
 
 
-def check_task(recipe: RecipeFile, task: Task) -> None:
-    """Refuse what a recipe asks of an encoder that only models that generate have."""
+def check_task(recipe: RecipeFile, task: Task, train: Sequence[Row]) -> None:
+    """Refuse what a recipe asks of an encoder that only models that generate have, and too few rows for it."""
     settings = recipe.recipe
     if task not in (CLASSIFICATION, TAGGING) and settings.data.labels:
         raise InputError(f"data.labels: {task} has no labels; remove them")
@@ -203,6 +206,8 @@ def check_task(recipe: RecipeFile, task: Task) -> None:
         if given:
             what = "a list of adapters" if key == "adapter" else "this key"
             raise InputError(f"{key}: {what} is for text generation, not for {task}; remove it")
+    if settings.adapter is None and task == EMBEDDING and len(train) < 2:
+        raise InputError("data.train: an embeddings need at least two pairs")
     if settings.adapter is None and task in (CLASSIFICATION, TAGGING):
         method = check_method(settings.method.model_dump(mode="json"))
         if method.peft_type is not None and "modules_to_save" not in method.options:
@@ -284,8 +289,11 @@ def adapter_of(recipe: RecipeFile) -> Path | None:
     return folder
 
 
-def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row]]:
-    """Training and test rows; ``test`` says whether test rows are needed. Raises InputError."""
+def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row], list[str]]:
+    """Training and test rows, and what of their files is not used; ``test`` says whether test rows are needed.
+
+    Raises InputError.
+    """
     data = recipe.recipe.data
     needs_train = recipe.recipe.adapter is None
     if needs_train and data.train is None:
@@ -295,10 +303,34 @@ def rows_of(recipe: RecipeFile, *, test: bool) -> tuple[list[Row], list[Row]]:
     if test and data.test is None:
         raise InputError("data.test: this key is required to measure a bundle")
 
+    notes: list[str] = []
+
     def read(name: str | None) -> list[Row]:
         if name is None:
             return []
         path = recipe.resolve(name)
-        return read_rows(path, columns=data.columns, shape=data.shape, system=data.system)
+        found = read_file(path, columns=data.columns, shape=data.shape, system=data.system)
+        notes.extend(found.usage.warnings())
+        return found.rows
 
-    return read(data.train), read(data.test)
+    return read(data.train), read(data.test), notes
+
+
+def check_rows(
+    recipe: RecipeFile, model: ModelInfo, train: Sequence[Row], test: Sequence[Row]
+) -> None:
+    """Hold the rows of a model that generates against the objective and its chat template. Raises InputError.
+
+    One row of each kind of conversation is rendered; the rest is looked at once the base stage is there.
+    """
+    refuse_empty((*train, *test))
+    if recipe.recipe.adapter is not None:
+        return  # which may bring a tokenizer and a template of its own
+    check_objective(recipe.recipe.training.objective, train)
+    if not os.path.lexists(model.path / "tokenizer.json"):
+        return
+    data = recipe.recipe.data
+    template = data.template
+    if template not in ("auto", "chat", "plain"):
+        template = str(recipe.resolve(template))
+    render_kinds(model.path, template, data.control_tokens, (*train, *test))

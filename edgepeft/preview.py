@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgepeft.adapters.base_needs import as_staged, needs_of
 from edgepeft.data.checks import check_data
-from edgepeft.data.formats import read_layout, read_rows
+from edgepeft.data.formats import read_file
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.data.text_checks import check_texts
@@ -31,30 +32,34 @@ from edgepeft.utils.whole_files import new_folder, scratch_folder
 def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     """Look a recipe's data over without building anything.
 
-    Returns ``notes`` (what is said of model and adapter), ``files`` (the layout of each split), ``rows`` (the
-    first ``count`` training rows, each with ``where``, ``tokens`` and ``pieces``: texts and whether they are
-    learned), ``mode`` (chat, plain, or an encoder's task) and ``report`` (that of ``check_data``; None without
-    test rows). Raises InputError and MissingError as a build would.
+    Returns ``files`` (the layout of each split, and which of its ``fields`` are used), ``notes`` (what is to be
+    said of data, model and adapter), ``rows`` (the first ``count`` training rows, each with ``where``,
+    ``tokens`` and ``pieces``: texts and whether they are learned), ``mode`` (chat, plain, or an encoder's task)
+    and ``report`` (that of ``check_data``; None without test rows). Raises InputError and MissingError as a
+    build would.
     """
     data = recipe.recipe.data
     model = find_model(recipe.recipe.model, recipe.folder)
     info = inspect_model(model)
     splits: dict[str, list[Row]] = {"train": [], "test": []}
     files: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for split, name in (("train", data.train), ("test", data.test)):
         if name is None:
             continue
         path = recipe.resolve(name)
-        splits[split] = read_rows(path, columns=data.columns, shape=data.shape, system=data.system)
-        layout = read_layout(path, columns=data.columns, shape=data.shape)
-        files[split] = {"path": str(path), **layout}
+        found = read_file(path, columns=data.columns, shape=data.shape, system=data.system)
+        splits[split] = found.rows
+        files[split] = {"path": str(path), **found.layout()}
+        notes += found.usage.warnings()
     if not files:
         raise InputError(
             "data.train: this key is required to train an adapter; or give an existing adapter"
         )
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
-    needs, notes = needs_of(recipe, info, task, adapter_of(recipe))
+    needs, told = needs_of(recipe, info, task, adapter_of(recipe))
+    notes = [*told, *notes]
     tokenizer = _tokenizer_folder(model, needs.tokenizer)
     if task != GENERATION:
         longest = min(data.max_length, as_staged(info, needs, task).context_length)
@@ -62,17 +67,26 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
             "notes": notes,
             "files": files,
             "mode": task,
-            **_of_texts(recipe, tokenizer, splits, shown[:count], longest),
+            **_of_texts(recipe, tokenizer, splits, shown[:count], longest, notes),
         }
     template = data.template
     if template not in ("auto", "chat", "plain"):
         template = str(recipe.resolve(template))
-    prompter = Prompter.from_folder(tokenizer, template)
+    prompter = Prompter.from_folder(tokenizer, template, data.control_tokens)
     report = None
     if splits["test"]:
         training = splits["train"] if recipe.recipe.adapter is None else []
-        checked = check_data(training, splits["test"], prompter, max_length=data.max_length)
+        checked = check_data(
+            training,
+            splits["test"],
+            prompter,
+            max_length=data.max_length,
+            objective=recipe.recipe.training.objective if training else "supervised",
+            context=info.context_length,
+            ids=None if data.tokens else info.vocab_size,
+        )
         report = checked.as_dict()
+        report["warnings"] = [*notes, *report["warnings"]]
     return {
         "notes": notes,
         "files": files,
@@ -88,13 +102,15 @@ def _of_texts(
     splits: Mapping[str, list[Row]],
     shown: Sequence[Row],
     longest: int,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Rows and report of an encoder's data: a text, and what is learned of it."""
-    encoder = TextEncoder(tokenizer, WHOLE)
+    encoder = TextEncoder(tokenizer, WHOLE, recipe.recipe.data.control_tokens)
     training = splits["train"] if recipe.recipe.adapter is None else []
     report = None
     if splits["test"]:
         report = check_texts(training, splits["test"], encoder, max_length=longest).as_dict()
+        report["warnings"] = [*notes, *report["warnings"]]
     rows = []
     for row in shown:
         pieces: list[dict[str, Any]] = [{"text": row.text, "learned": False}]
@@ -138,7 +154,7 @@ def _tokenizer_folder(model: Path, own: Path | None) -> Path:
     """A folder with the fast tokenizer that a build uses: the model's own, or one made once and kept in the
     user's cache, with an adapter's ``own`` files over it.
     """
-    if own is None and model.is_dir() and (model / "tokenizer.json").is_file():
+    if own is None and model.is_dir() and os.path.lexists(model / "tokenizer.json"):
         return model
     digests = DigestCache()
     digest = digests.file(model) if model.is_file() else digests.folder(model)

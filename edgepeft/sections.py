@@ -61,6 +61,11 @@ class Data(Section):
     max_length: int = Field(
         1024, ge=8, description="Training rows are truncated to this many tokens."
     )
+    control_tokens: Literal["text", "tokens"] = Field(
+        "text",
+        description="What text that looks like a control token (<|im_end|>) is, in rows and in what a bundle is "
+        "asked: text, or the token, as rows need that were rendered by a chat template already.",
+    )
     max_test_rows: int = Field(
         200,
         ge=1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,6 +55,7 @@ def command(
             f"{split:<6} {layout['path']}: {layout['rows']} rows, {layout['format']}, shape "
             f"{layout['shape']} from columns {', '.join(layout['columns'])}"
         )
+        _print_fields(layout["fields"])
     typer.echo(f"prompt {facts['mode']}")
     if facts["report"]:
         typer.echo(describe_data(facts["report"]))
@@ -63,5 +64,18 @@ def command(
         for piece in row["pieces"]:
             typer.echo(f"[[{piece['text']}]]" if piece["learned"] else piece["text"], nl=False)
         typer.echo("")
-    for warning in facts["report"]["warnings"] if facts["report"] else []:
+    for warning in facts["report"]["warnings"] if facts["report"] else facts["notes"]:
         typer.echo(f"! {warning}", err=True)
+
+
+def _print_fields(fields: dict[str, Any]) -> None:
+    """What of a file's fields is used, and what is not."""
+    told = [f"used: {', '.join(fields['used'])}"]
+    told += [
+        f"not used: {one['field']}, in {one['rows']} rows ({one['why']})"
+        for one in fields["unused"]
+    ]
+    if fields["harmless"]:
+        told.append(f"not used, and nothing is lost: {', '.join(fields['harmless'])}")
+    for line in told:
+        typer.echo(f"       {line}")

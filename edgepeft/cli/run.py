@@ -238,7 +238,10 @@ def _print_json(prompt: str | list[Message], done: Completion) -> None:
 def _read_stdin() -> str:
     from edgepeft.errors import InputError
 
-    text = sys.stdin.read().removesuffix("\n")
+    try:
+        text = sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise InputError("stdin: holds bytes that are not UTF-8; save it as UTF-8") from None
     if not text.strip():
         raise InputError("stdin: the prompt is empty; give one as an argument or on stdin")
     return text
@@ -246,20 +249,11 @@ def _read_stdin() -> str:
 
 def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
     """(where, prompt or messages) of every row; all are checked before the first is answered."""
-    from edgepeft.errors import InputError
+    from edgepeft.data.prompt_rows import read_prompts
 
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputError(f"{path}: cannot be read ({reason})") from None
-    rows = [
-        (f"{path} line {number}", _read_row(line, f"{path} line {number}"))
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    if not rows:
-        raise InputError(f"{path}: contains no prompts")
+    rows, warnings = read_prompts(path)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return rows
 
 
@@ -269,33 +263,3 @@ def _only_text(asked: str | list[Message], where: str) -> str:
     if not isinstance(asked, str):
         raise InputError(f'{where}: this model reads single texts; write {{"text": ...}}')
     return asked
-
-
-def _read_row(line: str, where: str) -> str | list[Message]:
-    from edgepeft.errors import InputError
-
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON ({error})") from None
-    fields = row if isinstance(row, dict) else {"prompt": 0}
-    prompt, messages = fields.get("prompt", fields.get("text")), fields.get("messages")
-    if isinstance(prompt, str) and messages is None:
-        return prompt
-    if not (prompt is None and isinstance(messages, list) and all(map(_is_message, messages))):
-        raise InputError(
-            f'{where}: must have "prompt", a string, or "messages", a list of role and content'
-        )
-    turns: list[Message] = [{"role": m["role"], "content": m["content"]} for m in messages]
-    # A row of training or test data ends with the answer that is being asked for.
-    if turns and turns[-1]["role"] == "assistant":
-        turns.pop()
-    if not turns:
-        raise InputError(f'{where}: "messages" has no user turn')
-    return turns
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(value.get(key), str) for key in ("role", "content")
-    )

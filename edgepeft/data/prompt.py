@@ -15,10 +15,16 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
+from edgepeft.data.answer_text import pieces_of
+from edgepeft.data.control_tokens import ControlTokens, Policy
+from edgepeft.data.generation_prompt import Asking, asking
+from edgepeft.data.look_alikes import Rendered
+from edgepeft.data.rendering import Renderer
 from edgepeft.data.rows import Message, Row
 from edgepeft.data.templates import ChatTemplate
 from edgepeft.data.tokenizer_files import (
     read_chat_template,
+    read_control_tokens,
     read_eos_ids,
     read_special_tokens,
     read_template_file,
@@ -38,13 +44,37 @@ class Encoded:
     mask: list[int]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A row's token ids, and the places in its prompt of each earlier assistant turn that is learned.
+
+    ``earlier`` is None where the template renders such turns otherwise once they are answered: they can't be
+    learned then.
+    """
+
+    row: Row
+    prompt: list[int]
+    completion: list[int]
+    earlier: list[list[int]] | None
+
+    @property
+    def encoded(self) -> Encoded:
+        """All ids, and which of them are learned."""
+        mask = [0] * len(self.prompt) + [1] * len(self.completion)
+        for turn in self.earlier or ():
+            for place in turn:
+                mask[place] = 1
+        return Encoded(self.prompt + self.completion, mask)
+
+
 class Prompter:
     """Turns rows into token ids for one model; made with `from_folder`.
 
     ``mode`` is "chat" (through the template) or "plain". ``stop_ids`` end an answer; ``eos_id`` is
     the one appended where the template writes none. ``vocab_size`` is the tokenizer's, added
     tokens included (the model's embedding may be larger). ``template_source`` is the template's
-    text, None in plain mode.
+    text, None in plain mode; ``asking`` says whether a generation prompt had to be added to it.
+    ``control`` knows the control tokens: text that looks like one is text, unless the policy is "tokens".
     """
 
     mode: Literal["chat", "plain"]
@@ -56,23 +86,38 @@ class Prompter:
         special_tokens: Mapping[str, str],
         eos_ids: Sequence[int],
         name: str,
+        control_tokens: Policy = "text",
+        further: Sequence[str] = (),
     ) -> None:
-        """``eos_ids`` beyond the tokenizer's own ``eos_token``; ``name`` is used in errors."""
+        """``eos_ids`` and ``further`` control tokens beyond the tokenizer's own; ``name`` is used in errors."""
         self.tokenizer = tokenizer
         self.name = name
         self.special_tokens = dict(special_tokens)
         self.mode = "chat" if template else "plain"
+        self.asking: Asking | None = asking(template, self.special_tokens) if template else None
+        template = self.asking.template if self.asking else None
         self.template_source = template.source if template else None
         self.vocab_size = vocab_size(tokenizer)
         self.bos_id = self._special_id("bos_token")
-        self._template = template
+        ends = [tokenizer.id_to_token(token) or "" for token in eos_ids]
+        self.control = ControlTokens(
+            tokenizer,
+            written=template.written if template else "",
+            further=[*further, *ends],
+            unknown=self.special_tokens.get("unk_token"),
+            as_text=control_tokens == "text",
+        )
+        self._chat = template is not None
+        self._renderer = Renderer(template, self.special_tokens, self.control, name)
         stops = [self._turn_end(), self._special_id("eos_token"), *eos_ids]
         known = [token for token in stops if token is not None]
         self.eos_id: int | None = known[0] if known else None
         self.stop_ids: frozenset[int] = frozenset(known)
 
     @classmethod
-    def from_folder(cls, folder: Path, template: str = "auto") -> Prompter:
+    def from_folder(
+        cls, folder: Path, template: str = "auto", control_tokens: Policy = "text"
+    ) -> Prompter:
         """Read a model folder's tokenizer, chat template and end tokens.
 
         ``template`` is "auto" (chat if the folder has a template), "chat", "plain", or the path of
@@ -90,56 +135,47 @@ class Prompter:
                 )
             chosen = ChatTemplate(*found) if found else None
         elif template != "plain":
-            path = Path(template)
-            if not path.is_file():
-                raise InputError(
-                    f"data.template: {template!r} is not auto, chat, plain or an existing file"
-                )
-            chosen = ChatTemplate(read_template_file(path), str(path))
+            chosen = ChatTemplate(read_template_file(Path(template)), template)
         eos_ids = read_eos_ids(folder, vocab_size(tokenizer))
-        return cls(tokenizer, chosen, special, eos_ids, str(folder))
+        further = read_control_tokens(folder)
+        return cls(tokenizer, chosen, special, eos_ids, str(folder), control_tokens, further)
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids up to and including the generation prompt: what the model is asked with.
 
         Raises InputError if there are no messages or the template refuses them.
         """
-        return self._encode_prompt(self._prompt_text(messages))
+        return self._encode_prompt(self._renderer.prompt(messages))
 
     def split(self, row: Row) -> tuple[list[int], list[int]]:
         """(prompt ids, completion ids); the completion ends with its stop token.
 
         The prompt is tokenized alone, so training sees the very ids inference will. A text row has
-        no prompt: all its tokens are completion. Raises InputError as `prompt` does, and if the
-        model names no end-of-sequence token.
+        no prompt: all its tokens are completion, whatever control tokens it holds. Raises
+        InputError as `prompt` does, and if the model names no end-of-sequence token.
         """
         if row.messages is None:
-            return [], self._ended(self.text(row.text or ""), row.where)
-        prompt = self._prompt_text(row.prompt_messages, row.where)
+            ids = self.text(row.text or "")
+            return [], ids if ids and ids[-1] in self.stop_ids else self._ended(ids, row.where)
+        prompt = self._renderer.prompt(row.prompt_messages, row.where)
         return self._encode_prompt(prompt), self._completion(row, prompt)
 
     def row(self, row: Row) -> Encoded:
         """Ids and loss mask for training: prompt 0, completion 1; a text row is all 1.
 
-        In a conversation every assistant turn is learned where the template renders the beginning
-        of a conversation as the beginning of its rendering, else only the last. The ids are always
-        those of `split`, joined.
+        In a conversation every assistant turn is learned (but those that the row says are not)
+        where the template renders the beginning of a conversation as the beginning of its
+        rendering, else only the last. The ids are always those of `split`, joined.
         """
-        prompt, completion = self.split(row)
-        mask = [0] * len(prompt)
-        if row.messages and self._template:
-            self._mark_earlier_turns(row, mask)
-        return Encoded(prompt + completion, mask + [1] * len(completion))
+        return self.read(row).encoded
+
+    def read(self, row: Row) -> Reading:
+        """A row's prompt and completion, and what of the prompt is learned. Raises as `split` does."""
+        return Reading(row, *self.split(row), self._earlier_turns(row))
 
     def text(self, text: str) -> list[int]:
         """Ids of plain text, with the BOS the tokenizer adds and without the EOS it may add."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=True)
-        ids: list[int] = encoding.ids
-        added = encoding.special_tokens_mask  # 1 only for what the post-processor put there
-        end = len(ids)
-        while end and added[end - 1] and ids[end - 1] in self.stop_ids:
-            end -= 1
-        return ids[:end]
+        return self._plain(self.control.rendered(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids`` without special and stop tokens."""
@@ -152,26 +188,12 @@ class Prompter:
 
         The text is empty while a character is still incomplete.
         """
-        # Not tokenizers' DecodeStream: with byte fallback it raises on bytes that are no UTF-8,
-        # which a model may well say, and the answer would end there.
-        context: list[int] = []  # the tokens last emitted: they decide on spaces in between
-        pending: list[int] = []
-
-        def push(token: int) -> str:
-            pending.append(token)
-            before, text = self.decode(context), self.decode(context + pending)
-            if text.endswith("\ufffd"):
-                return ""
-            new = text[len(before) :] if text.startswith(before) else self.decode(pending)
-            if new:
-                context[:] = pending
-                pending.clear()
-            return new
-
-        return push
+        return pieces_of(self.decode)
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest records: mode, template hash (or None), stop ids, vocabulary size."""
+        """What a manifest records: mode, template hash (or None), stop ids, vocabulary size, and whether
+        look-alikes of control tokens are text.
+        """
         source = self.template_source
         digest = hashlib.sha256(source.encode()).hexdigest() if source is not None else None
         return {
@@ -179,30 +201,34 @@ class Prompter:
             "template_sha256": digest,
             "stop_ids": sorted(self.stop_ids),
             "vocab_size": self.vocab_size,
+            "control_tokens": "text" if self.control.as_text else "tokens",
         }
 
-    def _prompt_text(self, messages: Sequence[Message], where: str = "") -> str:
-        if not messages:
-            raise InputError(f"{where or self.name}: no message to answer; add a user turn")
-        if self._template:
-            return self._render(messages, generation_prompt=True, where=where)
-        return "\n".join(message["content"] for message in messages) + "\n"
-
-    def _encode_prompt(self, text: str) -> list[int]:
+    def _encode_prompt(self, text: Rendered) -> list[int]:
         # A template writes its own BOS; only plain text needs the tokenizer's.
-        return self._encode(text) if self._template else self.text(text)
+        return self._encode(text) if self._chat else self._plain(text)
 
-    def _completion(self, row: Row, prompt: str) -> list[int]:
-        if not self._template:
-            return self._ended(self._encode(row.completion), row.where)
-        full = self._render(row.messages or (), generation_prompt=False, where=row.where)
-        if full.startswith(prompt):
-            text = full[len(prompt) :]
+    def _plain(self, text: Rendered) -> list[int]:
+        tokens = self.control.encode(text, whole=True)
+        ids, end = tokens.ids, len(tokens.ids)
+        # `around` is 1 only for what the post-processor put there.
+        while end and tokens.around[end - 1] and ids[end - 1] in self.stop_ids:
+            end -= 1
+        return ids[:end]
+
+    def _completion(self, row: Row, prompt: Rendered) -> list[int]:
+        answer = row.answer
+        assert answer is not None
+        if not self._chat:
+            return self._ended(self._encode(self._renderer.answer(answer, "")), row.where)
+        full = self._renderer.conversation(row.messages or (), row.where)
+        if full.text.startswith(prompt.text):
+            text = full.after(len(prompt.text))
         else:
-            text = self._closed(row, full)
+            text = self._closed(row, answer, full.text)
         return self._ended(self._encode(text), row.where)
 
-    def _closed(self, row: Row, full: str) -> str:
+    def _closed(self, row: Row, answer: Message, full: str) -> Rendered:
         """The answer and what the template closes a turn with.
 
         For templates that render a finished turn unlike the one they ask for (reasoning blocks).
@@ -210,13 +236,15 @@ class Prompter:
         # A probe in the answer's place finds the closing text; searching the answer itself would
         # find a short one inside a special token.
         probe: Message = {"role": "assistant", "content": _PROBE}
-        text = self._render((*row.prompt_messages, probe), generation_prompt=False, where=row.where)
+        text = self._renderer.conversation((*row.prompt_messages, probe), row.where).text
         _, found, closing = text.rpartition(_PROBE)
         if not found:
-            return row.completion
+            return self._renderer.answer(answer, "")
         trimmed = row.completion.strip() + closing
         kept = row.completion + closing
-        return trimmed if full.endswith(trimmed) and not full.endswith(kept) else kept
+        if full.endswith(trimmed) and not full.endswith(kept):
+            answer = {**answer, "content": row.completion.strip()}
+        return self._renderer.answer(answer, closing)
 
     def _ended(self, ids: list[int], where: str) -> list[int]:
         """``ids`` up to their first stop token, which is appended if there is none."""
@@ -234,37 +262,42 @@ class Prompter:
         """How many ids there are up to and including the first stop token, if there is one."""
         return next((i for i, token in enumerate(ids, 1) if token in self.stop_ids), None)
 
-    def _mark_earlier_turns(self, row: Row, mask: list[int]) -> None:
-        """Set ``mask`` (over the prompt's tokens) where an earlier assistant turn is learned."""
+    def _earlier_turns(self, row: Row) -> list[list[int]] | None:
+        """Places among the prompt's tokens of each earlier assistant turn that is learned; None if none can."""
         messages = row.prompt_messages
-        turns = [i for i, turn in enumerate(messages) if i and turn["role"] == "assistant"]
-        if not turns:
-            return
-        prompt = self._prompt_text(messages, row.where)
+        turns = [
+            place
+            for place, turn in enumerate(messages)
+            if place and turn["role"] == "assistant" and place not in row.unlearned
+        ]
+        if not turns or not self._chat:
+            return None if turns else []
+        prompt = self._renderer.prompt(messages, row.where)
         spans: list[tuple[int, int]] = []
-        for i in turns:
-            before = self._prompt_text(messages[:i], row.where)
-            after = self._render(messages[: i + 1], generation_prompt=False, where=row.where)
-            if not (after.startswith(before) and prompt.startswith(after)):
-                return
+        for place in turns:
+            before = self._renderer.prompt(messages[:place], row.where).text
+            after = self._renderer.conversation(messages[: place + 1], row.where).text
+            if not (after.startswith(before) and prompt.text.startswith(after)):
+                return None
             spans.append((len(before), len(after)))
-        encoding = self.tokenizer.encode(prompt, add_special_tokens=False)
+        tokens = self.control.encode(prompt)
+        found = []
         for start, end in spans:
-            inside = [i for i, (a, b) in enumerate(encoding.offsets) if start <= a and b <= end]
-            learned = self._first_stop([encoding.ids[i] for i in inside])
-            for i in inside[:learned]:
-                mask[i] = 1
+            inside = [i for i, (a, b) in enumerate(tokens.places) if start <= a and b <= end]
+            learned = self._first_stop([tokens.ids[i] for i in inside])
+            found.append(inside[:learned])
+        return found
 
     def _turn_end(self) -> int | None:
         """The special token the template ends an assistant turn with, if it writes one."""
-        if not self._template:
+        if not self._chat:
             return None
         probe: list[Message] = [
             {"role": "user", "content": "question"},
             {"role": "assistant", "content": _PROBE},
         ]
         try:
-            text = self._render(probe, generation_prompt=False)
+            text = self._renderer.conversation(probe).text
         except InputError:
             return None  # it may want other messages than these; real ones report their own errors
         _, found, closing = text.rpartition(_PROBE)
@@ -275,19 +308,10 @@ class Prompter:
             for token, added in self.tokenizer.get_added_tokens_decoder().items()
             if added.special
         }
-        return next((token for token in self._encode(closing) if token in special), None)
+        return next((token for token in self._encode(Rendered(closing)) if token in special), None)
 
-    def _render(
-        self, messages: Sequence[Message], *, generation_prompt: bool, where: str = ""
-    ) -> str:
-        assert self._template is not None
-        return self._template.render(
-            messages, self.special_tokens, generation_prompt=generation_prompt, where=where
-        )
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+    def _encode(self, text: Rendered) -> list[int]:
+        return self.control.encode(text).ids
 
     def _special_id(self, name: str) -> int | None:
         text = self.special_tokens.get(name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgepeft.data.control_checks import LookAlikeRows
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 
@@ -37,6 +38,7 @@ class DataReport:
     ``truncated`` rows are longer than ``max_length``; of those, ``completion_cut`` keep no token
     of their completion. ``duplicates`` counts training rows that repeat an earlier one;
     ``overlap`` the test rows whose prompt is also a training prompt, ``overlap_example`` one pair.
+    ``control_token_rows`` counts the rows of both splits with text that looks like a control token.
     """
 
     train_rows: int
@@ -50,6 +52,7 @@ class DataReport:
     duplicates: int
     overlap: int
     overlap_example: str | None
+    control_token_rows: int
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,14 +77,17 @@ def report(
     asked: Callable[[Row], Hashable],
     content: Callable[[Row], Hashable],
     noun: str,
+    look_alikes: LookAlikeRows,
     further: Sequence[str],
+    cuts: bool = True,
 ) -> DataReport:
     """What there is to say of both splits, whose rows have ``lengths`` and ``test_lengths`` tokens.
 
     ``cut`` are the training rows that lose their whole completion. Two rows with the same ``asked`` ask the same
-    (``noun`` says what that is), two with the same ``content`` are the same. ``further`` warnings come last.
+    (``noun`` says what that is), two with the same ``content`` are the same. ``look_alikes`` are those of control
+    tokens; ``further`` warnings come last. Without ``cuts`` long rows are learned in pieces, to their end.
     """
-    truncated = sum(length > max_length for length in lengths)
+    truncated = sum(length > max_length for length in lengths) if cuts else 0
     overlap, example = _overlap(train, test, asked)
     duplicates = len(train) - len({content(row) for row in train})
     warnings = [
@@ -105,7 +111,8 @@ def report(
         duplicates=duplicates,
         overlap=overlap,
         overlap_example=example,
-        warnings=(*warnings, *further),
+        control_token_rows=look_alikes.rows,
+        warnings=(*warnings, *look_alikes.warnings, *further),
     )
 
 

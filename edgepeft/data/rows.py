@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 
 class Message(TypedDict):
-    """One turn of a conversation, as chat templates expect it; ``role`` is one of ``ROLES``."""
+    """One turn of a conversation, as chat templates expect it; ``role`` is one of ``ROLES``.
+
+    ``reasoning_content`` is what an assistant thought before it answered.
+    """
 
     role: str
     content: str
+    reasoning_content: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -21,28 +25,34 @@ class Row:
     """One example. Exactly one of ``messages`` (ends with an assistant turn) and ``text`` is set.
 
     ``where`` is how the user finds it again, e.g. ``"train.jsonl line 12"``. ``rejected`` is the answer that a
-    preference row holds against its own. A text may have a ``label``; or ``words``, which it is joined from, with
-    one of the ``tags`` each; or a ``positive``, another text that means the same.
+    preference row holds against its own. ``unlearned`` are the places of assistant turns that are not to be
+    learned, never the last. A text may have a ``label``; or ``words``, which it is joined from, with one of the
+    ``tags`` each; or a ``positive``, another text that means the same.
     """
 
     messages: tuple[Message, ...] | None
     text: str | None
     where: str
-    rejected: str | None = None
+    rejected: Message | None = None
+    unlearned: frozenset[int] = frozenset()
     label: str | None = None
     words: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     positive: str | None = None
 
-    def with_answer(self, answer: str) -> Row:
+    def with_answer(self, answer: Message) -> Row:
         """The same conversation with another last answer."""
-        turn: Message = {"role": "assistant", "content": answer}
-        return replace(self, messages=(*self.prompt_messages, turn), rejected=None)
+        return replace(self, messages=(*self.prompt_messages, answer), rejected=None)
 
     @property
     def prompt_messages(self) -> tuple[Message, ...]:
         """Everything before the last assistant turn; empty for a text row."""
         return self.messages[: self._answer] if self.messages else ()
+
+    @property
+    def answer(self) -> Message | None:
+        """The last assistant turn; None for a text row."""
+        return self.messages[self._answer] if self.messages else None
 
     @property
     def completion(self) -> str:

@@ -1,122 +1,40 @@
 """Rendering a chat template the way transformers renders it, without transformers.
 
-A template is code that came with a model, so it runs in jinja's sandbox. The sandbox guards the
-machine but not the clock: loops, calls and growing strings are counted here as well, so that a
-template that never ends is an error instead of a hung device. (It is no memory jail: one native
-string operation is still only as bounded as its arguments.)
+A template is code that came with a model. It runs in ``sandbox``, which bounds what it reaches, takes and makes.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
-from jinja2 import Environment, TemplateError, nodes, pass_environment
+from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
 
 from edgepeft.data.rows import Message
+from edgepeft.data.sandbox import Budget, Sandbox
 from edgepeft.errors import InputError, one_line
 
 MAX_STEPS = 200_000
-"""Loop turns and calls one rendering may take; a real conversation takes a few for each message."""
+"""Loop turns, calls, filters and comparisons of a rendering; a message takes some twenty."""
+MAX_SECONDS, SECONDS_A_CHARACTER = 0.5, 2e-6
+"""Processor seconds of a rendering, and what each character of its messages adds; a message takes about 1e-4."""
+MAX_SOURCE = 128_000
+"""Characters of a template; the longest in use have some thirty thousand."""
+MAX_NODES = 8_000
+"""Parts of a template's syntax tree, which take time to compile; the longest in use have some fifteen hundred."""
 MAX_CHARS = 16_000_000
-"""Characters a rendering, or any string on the way to it, may have."""
-MAX_EXPONENT = 64
-
-
-class _Generation(Extension):
-    """``{% generation %}`` marks what the assistant said; here it only opens a scope."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja declares it an instance variable)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        lineno = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=lineno)
-
-
-class _TemplateNamespace(Namespace):
-    """jinja's namespace, less the underscored names that reach into Python's own machinery."""
-
-    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
-        values = dict(*args, **kwargs)
-        for name in values:
-            _refuse_private(name)
-        super().__init__(values)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _refuse_private(name)
-        super().__setitem__(name, value)
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """The sandbox with a budget: every loop turn and call is one step of ``MAX_STEPS``."""
-
-    intercepted_binops = frozenset({"+", "*", "**"})
-
-    def __init__(self) -> None:
-        super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-        )
-        self._local = threading.local()
-        self.filters.update(tojson=_tojson, _counted=_counted, _bounded=_bounded)
-        self.globals.update(
-            raise_exception=_raise_exception,
-            strftime_now=_strftime_now,
-            dict=_make_dict,
-            namespace=_TemplateNamespace,
-        )
-        # Placeholder prose nobody's template needs, with an unbounded argument.
-        self.globals.pop("lipsum", None)
-
-    def start(self) -> None:
-        """A new rendering begins: the budget is whole again (in this thread)."""
-        self._local.steps = 0
-
-    def step(self) -> None:
-        """Spend one step; raises SecurityError when none is left."""
-        self._local.steps += 1
-        if self._local.steps > MAX_STEPS:
-            raise SecurityError(f"it takes more than {MAX_STEPS} steps")
-
-    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        for loop in list(source.find_all(nodes.For)):
-            loop.iter = _filtered(loop.iter, "_counted")
-        # `x ~ x` in a loop doubles: with its operands bounded, no step more than doubles the limit.
-        for block in list(source.find_all(nodes.AssignBlock)):
-            block.filter = _filtered(block.filter, "_bounded")
-        for join in list(source.find_all(nodes.Concat)):
-            join.nodes = [_filtered(node, "_bounded") for node in join.nodes]
-        source.set_environment(self)
-        return super()._generate(source, *args, **kwargs)
-
-    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        self.step()
-        if any(isinstance(arg, int) and abs(arg) > MAX_CHARS for arg in args):
-            raise SecurityError("it asks for a string or list of absurd length")
-        return _bounded(super().call(context, obj, *args, **kwargs))
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" and isinstance(right, int | float) and abs(right) > MAX_EXPONENT:
-            raise SecurityError("it raises a number to an absurd power")
-        if operator == "*":
-            for many, times in ((left, right), (right, left)):
-                sized = isinstance(times, int) and isinstance(many, str | list | tuple)
-                if sized and len(many) * times > MAX_CHARS:
-                    raise SecurityError("it repeats a string or list an absurd number of times")
-        return _bounded(super().call_binop(context, operator, left, right))
+"""Characters that a rendering may have."""
+_MAX_SAID = 300
+"""Characters of a template's own message that are passed on."""
+_MAX_DATE_FORMAT = 100
 
 
 class ChatTemplate:
     """A compiled chat template. ``name`` is what error messages call it.
+
+    ``written`` is the literal text in it, in pieces with a null character between.
 
     Raises InputError if ``source`` is no valid template.
     """
@@ -124,11 +42,21 @@ class ChatTemplate:
     def __init__(self, source: str, name: str) -> None:
         self.source = source
         self.name = name
-        self._env = _Sandbox()
+        if len(source) > MAX_SOURCE:
+            raise InputError(
+                f"{name}: not a chat template: it has more than {MAX_SOURCE} characters"
+            )
+        self._sandbox = Sandbox(
+            {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+        )
         try:
-            self._template = self._env.from_string(source)
+            tree = self._sandbox.parse(source)
+            if sum(1 for _ in tree.find_all(nodes.Node)) > MAX_NODES:
+                raise TemplateError(f"it has more than {MAX_NODES} parts")
+            self.written = "\0".join(_literals(tree))
+            self._template = self._sandbox.from_string(tree)
         except Exception as error:  # a template's syntax can fail in jinja and in Python's compiler
-            raise InputError(f"{name}: not a valid chat template: {one_line(error)}") from error
+            raise InputError(f"{name}: not a valid chat template: {_said(error)}") from error
 
     def render(
         self,
@@ -144,7 +72,11 @@ class ChatTemplate:
         errors. Raises InputError when the template refuses the messages, fails, or tries
         something the sandbox forbids.
         """
-        self._env.start()
+        given = sum(
+            len(part) for turn in messages for part in turn.values() if isinstance(part, str)
+        )
+        seconds = MAX_SECONDS + given * SECONDS_A_CHARACTER
+        self._sandbox.spending.budget = Budget(MAX_STEPS, seconds)
         pieces: list[str] = []
         length = 0
         row = f" at {where}" if where else ""
@@ -165,66 +97,34 @@ class ChatTemplate:
         except SecurityError as error:
             raise InputError(
                 f"{self.name}: the chat template does what a template may not{row}: "
-                f"{one_line(error)}; set data.template to a template you trust"
+                f"{_said(error)}; set data.template to a template you trust"
             ) from error
         except Exception as error:  # foreign code: whatever it raises is the template's failure
             kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
             raise InputError(
                 f"{self.name}: the chat template fails on the messages{row}: "
-                f"{kind}{one_line(error)}; mend the row, or set data.template"
+                f"{kind}{_said(error)}; mend the row, or set data.template"
             ) from error
         return "".join(pieces)
 
 
-def _filtered(node: nodes.Node | None, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None)
+def _literals(tree: nodes.Template) -> list[str]:
+    """The texts that a template holds, outside of expressions and in them."""
+    found = [data.data for data in tree.find_all(nodes.TemplateData)]
+    return found + [one.value for one in tree.find_all(nodes.Const) if isinstance(one.value, str)]
 
 
-@pass_environment
-def _counted(environment: Environment, items: Iterable[Any]) -> Iterator[Any]:
-    """What every loop iterates over: its items, each one a step of the budget."""
-    assert isinstance(environment, _Sandbox)
-    for item in items:
-        environment.step()
-        yield item
-
-
-def _bounded(value: Any) -> Any:
-    """``value`` itself, unless it is a string or list beyond the limit."""
-    if isinstance(value, str | list | tuple) and len(value) > MAX_CHARS:
-        raise SecurityError(f"it makes a string or list longer than {MAX_CHARS}")
-    return value
-
-
-def _refuse_private(name: object) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"a namespace may not hold {name!r}")
-
-
-def _raise_exception(message: str) -> None:
-    raise TemplateError(message)
+def _raise_exception(message: object) -> NoReturn:
+    raise TemplateError(str(message))
 
 
 def _strftime_now(form: str) -> str:
+    if len(form) > _MAX_DATE_FORMAT:
+        raise SecurityError("it formats the date at absurd length")
     return datetime.datetime.now().strftime(form)
 
 
-def _make_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
-    return dict(*args, **kwargs)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # jinja's own filter escapes HTML, which no chat template wants.
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
+def _said(error: Exception) -> str:
+    """An error's message in one line of bounded length: a template may have written it."""
+    text = one_line(str(error)[: 10 * _MAX_SAID]) or type(error).__name__
+    return text if len(text) <= _MAX_SAID else f"{text[:_MAX_SAID]}…"

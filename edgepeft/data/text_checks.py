@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from edgepeft.data.control_checks import LookAlikeRows
 from edgepeft.data.report import DataReport, need_test_rows, plain, report
 from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder
@@ -41,6 +42,7 @@ def check_texts(
         asked=lambda row: plain(row.text or ""),
         content=_content,
         noun="texts",
+        look_alikes=LookAlikeRows.of((*train, *test), encoder),
         further=further,
     )
 

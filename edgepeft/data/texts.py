@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepeft.data.tokenizer_files import read_special_tokens, read_tokenizer
-
-Span = tuple[int, int]
-"""Where a piece of a text begins and ends, in characters."""
+from edgepeft.data.control_tokens import ControlTokens, Policy
+from edgepeft.data.look_alikes import Span
+from edgepeft.data.tokenizer_files import (
+    read_control_tokens,
+    read_special_tokens,
+    read_tokenizer,
+)
 
 WHOLE = 1 << 24
 """A longest length that cuts nothing off."""
@@ -49,27 +52,31 @@ class EncodedText:
 class TextEncoder:
     """Turns texts into token ids of at most ``max_length``; made with ``from_folder``."""
 
-    def __init__(self, folder: Path, max_length: int) -> None:
-        """Read a model folder's tokenizer. Raises InputError for a missing or corrupt file."""
+    def __init__(self, folder: Path, max_length: int, control_tokens: Policy = "text") -> None:
+        """Read a model folder's tokenizer; ``control_tokens`` says what text that looks like one is. Raises
+        InputError for a missing or corrupt file.
+        """
         self.max_length = max_length
         special = read_special_tokens(folder)
         self.tokenizer = read_tokenizer(folder, special)
+        self.control = ControlTokens(
+            self.tokenizer,
+            further=read_control_tokens(folder),
+            unknown=special.get("unk_token"),
+            as_text=control_tokens == "text",
+        )
         self.pad_id: int = self.tokenizer.token_to_id(special.get("pad_token", "")) or 0
         # Truncated by the library, a text keeps its special tokens at both ends.
         self.tokenizer.enable_truncation(max_length)
 
     def encode(self, text: str) -> EncodedText:
         """Ids and places of a text's tokens."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=True)
-        special = encoding.special_tokens_mask
+        tokens = self.control.encode(self.control.rendered(text), whole=True)
         places = [
-            (0, 0) if is_special else _without_space(text, place)
-            for place, is_special in zip(encoding.offsets, special, strict=True)
+            (0, 0) if around else _without_space(text, place)
+            for place, around in zip(tokens.places, tokens.around, strict=True)
         ]
-        lost = sum(
-            sum(1 for one in part.special_tokens_mask if not one) for part in encoding.overflowing
-        )
-        return EncodedText(list(encoding.ids), places, lost)
+        return EncodedText(tokens.ids, places, tokens.lost)
 
 
 def _without_space(text: str, place: Span) -> Span:

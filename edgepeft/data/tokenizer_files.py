@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from edgepeft.data.plain_text import refuse_halves
+from edgepeft.data.tokenizer_checks import check_steps
 from edgepeft.errors import InputError, one_line
+from edgepeft.utils.files import read_bytes_file, read_text_file
+
+TOKENIZER_BYTES = 128 * 10**6
+"""Bytes of a tokenizer; the largest in use have some 35 millions."""
+TEMPLATE_BYTES = 10**6
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in ``path``, empty if there is no such file; InputError if it is corrupt."""
-    if not path.is_file():
-        return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        value = json.loads(read_text_file(path))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: cannot be read as JSON ({one_line(error)}); fetch the model again"
         ) from error
@@ -41,23 +49,34 @@ def read_special_tokens(folder: Path) -> dict[str, str]:
     return named
 
 
+def read_control_tokens(folder: Path) -> list[str]:
+    """Tokens that a tokenizer's configuration names as control tokens beside the special ones."""
+    named = read_json(folder / "tokenizer_config.json").get("chat_control_tokens")
+    return [text for text in named if isinstance(text, str)] if isinstance(named, list) else []
+
+
 def read_tokenizer(folder: Path, special_tokens: Mapping[str, str]) -> Tokenizer:
     """``folder``'s tokenizer.json, ready to encode whole texts.
 
     Raises InputError if the file is missing or corrupt.
     """
     path = folder / "tokenizer.json"
-    if not path.is_file():
+    try:
+        content = read_bytes_file(path, TOKENIZER_BYTES)
+    except FileNotFoundError:
         raise InputError(
             f"{path}: not found; save the model's fast tokenizer there "
             "(AutoTokenizer.from_pretrained(...).save_pretrained(folder))"
-        )
+        ) from None
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
+        tokenizer = Tokenizer.from_buffer(content)
+    except BaseException as error:  # the library raises bare Exception
+        if not (isinstance(error, Exception) or _is_panic(error)):
+            raise
         raise InputError(
             f"{path}: not a readable tokenizer ({one_line(error)}); fetch the model again"
         ) from error
+    check_steps(tokenizer, str(path))
     # A training run may have left its truncation or padding in the file; ours are whole texts.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -76,10 +95,32 @@ def vocab_size(tokenizer: Tokenizer) -> int:
     return max(int(tokenizer.get_vocab_size(with_added_tokens=True)), added + 1)
 
 
+def _is_panic(error: BaseException) -> bool:
+    """Whether Rust code gave up, which reaches Python as no Exception."""
+    return type(error).__name__ == "PanicException"
+
+
+def encode(tokenizer: Tokenizer, text: str, *, whole: bool) -> Any:
+    """tokenizers' encoding of ``text``; with ``whole``, with what the tokenizer puts around a text.
+
+    Raises InputError for half characters, and where a pattern of the tokenizer tries too long.
+    """
+    refuse_halves(text, "the text")
+    try:
+        return tokenizer.encode(text, add_special_tokens=whole)
+    except BaseException as error:
+        # The library's regular expressions end in a panic after ten million tries.
+        if not _is_panic(error):
+            raise
+        raise InputError(
+            f"the tokenizer gave up on a text ({one_line(error)[:100]}); fetch the model again"
+        ) from None
+
+
 def read_chat_template(folder: Path) -> tuple[str, str] | None:
     """(source, the file it came from) of the folder's chat template, or None if it has none."""
     path = folder / "chat_template.jinja"
-    if path.is_file():
+    if os.path.lexists(path):
         return read_template_file(path), str(path)
     path = folder / "tokenizer_config.json"
     template = read_json(path).get("chat_template")
@@ -105,9 +146,11 @@ def read_chat_template(folder: Path) -> tuple[str, str] | None:
 def read_template_file(path: Path) -> str:
     """The text of a jinja file. Raises InputError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)})") from error
+        return read_text_file(path, TEMPLATE_BYTES)
+    except FileNotFoundError:
+        raise InputError(
+            f"data.template: {path}: cannot be read (no such file, and not auto, chat or plain)"
+        ) from None
 
 
 def read_eos_ids(folder: Path, size: int) -> list[int]:

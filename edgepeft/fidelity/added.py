@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.bundle.layout import ADAPTERS
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.events import Sink
 from edgepeft.fidelity.execution import choose_execution
@@ -82,6 +83,8 @@ def try_adapter(
     data = given.data.model_dump(
         mode="json", exclude={"train", "test", "generic", "labels", "max_length"}
     )
+    # It is measured as the bundle is asked.
+    data["control_tokens"] = policy_of(bundle.manifest["result"].get("prompt") or {})
     files = {"test": given.path, "adapter": folder}
     if given.generic is not None:
         files["generic"] = given.generic

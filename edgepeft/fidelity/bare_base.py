@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError
@@ -59,8 +60,12 @@ class BareBase:
         self.name = str(manifest["result"]["base"])
         _check_memory(folder)
         template = bundle / "chat_template.jinja"
-        mode = str(manifest["result"]["prompt"]["mode"])
-        self.prompter = Prompter.from_folder(stage, str(template) if mode == "chat" else mode)
+        prompt = manifest["result"]["prompt"]
+        self.prompter = Prompter.from_folder(
+            stage,
+            str(template) if prompt["mode"] == "chat" else "plain",
+            policy_of(prompt),
+        )
         import torch
         from transformers import AutoModelForCausalLM
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.formats import read_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
@@ -36,7 +37,7 @@ def run(job: Job) -> dict[str, Any]:
     folders, how = asked_of(job)
     parts = Parts.open(folders, model=checkpoint_folder(base), allow_base_mismatch=allow_mismatch)
     scorer = Scorer(base, parts.adapters, allow_mismatch=allow_mismatch)
-    prompter = Prompter.from_folder(base, job.template(data["template"]))
+    prompter = Prompter.from_folder(base, job.template(data["template"]), policy_of(data))
     questions = []
     for index in range(len(folders)):
         file = job.inputs[f"rows-{index}"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepeft.comparison import recipe_of
+from edgepeft.data.arrow_files import is_dataset_folder
 from edgepeft.data.formats import read_data
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
@@ -36,7 +37,7 @@ class GivenTests:
         """Look ``file`` over; its rows are read later. Raises InputError."""
         if not file.exists():
             raise InputError(f"--test: {file} does not exist")
-        if not file.is_dir() and file.suffix not in _RECIPES:
+        if is_dataset_folder(file) or (not file.is_dir() and file.suffix not in _RECIPES):
             return cls(file, Data.model_validate({}))
         recipe = recipe_of(file) if file.is_dir() else load_recipe(file)
         data = recipe.recipe.data

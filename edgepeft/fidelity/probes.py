@@ -7,14 +7,14 @@ original base, the reference and every bundle.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from edgepeft.data.formats import read_data, read_text
 from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Row
-from edgepeft.errors import InputError
+from edgepeft.data.rows import Message, Row
+from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.fidelity.texts import evaluation_text
 
 TASK_ROWS = 48
@@ -45,12 +45,13 @@ class Probe:
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and the completion that counts as right, for exact match."""
+    """A prompt and the completion that counts as right, for exact match; ``messages`` are the prompt's turns."""
 
     prompt: list[int]
     completion: list[int]
     text: str
     where: str
+    messages: list[Message] = field(default_factory=list)
 
 
 def task_questions(rows: Sequence[Row], prompter: Prompter, context: int) -> list[Question]:
@@ -62,8 +63,24 @@ def task_questions(rows: Sequence[Row], prompter: Prompter, context: int) -> lis
         prompt, completion = prompter.split(row)
         if len(prompt) + len(completion) <= context:
             text = prompter.decode(completion).strip()
-            questions.append(Question(prompt, completion, text, row.where))
+            turns = list(row.prompt_messages)
+            questions.append(Question(prompt, completion, text, row.where, turns))
     return questions
+
+
+def check_asked(questions: Sequence[Question], prompter: Prompter, lead: Sequence[int]) -> None:
+    """Make sure that a bundle asks with the very tokens that the reference was asked with, behind ``lead``.
+
+    Raises EdgepeftError, naming the row, where its template or its tokenizer makes others of the same messages.
+    """
+    if "strftime_now" in (prompter.template_source or ""):
+        return  # tomorrow it asks otherwise anyway, which the data check says
+    for question in questions:
+        if question.messages and prompter.prompt(question.messages) != [*lead, *question.prompt]:
+            raise EdgepeftError(
+                f"{question.where}: the bundle's tokenizer and template ask with other tokens than the reference "
+                "was asked with, so its answer can't be compared"
+            )
 
 
 def task_probes(

@@ -19,6 +19,7 @@ from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import head_and_embedding_names, linear_weight_names
 from edgepeft.checkpoints.source import TensorSource
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.fidelity.measures import token_loss
@@ -59,7 +60,9 @@ def run(job: Job) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     data = job.settings["data"]
-    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    prompter = Prompter.from_folder(
+        job.inputs["base"], job.template(data["template"]), policy_of(data)
+    )
     folder = checkpoint_folder(job.inputs["base"])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     context = int(getattr(model.config, "max_position_embeddings", 2048))

@@ -108,7 +108,7 @@ class Scorer:
         InputError.
         """
         given = GivenTests.read(file)
-        prompter = Prompter.from_folder(self._folder, given.template)
+        prompter = Prompter.from_folder(self._folder, given.template, given.data.control_tokens)
         self._prompters[name] = prompter
         questions = task_questions(given.rows(), prompter, self.context)
         first = min(searched, len(questions) // 2)

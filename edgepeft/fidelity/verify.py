@@ -27,7 +27,7 @@ from edgepeft.fidelity.measures import (
     recovery,
     wilson_interval,
 )
-from edgepeft.fidelity.probes import Probe, Question
+from edgepeft.fidelity.probes import Probe, Question, check_asked
 from edgepeft.fidelity.reference import HEAD, HIDDEN, PROBES
 from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead
 from edgepeft.fidelity.variants import widened, with_float_products, without_accuracy_level
@@ -122,6 +122,7 @@ def run(job: Job) -> dict[str, Any]:
     if adapter is not None:
         runtime.swap_adapter(adapter.name)
     started = time.monotonic()
+    check_asked(questions, runtime.prompter, lead)
     correct, wrong, speed = _exact_match(runtime, questions, step, lead)
     decoding = time.monotonic() - started
     base, trained = reference.record["base"], reference.record["reference"]

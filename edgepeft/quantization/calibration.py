@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.formats import read_data, read_text
 from edgepeft.data.prompt import Encoded, Prompter
 from edgepeft.data.rows import Row
@@ -137,9 +138,11 @@ def job_calibration(
     data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
     prompter: Reader
     if "task" in job.settings:
-        prompter = _WholeTexts(TextEncoder(job.inputs["base"], WINDOW))
+        prompter = _WholeTexts(TextEncoder(job.inputs["base"], WINDOW, policy_of(data)))
     else:
-        prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+        prompter = Prompter.from_folder(
+            job.inputs["base"], job.template(data["template"]), policy_of(data)
+        )
     rows: list[Row] = []
     if "calibration_rows" in job.inputs:
         rows = read_data(job.inputs["calibration_rows"], data)

@@ -11,6 +11,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepeft.data.control_tokens import policy_of
+from edgepeft.data.plain_text import refuse_halves
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
@@ -51,7 +53,8 @@ class Answerer(ABC):
             )
         mode = self.bundle.prompt_mode
         template = mode if mode in ("chat", "plain") else "auto"
-        self.prompter = Prompter.from_folder(self.bundle.path, template)
+        asked = self.bundle.manifest["result"].get("prompt") or {}
+        self.prompter = Prompter.from_folder(self.bundle.path, template, policy_of(asked))
 
     @property
     def adapters(self) -> list[str]:
@@ -90,6 +93,8 @@ class Answerer(ABC):
         )
         if isinstance(stop, str) or not all(stop):
             raise InputError("stop: must be a list of strings, none of them empty")
+        for text in stop:
+            refuse_halves(text, "stop")
         continues = any(turn["role"] == "assistant" for turn in turns)
         request = Request(ids, room, options, self._chosen(adapter), continues)
         progress = Progress(ids)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgepeft.bundle.files import AGAIN
 from edgepeft.bundle.manifest import MANIFEST
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.texts import EncodedText, TextEncoder, words_in
 from edgepeft.errors import InputError
 from edgepeft.runtime.bundle import Bundle
@@ -108,8 +109,8 @@ class Encoder:
             raise InputError(f"{self.bundle.path}: generates text; open it with Runtime")
         providers = None if provider is None else [provider_name(provider)]
         self._session = EncoderSession(self.bundle, threads=threads, providers=providers)
-        self._texts = TextEncoder(self.bundle.path, self.bundle.context_length)
         result, where = self.bundle.manifest["result"], self.bundle.path / MANIFEST
+        self._texts = TextEncoder(self.bundle.path, self.bundle.context_length, policy_of(result))
         labels = result.get("labels") or []
         if self.bundle.task != EMBEDDING and len(labels) != self._session.width:
             raise InputError(

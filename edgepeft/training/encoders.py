@@ -14,6 +14,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.formats import read_data
 from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder, spans_of
@@ -62,7 +63,7 @@ def open_encoder(job: Job) -> TextEncoder:
     longest = min(
         job.settings["data"].get("max_length") or facts.context_length, facts.context_length
     )
-    return TextEncoder(job.inputs["base"], longest)
+    return TextEncoder(job.inputs["base"], longest, policy_of(job.settings["data"]))
 
 
 def encode_job(job: Job) -> tuple[list[Example], list[Example]]:

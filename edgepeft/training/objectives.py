@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepeft.data.prompt import Encoded, Prompter
+from edgepeft.data.row_checks import check_objective
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 
@@ -28,12 +29,9 @@ def encode_rows(rows: Sequence[Row], prompter: Prompter, max_length: int) -> lis
 
 def encode_texts(rows: Sequence[Row], prompter: Prompter, max_length: int) -> list[Encoded]:
     """Plain text in windows of at most ``max_length`` tokens: nothing of a long text is cut off."""
+    check_objective("text", rows)
     windows: list[Encoded] = []
     for row in rows:
-        if row.messages is not None:
-            raise InputError(
-                f"{row.where}: training.objective: text learns rows with a text column; this is a conversation"
-            )
         ids = prompter.row(row).ids
         for start in range(0, len(ids), max_length):
             part = ids[start : start + max_length]
@@ -47,12 +45,10 @@ def encode_texts(rows: Sequence[Row], prompter: Prompter, max_length: int) -> li
 
 def encode_pairs(rows: Sequence[Row], prompter: Prompter, max_length: int) -> list[dict[str, Any]]:
     """Preference rows as ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; those too long are dropped."""
+    check_objective("preference", rows)
     pairs = []
     for row in rows:
-        if row.rejected is None:
-            raise InputError(
-                f"{row.where}: training.objective: preference needs prompt, chosen and rejected in every row"
-            )
+        assert row.rejected is not None
         prompt, chosen = prompter.split(row)
         _, rejected = prompter.split(row.with_answer(row.rejected))
         if len(prompt) + max(len(chosen), len(rejected)) <= max_length:

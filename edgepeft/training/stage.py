@@ -17,6 +17,7 @@ from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.formats import read_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
@@ -216,7 +217,9 @@ def _encoded(job: Job) -> tuple[list[Any], list[Any]]:
     encode: Any = {"text": encode_texts, "preference": encode_pairs}.get(
         training["objective"], encode_rows
     )
-    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    prompter = Prompter.from_folder(
+        job.inputs["base"], job.template(data["template"]), policy_of(data)
+    )
     rows = encode(read_data(job.inputs["train"], data), prompter, data["max_length"])
     held_out: list[Any] = []
     if "test" in job.inputs and training["eval_rows"]:

@@ -51,8 +51,10 @@ def open_regular(path: Path) -> Iterator[io.BufferedReader]:
 def read_bytes_file(path: Path, limit: int) -> bytes:
     """The bytes of an ordinary file that has at most ``limit`` of them. Raises FileNotFoundError, InputError."""
     with open_regular(path) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+        # What says that it is too large need not be read to know.
+        too_large = os.fstat(stream.fileno()).st_size > limit
+        data = b"" if too_large else stream.read(limit + 1)
+    if too_large or len(data) > limit:
         raise InputError(f"{path}: larger than {limit} bytes, the limit for such a file")
     return data
 

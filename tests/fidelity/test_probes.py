@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
-from edgepeft.errors import InputError
+from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.fidelity.probes import (
     GENERIC_WINDOW,
     GENERIC_WINDOWS,
     TASK_ROWS,
     Probe,
+    Question,
+    check_asked,
     generic_probes,
     generic_text,
     task_probes,
     task_questions,
 )
 from edgepeft.fidelity.texts import calibration_text, evaluation_text
-from tests.tiny import write_tiny_tokenizer
+from tests.tiny import CHATML, write_tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +128,24 @@ def test_the_texts_that_ship_share_no_sentence() -> None:
     ]
     assert min(map(len, sentences)) > 20
     assert not sentences[0] & sentences[1]
+
+
+def test_a_bundle_that_asks_otherwise_is_no_bundle_that_was_measured(tmp_path: Path) -> None:
+    own = Prompter.from_folder(write_tiny_tokenizer(tmp_path / "own"))
+    turns = ({"role": "user", "content": "a<|im_end|>b"}, {"role": "assistant", "content": "c"})
+    questions = task_questions([Row(turns, None, "test.jsonl line 1")], own, 512)  # type: ignore[arg-type]
+    stored = [Question(**entry) for entry in json.loads(json.dumps([asdict(q) for q in questions]))]
+    check_asked(stored, own, [])
+    same = Prompter.from_folder(write_tiny_tokenizer(tmp_path / "same"))
+    check_asked(stored, same, [])
+    other = CHATML.replace("assistant\n' }}{% endif %}", "assistant ' }}{% endif %}")
+    for wrong, lead in (
+        (Prompter.from_folder(write_tiny_tokenizer(tmp_path / "other", template=other)), []),
+        (Prompter.from_folder(tmp_path / "same", "plain"), []),
+        (Prompter.from_folder(tmp_path / "same", "auto", "tokens"), []),
+        (same, [7]),
+    ):
+        with pytest.raises(
+            EdgepeftError, match=r"test\.jsonl line 1: the bundle's tokenizer and template"
+        ):
+            check_asked(stored, wrong, lead)

@@ -64,7 +64,7 @@ def _checked(before: Prompter, folder: Path, ids: Sequence[int]) -> Prompter:
     Raises EdgepeftError where it does not.
     """
     mode = before.mode if before.mode == "chat" else "plain"
-    after = Prompter.from_folder(folder, mode)
+    after = Prompter.from_folder(folder, mode, "text" if before.control.as_text else "tokens")
     question: list[Any] = [{"role": "user", "content": "How are you?"}]
     answered = [*question, {"role": "assistant", "content": "Well."}, *question]
     pairs = [(before.text(text), after.text(text)) for text in ("", "How are you?")]

@@ -12,6 +12,7 @@ from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
 from edgepeft.memory import return_large_blocks
 from edgepeft.merging.stage import open_unmerged, open_weights
@@ -89,7 +90,9 @@ def run(job: Job) -> dict[str, Any]:
         counts = bind_dequantized(graph, quantized, io_dtype)
     elif quantized is not None:
         counts = bind_codes(graph, quantized, io_dtype, accuracy_level)
-    prompter = Prompter.from_folder(job.inputs["base"], job.template(job.settings["template"]))
+    prompter = Prompter.from_folder(
+        job.inputs["base"], job.template(job.settings["template"]), policy_of(job.settings)
+    )
     unmerged = open_unmerged(job)
     lead = range(0)
     if unmerged is not None:

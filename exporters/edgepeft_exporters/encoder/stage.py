@@ -12,6 +12,7 @@ import torch
 from edgepeft.bundle.layout import LayoutName, runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.data.control_tokens import policy_of
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.stage import Job
@@ -62,6 +63,7 @@ def run(job: Job) -> dict[str, Any]:
         "base": job.settings["base_name"],
         "context_length": facts.context_length,
         "vocab_size": int(config["vocab_size"]),
+        "control_tokens": policy_of(job.settings),
         "accuracy_level": accuracy_level if target.bits else None,
         "operators": counts,
         "exporter": Path(__file__).parent.name,

@@ -1,0 +1,43 @@
+"""Whether a model's chat template takes the rows of a recipe, told before anything is staged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from edgepeft.data.control_tokens import Policy
+from edgepeft.data.prompt import Prompter
+from edgepeft.data.rows import Row
+
+_KINDS = 16
+"""Kinds of conversations, by the roles of their turns, that are rendered."""
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def render_kinds(folder: Path, template: str, policy: Policy, rows: Iterable[Row]) -> None:
+    """Render one row of each kind of conversation as the model in ``folder`` reads it.
+
+    Raises InputError, naming the row, where the template or the tokenizer refuses it.
+    """
+    kinds: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        roles = tuple(turn["role"] for turn in row.messages or ())
+        if len(kinds) < _KINDS and roles:
+            kinds.setdefault(roles, row)
+    files = [*(folder / name for name in _FILES), Path(template)]
+    stamps = tuple(file.stat().st_mtime_ns for file in files if file.is_file())
+    prompter = _prompter(folder, template, policy, stamps)
+    for row in kinds.values():
+        prompter.split(row)
+
+
+@lru_cache(maxsize=2)
+def _prompter(folder: Path, template: str, policy: Policy, stamps: tuple[int, ...]) -> Prompter:
+    """A model's prompter, read once for all cells of a fleet while its files (``stamps``) are the same."""
+    return Prompter.from_folder(folder, template, policy)
