@@ -51,7 +51,7 @@ def test_layers_are_walked_by_key_and_picked_by_mouse() -> None:
         await pilot.pause()
         assert strip.chosen == 3
         shown = text_of(app)
-        assert "layer 3: rounding changes what it adds by 8.0 %, the worst of 6" in shown
+        assert "layer 3: quantization error 8.0 %, the worst of 6" in shown
         line = next(line for line in shown.splitlines() if "error" in line)
         assert [cell for cell in line if cell in "▁▂▃▄▅▆▇█"][::4] == list("▁▄▂█▃▅")
         listed = [line.split()[2] for line in shown.splitlines() if "% █" in line]
@@ -67,7 +67,7 @@ def test_layers_are_walked_by_key_and_picked_by_mouse() -> None:
         # The border takes a line and a cell, the padding another cell; a layer is four cells wide here.
         await pilot.click(strip, offset=(2 + 10 + 4 * 4, 2))
         assert strip.chosen == 4
-        await pilot.click(strip, offset=(6, 1 + 5 + 1))
+        await pilot.click(strip, offset=(6, 1 + 6 + 1))
         assert strip.chosen == 5
 
     drive(scenario, size=(80, 40))
