@@ -58,7 +58,7 @@ class EdgepeftApp(App[None]):
 
     TITLE = "edgepeft"
     CSS_PATH = "styles.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (136, "-roomy")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
@@ -88,6 +88,7 @@ class EdgepeftApp(App[None]):
         # Before anything is painted, so that the style sheet is read once.
         known = isinstance(wanted, str) and wanted in self.available_themes
         self.set_reactive(EdgepeftApp.theme, wanted if known else DARK)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def get_css_variables(self) -> dict[str, str]:
         """The theme's colours, made readable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,10 +214,10 @@ class Draft:
         self.findings.looked.pop(step, None)
         if error:
             text = error.removeprefix("stdin: ")
-            key = self._key_in(text)
-            # An error of the model's own speaks of no key, and yet belongs to the step.
-            fallback = {"Model": "model", "Data": "data.train"}[step]
-            self.findings.looked[step] = (key if step_of(key) == step else fallback, text)
+            # What a file holds may speak of no key, and yet belongs to the step; other keys are other steps'.
+            key = self._key_in(text) or {"Model": "model", "Data": "data.train"}[step]
+            if step_of(key) == step:
+                self.findings.looked[step] = (key, text)
 
     def _key_in(self, text: str) -> str:
         start = _field_key(text.partition(": ")[0])
@@ -261,10 +261,10 @@ class Draft:
         """The recipe as it will be written."""
         return shortened(self.raw)
 
-    def yaml(self) -> str:
-        """The recipe as YAML, keys in the order of their declaration."""
+    def yaml(self, without: Container[str] = ()) -> str:
+        """The recipe as YAML, keys in the order of their declaration; ``without`` some top-level keys."""
         order = {key.partition(".")[0]: None for key in all_fields()}
-        raw = self.clean()
+        raw = {key: value for key, value in self.clean().items() if key not in without}
         listed = {key: raw[key] for key in order if key in raw}
         return yaml.safe_dump({**listed, **raw}, sort_keys=False, allow_unicode=True, width=100)
 

@@ -38,7 +38,7 @@ class LayerErrors:
         return sorted(range(len(self.errors)), key=lambda layer: -self.errors[layer])
 
     def colour(self, error: float) -> str:
-        """The variable of a layer's colour: red only where the bundle has missed a gate and the error is large."""
+        """The variable of a layer's colour: red only for a large error where a gate is missed."""
         if error < NOTICEABLE:
             return "$text-success"
         return "$text-error" if error >= LARGE and self.passed is False else "$text-warning"

@@ -68,12 +68,12 @@ def bundle_lines(bundle: Mapping[str, Any]) -> Iterable[str]:
     else:
         yield f"{mark('missed')} [b]{name}[/b] failed its gates:"
         listed = [gates] if isinstance(gates, str) else gates
-        yield from (f"    {HANG}{plain_line(gate)}" for gate in listed)
-        yield "    [$muted]l shows the quantization error of each layer[/]"
+        yield from (f"  {HANG}{plain_line(gate)}" for gate in listed)
+        yield "  [$muted]l shows the quantization error of each layer[/]"
     if little:
         yield f"  {mark('warning')} {HANG}learned little: {plain_line(little)}"
     elif gates == "passed":
-        yield "    [$muted]its answers are those of the trained model, within the gates[/]"
+        yield "  [$muted]its answers are those of the trained model, within the gates[/]"
     for adapter in bundle.get("adapters", ()):
         yield f"  {_adapter(adapter)}"
 

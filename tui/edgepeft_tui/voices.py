@@ -34,6 +34,6 @@ def voiced(voice: str) -> str:
 def described(adapter: Mapping[str, Any]) -> str:
     """An adapter in a list: its name, its rank, what its gates say."""
     gates = adapter["gates"]
-    verdict = "not measured" if gates is None else "passed" if gates == "passed" else "gates missed"
+    verdict = "unmeasured" if gates is None else "passed" if gates == "passed" else "gates missed"
     rank = f"rank {adapter['rank']}, " if adapter["rank"] else ""
     return visible_line(f"{adapter['name']}  ({rank}{verdict})")

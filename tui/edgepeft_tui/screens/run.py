@@ -187,8 +187,8 @@ class RunScreen(Page):
                 job.kill()
 
         question = (
-            f"{job.run.name} is stopping: {job.waits_for()}. Kill it now? "
-            "What it has done since its last checkpoint is lost. Finished stages are kept."
+            f"Kill {job.run.name} now? It is stopping: {job.waits_for()}. Killing it loses "
+            "the work since its last checkpoint. Finished stages are kept."
         )
         self.app.push_screen(Question(question, "Kill"), answered)
 

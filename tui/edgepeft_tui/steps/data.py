@@ -12,6 +12,7 @@ from edgepeft.data.formats import SUFFIXES
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import ask
 from edgepeft_tui.plain_text import plain, plain_line
+from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.steps.base import TEXTS, Step
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
@@ -72,7 +73,8 @@ class DataStep(Step):
         if not self.ready:
             return
         draft = self.draft
-        wanted = draft.yaml()
+        # An error of another step doesn't keep the rows from being looked at.
+        wanted = draft.yaml(without=self._broken())
         if not (draft.get("data.train") or draft.get("data.test")) or wanted == self._seen:
             return
         rows, checks = self.query_one("#rows", Panel), self.query_one("#checks", Panel)
@@ -80,17 +82,22 @@ class DataStep(Step):
         try:
             facts = await ask("data", "-", "--rows", "3", folder=draft.folder, text=wanted)
         except EdgepeftError as error:
-            if draft.yaml() == wanted:
+            if self._stands and draft.yaml(without=self._broken()) == wanted:
                 said = plain_line(str(error).removeprefix("stdin: "))
                 checks.say(marked("invalid", f"[$text-error]{said}[/]"))
                 rows.say("[$muted]Shown once the files can be read.[/]")
                 self._found(str(error), ())
             return
-        if draft.yaml() == wanted:
+        if self._stands and draft.yaml(without=self._broken()) == wanted:
             self._seen = wanted
             rows.say(rows_markup(facts, draft.get("data.columns")))
             checks.say(checks_markup(facts))
             self._found("", (facts["report"] or {}).get("warnings", ()))
+
+    def _broken(self) -> set[str]:
+        """Top-level keys of other steps that have errors."""
+        own = (self.title, "Model")
+        return {key.partition(".")[0] for key in self.draft.problems() if step_of(key) not in own}
 
     def _found(self, error: str, warnings: Iterable[str]) -> None:
         # Errors of other keys are other steps', and found by the plan.

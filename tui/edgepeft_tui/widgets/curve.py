@@ -23,7 +23,7 @@ class Curve(Container):
 
     def on_mount(self) -> None:
         """Begin empty."""
-        self.border_title = "Loss over planned steps (x: evaluation)"
+        self.border_title = "Loss by step (x: evaluation)"
         plot = self.query_one(PlotWidget)
         plot.can_focus = False
         plot.display = False
