@@ -91,3 +91,9 @@ def differs_visibly(one: Cell, other: Cell, least: float) -> bool:
         # What is painted now was ground before, or the other way round.
         return max(cell.contrast for cell in (one, other) if cell.marked) >= least
     return one.marked and contrast(one.ink, other.ink) >= least
+
+
+def raw_text(app: Any) -> str:
+    """All characters that the screen on top sends to the terminal, those without width too."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips)

@@ -1,4 +1,4 @@
-"""A build that was asked to stop is shown as stopping until its process has ended; a second time, it is killed."""
+"""A build that was asked to stop is shown as stopping until its process has ended; asked again, it is killed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_second_stop_offers_to_kill_and_leaves_no_process(
         await until(pilot, lambda: not job.active)
         assert job.state == "killed"
         await until(pilot, lambda: "killed, can be resumed: press r" in text_of(app))
-        gone, alive = psutil.wait_procs(started, timeout=20)
+        _, alive = psutil.wait_procs(started, timeout=20)
         assert not alive
 
     drive(scenario, size=(120, 40))

@@ -25,6 +25,8 @@ _UNSAFE = (
 )
 # Joiners shape letters and emoji; after an ASCII character there is nothing to shape.
 _HOSTILE = re.compile(f"[{_UNSAFE}]|(?<=[\x00-\x7f])[\u200c\u200d]")
+_NOTHING = "\u200b"
+"""A sign without width, which ``Harmless`` takes away again."""
 LONGEST_LINE = 240
 """Characters of a name or of another text of one line that are shown."""
 
@@ -44,7 +46,9 @@ def visible_line(text: object) -> str:
 
 def plain(text: object) -> str:
     """Text as markup that says the text itself, in as many lines as it has."""
-    return visible(text).replace("\\", "\\\\").replace("[", "\\[")
+    escaped = visible(text).replace("[", "\\[")
+    # A backslash at the end would take what follows of ours for text; Textual knows no other way to part the two.
+    return escaped + _NOTHING if escaped.endswith("\\") else escaped
 
 
 def plain_line(text: object) -> str:
