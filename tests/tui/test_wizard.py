@@ -32,7 +32,7 @@ from edgepeft_tui.widgets.dialogs import HelpWindow, Picker, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_data
-from tests.tui.drive import drive, opened, text_of, until, write
+from tests.tui.drive import drive, opened, text_of, told, until, write
 
 Keys = Pilot[None]
 
@@ -339,14 +339,23 @@ def test_wrong_places_are_named_at_their_fields_and_long_ones_show_their_end() -
     drive(scenario, draft=Draft(Path.cwd(), "mine", raw))
 
 
-def test_a_damaged_state_file_is_no_error() -> None:
+@pytest.mark.parametrize(
+    ("held", "wanted"),
+    [
+        ("{ not json", "tui.json: is not JSON"),
+        ("[]", "tui.json: is not a mapping"),
+        ('{"draft": {"raw": 3}}', "The saved draft is damaged and was left out."),
+    ],
+)
+def test_a_damaged_state_file_is_named_and_no_error(held: str, wanted: str) -> None:
     Path("state").mkdir()
-    Path("state/tui.json").write_text("{ not json")
-    assert State().get("draft") is None
+    Path("state/tui.json").write_text(held)
+    assert State().get("theme") is None
 
     async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
-        app.state.put("draft", {"raw": 3})
+        await until(pilot, lambda: wanted in told(app))
         assert app.kept_draft() is None
+        assert "Continue draft" not in text_of(app)
 
     drive(scenario)
 

@@ -109,7 +109,16 @@ class EdgepeftApp(App[None]):
         self.push_screen(HomeScreen())
         if self._opened is not None:
             self.open_draft(self._opened)
+        self._tell_damage()
         self.set_interval(WATCH_SECONDS, self.watch_jobs)
+
+    def _tell_damage(self) -> None:
+        """Say what is not taken up of the last session, and why."""
+        damaged = self.state.damaged
+        if not damaged and self.state.get("draft") is not None and self.kept_draft() is None:
+            damaged = "The saved draft is damaged and was left out."
+        if damaged:
+            self.notify(damaged, severity="warning", markup=False)
 
     def use_keymap(self) -> None:
         """Take the user's own keys. Raises InputError for a file that names an action there isn't."""

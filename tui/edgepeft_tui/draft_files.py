@@ -14,7 +14,7 @@ from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.recipe_file import load_recipe
 from edgepeft_tui.draft import Draft, free_name
 from edgepeft_tui.raw_recipe import STEPS, is_sound, spelled_out
-from edgepeft_tui.typed_paths import relative
+from edgepeft_tui.typed_paths import relative, typed_path
 
 
 def open_draft(path: Path) -> Draft:
@@ -88,7 +88,7 @@ def build_command(draft: Draft) -> str:
 
 def _short(path: Path) -> str:
     """A path as a user in the working folder would type it."""
-    return relative(path.resolve(), Path.cwd())
+    return relative(typed_path(str(path), Path.cwd()) or path, Path.cwd())
 
 
 def as_json(draft: Draft) -> dict[str, Any]:

@@ -56,9 +56,9 @@ def figures_markup(job: Job) -> str:
 
 def _now(job: Job) -> list[str]:
     if said := job.error():
-        ending = [marked("killed", _ENDINGS["killed"])] if job.state == "killed" else []
+        killed = [marked("killed", _ENDINGS["killed"])] if job.state == "killed" else []
         return [
-            *ending,
+            *killed,
             f"[$text-error]✗ {HANG}{plain_line(said)}[/]",
             f"[$muted]log[/] {HANG}{plain_line(near(job.log))}",
         ]
