@@ -12,7 +12,7 @@ from edgepeft.fidelity.report import FIDELITY
 from edgepeft.workspace import MANIFEST
 from edgepeft_tui.run_files import Damaged, read_json, read_rounding
 
-NO_LAYERS = "This run has no errors of layers. Only calibrated rounding (gptq) measures them."
+NO_LAYERS = "This run has no layer errors. Only calibrated rounding (gptq) measures them."
 NOTICEABLE, LARGE = 0.05, 0.15
 """Errors from which a layer is no longer green, and from which it is red where a gate is missed.
 

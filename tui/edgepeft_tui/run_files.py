@@ -35,7 +35,7 @@ def read_json(path: Path) -> Any:
         if not path.exists():
             raise FileNotFoundError(path)
         if not path.is_file() or path.stat().st_size > LARGEST:
-            raise Damaged(f"{path.name}: is no file of such a kind")
+            raise Damaged(f"{path.name}: is not a file, or too large")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise

@@ -49,7 +49,7 @@ def run_verdict(run: Mapping[str, Any]) -> tuple[str, str]:
     """The mark's state and the words for a run in a list; ``waits`` is what it waits for where it is stopping."""
     state = str(run.get("state", ""))
     if state == "stopping":
-        return state, f"stopping: {run.get('waits') or 'waits for its process'}"
+        return state, f"stopping: {run.get('waits') or 'waits for its process to end'}"
     little = any(learned_little(bundle.get("fidelity") or {}) for bundle in bundles_of(run))
     if little and state in ("done", "gate missed"):
         return "warning" if state == "done" else state, f"{state}, learned little"
@@ -73,7 +73,7 @@ def bundle_lines(bundle: Mapping[str, Any]) -> Iterable[str]:
     if little:
         yield f"  {mark('warning')} {HANG}learned little: {plain_line(little)}"
     elif gates == "passed":
-        yield "  [$muted]its answers are those of the trained model, within the gates[/]"
+        yield "  [$muted]its answers match the trained model's, within the gates[/]"
     for adapter in bundle.get("adapters", ()):
         yield f"  {_adapter(adapter)}"
 
