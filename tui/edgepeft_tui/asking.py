@@ -36,7 +36,9 @@ async def ask(*arguments: str, folder: Path, text: str = "") -> Any:
     except OSError as error:
         raise EdgepeftError(f"{folder}: can't be worked in ({error.strerror})") from None
     except ValueError:
-        raise EdgepeftError(f"{arguments[-1]!r}: contains characters that no command accepts") from None
+        raise EdgepeftError(
+            f"{arguments[-1]!r}: contains characters that no command accepts"
+        ) from None
     try:
         out, err = await process.communicate(text.encode(errors="replace"))
     except asyncio.CancelledError:

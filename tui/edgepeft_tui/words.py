@@ -80,7 +80,10 @@ def model_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("architecture", str(facts["architecture"])),
         ("parameters", f"{count(facts['parameters'])} in {facts['layers']} layers"),
         ("stored as", f"{facts['dtype']}, {megabytes(facts['file_bytes'])}"),
-        ("embeddings", "tied with the head" if facts["tied_embeddings"] else "separate from the head"),
+        (
+            "embeddings",
+            "tied with the head" if facts["tied_embeddings"] else "separate from the head",
+        ),
         ("context", f"{facts['context_length']} tokens"),
         ("licence", str(facts["licence"] or "not stated")),
     ]

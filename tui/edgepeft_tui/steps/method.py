@@ -95,8 +95,11 @@ class MethodStep(Step):
         return f"[$muted]{plain_line(how)}: {HANG}{plain_line(METHODS.get(how, ''))}[/]"
 
     def filled(self) -> None:
-        """Show the half that applies."""
+        """Show the half that applies, with the cursor on what is chosen: a key must not choose the other."""
         self._show_half(self.draft.trains)
+        source = self.query_one("#source", RadioSet)
+        for _ in range(source.pressed_index):
+            source.action_next_button()
 
     def _show_half(self, trains: bool) -> None:
         self.query_one("#existing").display = not trains
