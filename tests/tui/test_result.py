@@ -125,4 +125,4 @@ def test_bundles_with_the_same_adapters_have_a_row_for_each(tiny_run: Path, tmp_
         await until(pilot, lambda: isinstance(app.focused, LayerStrip))
         assert app.focused.rounding.name == "cpu-int8"  # type: ignore[union-attr]
 
-    drive(scenario, size=(120, 90))
+    drive(scenario, size=(120, 120))
