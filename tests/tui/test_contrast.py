@@ -141,6 +141,22 @@ def test_an_empty_field_has_an_edge_that_is_seen(place: str) -> None:
     asyncio.run(look())
 
 
+def test_a_field_as_faint_as_it_was_is_noticed() -> None:
+    async def look() -> None:
+        app = EdgepeftApp()
+        async with app.run_test(size=(120, 50)) as pilot:
+            await go_to(app, pilot, "runs")
+            field = app.screen.query_one(Input)
+            app.screen.set_focus(None)
+            field.styles.border_left = field.styles.border_right = ("vkey", field.styles.background)
+            await repainted(app)
+            edge, around = next(_edges(painted(app), field))
+            assert contrast(edge.ground, around.ground) < PART_CONTRAST
+            assert contrast(edge.ink, around.ground) < PART_CONTRAST
+
+    asyncio.run(look())
+
+
 def _edges(rows: list[list[Cell]], field: Widget) -> Iterator[tuple[Cell, Cell]]:
     """The cells along the edge of a field, each with one beside the field: left, right, and of an input below."""
     region = field.region

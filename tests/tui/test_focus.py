@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from textual.widget import Widget
+from textual.widgets import Static
 
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.colours import PART_CONTRAST
@@ -16,6 +17,9 @@ from tests.tui.still import MORE_PLACES, PLACES, go_to, hold_still
 
 KINDS = ("step-data", "step-method", "step-targets", "result", "chat")
 """Places that have every kind of widget between them."""
+PLACES_ALL = (*PLACES, *MORE_PLACES)
+UNFOCUSED = ("jump", "choice")
+"""Labels can't have the focus, and an open list closes when it loses it."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +53,8 @@ async def _walk(pilot: Pilot[None]) -> list[Widget]:
     return walked
 
 
-@pytest.mark.parametrize("place", [*PLACES, *MORE_PLACES])
+@pytest.mark.parametrize("place", [place for place in PLACES_ALL if place not in UNFOCUSED])
 def test_focus_is_seen_on_every_widget_of_every_screen(place: str) -> None:
-    if place in ("jump", "choice"):
-        pytest.skip("labels can't have the focus; an open list closes when it loses it")
-
     async def look() -> None:
         app = EdgepeftApp()
         async with app.run_test(size=(120, 40)) as pilot:
@@ -72,6 +73,21 @@ def test_focus_is_seen_in_every_theme(place: str) -> None:
             for theme in app.available_themes:
                 app.theme = theme
                 await repainted(app)
+                await _walk(pilot)
+
+    asyncio.run(look())
+
+
+def test_a_widget_that_hides_its_focus_is_noticed() -> None:
+    class Secret(Static, can_focus=True):
+        """It looks as before."""
+
+    async def look() -> None:
+        app = EdgepeftApp()
+        async with app.run_test(size=(80, 24)) as pilot:
+            await app.screen.query_one("#body").mount(Secret("nothing to be seen"))
+            await pilot.pause()
+            with pytest.raises(AssertionError, match=r"Secret\(\): 0 cells"):
                 await _walk(pilot)
 
     asyncio.run(look())

@@ -55,6 +55,10 @@ def test_a_bundle_that_learned_little_has_a_warning_in_the_place_of_its_tick() -
     assert "! " in head.replace("[/]", "")
     assert "learned little" in said
     assert "✓" in next(iter(bundle_lines(_bundle("passed", MUCH))))
+    warned = {**_bundle("passed", MUCH), "warnings": ["a [word]"]}
+    assert "a \\[word]" in "".join(bundle_lines(warned))
+    warned = {**_bundle("passed", NOTHING), "warnings": [f"of no use: {learned_little(NOTHING)}"]}
+    assert "of no use" not in "".join(bundle_lines(warned))
     missed = "min_reference_gain: 0.0003 < 0.01"
     lines = "".join(bundle_lines(_bundle([missed], NOTHING)))
     assert "failed its gates" in lines

@@ -70,6 +70,10 @@ def bundle_lines(bundle: Mapping[str, Any]) -> Iterable[str]:
         listed = [gates] if isinstance(gates, str) else gates
         yield from (f"  {HANG}{plain_line(gate)}" for gate in listed)
         yield "  [$muted]l shows the quantization error of each layer[/]"
+    for warning in bundle.get("warnings", ()):
+        # What the build itself has said of that is the same again.
+        if not little or little not in warning:
+            yield f"  {mark('warning')} {HANG}{plain_line(warning)}"
     if little:
         yield f"  {mark('warning')} {HANG}learned little: {plain_line(little)}"
     elif gates == "passed":
