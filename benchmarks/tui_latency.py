@@ -25,7 +25,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from edgepeft_tui.app import EdgepeftApp, tame_collector
-from edgepeft_tui.draft import Draft
+from edgepeft_tui.draft_files import demo_draft, save
 
 KEYS_ON_THE_RUN = ("down", "up", "pagedown", "pageup", "slash", *"train", "escape")
 KEYS_IN_A_FORM = (*"12345", *["backspace"] * 5, "tab", "shift+tab")
@@ -84,10 +84,10 @@ async def measure(rounds: int) -> dict[str, Any]:
     run: list[tuple[float, float]] = []
     form: list[tuple[float, float]] = []
     async with app.run_test(size=(160, 50)) as pilot:
-        draft = Draft.demo(Path.cwd())
+        draft = demo_draft(Path.cwd())
         app.open_draft(draft, "Review")
         await pilot.pause(0.5)
-        draft.save()
+        save(draft)
         app.start_run(draft)
         job = app.jobs.watch(draft.run)
         while not job.progress.curves.get("loss"):
@@ -98,7 +98,7 @@ async def measure(rounds: int) -> dict[str, Any]:
             for key in KEYS_ON_THE_RUN:
                 run.append(await press(pilot, key))
                 await asyncio.sleep(0.05)
-        app.open_draft(Draft.demo(Path.cwd()), "Method")
+        app.open_draft(demo_draft(Path.cwd()), "Method")
         while not isinstance(app.focused, Input):
             await pilot.press("tab")
             await pilot.pause(0.3)

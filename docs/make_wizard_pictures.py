@@ -17,10 +17,11 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from edgepeft_tui.app import EdgepeftApp
-from edgepeft_tui.draft import Draft
+from edgepeft_tui.draft_files import demo_draft
 from edgepeft_tui.screens.wizard import WizardScreen
+from edgepeft_tui.speaker import Speaker
 from edgepeft_tui.state import State
-from edgepeft_tui.widgets.conversation import Conversation, Speaker
+from edgepeft_tui.widgets.conversation import Conversation
 
 DOCS = Path(__file__).resolve().parent
 SIZE = (110, 34)
@@ -54,7 +55,7 @@ async def _until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
 
 def _step(name: str, seen: Callable[[EdgepeftApp], bool]) -> Act:
     async def act(app: EdgepeftApp, pilot: Pilot[None]) -> None:
-        app.open_draft(Draft.demo(Path.cwd()), name)
+        app.open_draft(demo_draft(Path.cwd()), name)
         await _until(pilot, lambda: seen(app))
 
     return act

@@ -89,6 +89,11 @@ def text_of(app: Any) -> str:
     return lines_of(picture(app))
 
 
+def told(app: Any) -> str:
+    """The latest notice in the corner of the screen."""
+    return next((str(notice.message) for notice in reversed(list(app._notifications))), "")
+
+
 def lines_of(svg: str) -> str:
     """A picture as lines of text."""
     rows: dict[int, str] = {}

@@ -14,7 +14,8 @@ from edgepeft.runtime import Encoder, Runtime
 from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.readings import reading_markup
-from edgepeft_tui.widgets.conversation import Conversation, speaker_of
+from edgepeft_tui.speaker import speaker_of
+from edgepeft_tui.widgets.conversation import Conversation
 from tests.hot_swap.chain import ADAPTERS
 from tests.stages import Find
 from tests.tui.drive import drive, text_of, until, write
@@ -99,7 +100,7 @@ def test_a_classifier_labels_and_has_no_base_to_ask(encoders: Find) -> None:
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open(f"chat:{folder}")
         await until(pilot, lambda: "loaded in" in text_of(app))
-        assert "a text, Enter reads it" in text_of(app)
+        assert "type a text, Enter sends it" in text_of(app)
         await _ask(app, pilot, TEXT)
         for label in labels:
             assert f"{label.label:<6}  {label.score:.3f}" in text_of(app)
@@ -133,7 +134,7 @@ def test_vectors_are_held_against_each_other(encoders: Find) -> None:
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open(f"chat:{folder}")
         await until(pilot, lambda: "loaded in" in text_of(app))
-        assert "another to hold against it" in text_of(app)
+        assert "another to compare with it" in text_of(app)
         await _ask(app, pilot, "coal")
         assert f"{len(one)} numbers, length 1.000" in text_of(app)
         assert f"{one[0]:.4f} {one[1]:.4f}" in text_of(app)
@@ -141,7 +142,7 @@ def test_vectors_are_held_against_each_other(encoders: Find) -> None:
         assert f"{float(one @ two):.3f}" in text_of(app)
         await pilot.press("ctrl+l")
         await _ask(app, pilot, "a lemon")
-        assert "a second text will be held against this one" in text_of(app)
+        assert "the next text is compared with this one" in text_of(app)
         assert json.loads(_chats(app)[0].messages[-1]["content"])["similar"] == []
 
     drive(scenario, size=(100, 30))

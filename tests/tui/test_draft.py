@@ -11,8 +11,10 @@ from edgepeft.errors import InputError
 from edgepeft.recipe import Recipe, json_schema
 from edgepeft.recipe_file import load_recipe
 from edgepeft_tui.draft import Draft
+from edgepeft_tui.draft_files import as_json, demo_draft, from_json, open_draft, replaces, save
 from edgepeft_tui.fields import all_fields, part_fields
 from edgepeft_tui.raw_recipe import step_of
+from edgepeft_tui.step_marks import marks_of
 from tests.command import edgepeft
 
 
@@ -63,7 +65,7 @@ def test_an_error_stands_at_its_field_in_the_words_of_the_command(key: str, text
     with pytest.raises(InputError) as raised:
         load_recipe(Path("r.yaml"))
     assert str(raised.value) == f"r.yaml: {errors[key]}"
-    assert draft.marks()[step_of(key)] == "invalid"
+    assert marks_of(draft)[step_of(key)].state == "invalid"
 
 
 def test_empty_text_takes_a_key_away_and_its_empty_section_with_it() -> None:
@@ -104,13 +106,13 @@ def test_a_failed_plan_is_shown_at_the_field_it_speaks_of(tmp_path: Path) -> Non
         ("the disk is full", ""),
     ):
         draft.note_failure(line)
-        assert draft.trouble == (key, line.removeprefix("stdin: "))
+        assert draft.findings.trouble == (key, line.removeprefix("stdin: "))
 
 
 def test_the_demo_saved_elsewhere_plans_as_the_sample_does(tmp_path: Path) -> None:
-    draft = Draft.demo(tmp_path)
+    draft = demo_draft(tmp_path)
     assert draft.name == "home-control"
-    saved = load_recipe(draft.save())
+    saved = load_recipe(save(draft))
     sample = load_recipe(Path(__file__).parents[2] / "samples/recipes/home-control.yaml")
     assert saved.resolve(saved.recipe.data.train or "") == sample.resolve(
         sample.recipe.data.train or ""
@@ -123,11 +125,11 @@ def test_the_demo_saved_elsewhere_plans_as_the_sample_does(tmp_path: Path) -> No
 def test_saving_an_unchanged_recipe_leaves_its_comments(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("# why\nmodel: m\ntargets: cpu-int8\n")
-    draft = Draft.open(path)
-    draft.save()
+    draft = open_draft(path)
+    save(draft)
     assert path.read_text().startswith("# why")
     _set(draft, "method.rank", "4")
-    draft.save()
+    save(draft)
     assert yaml.safe_load(path.read_text()) == {
         "model": "m",
         "method": {"rank": 4},
@@ -138,16 +140,16 @@ def test_saving_an_unchanged_recipe_leaves_its_comments(tmp_path: Path) -> None:
 def test_a_file_of_another_recipe_is_not_written_over_unasked(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("model: other\n")
     draft = Draft(tmp_path, name="run", raw={"model": "m"})
-    assert draft.replaces()
+    assert replaces(draft)
     assert Draft.new(tmp_path).name == "run-2"
     draft.name = "../out"
-    with pytest.raises(InputError, match="no file name"):
-        draft.save()
+    with pytest.raises(InputError, match="not a file name"):
+        save(draft)
 
 
 def test_a_draft_survives_its_json_form(tmp_path: Path) -> None:
-    draft = Draft.demo(tmp_path)
-    assert Draft.from_dict(draft.as_dict()) == draft
+    draft = demo_draft(tmp_path)
+    assert from_json(as_json(draft)) == draft
 
 
 def test_several_adapters_are_combined_and_one_is_none_of_that(tmp_path: Path) -> None:
@@ -163,17 +165,17 @@ def test_several_adapters_are_combined_and_one_is_none_of_that(tmp_path: Path) -
         "adapter": ["one", {"path": "two", "weight": 0.5}],
         "combine": {"method": "ties", "density": 0.4},
     }
-    assert Draft.from_dict(draft.as_dict()) == draft
-    draft.save()
-    assert Draft.open(draft.path).raw == draft.raw
+    assert from_json(as_json(draft)) == draft
+    save(draft)
+    assert open_draft(draft.path).raw == draft.raw
     _set_part(draft, 1, "weight", "much")
     assert list(draft.errors()) == ["adapter.1.weight"]
-    assert draft.marks()["Method"] == "invalid"
+    assert marks_of(draft)["Method"].state == "invalid"
     _set_part(draft, 1, "weight", "1")
     draft.note_failure(f"{tmp_path}/two: no such adapter folder")
-    assert draft.trouble == ("adapter.1.path", f"{tmp_path}/two: no such adapter folder")
+    assert draft.findings.trouble == ("adapter.1.path", f"{tmp_path}/two: no such adapter folder")
     draft.note_failure("adapter.weight: must be finite numbers, and not all of them 0")
-    assert draft.trouble[0] == "adapter"
+    assert draft.findings.trouble[0] == "adapter"
     draft.drop_adapter()
     assert draft.raw == {"model": "m", "adapter": "one"}
     draft.use_adapter(None)
@@ -201,19 +203,19 @@ RICH = {
 def test_a_recipe_with_several_targets_and_adapters_loses_no_key(tmp_path: Path) -> None:
     path = tmp_path / "rich.yaml"
     path.write_text("# why\n" + yaml.safe_dump(RICH))
-    draft = Draft.open(path)
+    draft = open_draft(path)
     assert not draft.errors()
     assert draft.swaps
-    draft.save()
+    save(draft)
     assert path.read_text().startswith("# why")
     # One more device, one fewer: the others keep what is said of them.
     draft.toggle_target("cpu-fp32")
     draft.toggle_target("cpu-int8")
-    draft.save()
+    save(draft)
     written = yaml.safe_load(path.read_text())
     assert written == {**RICH, "targets": [*RICH["targets"][1:], "cpu-fp32"]}
-    assert Draft.from_dict(draft.as_dict()) == draft
-    assert yaml.safe_load(Draft.from_dict(draft.as_dict()).yaml()) == written
+    assert from_json(as_json(draft)) == draft
+    assert yaml.safe_load(from_json(as_json(draft)).yaml()) == written
 
 
 def test_a_key_of_one_target_or_adapter_is_a_field_like_any_other(tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_a_key_of_one_target_or_adapter_is_a_field_like_any_other(tmp_path: Path
     draft.set_text(fields["targets.0.adapters"], "hot-swap")
     draft.add_part("adapters")
     assert set(draft.errors()) == {"adapters.0.name", "adapters.0.path"}
-    assert draft.marks()["Targets"] == "invalid"
+    assert marks_of(draft)["Targets"].state == "invalid"
     adapter = part_fields("adapters", 0)
     draft.set_text(adapter["adapters.0.name"], "yes")
     draft.set_text(adapter["adapters.0.path"], "there")
@@ -237,8 +239,8 @@ def test_a_key_of_one_target_or_adapter_is_a_field_like_any_other(tmp_path: Path
     assert list(draft.errors()) == ["targets.0.adapter_rank"]
     draft.set_text(fields["targets.0.adapter_rank"], "")
     draft.note_failure("adapters.0.path: there: no such adapter folder")
-    assert draft.trouble is not None
-    assert draft.trouble[0] == "adapters.0.path"
+    assert draft.findings.trouble is not None
+    assert draft.findings.trouble[0] == "adapters.0.path"
     draft.drop_part("adapters")
     draft.set_text(fields["targets.0.adapters"], "")
     assert yaml.safe_load(draft.yaml()) == {"model": "m", "targets": ["cpu-int4"]}

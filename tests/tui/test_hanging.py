@@ -27,5 +27,7 @@ def test_where_there_is_no_room_beside_the_name_lines_begin_at_the_edge() -> Non
 
 
 def test_marks_stay_to_the_left_and_typed_signs_are_dropped() -> None:
-    lines = Hanging(marked("warning", plain(f"one{HANG} two three"))).at(8).plain.split("\n")
+    lines = Hanging(marked("warning", plain(f"one {HANG} two three"))).at(14).plain.split("\n")
     assert lines[0].startswith("! one")
+    # A sign of ours that somebody has typed is text like any other.
+    assert "\\u2060" in "".join(lines)

@@ -15,6 +15,7 @@ import edgepeft_tui.screens.wizard
 from edgepeft.errors import InputError
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
+from edgepeft_tui.draft_files import open_draft
 from edgepeft_tui.screens.wizard import WizardScreen
 from tests.tui.drive import drive, opened, until
 
@@ -56,7 +57,7 @@ def test_keys_in_a_hurry_break_nothing(seed: int, monkeypatch: pytest.MonkeyPatc
         await asyncio.gather(*pressing, return_exceptions=True)
 
     # Leaving the context raises what the app could not handle.
-    drive(scenario, draft=Draft.open(Path("hurry.yaml")), size=(120, 60))
+    drive(scenario, draft=open_draft(Path("hurry.yaml")), size=(120, 60))
 
 
 def test_a_part_added_while_the_form_is_made_anew_ends_nothing() -> None:

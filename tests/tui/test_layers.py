@@ -14,6 +14,7 @@ from edgepeft_tui.layers import LayerErrors, layers_of
 from edgepeft_tui.screens.layers import LayersScreen
 from edgepeft_tui.widgets.layer_strip import LayerStrip
 from tests.tui.drive import drive, lines_of, picture, text_of, until
+from tests.tui.painting import painted
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_layers_are_walked_by_key_and_picked_by_mouse() -> None:
         await pilot.pause()
         assert strip.chosen == 3
         shown = text_of(app)
-        assert "layer 3: rounding changes what it adds by 8.0 %, the worst of 6" in shown
+        assert "layer 3: quantization error 8.0 %, the worst of 6" in shown
         line = next(line for line in shown.splitlines() if "error" in line)
         assert [cell for cell in line if cell in "▁▂▃▄▅▆▇█"][::4] == list("▁▄▂█▃▅")
         listed = [line.split()[2] for line in shown.splitlines() if "% █" in line]
@@ -67,7 +68,7 @@ def test_layers_are_walked_by_key_and_picked_by_mouse() -> None:
         # The border takes a line and a cell, the padding another cell; a layer is four cells wide here.
         await pilot.click(strip, offset=(2 + 10 + 4 * 4, 2))
         assert strip.chosen == 4
-        await pilot.click(strip, offset=(6, 1 + 5 + 1))
+        await pilot.click(strip, offset=(6, 1 + 6 + 1))
         assert strip.chosen == 5
 
     drive(scenario, size=(80, 40))
@@ -116,3 +117,47 @@ def test_a_run_that_was_stopped_after_rounding_shows_its_layers(small: Path) -> 
         assert isinstance(app.focused, LayerStrip)
 
     drive(scenario, size=(100, 34))
+
+
+ERRORS = (0.02, 0.06, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("passed", "colours", "said"),
+    [
+        (True, ["success", "warning", "warning"], "no red: gates passed"),
+        (None, ["success", "warning", "warning"], "no red: not measured"),
+        (False, ["success", "warning", "error"], "over 15 %, a gate failed"),
+    ],
+)
+def test_layers_are_coloured_by_bounds_and_red_only_where_a_gate_is_missed(
+    passed: bool | None, colours: list[str], said: str
+) -> None:
+    rounding = LayerErrors("t", ERRORS, "gptq", passed)
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        await app.screen.query_one("#body").mount(LayerStrip(rounding))
+        await pilot.pause()
+        assert said in text_of(app)
+        assert "█ 20.0 %" in text_of(app)
+        assert "under 5 %" in text_of(app)
+        rows = painted(app)
+        strip = next(row for row in rows if "error" in "".join(cell.text for cell in row))
+        inks = [cell.ink.hex for cell in strip if cell.text in "▁▂▃▄▅▆▇█"][::4]
+        assert inks == [app.theme_variables[f"text-{name}"] for name in colours]
+        red = app.theme_variables["text-error"]
+        seen = {cell.ink.hex for row in rows for cell in row if cell.marked}
+        assert (red in seen) == (passed is False)
+
+    drive(scenario, size=(100, 40))
+
+
+def test_equal_errors_are_no_ranking_of_colours() -> None:
+    rounding = LayerErrors("t", (0.01, 0.011, 0.012), "gptq", passed=False)
+    assert {rounding.colour(error) for error in rounding.errors} == {"$text-success"}
+
+
+def test_the_gates_of_a_bundle_decide_over_its_layers(small: Path) -> None:
+    for gates, passed in (("passed", True), (["it fell"], False), (None, None)):
+        [layers] = layers_of(small, [{**_entry(small), "gates": gates}])
+        assert layers.passed is passed

@@ -24,7 +24,7 @@ def test_layers_and_comparison_of_a_real_build_are_drawn(tiny_run: Path) -> None
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open(f"result:{tiny_run / 'runs/small'}")
         await until(pilot, lambda: "Verdict" in text_of(app))
-        await until(pilot, lambda: "rounding changes what it adds by" in text_of(app))
+        await until(pilot, lambda: ": quantization error " in text_of(app))
         shown = text_of(app)
         assert "the worst of 2" in shown
         assert "generic KL (nats per token) against bundle size (MB)" in shown
@@ -87,7 +87,7 @@ def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_se
         await until(pilot, lambda: bool(sent))
         assert [turn["role"] for turn in json.loads(sent[0])["messages"]] == ["system", "user"]
         chat._process.kill()
-        await until(pilot, lambda: "its process has ended" in text_of(app))
+        await until(pilot, lambda: "the process has ended" in text_of(app))
 
     drive(scenario, size=(120, 40))
 
@@ -116,7 +116,7 @@ def test_bundles_with_the_same_adapters_have_a_row_for_each(tiny_run: Path, tmp_
         app.open(f"result:{run}")
         await until(pilot, lambda: text_of(app).count("+ sales") == 2)
         shown = text_of(app)
-        assert "with the adapter desk too" in shown
+        assert "adapter desk passed its gates" in shown
         assert "cpu-int8, sales, line 3" in shown
         table = app.screen.query_one(DataTable)
         table.focus()
@@ -125,4 +125,4 @@ def test_bundles_with_the_same_adapters_have_a_row_for_each(tiny_run: Path, tmp_
         await until(pilot, lambda: isinstance(app.focused, LayerStrip))
         assert app.focused.rounding.name == "cpu-int8"  # type: ignore[union-attr]
 
-    drive(scenario, size=(120, 90))
+    drive(scenario, size=(120, 120))

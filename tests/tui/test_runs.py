@@ -17,7 +17,7 @@ from edgepeft_tui.screens.run import RunScreen
 from edgepeft_tui.screens.runs import RunsScreen
 from edgepeft_tui.screens.wizard import WizardScreen
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
-from tests.tui.drive import drive, text_of, until, write
+from tests.tui.drive import drive, text_of, told, until, write
 
 
 @pytest.fixture
@@ -44,11 +44,6 @@ def _runs(app: EdgepeftApp) -> RunsScreen:
     return app.screen
 
 
-def _told(app: EdgepeftApp) -> str:
-    """The latest notice in the corner of the screen."""
-    return next((notice.message for notice in reversed(list(app._notifications))), "")
-
-
 async def _open(app: EdgepeftApp, pilot: Pilot[None]) -> RunsScreen:
     await pilot.press("r")
     await until(pilot, lambda: isinstance(app.screen, RunsScreen))
@@ -71,7 +66,7 @@ def test_runs_are_filtered_sorted_marked_and_compared(here: Path) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: "2 of 2" in text_of(app))
         await pilot.press("c")
-        await until(pilot, lambda: _told(app) == "mark two runs with Space first")
+        await until(pilot, lambda: told(app) == "Mark two runs with Space first.")
         await pilot.press("space", "down", "space")
         await until(pilot, lambda: text_of(app).count("●") == 2)
         await pilot.press("c")
@@ -126,7 +121,7 @@ def test_a_run_is_deleted_only_after_a_yes_and_never_while_at_work(here: Path) -
         Path("runs/other/run.json").write_text(json.dumps({**record, "state": "running", "pid": 1}))
         runs.read()
         await pilot.press("x")
-        await until(pilot, lambda: _told(app) == "this run is at work; stop it first")
+        await until(pilot, lambda: told(app) == "This run is still running. Stop it first.")
         assert Path("runs/other").is_dir()
 
     drive(scenario, size=(120, 40))

@@ -21,16 +21,18 @@ from edgepeft.recipe import Recipe, json_schema
 from edgepeft.sections import Section
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
+from edgepeft_tui.draft_files import demo_draft, open_draft
 from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.screens.run import RunScreen
 from edgepeft_tui.screens.wizard import WizardScreen
 from edgepeft_tui.state import State
+from edgepeft_tui.step_marks import marks_of
 from edgepeft_tui.widgets.dialogs import HelpWindow, Picker, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_data
-from tests.tui.drive import drive, opened, text_of, until, write
+from tests.tui.drive import drive, opened, text_of, told, until, write
 
 Keys = Pilot[None]
 
@@ -45,8 +47,8 @@ def test_the_first_key_of_a_newcomer_leads_to_the_demo_and_the_second_runs_it() 
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, WizardScreen))
         wizard = _wizard(app)
-        await until(pilot, lambda: wizard.draft.planned)
-        assert set(wizard.draft.marks().values()) == {"done"}
+        await until(pilot, lambda: wizard.draft.findings.planned)
+        assert {mark.state for mark in marks_of(wizard.draft).values()} == {"done"}
         await pilot.pause()
         assert app.focused is not None
         assert app.focused.id == "run"
@@ -79,7 +81,7 @@ def test_a_recipe_is_typed_from_an_empty_one_to_yaml(tiny_model: ModelMaker) -> 
         await write(pilot, "data/train.jsonl")
         await pilot.press("tab", "tab")
         await write(pilot, "data/test.jsonl")
-        await until(pilot, lambda: wizard.draft.planned)
+        await until(pilot, lambda: wizard.draft.findings.planned)
         await until(pilot, lambda: "»k<|im_end|>«" in text_of(app))
         await pilot.press("ctrl+n")
         await until(pilot, lambda: wizard.step == "Method")
@@ -88,7 +90,7 @@ def test_a_recipe_is_typed_from_an_empty_one_to_yaml(tiny_model: ModelMaker) -> 
         await opened(pilot)
         row.query_one(Input).focus()
         await write(pilot, "4")
-        await until(pilot, lambda: wizard.draft.planned)
+        await until(pilot, lambda: wizard.draft.findings.planned)
         await pilot.press("ctrl+n", "ctrl+n", "ctrl+n", "ctrl+s")
         await until(pilot, Path("run.yaml").is_file)
         written = Path("run.yaml").read_text()
@@ -121,19 +123,19 @@ def test_what_is_wrong_stands_at_its_field_and_run_leads_there(tiny_model: Model
         row = wizard.query_one("#row-method--rank", FieldRow)
         await until(pilot, lambda: row.has_class("-wrong"))
         assert row.has_class("-wrong")
-        await until(pilot, lambda: "! method.rank: input" in text_of(app))
-        assert "! 3 Method" in text_of(app)
+        await until(pilot, lambda: "✗ method.rank: input" in text_of(app))
+        assert "✗ 3 Method" in text_of(app)
         await opened(pilot)
         row.query_one(Input).focus()
         await pilot.press("backspace", "8")
-        await until(pilot, lambda: wizard.draft.planned)
+        await until(pilot, lambda: wizard.draft.findings.planned)
         assert not row.has_class("-wrong")
         # An error that only planning can see: the rows are not there.
         wizard.draft.put("data.test", "data/gone.jsonl")
         wizard.changed()
         await until(pilot, lambda: "data.test" in wizard.draft.errors())
         assert "no such data file" in wizard.draft.errors()["data.test"]
-        assert wizard.draft.marks()["Data"] == "invalid"
+        assert marks_of(wizard.draft)["Data"].state == "invalid"
         wizard.draft.put("data.test", "data/test.jsonl")
 
     drive(scenario, draft=Draft(Path.cwd(), "mine", raw), size=(120, 40))
@@ -206,7 +208,7 @@ def test_a_closed_terminal_loses_nothing_of_the_draft() -> None:
     drive(first)
 
     async def second(app: EdgepeftApp, pilot: Keys) -> None:
-        assert "Go on with the draft" in text_of(app)
+        assert "Continue draft" in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, WizardScreen))
         assert _wizard(app).draft.get("model") == "smollm2-135m-instruct-x"
@@ -216,18 +218,18 @@ def test_a_closed_terminal_loses_nothing_of_the_draft() -> None:
 
 
 def test_targets_that_a_recipe_cannot_have_are_greyed_with_the_reason() -> None:
-    draft = Draft.demo(Path.cwd())
+    draft = demo_draft(Path.cwd())
     draft.put("merge.base", "original")
 
     async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
         wizard = _wizard(app)
         wizard.show_step("Targets")
-        await until(pilot, lambda: "not with this recipe" in text_of(app))
+        await until(pilot, lambda: "not possible with this recipe" in text_of(app))
         devices = wizard.query_one("#devices", OptionList)
         names = [option.id or option.prompt for option in devices.options]
         at = next(index for index, name in enumerate(names) if "cpu-nf4" in str(name))
         assert devices.options[at].disabled
-        assert "not with this recipe: merge.base: cpu-nf4 contains" in text_of(app)
+        assert "not possible with this recipe: merge.base: cpu-nf4 contains" in text_of(app)
         await opened(pilot)
         devices.focus()
         devices.highlighted = 1
@@ -296,9 +298,9 @@ def test_without_colour_every_state_still_has_its_sign(monkeypatch: pytest.Monke
     async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
         assert app.no_color
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "! 3 Method" in text_of(app))
-        assert "· 2 Data" in text_of(app)
-        assert "✓ 1 Model" in text_of(app)
+        await until(pilot, lambda: "✗ 3 Method" in text_of(app))
+        assert "○ 2 Data" in text_of(app)
+        await until(pilot, lambda: "✗ 1 Model" in text_of(app))
 
     drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m", "method": {"rank": 0}}))
 
@@ -327,24 +329,33 @@ def test_wrong_places_are_named_at_their_fields_and_long_ones_show_their_end() -
         await until(pilot, lambda: bool(wizard.query("#row-data--train Input")))
         await until(pilot, lambda: "rows/bad.jsonl" in text_of(app).split("What the model")[0])
         await until(pilot, lambda: "bad.jsonl line 2: " in text_of(app))
-        await until(pilot, lambda: wizard.draft.marks()["Data"] == "invalid")
+        await until(pilot, lambda: marks_of(wizard.draft)["Data"].state == "invalid")
         wizard.draft.put("model", "nowhere/at-all")
         wizard.changed()
         wizard.show_step("Model")
         await until(pilot, lambda: "nowhere/at-all: no such folder" in text_of(app))
-        await until(pilot, lambda: wizard.draft.marks()["Model"] == "invalid")
+        await until(pilot, lambda: marks_of(wizard.draft)["Model"].state == "invalid")
 
     drive(scenario, draft=Draft(Path.cwd(), "mine", raw))
 
 
-def test_a_damaged_state_file_is_no_error() -> None:
+@pytest.mark.parametrize(
+    ("held", "wanted"),
+    [
+        ("{ not json", "tui.json: is not JSON"),
+        ("[]", "tui.json: is not a mapping"),
+        ('{"draft": {"raw": 3}}', "The saved draft is damaged and was left out."),
+    ],
+)
+def test_a_damaged_state_file_is_named_and_no_error(held: str, wanted: str) -> None:
     Path("state").mkdir()
-    Path("state/tui.json").write_text("{ not json")
-    assert State().get("draft") is None
+    Path("state/tui.json").write_text(held)
+    assert State().get("theme") is None
 
     async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
-        app.state.put("draft", {"raw": 3})
+        await until(pilot, lambda: wanted in told(app))
         assert app.kept_draft() is None
+        assert "Continue draft" not in text_of(app)
 
     drive(scenario)
 
@@ -426,7 +437,7 @@ def test_a_recipe_with_hot_swap_targets_is_changed_without_losing_a_key() -> Non
         await pilot.press("f4")
         await until(pilot, lambda: bool(wizard.query("#row-targets--0--session_options")))
 
-    drive(scenario, draft=Draft.open(Path("rich.yaml")), size=(120, 60))
+    drive(scenario, draft=open_draft(Path("rich.yaml")), size=(120, 60))
 
 
 def test_a_section_that_the_wizard_has_never_heard_of_is_a_form(
@@ -484,8 +495,8 @@ def test_a_name_that_is_none_is_told_at_its_field() -> None:
         wizard.show_step("Review")
         await until(pilot, lambda: bool(wizard.query("#name")))
         wizard.query_one("#name", Input).value = "../out"
-        await until(pilot, lambda: "! ../out: no file name" in text_of(app))
+        await until(pilot, lambda: "✗ ../out: not a file name" in text_of(app))
         wizard.query_one("#name", Input).value = "out"
-        await until(pilot, lambda: "no file name" not in text_of(app))
+        await until(pilot, lambda: "not a file name" not in text_of(app))
 
     drive(scenario, draft=Draft(Path.cwd(), "mine", {"model": "m"}), size=(120, 40))

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgepeft.errors import EdgepeftError, InputError
+from edgepeft_tui.speaker import BASE_OF
 
 if TYPE_CHECKING:
     from edgepeft.runtime import Bundle
 
-BASE_OF = "base-of:"
-"""In front of a bundle's path: not the bundle answers, but its base without adapter."""
 VECTOR_HEAD = 8
 """Numbers of a vector that are shown."""
 

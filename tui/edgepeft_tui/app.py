@@ -11,27 +11,36 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.filter import LineFilter
 from textual.screen import Screen
 
-from edgepeft.errors import EdgepeftError
-from edgepeft.history import all_runs
+from edgepeft.errors import EdgepeftError, InputError
+from edgepeft_tui.colours import readable_variables
 from edgepeft_tui.draft import Draft
-from edgepeft_tui.jobs import Job, Jobs
-from edgepeft_tui.raw_recipe import STEPS
+from edgepeft_tui.draft_files import as_json, build_arguments, from_json
+from edgepeft_tui.job import STOPPING, Job
+from edgepeft_tui.jobs import Jobs
+from edgepeft_tui.places import PLACES, binding_ids, go
+from edgepeft_tui.plain_text import Harmless, visible, visible_line
+from edgepeft_tui.run_files import known_records
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.state import State, read_keymap
 from edgepeft_tui.themes import DARK, LIGHT, THEMES
+from edgepeft_tui.verdicts import run_verdict, state_words
 from edgepeft_tui.widgets.jump import JumpScreen
 from edgepeft_tui.widgets.page import Page
 
 if TYPE_CHECKING:
-    from edgepeft_tui.widgets.conversation import Speaker
+    from edgepeft_tui.speaker import Speaker
 
 COLLECT = (20_000, 20, 100)
 """Allocations before a collection of the young, collections of those before one of the older, and of all."""
 
 WATCH_SECONDS = 0.5
 """How often jobs are looked at. It bounds how often a curve is drawn."""
+
+
+_HARMLESS = Harmless()
 
 
 def tame_collector() -> None:
@@ -49,7 +58,7 @@ class EdgepeftApp(App[None]):
 
     TITLE = "edgepeft"
     CSS_PATH = "styles.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (136, "-roomy")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
@@ -69,18 +78,47 @@ class EdgepeftApp(App[None]):
         self.jobs = Jobs(self.state.folder)
         self.draft = draft
         self._opened = draft
-
-    def on_mount(self) -> None:
-        """The user's theme, the first screen, the watch over jobs."""
         for theme in THEMES:
             self.register_theme(theme)
-        wanted = self.state.get("theme", DARK)
-        self.theme = wanted if wanted in self.available_themes else DARK
+        for theme in self.available_themes.values():
+            # Colours that the terminal chooses can't be held to any contrast.
+            if theme.ansi:
+                self.unregister_theme(theme.name)
+        wanted = self.state.get("theme")
+        # Before anything is painted, so that the style sheet is read once.
+        known = isinstance(wanted, str) and wanted in self.available_themes
+        self.set_reactive(EdgepeftApp.theme, wanted if known else DARK)
+        self.stylesheet.set_variables(self.get_css_variables())
+
+    def get_css_variables(self) -> dict[str, str]:
+        """The theme's colours, made readable."""
+        self.theme_variables = readable_variables(super().get_css_variables())
+        return self.theme_variables
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What every painted line goes through."""
+        return [*super().get_line_filters(), _HARMLESS]
+
+    def notify(self, message: str, *, title: str = "", **options: Any) -> None:
+        """Show a notice, of which nothing is obeyed."""
+        super().notify(visible(message), title=visible_line(title), **options)
+
+    def on_mount(self) -> None:
+        """The first screen, the watch over jobs."""
         self.theme_changed_signal.subscribe(self, lambda theme: self.state.put("theme", theme.name))
         self.push_screen(HomeScreen())
         if self._opened is not None:
             self.open_draft(self._opened)
+        self._tell_damage()
         self.set_interval(WATCH_SECONDS, self.watch_jobs)
+
+    def _tell_damage(self) -> None:
+        """Say what is not taken up of the last session, and why."""
+        damaged = self.state.damaged
+        if not damaged and self.state.get("draft") is not None and self.kept_draft() is None:
+            damaged = "The saved draft is damaged and was left out."
+        if damaged:
+            self.notify(damaged, severity="warning", markup=False)
 
     def use_keymap(self) -> None:
         """Take the user's own keys. Raises InputError for a file that names an action there isn't."""
@@ -92,10 +130,8 @@ class EdgepeftApp(App[None]):
 
     def watch_jobs(self) -> None:
         """Read what the jobs have said; tell the screen that is shown, and the user of what has ended."""
-        for job in self.jobs.active():
-            job.refresh()
-            if not job.active:
-                self._tell_end(job)
+        for job in self.jobs.look():
+            self._tell_end(job)
         # The last tick may come when the app is closing and has no screen any more.
         screen = self.screen_stack[-1] if self.screen_stack else None
         if isinstance(screen, Page) and screen.composed:
@@ -106,19 +142,19 @@ class EdgepeftApp(App[None]):
 
     def _tell_end(self, job: Job) -> None:
         name, state = job.run.name, job.state
-        if state == "done":
-            self.notify(f"{name} is done", markup=False)
-        elif state == "gate missed":
-            self.notify(f"{name}: a gate was missed", severity="warning", markup=False)
+        verdict, words = run_verdict(job.record)
+        if state in ("done", "gate missed"):
+            severity = "information" if verdict == "done" else "warning"
+            self.notify(f"{name}: {words}", severity=severity, markup=False)
         elif state == "interrupted":
-            self.notify(f"{name} stopped; it can go on from here", markup=False)
+            self.notify(f"{name}: {state_words(state)}", markup=False)
         else:
             self.notify(job.error(), title=f"{name} failed", severity="error", markup=False)
 
     def start_run(self, draft: Draft) -> None:
         """Build a saved draft and watch it."""
         self._note_model(draft)
-        if self._start(draft.arguments(), draft.run, Path.cwd()):
+        if self._start(build_arguments(draft), draft.run, Path.cwd()):
             self.draft = None
             self.state.put("draft", None)
             # The recipe is saved and the draft done with: back leads home, not to its form.
@@ -139,10 +175,12 @@ class EdgepeftApp(App[None]):
 
     def known_runs(self) -> list[dict[str, Any]]:
         """The runs known on this machine and those below runs/, newest first; running ones are watched."""
-        found = all_runs(Path("runs"))
+        found = known_records(Path("runs"))
         for record in found:
             if record.get("state") == "running":
-                self.jobs.watch(Path(record["path"]))
+                job = self.jobs.watch(Path(record["path"]))
+                if job.state == STOPPING:
+                    record |= {"state": STOPPING, "waits": job.waits_for()}
         return found
 
     # -- the draft ----------------------------------------------------------------------------------------
@@ -150,73 +188,37 @@ class EdgepeftApp(App[None]):
     def keep_draft(self, draft: Draft) -> None:
         """Remember the draft as it is now, beyond the end of this process."""
         self.draft = draft
-        self.state.put("draft", draft.as_dict())
+        self.state.put("draft", as_json(draft))
 
     def kept_draft(self) -> Draft | None:
         """The draft of this session or the last."""
         if self.draft is not None:
             return self.draft
         kept = self.state.get("draft")
-        if isinstance(kept, dict):
-            with contextlib.suppress(KeyError, TypeError, ValueError):
-                return Draft.from_dict(kept)
+        with contextlib.suppress(InputError):
+            return from_json(kept) if kept is not None else None
         return None
 
     def recent_models(self) -> list[str]:
         """Models used lately, newest first."""
         kept = self.state.get("models", [])
-        return [str(name) for name in kept][:6] if isinstance(kept, list) else []
+        return (
+            [name for name in kept if isinstance(name, str)][:6] if isinstance(kept, list) else []
+        )
 
     def _note_model(self, draft: Draft) -> None:
         name = str(draft.get("model"))
-        path = draft.resolve(name)
-        name = str(path) if path.exists() else name
+        name = str(draft.existing(name) or name)
         self.state.put("models", [name, *(m for m in self.recent_models() if m != name)][:6])
 
     # -- places -------------------------------------------------------------------------------------------
 
     def open(self, place: str) -> None:
-        """Open a screen by name: new, demo, draft, runs, targets, doctor, or run: and a folder."""
+        """Open a screen by its name in ``places``; what can't be opened is said."""
         try:
-            self._open(place)
+            go(self, place)
         except EdgepeftError as error:
             self.notify(str(error), severity="error", markup=False)
-
-    def _open(self, place: str) -> None:
-        # Screens are imported when they are first opened, so that the first paint waits for none of them.
-        match place.partition(":"):
-            case ("new", _, _):
-                self.open_draft(Draft.new(Path.cwd()))
-            case ("demo", _, _):
-                self.open_draft(Draft.demo(Path.cwd()), step="Review")
-            case ("draft", _, _):
-                kept = self.kept_draft()
-                step = str(self.state.get("step", "")) if kept is not None else ""
-                self.open_draft(kept or Draft.new(Path.cwd()), step if step in STEPS else STEPS[0])
-            case ("recipe", _, path):
-                self.open_draft(Draft.open(Path(path)), step="Review")
-            case ("runs", _, _):
-                from edgepeft_tui.screens.runs import RunsScreen
-
-                self.push_screen(RunsScreen())
-            case ("targets", _, _):
-                from edgepeft_tui.screens.targets import TargetsScreen
-
-                self.push_screen(TargetsScreen())
-            case ("doctor", _, _):
-                from edgepeft_tui.screens.doctor import DoctorScreen
-
-                self.push_screen(DoctorScreen())
-            case ("run", _, path):
-                self.open_run(Path(path))
-            case ("result", _, path):
-                from edgepeft_tui.screens.result import ResultScreen
-
-                self.push_screen(ResultScreen(self.jobs.watch(Path(path))))
-            case ("chat", _, path):
-                from edgepeft_tui.widgets.conversation import Speaker
-
-                self.open_chat([Speaker(Path(path))])
 
     def open_draft(self, draft: Draft, step: str = "Model") -> None:
         """Open the wizard on a draft."""
@@ -252,7 +254,7 @@ class EdgepeftApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every place and every action of the screen that is shown, besides Textual's own."""
-        for title, place, about in _PLACES:
+        for title, place, about in PLACES:
             yield SystemCommand(title, about, lambda place=place: self.open(place))
         seen = set()
         for active in screen.active_bindings.values():
@@ -269,32 +271,3 @@ class EdgepeftApp(App[None]):
                     ),
                 )
         yield from super().get_system_commands(screen)
-
-
-_PLACES = (
-    ("New run", "new", "Model, data, method, device: step by step"),
-    ("Try the demo", "demo", "A small model learns to steer a smart home"),
-    ("Go on with the draft", "draft", "The recipe last worked on"),
-    ("Runs", "runs", "What was built on this machine"),
-    ("Targets", "targets", "The devices a bundle can be built for"),
-    ("Doctor", "doctor", "What is installed here, and what is missing"),
-)
-
-
-def binding_ids() -> Iterable[str]:
-    """The actions that a keymap may name."""
-    from edgepeft_tui.screens.chat import ChatScreen
-    from edgepeft_tui.screens.result import ResultScreen
-    from edgepeft_tui.screens.run import RunScreen
-    from edgepeft_tui.screens.runs import RunsScreen
-    from edgepeft_tui.screens.wizard import WizardScreen
-    from edgepeft_tui.widgets.layer_strip import LayerStrip
-
-    kinds = (
-        *(EdgepeftApp, Page, HomeScreen, WizardScreen),
-        *(RunScreen, ResultScreen, ChatScreen, RunsScreen, LayerStrip),
-    )
-    for kind in kinds:
-        for binding in kind.BINDINGS:
-            if isinstance(binding, Binding) and binding.id:
-                yield binding.id

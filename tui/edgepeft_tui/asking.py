@@ -19,28 +19,38 @@ EDGEPEFT = (*PYTHON, "edgepeft.cli.app")
 async def ask(*arguments: str, folder: Path, text: str = "") -> Any:
     """What ``edgepeft ARGUMENTS --json`` answers, run in ``folder`` with ``text`` on its standard input.
 
-    Raises EdgepeftError with the command's own line. A cancelled question ends its process.
+    Raises EdgepeftError with the command's own line, or where it can't be run there. A cancelled question
+    ends its process.
     """
-    process = await asyncio.create_subprocess_exec(
-        *EDGEPEFT,
-        *arguments,
-        "--json",
-        cwd=folder,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
     try:
-        out, err = await process.communicate(text.encode())
+        process = await asyncio.create_subprocess_exec(
+            *EDGEPEFT,
+            *arguments,
+            "--json",
+            cwd=folder,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EdgepeftError(f"{folder}: can't be worked in ({error.strerror})") from None
+    except ValueError:
+        raise EdgepeftError(
+            f"{arguments[-1]!r}: contains characters that no command accepts"
+        ) from None
+    try:
+        out, err = await process.communicate(text.encode(errors="replace"))
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
         raise
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(out)
-    raise EdgepeftError(error_line(err.decode(errors="replace")) or "the command gave no answer")
+    raise EdgepeftError(
+        error_line(err.decode(errors="replace")) or "the command ended without an answer"
+    )
 
 
 def error_line(talk: str) -> str:

@@ -1,82 +1,86 @@
-"""The recipe being made: values as typed, what is wrong with them in the CLI's words, and the YAML it becomes."""
+"""The recipe being made: values as typed, and what is wrong with them in the words of the command line."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-from collections.abc import Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.recipe_file import load_recipe, parse_value, problems_of
+from edgepeft.recipe_file import parse_value, problems_of
 from edgepeft_tui.fields import Field, all_fields, field_at, shown
+from edgepeft_tui.plain_text import visible_line
 from edgepeft_tui.raw_recipe import (
     DEFAULT_TARGETS,
-    STEPS,
     put_value,
     shortened,
     spelled_out,
     step_of,
     value_at,
 )
+from edgepeft_tui.typed_paths import existing_path, relative, typed_path
+
+_MORE_PATHS = (
+    "model",
+    "data.train",
+    "data.test",
+    "data.generic",
+    "data.template",
+    "quantize.calibration.text",
+)
+_PATHS_OF_PARTS = {"adapter": ("path", "rows"), "adapters": ("path", "test")}
+
+
+@dataclass
+class Findings:
+    """What is known of the draft beyond its own form; gone, or no longer counted, once a value is another.
+
+    ``trouble`` is the last error that planning met (key or "", and its text), ``planned`` whether the values as
+    they are have been planned without one. ``looked`` are errors met by looking at the model and the data, by
+    step, and ``warnings`` what planning and looking have said of a step.
+    """
+
+    trouble: tuple[str, str] | None = None
+    planned: bool = False
+    looked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    warnings: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    verified: dict[str, str] = field(default_factory=dict)
+    """Step to its values when they were last planned without an error."""
 
 
 @dataclass
 class Draft:
     """A recipe in the making. Its paths are relative to ``folder``, where it will be saved as ``name``.yaml.
 
-    ``raw`` holds only what differs from saying nothing; ``trouble`` is the last error that planning it met (key
-    or "", and its text), ``planned`` whether the values as they are have been planned without one.
+    ``raw`` holds only what differs from saying nothing; ``opened`` are the steps that somebody has seen.
     """
 
     folder: Path
     name: str = "run"
     raw: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
-    trouble: tuple[str, str] | None = None
-    planned: bool = False
+    opened: set[str] = field(default_factory=set)
+    findings: Findings = field(default_factory=Findings, compare=False)
 
     @classmethod
     def new(cls, folder: Path) -> Draft:
         """An empty draft with the model of the demo and the CPU as device."""
         raw = {"model": "smollm2-135m-instruct", "targets": list(DEFAULT_TARGETS)}
-        return cls(folder, _free_name(folder, "run"), raw)
+        return cls(folder, free_name(folder, "run"), raw)
 
-    @classmethod
-    def demo(cls, folder: Path) -> Draft:
-        """The sample recipe with its data, to be saved in ``folder``."""
-        recipe = sample_recipe()
-        draft = cls.open(recipe)
-        draft.move_to(folder)
-        draft.name, draft.source = _free_name(folder, recipe.stem), None
-        return draft
-
-    @classmethod
-    def open(cls, path: Path) -> Draft:
-        """A recipe file, to be changed and saved again. Raises InputError."""
-        load_recipe(path)
-        raw = spelled_out(yaml.safe_load(path.read_text(encoding="utf-8")))
-        path = path.resolve()
-        return cls(path.parent, path.stem, raw, path)
+    def __post_init__(self) -> None:
+        """The values in the form that the fields work on."""
+        self.raw = spelled_out(self.raw)
 
     def move_to(self, folder: Path) -> None:
         """Save elsewhere: paths that lead to something are rewritten so that they still do."""
         for key in self._path_keys():
             value = self.get(key)
-            if isinstance(value, str):
-                target = (self.folder / Path(value).expanduser()).resolve()
-                if target.exists():
-                    self._put(key, _relative(target, folder))
+            if isinstance(value, str) and (target := self.existing(value)) is not None:
+                self.put(key, relative(target, folder))
         self.folder = folder
-
-    def __post_init__(self) -> None:
-        """The values in the form that the fields work on."""
-        self.raw = spelled_out(self.raw)
 
     # -- values ------------------------------------------------------------------------------------------
 
@@ -94,33 +98,37 @@ class Draft:
         value = text if spec.literal else parse_value(text)
         # No adapter yet is not the same as an adapter to be trained.
         nothing = "" if spec.key == "adapter" else None
-        self._put(spec.key, nothing if not text.strip() else value)
+        self.put(spec.key, nothing if not text.strip() else value)
 
     def set_path(self, key: str, path: Path) -> None:
         """Put a path, relative to the draft's folder where it lies below it."""
-        self._put(key, _relative(path.resolve(), self.folder))
+        self.put(key, relative(path.resolve(), self.folder))
 
     def put(self, key: str, value: Any) -> None:
         """Put a value of the recipe; None takes the key away."""
-        self._put(key, value)
-
-    def _put(self, key: str, value: Any) -> None:
         put_value(self.raw, key, value)
         spelled_out(self.raw)
-        self.trouble, self.planned = None, False
+        self._changed(key)
+
+    def _changed(self, key: str) -> None:
+        self.findings.trouble, self.findings.planned = None, False
+        self.findings.looked.pop(step_of(key), None)
 
     @property
     def targets(self) -> list[str]:
         """Names of the targets in the recipe."""
+        return [str(item.get("name", "")) for item in self._targets()]
+
+    def _targets(self) -> list[dict[str, Any]]:
         listed = self.raw.get("targets", [{"name": name} for name in DEFAULT_TARGETS])
-        return [str(item.get("name", "")) for item in listed or [] if isinstance(item, dict)]
+        return listed if isinstance(listed, list) else []
 
     def toggle_target(self, name: str) -> None:
         """Add a target, or take it away."""
-        listed = self.raw.get("targets", [{"name": name} for name in DEFAULT_TARGETS]) or []
+        listed = self._targets()
         # What a recipe says of its other targets stays as it is.
         kept = [item for item in listed if item.get("name") != name]
-        self._put("targets", kept if len(kept) < len(listed) else [*listed, {"name": name}])
+        self.put("targets", kept if len(kept) < len(listed) else [*listed, {"name": name}])
 
     def parts(self, listed: str) -> int:
         """How many parts a list of sections has."""
@@ -129,21 +137,20 @@ class Draft:
 
     def add_part(self, listed: str) -> None:
         """Room for one more part of a list of sections."""
-        self._put(listed, [*(self.raw.get(listed) or []), {}])
+        self.put(listed, [*(self.raw.get(listed) or []), {}])
 
     def drop_part(self, listed: str) -> None:
         """Take the last part of a list of sections away, and an empty list with it."""
-        self._put(listed, (self.raw.get(listed) or [])[:-1] or None)
+        self.put(listed, (self.raw.get(listed) or [])[:-1] or None)
 
     @property
     def swaps(self) -> bool:
         """Whether a target takes adapters that are chosen while it runs."""
-        listed = self.raw.get("targets") or []
-        return any(isinstance(t, dict) and t.get("adapters") == "hot-swap" for t in listed)
+        return any(target.get("adapters") == "hot-swap" for target in self._targets())
 
     @property
     def adapters(self) -> int:
-        """How many adapters are named that exist; 0 where one is trained."""
+        """How many existing adapters are named; 0 where one is trained."""
         named = self.raw.get("adapter")
         return len(named) if isinstance(named, list) else int(named is not None)
 
@@ -152,60 +159,79 @@ class Draft:
         named = self.raw.get("adapter")
         if not isinstance(named, list):
             named = [{"path": named} if named else {}]
-        self._put("adapter", [*named, {}])
+        self.put("adapter", [*named, {}])
 
     def drop_adapter(self) -> None:
         """Take the last of several adapters away; a single one is no list, and needs no way to combine."""
         named = self.raw.get("adapter")
-        if isinstance(named, list):
+        if isinstance(named, list) and named:
             kept = named[:-1]
-            self._put("adapter", kept if len(kept) > 1 else kept[0].get("path", ""))
-            if len(kept) == 1:
-                self._put("combine", None)
+            single = kept[0].get("path", "") if kept else ""
+            self.put("adapter", kept if len(kept) > 1 else single)
+            if len(kept) <= 1:
+                self.put("combine", None)
 
     def use_adapter(self, path: Path | str | None) -> None:
-        """Take an adapter that exists instead of training one; None goes back to training."""
+        """Take an existing adapter instead of training one; None goes back to training."""
         if path is None:
-            self._put("adapter", None)
-            self._put("combine", None)
+            self.put("adapter", None)
+            self.put("combine", None)
             return
         for section in ("method", "training"):
             self.raw.pop(section, None)
         if isinstance(path, Path):
             self.set_path("adapter", path)
         else:
-            self._put("adapter", path)
+            self.put("adapter", path)
 
     @property
     def trains(self) -> bool:
-        """Whether an adapter is trained, rather than one used that exists."""
+        """Whether an adapter is trained, rather than an existing one used."""
         return "adapter" not in self.raw
 
     # -- what is wrong -----------------------------------------------------------------------------------
 
+    def problems(self) -> dict[str, str]:
+        """Key to what is wrong there by the recipe's declaration; "" for what belongs to no field."""
+        return {_field_key(key): text for key, text in problems_of(self.clean()).items()}
+
     def errors(self) -> dict[str, str]:
-        """Key to what is wrong there, in the words of the command line; "" for what belongs to no field."""
-        found = {_field_key(key): text for key, text in problems_of(self.clean()).items()}
-        if self.trouble is not None:
-            found.setdefault(*self.trouble)
+        """All that is known to be wrong, in the words of the command line, by key."""
+        found = self.problems()
+        for trouble in (self.findings.trouble, *self.findings.looked.values()):
+            if trouble is not None:
+                found.setdefault(*trouble)
         return found
 
     def note_failure(self, line: str) -> None:
-        """Keep the error line of a command that was given this draft, at the field it speaks of."""
+        """Keep the error line of a plan of this draft, at the field it speaks of."""
         text = line.removeprefix("stdin: ")
-        self.trouble, self.planned = (self._key_in(text), text), False
+        self.findings.trouble, self.findings.planned = (self._key_in(text), text), False
+
+    def note_look(self, step: str, error: str = "", warnings: Iterable[str] = ()) -> None:
+        """Keep what was found by looking at the model or the data: one error, or none, and warnings."""
+        self.findings.warnings[step, "look"] = list(warnings)
+        self.findings.looked.pop(step, None)
+        if error:
+            text = error.removeprefix("stdin: ")
+            # What a file holds may speak of no key, and yet belongs to the step; other keys are other steps'.
+            key = self._key_in(text) or {"Model": "model", "Data": "data.train"}[step]
+            if step_of(key) == step:
+                self.findings.looked[step] = (key, text)
 
     def _key_in(self, text: str) -> str:
-        keys = sorted(all_fields(), key=len, reverse=True)
         start = _field_key(text.partition(": ")[0])
         if field_at(start) is not None:
             return start
         for key in self._path_keys():
             value = self.get(key)
-            if isinstance(value, str) and value and str(self.resolve(value)) in text:
-                return key
+            if isinstance(value, str) and value:
+                path = typed_path(value, self.folder)
+                if path is not None and str(path) in text:
+                    return key
         if self.raw.get("adapter") == "" and str(self.folder.resolve()) in text:
             return "adapter"
+        keys = sorted(all_fields(), key=len, reverse=True)
         return next((key for key in keys if "." in key and key in text), "")
 
     def _path_keys(self) -> list[str]:
@@ -218,32 +244,16 @@ class Draft:
         ]
         return [*_MORE_PATHS, "adapter", *listed]
 
-    def resolve(self, value: str) -> Path:
-        """A path of the recipe as an absolute one."""
-        return (self.folder / Path(value).expanduser()).resolve()
+    def existing(self, value: str) -> Path | None:
+        """What a path of the recipe leads to, None where there is nothing."""
+        return existing_path(value, self.folder)
 
-    def marks(self, errors: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Step to ``done``, ``invalid`` or ``open``: open is what is neither wrong nor known to be right.
-
-        ``errors`` are those of ``errors()``, where they are known already.
-        """
-        wrong = {step_of(key) for key in (self.errors() if errors is None else errors)}
-        lacking = set() if self.get("data.test") else {"Data"}
-        if self.trains and not self.get("data.train"):
-            lacking.add("Data")
-        if not self.get("model"):
-            lacking.add("Model")
-        if self.raw.get("adapter") == "":
-            lacking.add("Method")
-        marks = {}
-        for step in STEPS:
-            if step in wrong:
-                marks[step] = "invalid"
-            elif step in lacking or (step == "Review" and not self.planned):
-                marks[step] = "open"
-            else:
-                marks[step] = "done"
-        return marks
+    def name_error(self) -> str:
+        """Why no file can have the name, empty where one can."""
+        wrong = not self.name or "/" in self.name or self.name.startswith(".")
+        if wrong or visible_line(self.name) != self.name or len(self.name.encode()) > 200:
+            return f"{self.name or 'name'}: not a file name; use letters, digits and hyphens"
+        return ""
 
     # -- what becomes of it ------------------------------------------------------------------------------
 
@@ -251,10 +261,10 @@ class Draft:
         """The recipe as it will be written."""
         return shortened(self.raw)
 
-    def yaml(self) -> str:
-        """The recipe as YAML, keys in the order of their declaration."""
+    def yaml(self, without: Container[str] = ()) -> str:
+        """The recipe as YAML, keys in the order of their declaration; ``without`` some top-level keys."""
         order = {key.partition(".")[0]: None for key in all_fields()}
-        raw = self.clean()
+        raw = {key: value for key, value in self.clean().items() if key not in without}
         listed = {key: raw[key] for key in order if key in raw}
         return yaml.safe_dump({**listed, **raw}, sort_keys=False, allow_unicode=True, width=100)
 
@@ -268,79 +278,13 @@ class Draft:
         """Where a build of it goes, as the command line's default has it."""
         return Path.cwd() / "runs" / self.name
 
-    def name_error(self) -> str:
-        """Why no file can have the name, empty where one can."""
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            return f"{self.name or 'name'}: no file name; use letters, digits and hyphens"
-        return ""
 
-    def replaces(self) -> bool:
-        """Whether saving would write over a file that this draft was not read from."""
-        return self.path.exists() and self.path != self.source and self._on_disk() != self.yaml()
-
-    def _on_disk(self) -> str | None:
-        try:
-            return self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return None
-
-    def save(self) -> Path:
-        """Write the recipe, unless the file says the same already. Raises InputError."""
-        if wrong := self.name_error():
-            raise InputError(wrong)
-        try:
-            if self.source == self.path and _same_recipe(self.path, self.raw):
-                return self.path
-            self.path.write_text(self.yaml(), encoding="utf-8")
-            load_recipe(self.path)
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
-        self.source = self.path
-        return self.path
-
-    def arguments(self) -> list[str]:
-        """The edgepeft arguments that build it."""
-        return ["build", _short(self.path), "--out", _short(self.run)]
-
-    def command(self) -> str:
-        """The command line that does what the wizard would."""
-        return shlex.join(["edgepeft", *self.arguments()])
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON form, kept so that a closed terminal loses nothing."""
-        source = str(self.source) if self.source else None
-        return {
-            "folder": str(self.folder),
-            "name": self.name,
-            "raw": self.clean(),
-            "source": source,
-        }
-
-    @classmethod
-    def from_dict(cls, kept: dict[str, Any]) -> Draft:
-        """A draft from its JSON form. Raises KeyError, TypeError for what is none."""
-        json.dumps(kept["raw"])
-        source = Path(kept["source"]) if kept.get("source") else None
-        return cls(Path(kept["folder"]), str(kept["name"]), spelled_out(dict(kept["raw"])), source)
-
-
-_MORE_PATHS = (
-    "model",
-    "data.train",
-    "data.test",
-    "data.generic",
-    "data.template",
-    "quantize.calibration.text",
-)
-_PATHS_OF_PARTS = {"adapter": ("path", "rows"), "adapters": ("path", "test")}
-
-
-def sample_recipe() -> Path:
-    """The recipe of the demo, which comes with the wizard. Raises EdgepeftError where it is missing."""
-    path = (Path(__file__).parent / "samples" / "recipes").resolve() / "home-control.yaml"
-    if not path.is_file():
-        raise EdgepeftError(f"{path}: the demo's recipe is missing; reinstall edgepeft")
-    return path
+def free_name(folder: Path, wanted: str) -> str:
+    """A name that neither a recipe in ``folder`` nor a run has."""
+    names = [wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
+    taken = {path.stem for path in folder.glob("*.yaml")}
+    runs = {path.name for path in (Path.cwd() / "runs").glob("*")}
+    return next((name for name in names if name not in taken | runs), wanted)
 
 
 def _field_key(key: str) -> str:
@@ -348,25 +292,3 @@ def _field_key(key: str) -> str:
     while field_at(key) is None and "." in key:
         key = key.rpartition(".")[0]
     return key
-
-
-def _same_recipe(path: Path, raw: dict[str, Any]) -> bool:
-    written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return isinstance(written, dict) and spelled_out(written) == raw
-
-
-def _free_name(folder: Path, wanted: str) -> str:
-    names = [wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
-    taken = {path.stem for path in folder.glob("*.yaml")}
-    runs = {path.name for path in (Path.cwd() / "runs").glob("*")}
-    return next(name for name in names if name not in taken | runs)
-
-
-def _relative(path: Path, folder: Path) -> str:
-    folder = folder.resolve()
-    return os.path.relpath(path, folder) if path.is_relative_to(folder) else str(path)
-
-
-def _short(path: Path) -> str:
-    """A path as a user in the working folder would type it."""
-    return _relative(path.resolve(), Path.cwd())

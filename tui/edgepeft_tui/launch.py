@@ -19,13 +19,15 @@ def launch(recipe: Path | None = None, *, serve: bool = False, port: int = 8000)
         serve_in_browser(recipe, port)
         return
     from edgepeft_tui.app import EdgepeftApp, tame_collector
-    from edgepeft_tui.draft import Draft
+    from edgepeft_tui.draft_files import open_draft
+    from edgepeft_tui.plain_text import visible_line
 
-    app = EdgepeftApp(draft=Draft.open(recipe) if recipe is not None else None)
+    app = EdgepeftApp(draft=open_draft(recipe) if recipe is not None else None)
     app.use_keymap()
     tame_collector()
     app.run()
     for job in app.jobs.active():
-        print(f"{job.run.name} goes on; edgepeft tui shows it again", file=sys.stderr)
+        name = visible_line(job.run.name)
+        print(f"{name} is still running; edgepeft tui shows it again", file=sys.stderr)
     if app.return_code:
         raise SystemExit(app.return_code)

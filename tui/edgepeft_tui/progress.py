@@ -4,12 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgepeft.cli.progress import describe_data, duration
 from edgepeft.cli.tables import megabytes
+from edgepeft_tui.run_files import Size, is_number
 
 CURVES = {"loss": "loss", "eval_loss": "eval loss"}
+STOPPING = "stopping"
+"""The message that a build sends once it has been asked to stop."""
+MOST_DAMAGED = 5
+"""Damaged lines of events that the log names one by one."""
+
+Steps = Annotated[int, Field(ge=0, le=10**12)]
+
+
+class Event(BaseModel):
+    """An event as the screens rely on it; one of another form is damaged."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    event: str
+    time: Annotated[float, Field(ge=0, le=4e9, allow_inf_nan=False)] = 0.0
+    stage: str = ""
+    step: Steps = 0
+    total: Steps | None = None
+    seconds: Size | None = None
+    stages: list[str] = []
+    metrics: dict[str, Any] = {}
+    report: dict[str, Any] = {}
+    text: str = ""
+    error: str = ""
 
 
 @dataclass
@@ -28,53 +55,78 @@ class StageView:
         """Seconds left at the rate so far, None before the first step."""
         if not self.step or not self.total or self.state != "running":
             return None
-        return self.seconds / self.step * (self.total - self.step)
+        return max(0.0, self.seconds / self.step * (self.total - self.step))
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is the training, which saves a checkpoint when it is stopped."""
+        return self.name.startswith("train")
 
 
 @dataclass
 class Progress:
-    """What is known of a build: stages in order, curves by metric, the latest figures, the log."""
+    """What is known of a build: stages in order, curves by metric, the latest figures, the log.
+
+    ``planned_steps`` are those that the training will have made when it is done, ``stopping`` whether the build
+    has said that it was asked to stop.
+    """
 
     stages: dict[str, StageView] = field(default_factory=dict)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    planned_steps: int | None = None
     figures: dict[str, float] = field(default_factory=dict)
     log: list[tuple[float, str, str]] = field(default_factory=list)
     began: float | None = None
     latest: float | None = None
-    error: str = ""
+    stopping: bool = False
+    damaged: int = 0
 
-    def feed(self, event: Mapping[str, Any]) -> None:
-        """Take one event in; events come in the order in which they were sent."""
-        time = float(event.get("time", 0.0))
+    def feed(self, read: object) -> None:
+        """Take one event in; events come in the order in which they were sent. Damaged ones are left out."""
+        try:
+            self._take(Event.model_validate(read))
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+            self.leave_out()
+
+    def leave_out(self) -> None:
+        """Note a line that is no event: the log says so of the first few, and that there are more."""
+        self.damaged += 1
+        if self.damaged <= MOST_DAMAGED:
+            more = "; further ones are not named" if self.damaged == MOST_DAMAGED else ""
+            said = f"events.jsonl: a damaged line is left out{more}"
+            self._say(self.latest or 0.0, "warning", said)
+
+    def _take(self, event: Event) -> None:
+        time, name = event.time, event.stage
         self.began = time if self.began is None else self.began
         self.latest = time
-        name = str(event.get("stage", ""))
-        match event.get("event"):
+        match event.event:
             case "planned":
-                self.stages = {str(stage): StageView(str(stage)) for stage in event["stages"]}
+                self.stages = {stage: StageView(stage) for stage in event.stages}
             case "started":
                 stage = self._stage(name)
                 stage.state, stage.began, stage.step, stage.total = "running", time, 0, None
                 self._say(time, "stage", f"{name} begins")
             case "progress":
-                self._advance(name, event)
+                self._advance(event)
             case "finished":
                 stage = self._stage(name)
-                stage.state, stage.seconds = "done", float(event.get("seconds", 0.0))
-                memory = event.get("metrics", {}).get("peak_memory_bytes", 0)
-                stage.memory_bytes = int(memory)
-                said = f"{name} done in {duration(stage.seconds)}, {megabytes(memory)}"
+                stage.state, stage.seconds = "done", event.seconds or 0.0
+                memory = event.metrics.get("peak_memory_bytes", 0)
+                stage.memory_bytes = int(memory) if is_number(memory) else 0
+                said = f"{name} done in {duration(stage.seconds)}, {megabytes(stage.memory_bytes)}"
                 self._say(time, "stage", said)
             case "reused":
                 self._stage(name).state = "reused"
                 self._say(time, "stage", f"{name} unchanged, reused")
             case "failed":
                 self._stage(name).state = "failed"
-                self._say(time, "error", str(event.get("error", "")))
+                self._say(time, "error", event.error)
             case "data":
-                self._say(time, "data", describe_data(event["report"]))
+                self._say(time, "data", describe_data(event.report))
             case "message" | "warning" as kind:
-                self._say(time, kind, f"{name}: {event.get('text', '')}")
+                self.stopping |= kind == "message" and event.text == STOPPING
+                self._say(time, kind, f"{name}: {event.text}")
 
     def _stage(self, name: str) -> StageView:
         return self.stages.setdefault(name, StageView(name))
@@ -82,27 +134,37 @@ class Progress:
     def _say(self, time: float, kind: str, text: str) -> None:
         self.log.append((time, kind, text))
 
-    def _advance(self, name: str, event: Mapping[str, Any]) -> None:
-        stage = self._stage(name)
+    def _advance(self, event: Event) -> None:
+        stage = self._stage(event.stage)
         if stage.state == "waiting":
             stage.state = "running"
-        stage.step, stage.total = int(event["step"]), event.get("total")
-        stage.seconds = float(event.get("seconds") or 0.0)
-        metrics = event.get("metrics", {})
-        for key, value in metrics.items():
-            if isinstance(value, (int, float)):
-                self.figures[key] = float(value)
-        for key in CURVES:
-            if key in metrics:
+        stage.step, stage.total = event.step, event.total
+        stage.seconds = event.seconds or 0.0
+        if stage.trains and event.total:
+            self.planned_steps = event.total
+        for key, value in event.metrics.items():
+            if not is_number(value):
+                continue
+            self.figures[key] = float(value)
+            if key in CURVES:
                 points = self.curves.setdefault(key, [])
                 # A resumed training goes over the steps since its checkpoint again.
                 while points and points[-1][0] >= stage.step:
                     points.pop()
-                points.append((stage.step, float(metrics[key])))
+                points.append((stage.step, float(value)))
 
     def running(self) -> StageView | None:
         """The stage at work."""
         return next((stage for stage in self.stages.values() if stage.state == "running"), None)
+
+    def take_up(self, curves: Mapping[str, list[tuple[int, float]]], planned: int | None) -> None:
+        """Put what was trained before these events began in front of them."""
+        self.planned_steps = self.planned_steps or planned
+        for key, points in curves.items():
+            known = self.curves.get(key, [])
+            earlier = [point for point in points if not known or point[0] < known[0][0]]
+            if earlier:
+                self.curves[key] = [*earlier, *known]
 
     def settle(self, state: str) -> None:
         """Say of stages what the run's own record says of the run, once its process is gone."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from pydantic import BaseModel
+
 from edgepeft.recipe import Recipe
+from edgepeft_tui.fields import is_list_of_sections
 
 STEPS = ("Model", "Data", "Method", "Merge and quantize", "Targets", "Review")
 _SECTIONS = {
@@ -83,8 +86,35 @@ def spelled_out(raw: dict[str, Any]) -> dict[str, Any]:
         raw["targets"] = [raw["targets"]]
     for listed, key in SHORT.items():
         if isinstance(raw.get(listed), list):
-            raw[listed] = [{key: part} if isinstance(part, str) else part for part in raw[listed]]
+            raw[listed] = [part if isinstance(part, dict) else {key: part} for part in raw[listed]]
     return raw
+
+
+def is_sound(raw: dict[str, Any]) -> bool:
+    """Whether a recipe has sections where sections belong, so that fields can be put into it."""
+    for key, info in Recipe.model_fields.items():
+        if key not in raw or key == "adapter":
+            continue
+        value = raw[key]
+        if is_list_of_sections(key):
+            parts = value if isinstance(value, list) else [value]
+            if not isinstance(value, (list, str)) or not all(_is_part(key, p) for p in parts):
+                return False
+        elif _is_section(info.annotation) and not isinstance(value, dict):
+            return False
+    return all(isinstance(part, (str, dict)) for part in _listed(raw.get("adapter")))
+
+
+def _is_part(key: str, part: object) -> bool:
+    return isinstance(part, dict) or (key in SHORT and isinstance(part, str))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def shortened(raw: dict[str, Any]) -> dict[str, Any]:

@@ -10,27 +10,24 @@ from edgepeft.cli.tables import megabytes
 from edgepeft.fidelity.report import number
 from edgepeft.fidelity.vocabulary import vocabulary
 from edgepeft_tui.fields import shown
-from edgepeft_tui.words import HANG, plain
+from edgepeft_tui.plain_text import plain, plain_line, visible_line
+from edgepeft_tui.verdicts import bundles_of, run_verdict
+from edgepeft_tui.words import HANG
 
 
 def differences_markup(one: Path, other: Path, found: list[tuple[str, Any, Any]]) -> str:
     """Two recipes side by side, differences only."""
     if not found:
-        return "The two recipes say the same."
-    width = max(len(one.name), len(other.name))
+        return "The two recipes are the same."
+    names = [visible_line(run.name) for run in (one, other)]
+    width = max(map(len, names))
     lines = []
     for key, left, right in found:
-        lines.append(f"[b]{plain(key)}[/b]")
-        for run, value in ((one, left), (other, right)):
-            name = f"[$foreground 60%]{plain(f'{run.name:<{width}}')}[/]"
-            lines.append(f"  {name}  {HANG}{plain(shown(value) or 'not set')}")
+        lines.append(f"[b]{plain_line(key)}[/b]")
+        for name, value in zip(names, (left, right), strict=True):
+            said = plain_line(shown(value) or "not set")
+            lines.append(f"  [$muted]{plain(f'{name:<{width}}')}[/]  {HANG}{said}")
     return "\n".join(lines)
-
-
-def bundles_of(run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The bundles that a run has built."""
-    result = run.get("result")
-    return list(result.get("bundles", [])) if isinstance(result, dict) else []
 
 
 def cells_of(run: Mapping[str, Any]) -> list[str]:
@@ -38,7 +35,7 @@ def cells_of(run: Mapping[str, Any]) -> list[str]:
     measured = [bundle["fidelity"] for bundle in bundles_of(run) if bundle.get("fidelity")]
     return [
         str(run.get("name", "")),
-        str(run.get("state", "")),
+        run_verdict(run)[1],
         str(run.get("started", ""))[:16].replace("T", " "),
         " ".join(number(_score(facts), 3) for facts in measured) or "–",
         " ".join(number(facts.get("task_kl")) for facts in measured) or "–",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,32 @@ import yaml
 from edgepeft.errors import InputError
 from edgepeft.history import state_folder
 from edgepeft.workspace import write_json
+from edgepeft_tui.run_files import Damaged, read_json
 
 FILE = "tui.json"
 
 
 class State:
-    """A small JSON file in the user's state folder; one that is damaged or can't be written is no error."""
+    """A small JSON file in the user's state folder; one that is damaged or can't be written is no error.
+
+    ``damaged`` is why it could not be used, empty where it could.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or state_folder()
+        self.damaged = ""
         self._values: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            read = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
-            if isinstance(read, dict):
-                self._values = read
+        try:
+            read = read_json(self.folder / FILE)
+        except FileNotFoundError:
+            return
+        except Damaged as error:
+            self.damaged = str(error)
+            return
+        if isinstance(read, dict):
+            self._values = read
+        else:
+            self.damaged = f"{FILE}: is not a mapping"
 
     def get(self, name: str, default: Any = None) -> Any:
         """A value, or ``default``."""
@@ -59,10 +70,10 @@ def read_keymap(known: set[str]) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise InputError(f"{path}: cannot be read as YAML") from None
     if not isinstance(read, dict):
-        raise InputError(f"{path}: should be a mapping such as {{run.start: f5}}")
+        raise InputError(f"{path}: should be a mapping such as {{home.new: f9}}")
     for action in read:
         if action not in known:
             raise InputError(
-                f"{path}: {action}: no such action; there are {', '.join(sorted(known))}"
+                f"{path}: {action}: no such action; choose from {', '.join(sorted(known))}"
             )
     return {str(action): str(key) for action, key in read.items()}

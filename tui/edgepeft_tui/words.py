@@ -10,32 +10,37 @@ from rich.text import Text
 
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
+from edgepeft_tui.plain_text import plain, plain_line, visible_line
 
 HANG = "\u2060"
 """Stands in a line of markup where its further lines begin when it is wrapped; it is never shown."""
 
 MARKS = {
-    "waiting": ("·", "$foreground 60%"),
+    "waiting": ("·", "$muted"),
     "starting": ("▸", "$text-accent"),
     "running": ("▸", "$text-accent"),
     "done": ("✓", "$text-success"),
     "passed": ("✓", "$text-success"),
     "reused": ("=", "$text-success"),
+    "stopping": ("□", "$text-warning"),
     "failed": ("✗", "$text-error"),
+    "damaged": ("✗", "$text-error"),
     "gate missed": ("✗", "$text-error"),
     "missed": ("✗", "$text-error"),
     "stopped": ("■", "$text-warning"),
     "interrupted": ("■", "$text-warning"),
     "killed": ("■", "$text-warning"),
-    "invalid": ("!", "$text-error"),
-    "open": ("·", "$foreground 60%"),
+    "invalid": ("✗", "$text-error"),
+    "unopened": ("○", "$muted"),
+    "open": ("·", "$muted"),
     "warning": ("!", "$text-warning"),
 }
+UNKNOWN = ("?", "$muted")
 
 
 def mark(state: str) -> str:
     """A state's mark as markup: a sign of its own, and a colour for those who see it."""
-    sign, colour = MARKS.get(state, ("?", "$foreground 60%"))
+    sign, colour = MARKS.get(state, UNKNOWN)
     return f"[{colour}]{sign}[/]"
 
 
@@ -46,15 +51,8 @@ def marked(state: str, words: str) -> str:
 
 def cell(state: str, words: str, colours: Mapping[str, str]) -> Text:
     """A state's mark and some words for a table, whose cells know no markup of ours."""
-    sign, name = MARKS.get(state, ("?", ""))
-    colour = colours.get(name.removeprefix("$text-"), "")
-    return Text.assemble((sign, colour if colour.startswith("#") else ""), f" {words}")
-
-
-def plain(text: object) -> str:
-    """Text that is no markup: what a user typed, or a model wrote."""
-    text = str(text).replace(HANG, "")
-    return text.replace("\\", "\\\\").replace("[", "\\[")
+    sign, name = MARKS.get(state, UNKNOWN)
+    return Text.assemble((sign, colours[name.removeprefix("$")]), f" {visible_line(words)}")
 
 
 def near(path: Path | str) -> str:
@@ -82,7 +80,10 @@ def model_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("architecture", str(facts["architecture"])),
         ("parameters", f"{count(facts['parameters'])} in {facts['layers']} layers"),
         ("stored as", f"{facts['dtype']}, {megabytes(facts['file_bytes'])}"),
-        ("embeddings", "tied with the head" if facts["tied_embeddings"] else "apart from the head"),
+        (
+            "embeddings",
+            "tied with the head" if facts["tied_embeddings"] else "separate from the head",
+        ),
         ("context", f"{facts['context_length']} tokens"),
         ("licence", str(facts["licence"] or "not stated")),
     ]
@@ -115,7 +116,8 @@ def estimate_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def pairs(lines: list[tuple[str, str]], width: int = 13) -> str:
     """Pairs as markup, names muted and aligned; ``width`` grows with the longest name."""
-    width = max([width, *(len(name) for name, _ in lines)])
+    shown = [(visible_line(name), words) for name, words in lines]
+    width = max([width, *(len(name) for name, _ in shown)])
     return "\n".join(
-        f"[$foreground 60%]{name:<{width}}[/] {HANG}{plain(words)}" for name, words in lines
+        f"[$muted]{plain(f'{name:<{width}}')}[/] {HANG}{plain_line(words)}" for name, words in shown
     )

@@ -13,7 +13,10 @@ from textual.containers import Horizontal
 from textual.widgets import Input
 
 from edgepeft.tasks import GENERATION
-from edgepeft_tui.widgets.conversation import NO_ADAPTER, PLACEHOLDERS, Conversation, Speaker
+from edgepeft_tui.speaker import Speaker
+from edgepeft_tui.voices import PLACEHOLDERS
+from edgepeft_tui.widgets.conversation import NO_ADAPTER, Conversation
+from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page
 
 
@@ -22,34 +25,43 @@ class ChatScreen(Page):
 
     heading = "try it"
     help = (
-        "What you type goes to every conversation on the screen: a model that generates "
-        "answers, a classifier names labels, a tagger marks words, an embedding model "
-        "compares texts with those before."
+        "What you type goes to every conversation on the screen. A generating model "
+        "answers. A classifier shows labels, a tagger marks words, and an embedding model "
+        "compares the text with earlier ones."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
-        Binding("ctrl+l", "forget", "Forget", id="chat.forget", priority=True),
-        Binding("ctrl+g", "stop", "Stop", id="chat.stop", priority=True),
+        Binding(
+            *("ctrl+l", "forget", "Clear"),
+            id="chat.forget",
+            priority=True,
+            tooltip="Start a new conversation",
+        ),
+        Binding(
+            *("ctrl+g", "stop", "Stop"), id="chat.stop", priority=True, tooltip="Stop the answer"
+        ),
+        Binding("pageup", "scroll(-1)", "Scroll up", show=False, id="chat.up"),
+        Binding("pagedown", "scroll(1)", "Scroll down", show=False, id="chat.down"),
         Binding(
             *("ctrl+b", "beside_base", "Base"),
             id="chat.base",
             priority=True,
-            tooltip="The same prompts to the base without adapter, or no more",
+            tooltip="Ask the base model without the adapter too, or stop asking it",
         ),
         Binding(
             *("f3", "adapter", "Adapter"),
             id="chat.adapter",
-            tooltip="Answer with another of the bundle's adapters",
+            tooltip="Choose another adapter of the bundle",
         ),
         Binding(
             *("f5", "beside_adapter", "Two"),
             id="chat.adapters",
-            tooltip="The same prompts to another adapter of the bundle, or no more",
+            tooltip="Ask a second adapter of the bundle too, or stop asking it",
         ),
         Binding(
             *("f6", "on_cpu", "On the CPU"),
             id="chat.cpu",
-            tooltip="Load it for the CPU, where the device it was built for is not here",
+            tooltip="Load it on the CPU, if this machine lacks the device it was built for",
         ),
     ]
 
@@ -62,7 +74,7 @@ class ChatScreen(Page):
         with Horizontal(id="chats"):
             for speaker in self.speakers:
                 yield Conversation(speaker)
-        yield Input(placeholder=PLACEHOLDERS[GENERATION], id="prompt")
+        yield Entry(placeholder=PLACEHOLDERS[GENERATION], id="prompt", compact=False)
 
     def on_mount(self) -> None:
         """Begin in the prompt."""
@@ -96,7 +108,7 @@ class ChatScreen(Page):
     @on(Conversation.Ready)
     def _ready(self) -> None:
         tasks = {chat.purpose for chat in self.conversations}
-        said = "a text, Enter reads it"
+        said = "type a text, Enter sends it"
         if len(tasks) == 1:
             said = PLACEHOLDERS.get(tasks.pop(), said)
         self.query_one("#prompt", Input).placeholder = said
@@ -113,7 +125,7 @@ class ChatScreen(Page):
         if not text or any(chat.busy for chat in conversations):
             return
         if not all(chat.ready or chat.failed for chat in conversations):
-            self.notify("still loading; ask again in a moment")
+            self.notify("Still loading. Ask again in a moment.")
             return
         event.input.value = ""
         for chat in conversations:
@@ -128,12 +140,12 @@ class ChatScreen(Page):
         conversations = self.conversations
         beside = [chat for chat in conversations if chat.speaker.base]
         if len(conversations) > 1 and not beside:
-            self.notify("two are side by side already", severity="warning")
+            self.notify("There are two conversations already.", severity="warning")
         elif len(conversations) > 1:
             await beside[0].remove()
             self.refresh_bindings()
         elif conversations[0].purpose != GENERATION:
-            self.notify("an encoder's base has no task to be asked about", severity="warning")
+            self.notify("An encoder's base model has no task to ask it for.", severity="warning")
         else:
             await self._beside(Speaker(conversations[0].speaker.bundle, base=True))
 
@@ -150,7 +162,7 @@ class ChatScreen(Page):
         conversations = self.conversations
         if len(conversations) > 1:
             if conversations[0].speaker.bundle != conversations[1].speaker.bundle:
-                self.notify("two bundles are side by side already", severity="warning")
+                self.notify("There are two bundles already.", severity="warning")
                 return
             await conversations[1].remove()
             self.refresh_bindings()
@@ -161,14 +173,14 @@ class ChatScreen(Page):
         await self._beside(replace(chat.speaker, adapter=other))
 
     def action_on_cpu(self) -> None:
-        """Load what could not be loaded as it was built, as ``edgepeft run --provider cpu`` does."""
+        """Load what could not be loaded as built, as ``edgepeft run --provider cpu`` does."""
         for chat in self._elsewhere:
             chat.provider = "cpu"
             chat.say("loading …")
             chat.load()
 
     async def action_forget(self) -> None:
-        """Begin the conversation anew."""
+        """Start a new conversation."""
         for chat in self.conversations:
             if not chat.busy:
                 await chat.reset()
@@ -181,3 +193,8 @@ class ChatScreen(Page):
                 chat.busy = False
                 chat.say("stopped; loading again …")
                 chat.load()
+
+    def action_scroll(self, pages: int) -> None:
+        """Scroll every conversation by a page."""
+        for chat in self.conversations:
+            chat.scroll_pages(pages)

@@ -1,4 +1,4 @@
-"""What this machine has: hardware, libraries, what is wrong, what an extra would add."""
+"""What this machine has: hardware, libraries, problems, extras that are missing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
 from edgepeft.cli.tables import megabytes
+from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import HANG, mark, marked, pairs, plain
+from edgepeft_tui.words import HANG, mark, marked, pairs
 
 
 class DoctorScreen(Page):
     """The report of ``edgepeft doctor``."""
 
     heading = "doctor"
-    help = "What is installed here, what is wrong with it, and what each extra would add."
+    help = "What is installed here, which problems there are, and which extras are missing."
 
     def body(self) -> ComposeResult:
         """Four boxes."""
@@ -27,40 +28,43 @@ class DoctorScreen(Page):
 
     def on_mount(self) -> None:
         """Look."""
-        self.query_one("#problems", Panel).say("[$foreground 60%]looking …[/]")
+        self.query_one("#problems", Panel).say("[$muted]checking …[/]")
         self.query_one(VerticalScroll).focus()
         self.look()
 
     @work(thread=True)
     def look(self) -> None:
-        """Ask beside the key presses: a driver's tool may take its time."""
+        """Ask in a thread: a driver's tool may take its time."""
         from edgepeft import doctor
 
         installed = doctor.versions()
         machine = doctor.hardware()
-        wrong = "\n".join(marked("failed", plain(line)) for line in doctor.problems(installed))
+        wrong = "\n".join(marked("failed", plain_line(line)) for line in doctor.problems(installed))
         facts = [
             ("system", machine["system"]),
             ("processor", f"{machine['processor']}, {machine['cores']} cores"),
-            ("instructions", " ".join(machine["instructions"]) or "none that matter"),
+            ("instructions", " ".join(machine["instructions"]) or "none that help"),
             (
                 "memory",
                 f"{megabytes(machine['free_memory_bytes'])} free of {megabytes(machine['memory_bytes'])}",
             ),
             ("disk", f"{megabytes(machine['free_disk_bytes'])} free"),
-            ("gpu", "; ".join(machine["gpus"]) or "none seen"),
+            ("gpu", "; ".join(machine["gpus"]) or "none found"),
         ]
         extras = []
         for name, extra in doctor.extras(installed).items():
             state = "done" if extra["complete"] else "open"
-            adds = f": would add {', '.join(extra['adds'])}" if extra["adds"] else ""
-            extras.append(f"{mark(state)} {name:<8} {HANG}{plain(extra['for'] + adds)}")
+            about = plain_line(extra["for"])
+            if extra["adds"]:
+                missing = ", ".join(extra["adds"])
+                about += plain_line(f"; missing {missing}: pip install 'edgepeft[{name}]'")
+            extras.append(f"{mark(state)} {name:<8} {HANG}{about}")
         libraries = [
             f"{mark('done' if version else 'open')} {name:<22} {version or 'not installed'}"
             for name, version in installed.items()
         ]
         for panel, markup in (
-            ("problems", wrong or f"{mark('done')} nothing is wrong with what is installed"),
+            ("problems", wrong or f"{mark('done')} No problems found"),
             ("machine", pairs(facts)),
             ("extras", "\n".join(extras)),
             ("libraries", "\n".join(libraries)),

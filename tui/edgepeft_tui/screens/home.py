@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -12,12 +13,15 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from edgepeft_tui.job import ACTIVE, STOPPING
+from edgepeft_tui.plain_text import plain_line
+from edgepeft_tui.verdicts import run_verdict, state_words
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import mark, pairs, plain
+from edgepeft_tui.words import HANG, mark, pairs
 
 WELCOME = (
-    "[b]Take a fine-tuned language model to the device it must run on,\n"
-    "and prove that it arrived.[/b]"
+    "[b]Fine-tune a model, build it for your device,\n"
+    "and measure that it still answers the same.[/b]"
 )
 
 
@@ -26,8 +30,8 @@ class HomeScreen(Page):
 
     heading = "home"
     help = (
-        "Begin here: the demo builds a small model in minutes, New run asks step by step. "
-        "Runs that are at work, or were stopped, stand first."
+        "Start here. The demo builds a small model in minutes. New run asks step by step. "
+        "Running and stopped runs are listed first."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", show=False),
@@ -60,53 +64,54 @@ class HomeScreen(Page):
             self.refresh_runs()
 
     def refresh_runs(self) -> None:
-        """List the runs, and first of all those that are at work."""
+        """List the runs, those that are running first."""
         app = self.wizard_app
         runs = app.known_runs()
         menu = self.query_one("#menu", OptionList)
         before = menu.highlighted
-        options = []
-        for record in runs:
-            if record.get("state") == "running":
-                job = app.jobs.watch(Path(record["path"]))
-                stage = job.progress.running()
-                doing = f"{stage.name} {stage.step}/{stage.total or '?'}" if stage else "starting"
-                title = f"{mark('running')} [b]Watch {plain(record['name'])}[/b]"
-                options.append(Option(_two(title, f"running: {doing}"), f"run:{record['path']}"))
+        options = [self._at_work(run) for run in runs if run.get("state") in ACTIVE]
         stopped = next((r for r in runs if r.get("state") in ("interrupted", "killed")), None)
         if stopped is not None:
-            title = f"{mark('stopped')} [b]Resume {plain(stopped['name'])}[/b]"
-            said = f"{stopped['state']}: goes on from what is finished"
-            options.append(Option(_two(title, said), f"run:{stopped['path']}"))
+            said = state_words(stopped["state"])
+            options.append(_option("stopped", f"Resume {stopped['name']}", said, _place(stopped)))
         kept = app.kept_draft()
         if kept is not None:
             about = f"{kept.name}: {kept.get('model') or 'no model yet'}"
-            options.append(Option(_two("[b]Go on with the draft[/b]", about), "draft"))
+            options.append(_option("", "Continue draft", about, "draft"))
         options += [
-            Option(
-                _two("[b]Try the demo[/b]", "a small model learns to steer a smart home, here"),
-                "demo",
-            ),
-            Option(_two("[b]New run[/b]", "model, data, method, device: step by step"), "new"),
-            Option(_two("[b]Runs[/b]", f"{len(runs)} known on this machine"), "runs"),
-            Option(_two("[b]Targets[/b]", "the devices a bundle can be built for"), "targets"),
-            Option(_two("[b]Doctor[/b]", "what is installed here, and what is missing"), "doctor"),
+            _option("", "Try the demo", "A small model learns to control a smart home", "demo"),
+            _option("", "New run", "Choose a model, data, a method and devices", "new"),
+            _option("", "Runs", f"{len(runs)} on this machine", "runs"),
+            _option("", "Targets", "The devices a bundle can be built for", "targets"),
+            _option("", "Doctor", "What is installed, and what is missing", "doctor"),
         ]
         menu.clear_options()
         menu.add_options(options)
         menu.highlighted = min(before or 0, len(options) - 1)
         lines = []
         for run in runs[:8]:
-            state, began = str(run.get("state", "")), str(run.get("started", ""))[:16]
-            about = plain(f"{state}, {began.replace('T', ' ')}")
-            lines.append(f"{mark(state)} {plain(run.get('name', ''))}  [$foreground 60%]{about}[/]")
+            state, words = run_verdict(run)
+            began = str(run.get("started", ""))[:16].replace("T", " ")
+            about = plain_line(f"{words}, {began}" if began else words)
+            name = plain_line(run.get("name", ""))
+            lines.append(f"{mark(state)} {HANG}{name}  [$muted]{about}[/]")
         self.query_one("#latest", Panel).say(
-            "\n".join(lines) or "[$foreground 60%]None yet. The demo is a good first one.[/]"
+            "\n".join(lines) or "[$muted]No runs yet. The demo is a good first one.[/]"
         )
+
+    def _at_work(self, run: Mapping[str, Any]) -> Option:
+        """A run whose process is there: what it is about."""
+        job = self.wizard_app.jobs.watch(Path(run["path"]))
+        stage = job.progress.running()
+        state, words = run_verdict(run)
+        if state != STOPPING:
+            doing = f"{stage.name} {stage.step}/{stage.total or '?'}" if stage else "starting"
+            words = f"running: {doing}"
+        return _option(state, f"Watch {run['name']}", words, _place(run))
 
     @work(thread=True, exclusive=True)
     def look_at_machine(self) -> None:
-        """Ask for the hardware beside the key presses: a driver's tool may take its time."""
+        """Ask for the hardware in a thread: a driver's tool may take its time."""
         from edgepeft.cli.tables import megabytes
         from edgepeft.doctor import hardware
 
@@ -115,7 +120,7 @@ class HomeScreen(Page):
             ("processor", f"{found['processor']}, {found['cores']} cores"),
             ("memory", f"{megabytes(found['free_memory_bytes'])} free"),
             ("disk", f"{megabytes(found['free_disk_bytes'])} free"),
-            ("gpu", "; ".join(found["gpus"]) or "none seen"),
+            ("gpu", "; ".join(found["gpus"]) or "none found"),
         ]
         self.app.call_from_thread(self.query_one("#machine", Panel).say, pairs(lines, 10))
 
@@ -131,5 +136,11 @@ class HomeScreen(Page):
         """There is nothing before this screen."""
 
 
-def _two(title: str, about: str) -> str:
-    return f"{title}\n  [$foreground 60%]{plain(about)}[/]"
+def _place(run: Mapping[str, Any]) -> str:
+    return f"run:{run['path']}"
+
+
+def _option(state: str, title: str, about: str, place: str) -> Option:
+    """A choice of two lines: its title behind the mark of a state, if it has one, and what it is about."""
+    sign = f"{mark(state)} " if state else ""
+    return Option(f"{sign}[b]{plain_line(title)}[/b]\n  [$muted]{plain_line(about)}[/]", place)

@@ -1,11 +1,11 @@
-"""The layers of a run that has no result yet: how far the finished rounding has moved each."""
+"""The layers of a run that has no result yet: the quantization error of each, where rounding is finished."""
 
 from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
-from edgepeft_tui.jobs import Job
+from edgepeft_tui.job import Job
 from edgepeft_tui.layers import layers_of
 from edgepeft_tui.widgets.layer_strip import LayerStrip
 from edgepeft_tui.widgets.page import Page
@@ -14,7 +14,7 @@ from edgepeft_tui.widgets.page import Page
 class LayersScreen(Page):
     """A strip for each rounding of a run."""
 
-    help = "Higher is worse. Left and right walk the layers, down goes to the next worst."
+    help = "Higher is worse. Left and right walk the layers. Down goes to the next worst."
 
     def __init__(self, job: Job) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,14 +14,18 @@ from textual.widgets import DataTable, Input
 
 from edgepeft.errors import EdgepeftError
 from edgepeft.history import delete_run, differences
-from edgepeft_tui.records import bundles_of, cells_of, differences_markup, measures, sort_key
-from edgepeft_tui.widgets.conversation import speaker_of
+from edgepeft_tui.job import ACTIVE
+from edgepeft_tui.plain_text import visible_line
+from edgepeft_tui.records import cells_of, differences_markup, measures, sort_key
+from edgepeft_tui.speaker import speaker_of
+from edgepeft_tui.verdicts import bundles_of, learned_little, run_verdict
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
+from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, near, pairs
 
 COLUMNS = ("", "run", "state", "started", "score", "task KL", "size", "targets", "model")
-"""A score is the first measure of a run's task: exact match, accuracy, or how often the right text is found."""
+"""A score is the first measure of a run's task: exact match, accuracy or retrieval."""
 _SORTS = ("started", "run", "state", "score", "size")
 
 
@@ -29,8 +34,8 @@ class RunsScreen(Page):
 
     heading = "runs"
     help = (
-        "Every build on this machine. Space marks a run; two marked runs are compared or "
-        "tried side by side. Click on a column's head, or o, to sort."
+        "Every build on this machine. Space marks a run. Two marked runs can be compared, or "
+        "tried side by side. Click a column's title, or press o, to sort."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", id="page.back"),
@@ -41,11 +46,11 @@ class RunsScreen(Page):
             "compare",
             "Compare",
             id="runs.compare",
-            tooltip="What the recipes of two marked runs differ in",
+            tooltip="Show where the recipes of two marked runs differ",
         ),
-        Binding("r", "again", "Again", id="runs.again", tooltip="Build what is missing of it"),
-        Binding("e", "edit", "Edit", id="runs.edit", tooltip="Its recipe in the wizard"),
-        Binding("t", "try_it", "Try", id="runs.try"),
+        Binding("r", "again", "Again", id="runs.again", tooltip="Resume it, or build it again"),
+        Binding("e", "edit", "Edit", id="runs.edit", tooltip="Open its recipe in the wizard"),
+        Binding("t", "try_it", "Try", id="runs.try", tooltip="Ask its bundle something"),
         Binding("x,delete", "delete", "Delete", id="runs.delete"),
         Binding("o", "sort", "Sort", id="runs.sort", show=False),
         Binding("slash", "filter", "Filter", id="runs.filter", show=False),
@@ -60,9 +65,7 @@ class RunsScreen(Page):
 
     def body(self) -> ComposeResult:
         """Filter, table, and what the run under the cursor is."""
-        yield Input(
-            placeholder="/ filters by name, state, model or target", compact=True, id="runs-filter"
-        )
+        yield Entry(placeholder="/ filters by name, state, model or target", id="runs-filter")
         yield DataTable(id="runs", cursor_type="row", zebra_stripes=True)
         yield Panel("This run", id="about-run")
 
@@ -84,6 +87,10 @@ class RunsScreen(Page):
         if self.composed:
             self.read()
 
+    def recolour(self) -> None:
+        """Marks in the colours of the theme."""
+        self._show()
+
     def read(self) -> None:
         """Read the history and show it in the chosen order."""
         self.records = {str(run["path"]): run for run in self.wizard_app.known_runs()}
@@ -101,19 +108,19 @@ class RunsScreen(Page):
         for run in chosen:
             path = str(run["path"])
             sign = "●" if path in self.marked else " "
-            cells = cells_of(run)
-            state = cell(cells[1], cells[1], self.app.theme_variables)
-            table.add_row(sign, Text(cells[0]), state, *map(Text, cells[2:]), key=path)
+            name, words, *rest = map(visible_line, cells_of(run))
+            state = cell(run_verdict(run)[0], words, self.app.theme_variables)
+            table.add_row(sign, Text(name), state, *map(Text, rest), key=path)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
         self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by} (o sorts)"
         self.show_where()
         if not chosen:
             empty = (
-                "nothing matches the filter"
+                "No run matches the filter."
                 if self.records
-                else "No runs yet; the demo on the first screen makes one."
+                else "No runs yet. The demo on the first screen makes one."
             )
-            self.query_one("#about-run", Panel).say(f"[$foreground 60%]{empty}[/]")
+            self.query_one("#about-run", Panel).say(f"[$muted]{empty}[/]")
 
     @property
     def chosen(self) -> dict[str, Any] | None:
@@ -128,17 +135,22 @@ class RunsScreen(Page):
         run = self.chosen
         if run is None:
             return
+        self.query_one("#about-run", Panel).say(pairs(list(self._facts(run))))
+
+    def _facts(self, run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         recipe = run.get("recipe")
-        lines = [("folder", near(run["path"])), ("recipe", near(recipe) if recipe else "no file")]
+        yield "folder", near(run["path"])
+        yield "recipe", near(recipe) if recipe else "no file"
         if run.get("error"):
-            lines.append(("error", str(run["error"])))
-            lines.append(("log", near(self.wizard_app.jobs.watch(Path(run["path"])).log)))
-        for bundle in (run.get("result") or {}).get("bundles", []):
-            gates = bundle["gates"]
+            yield "error", run["error"]
+            yield "log", near(self.wizard_app.jobs.watch(Path(run["path"])).log)
+        for bundle in bundles_of(run):
+            gates, facts = bundle["gates"], bundle["fidelity"]
             verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
-            said = f"; {measures(bundle['fidelity'])}" if bundle.get("fidelity") else ""
-            lines.append((bundle.get("cell", bundle["target"]), f"{verdict}{said}"))
-        self.query_one("#about-run", Panel).say(pairs(lines))
+            said = f"; {measures(facts)}" if facts else ""
+            yield bundle.get("cell") or bundle["target"], f"{verdict}{said}"
+            if little := learned_little(facts or {}):
+                yield "", f"! learned little: {little}"
 
     @on(DataTable.RowSelected)
     def _open(self) -> None:
@@ -152,7 +164,7 @@ class RunsScreen(Page):
             self.wizard_app.open(f"{kind}:{run['path']}")
 
     def action_try_it(self) -> None:
-        """Chat with the bundles of the marked runs, or of the one under the cursor."""
+        """Ask the bundles of the marked runs, or of the one under the cursor."""
         runs = [self.records[path] for path in self.marked] or [self.chosen or {}]
         speakers = [
             speaker_of(bundle)
@@ -162,7 +174,7 @@ class RunsScreen(Page):
         if speakers:
             self.wizard_app.open_chat(speakers[:2])
         else:
-            self.notify("this run has no bundle to try", severity="warning")
+            self.notify("This run has no bundle to try.", severity="warning")
 
     def action_mark(self) -> None:
         """Mark the run under the cursor, or take the mark away; the last two count."""
@@ -179,13 +191,16 @@ class RunsScreen(Page):
     def action_compare(self) -> None:
         """Show what the recipes of the two marked runs differ in."""
         if len(self.marked) != 2:
-            self.notify("mark two runs with Space first", severity="warning")
+            self.notify("Mark two runs with Space first.", severity="warning")
             return
         one, other = (Path(path) for path in self.marked)
         try:
             found = differences(one, other)
         except EdgepeftError as error:
             self.notify(str(error), severity="error", markup=False)
+            return
+        except RecursionError:
+            self.notify("A recipe is nested too deeply to compare.", severity="error")
             return
         self.app.push_screen(
             HelpWindow(f"{one.name} and {other.name}", differences_markup(one, other, found))
@@ -204,10 +219,10 @@ class RunsScreen(Page):
         if recipe and Path(recipe).is_file():
             self.wizard_app.open(f"recipe:{recipe}")
         else:
-            self.notify("the recipe's file is not there any more", severity="warning")
+            self.notify("The recipe's file is gone.", severity="warning")
 
     def action_sort(self) -> None:
-        """Sort by the next of the columns that can be sorted by."""
+        """Sort by the next column that can be sorted by."""
         self._order = (self._order + 1) % len(_SORTS)
         self._show()
 
@@ -236,8 +251,8 @@ class RunsScreen(Page):
         run = self.chosen
         if run is None:
             return
-        if run.get("state") == "running":
-            self.notify("this run is at work; stop it first", severity="warning")
+        if run.get("state") in ACTIVE:
+            self.notify("This run is still running. Stop it first.", severity="warning")
             return
         path = Path(run["path"])
 
@@ -246,13 +261,16 @@ class RunsScreen(Page):
                 self.remove_run(path)
 
         self.app.push_screen(
-            Question(f"Delete {near(path)} with its bundles and checkpoints, for good?", "Delete"),
+            Question(
+                f"Delete {near(path)} with its bundles and checkpoints? This can't be undone.",
+                "Delete",
+            ),
             answered,
         )
 
     @work(thread=True)
     def remove_run(self, path: Path) -> None:
-        """Delete beside the key presses: a checkpoint is large."""
+        """Delete in a thread: a checkpoint is large."""
         try:
             delete_run(path)
         except EdgepeftError as error:

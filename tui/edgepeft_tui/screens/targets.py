@@ -14,7 +14,7 @@ class TargetsScreen(Page):
     """Every registered target with its limits."""
 
     heading = "targets"
-    help = "The devices a bundle can be built for, and whether this machine can run what it builds."
+    help = "The devices a bundle can be built for, and whether this machine can run the result."
 
     def body(self) -> ComposeResult:
         """A box for each."""
@@ -33,9 +33,7 @@ def _describe(target: TargetProfile) -> str:
     provider = target.provider.removesuffix("ExecutionProvider")
     here = target.verify_provider.removesuffix("ExecutionProvider")
     executed = target.verify_provider == target.provider
-    proof = (
-        f"executed on {here}" if executed else f"graph verified on {here}; {provider} not executed"
-    )
+    proof = f"verified on {here}" if executed else f"verified on {here}; not run on {provider} here"
     lines = [
         ("for", target.summary),
         ("provider", provider),

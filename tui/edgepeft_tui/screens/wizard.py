@@ -10,14 +10,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
-from textual.widget import Widget
 from textual.widgets import ContentSwitcher, OptionList, Static
 from textual.widgets.option_list import Option
 
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import ask
 from edgepeft_tui.draft import Draft
+from edgepeft_tui.draft_files import replaces, save
+from edgepeft_tui.field_help import help_line, help_text, row_of
+from edgepeft_tui.plain_text import plain
 from edgepeft_tui.raw_recipe import STEPS, step_of
+from edgepeft_tui.step_marks import Mark, marks_of, note_plan
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.steps.data import DataStep
 from edgepeft_tui.steps.merge import MergeStep
@@ -28,7 +31,7 @@ from edgepeft_tui.steps.targets import TargetsStep
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import HANG, estimate_lines, mark, near, pairs, plain
+from edgepeft_tui.words import estimate_lines, mark, near, pairs
 
 PAUSE = 0.5
 """Seconds without a key press after which the recipe is planned anew."""
@@ -41,7 +44,11 @@ class WizardScreen(Page):
         Binding("escape", "leave", "Home", id="page.back"),
         Binding("ctrl+n", "walk(1)", "Next", id="wizard.next"),
         Binding("ctrl+b", "walk(-1)", "Prev", id="wizard.before"),
-        Binding("f4", "advanced", "All keys", id="wizard.advanced"),
+        Binding(
+            *("f4", "advanced", "All keys"),
+            id="wizard.advanced",
+            tooltip="Show every key of the recipe, or the few that matter at first",
+        ),
         Binding("ctrl+s", "save", "Save", id="wizard.save"),
         Binding("ctrl+r", "run", "Run", id="wizard.run"),
         Binding("f1", "help", "Help", id="wizard.help"),
@@ -56,17 +63,19 @@ class WizardScreen(Page):
         self.facts: dict[str, Any] | None = None
         self.advanced = False
         self._pending: Timer | None = None
-        self._marks: dict[str, str] = {}
+        self._marks: dict[str, Mark] = {}
 
     @property
     def heading(self) -> str:  # type: ignore[override]
-        """Where one is."""
+        """Which recipe, and which step."""
         return f"{self.draft.name}  ›  {self.step}"
 
     def body(self) -> ComposeResult:
         """Rail, steps, the estimate where there is room, and a line of help."""
         with Horizontal(id="wizard"):
-            yield OptionList(*[Option(step, step) for step in STEPS], id="rail", compact=True)
+            marks = {step: Mark("open", "") for step in STEPS}
+            options = [Option(_on_rail(step, marks[step]), step) for step in STEPS]
+            yield OptionList(*options, id="rail", compact=True)
             with ContentSwitcher(id="steps", initial=_id(self.step)):
                 for name, kind in _STEPS.items():
                     yield kind(self.draft, id=_id(name))
@@ -75,7 +84,7 @@ class WizardScreen(Page):
         yield Static("", id="help")
 
     def on_mount(self) -> None:
-        """Begin in the step."""
+        """Start in the step."""
         self.show_step(self.step)
         self.changed(pause=0.05)
 
@@ -84,6 +93,7 @@ class WizardScreen(Page):
     def show_step(self, name: str, *, begin: bool = True, anew: bool = False) -> None:
         """Show a step, made ``anew`` if its fields are others now, and ``begin`` in it."""
         self.step = name
+        self.draft.opened.add(name)
         self.wizard_app.state.put("step", name)
         self.query_one("#steps", ContentSwitcher).current = _id(name)
         self.query_one("#rail", OptionList).highlighted = STEPS.index(name)
@@ -148,14 +158,12 @@ class WizardScreen(Page):
         if not self.display:  # it is being left, and its widgets go before it does
             return
         errors = self.draft.errors()
-        marks = self.draft.marks(errors)
+        marks = marks_of(self.draft, errors)
         if marks != self._marks:
             self._marks = marks
             rail = self.query_one("#rail", OptionList)
             for index, step in enumerate(STEPS):
-                rail.replace_option_prompt_at_index(
-                    index, f"{mark(marks[step])} {index + 1} {step}"
-                )
+                rail.replace_option_prompt_at_index(index, _on_rail(step, marks[step]))
         for row in self.query(FieldRow):
             row.complain(errors.get(row.field.key, ""))
         for pane in self.query(Step):
@@ -166,8 +174,8 @@ class WizardScreen(Page):
     async def plan(self) -> None:
         """Ask what the recipe would do and cost; whatever a build would refuse is refused here."""
         draft = self.draft
-        if draft.errors() and draft.trouble is None:
-            self._say_estimate("once the recipe is valid")
+        if draft.problems() or draft.name_error():
+            self._say_estimate("Shown once the recipe has no errors.")
             return
         before = draft.yaml()
         if self.facts is None:
@@ -180,11 +188,12 @@ class WizardScreen(Page):
             if draft.yaml() != before:
                 return
             draft.note_failure(str(error))
-            self._say_estimate("once the recipe is valid")
+            self._say_estimate("Shown once the recipe has no errors.")
         else:
             if draft.yaml() != before:
                 return
-            draft.trouble, draft.planned = None, True
+            fits = facts["peak_memory_bytes"] < facts["free_memory_bytes"]
+            note_plan(draft, facts["notes"], fits=fits)
             self.facts = facts
             self.query_one("#estimate", Panel).say(pairs(estimate_lines(facts), 13))
             for step in self.query(Step):
@@ -193,50 +202,30 @@ class WizardScreen(Page):
         self.show_errors()
 
     def _say_estimate(self, words: str) -> None:
-        """Say why there is no estimate, wherever one would stand."""
+        """Say why there is no estimate, wherever one would be."""
         for panel in self.query(".estimate").results(Panel):
-            panel.say(f"[$foreground 60%]{words}[/]")
+            panel.say(f"[$muted]{words}[/]")
 
     # -- help ---------------------------------------------------------------------------------------------
 
     def on_descendant_focus(self, event: Any) -> None:
         """Say what the field in focus is for."""
-        if not self.display:
-            return
-        row = _row_of(self.focused)
-        room = _HELP_LINES * (self.size.width - 2)
-        said = plain(_cut(self.current.help.partition("\n\n")[0], room))
-        if row is not None:
-            spec = row.field
-            about = f" ({spec.about})" if spec.about else ""
-            words = _cut(f"{spec.help}{about}", room - len(spec.key) - 2)
-            shown, muted = words[: len(spec.help)], words[len(spec.help) :]
-            said = f"[b]{spec.key}[/b]  {plain(shown)}[$foreground 60%]{plain(muted)}[/]"
-        self.query_one("#help", Static).update(said, layout=False)
+        if self.display:
+            row = row_of(self.focused)
+            line = help_line(row.field if row else None, self.current.help, self.size.width)
+            self.query_one("#help", Static).update(line, layout=False)
 
     def action_help(self) -> None:
         """All about the field in focus, or about the step."""
-        row = _row_of(self.focused)
+        row = row_of(self.focused)
         if row is None:
             self.app.push_screen(HelpWindow(self.step, plain(self.current.help)))
             return
-        spec = row.field
-        lines = [plain(spec.help), ""]
-        if spec.default:
-            lines.append(f"[$foreground 60%]default[/]   {HANG}{plain(spec.default)}")
-        if spec.range:
-            lines.append(f"[$foreground 60%]range[/]     {HANG}{plain(spec.range)}")
-        if spec.choices:
-            lines.append(f"[$foreground 60%]choices[/]   {HANG}{plain(', '.join(spec.choices))}")
-        lines.append(f"[$foreground 60%]in YAML[/]   {spec.key}")
-        lines.append(f"[$foreground 60%]as flag[/]   {HANG}{plain(spec.flag)}")
-        error = self.draft.errors().get(spec.key)
-        if error:
-            lines += ["", f"[$text-error]! {HANG}{plain(error)}[/]"]
-        self.app.push_screen(HelpWindow(spec.key, "\n".join(lines)))
+        error = self.draft.errors().get(row.field.key, "")
+        self.app.push_screen(HelpWindow(row.field.key, help_text(row.field, error)))
 
     def action_advanced(self) -> None:
-        """Show every key of the recipe, or only the few that matter to begin with."""
+        """Show every key of the recipe, or only the few that matter at first."""
         self.advanced = not self.advanced
         for step in self.query(Step):
             step.opened = False
@@ -246,9 +235,9 @@ class WizardScreen(Page):
 
     def action_save(self) -> None:
         """Save the recipe."""
-        if self.draft.replaces():
+        if replaces(self.draft):
             self.app.push_screen(
-                Question(f"{near(self.draft.path)} exists. Write over it?", "Write over"),
+                Question(f"{near(self.draft.path)} exists. Overwrite it?", "Overwrite"),
                 self._save_if,
             )
         else:
@@ -256,26 +245,28 @@ class WizardScreen(Page):
 
     def _save_if(self, agreed: bool | None) -> None:
         if agreed and self._saved() is not None:
-            self.notify(f"saved as {near(self.draft.path)}", markup=False)
+            self.notify(f"Saved as {near(self.draft.path)}.", markup=False)
 
     def _saved(self) -> Path | None:
         try:
-            return self.draft.save()
+            return save(self.draft)
         except EdgepeftError as error:
-            self.notify(str(error), severity="error", title="not saved", markup=False)
+            self.notify(str(error), severity="error", title="Not saved", markup=False)
             return None
 
     def action_run(self) -> None:
-        """Save the recipe and build it; what is wrong with it is shown instead if anything is."""
+        """Save the recipe and build it; if it has errors, show the first of them instead."""
         errors = self.draft.errors()
+        if wrong := self.draft.name_error():
+            errors.setdefault("", wrong)
         if errors:
             key, text = next(iter(errors.items()))
             self.show_step(step_of(key), anew=True)
-            self.notify(text, severity="error", title="not yet", markup=False)
+            self.notify(text, severity="error", title="Can't start yet", markup=False)
             return
-        if self.draft.replaces():
+        if replaces(self.draft):
             self.app.push_screen(
-                Question(f"{near(self.draft.path)} exists. Write over it and run?", "Write over"),
+                Question(f"{near(self.draft.path)} exists. Overwrite it and run?", "Overwrite"),
                 self._run_if,
             )
         else:
@@ -292,29 +283,17 @@ class WizardScreen(Page):
         self.app.pop_screen()
 
 
+def _on_rail(step: str, mark_of: Mark) -> str:
+    """A step in two lines: its sign and its name, and how it stands in words."""
+    name = f"{mark(mark_of.state)} {STEPS.index(step) + 1} {step}"
+    return f"{name}\n    [$muted]{mark_of.words}[/]"
+
+
 _STEPS: dict[str, type[Step]] = {
     kind.title: kind
     for kind in (ModelStep, DataStep, MethodStep, MergeStep, TargetsStep, ReviewStep)
 }
 
 
-_HELP_LINES = 2
-"""Lines that help has at the foot of the screen."""
-
-
-def _cut(text: str, room: int) -> str:
-    """Text that fits into so many cells, and where the rest of it is."""
-    more = " … F1 says more"
-    # Words that wrap leave some cells empty at the ends of lines.
-    kept = room - len(more) - 8
-    return text if len(text) <= room - 8 else text[:kept].rpartition(" ")[0] + more
-
-
 def _id(step: str) -> str:
     return "step-" + step.lower().replace(" ", "-")
-
-
-def _row_of(widget: Widget | None) -> FieldRow | None:
-    if widget is None:
-        return None
-    return next((node for node in widget.ancestors_with_self if isinstance(node, FieldRow)), None)

@@ -16,6 +16,7 @@ from edgepeft.recipe import Recipe
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
 from edgepeft_tui.raw_recipe import step_of
+from edgepeft_tui.typed_paths import is_there, typed_path
 from edgepeft_tui.widgets.dialogs import Picker
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.making import Maker
@@ -109,7 +110,7 @@ class Step(VerticalScroll):
         return False
 
     def filled(self) -> None:
-        """The widgets are there: put into them what does not come from the draft."""
+        """The widgets are there: fill them with what does not come from the draft."""
 
     async def open(self) -> None:
         """Make the step's widgets, unless they are there and ``opened`` still holds."""
@@ -181,11 +182,11 @@ class Step(VerticalScroll):
     def pick_path(self, row: FieldRow, suffixes: tuple[str, ...], *, folders: bool) -> None:
         """Let the user pick a path for a field."""
         value = self.draft.get(row.field.key)
-        place = self.draft.resolve(value).parent if isinstance(value, str) else self.draft.folder
+        place = typed_path(value, self.draft.folder) if isinstance(value, str) else None
 
         def fits(path: Path) -> bool:
             if path.is_dir():
-                return folders and any((path / name).is_file() for name in _MARKERS)
+                return folders and any(is_there(path / name) for name in _MARKERS)
             return path.suffix.lower() in suffixes
 
         def take(path: Path | None) -> None:
@@ -196,7 +197,7 @@ class Step(VerticalScroll):
             self.changed()
             row.begin()
 
-        start = place if place.is_dir() else self.draft.folder
+        start = place.parent if place is not None and is_there(place.parent) else self.draft.folder
         self.app.push_screen(Picker(row.field.key, start, suffixes, fits), take)
 
 

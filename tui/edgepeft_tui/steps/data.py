@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from textual import work
@@ -11,10 +11,12 @@ from textual.app import ComposeResult
 from edgepeft.data.formats import SUFFIXES
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import ask
+from edgepeft_tui.plain_text import plain, plain_line
+from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.steps.base import TEXTS, Step
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import HANG, marked, plain
+from edgepeft_tui.words import HANG, marked
 
 
 class DataStep(Step):
@@ -22,10 +24,10 @@ class DataStep(Step):
 
     title = "Data"
     help = (
-        "Training rows teach, test rows judge: no row should be in both.\n\n"
-        "JSONL, JSON, CSV, TSV or Parquet; rows as messages, prompt and completion, instruction and output, "
-        "or text. Other column names are mapped with data.columns. Below, what is learned of a row stands "
-        "between » and «, in colour where there is colour; the rest is the prompt."
+        "The model learns from training rows and is measured on test rows. No row should be in both.\n\n"
+        "Files are JSONL, JSON, CSV, TSV or Parquet. Rows have messages, a prompt and a completion, an "
+        "instruction and an output, or a text. data.columns maps other names of columns. In the rows below, "
+        "the part that is learned is between » and «; the rest is the prompt."
     )
 
     def content(self) -> ComposeResult:
@@ -47,8 +49,8 @@ class DataStep(Step):
 
     def filled(self) -> None:
         """Say what will be here."""
-        self.query_one("#rows", Panel).say("[$foreground 60%]Name a training file above.[/]")
-        self.query_one("#checks", Panel).say("[$foreground 60%]They begin with the first file.[/]")
+        self.query_one("#rows", Panel).say("[$muted]Name a training file above.[/]")
+        self.query_one("#checks", Panel).say("[$muted]Shown once a file is named.[/]")
         self._seen = ""
 
     def enter(self) -> None:
@@ -71,38 +73,54 @@ class DataStep(Step):
         if not self.ready:
             return
         draft = self.draft
-        wanted = draft.yaml()
+        # An error of another step doesn't keep the rows from being looked at.
+        wanted = draft.yaml(without=self._broken())
         if not (draft.get("data.train") or draft.get("data.test")) or wanted == self._seen:
             return
         rows, checks = self.query_one("#rows", Panel), self.query_one("#checks", Panel)
-        checks.say("[$foreground 60%]reading the rows as the model will …[/]")
+        checks.say("[$muted]reading the rows …[/]")
         try:
             facts = await ask("data", "-", "--rows", "3", folder=draft.folder, text=wanted)
         except EdgepeftError as error:
-            checks.say(
-                marked("invalid", f"[$text-error]{plain(str(error).removeprefix('stdin: '))}[/]")
-            )
-            rows.say("[$foreground 60%]once the files can be read[/]")
+            if self._stands and draft.yaml(without=self._broken()) == wanted:
+                said = plain_line(str(error).removeprefix("stdin: "))
+                checks.say(marked("invalid", f"[$text-error]{said}[/]"))
+                rows.say("[$muted]Shown once the files can be read.[/]")
+                self._found(str(error), ())
             return
-        self._seen = wanted
-        rows.say(rows_markup(facts, draft.get("data.columns") or {}))
-        checks.say(checks_markup(facts))
+        if self._stands and draft.yaml(without=self._broken()) == wanted:
+            self._seen = wanted
+            rows.say(rows_markup(facts, draft.get("data.columns")))
+            checks.say(checks_markup(facts))
+            self._found("", (facts["report"] or {}).get("warnings", ()))
+
+    def _broken(self) -> set[str]:
+        """Top-level keys of other steps that have errors."""
+        own = (self.title, "Model")
+        return {key.partition(".")[0] for key in self.draft.problems() if step_of(key) not in own}
+
+    def _found(self, error: str, warnings: Iterable[str]) -> None:
+        # Errors of other keys are other steps', and found by the plan.
+        self.draft.note_look(self.title, error, warnings)
+        self.wizard.show_errors()
 
 
-def rows_markup(facts: Mapping[str, Any], mapping: Mapping[str, str]) -> str:
+def rows_markup(facts: Mapping[str, Any], mapping: object) -> str:
     """Layout of the files and the first rows, the learned part of each marked and coloured.
 
     ``mapping`` is what the recipe says of columns: our name to theirs.
     """
     lines = []
-    read_as = "".join(f"; {ours} is their {theirs}" for ours, theirs in mapping.items())
+    renamed = mapping.items() if isinstance(mapping, Mapping) else ()
+    read_as = "".join(f"; {ours} is read from {theirs}" for ours, theirs in renamed)
     for split, layout in facts["files"].items():
+        columns = plain_line(", ".join(map(str, layout["columns"])) + read_as)
         lines.append(
-            f"[$foreground 60%]{split:<6}[/]{HANG}{layout['rows']} rows, {layout['format']}, shape "
-            f"{layout['shape']}, columns {plain(', '.join(layout['columns']) + read_as)}"
+            f"[$muted]{plain_line(split):<6}[/]{HANG}{layout['rows']} rows, "
+            f"{plain_line(layout['format'])}, shape {plain_line(layout['shape'])}, columns {columns}"
         )
     for row in facts["rows"]:
-        lines.append(f"\n[$foreground 60%]{plain(row['where'])}, {row['tokens']} tokens[/]")
+        lines.append(f"\n[$muted]{plain_line(row['where'])}, {row['tokens']} tokens[/]")
         text = ""
         for piece in row["pieces"]:
             shown = plain(piece["text"].rstrip("\n") if piece["learned"] else piece["text"])
@@ -117,7 +135,7 @@ def checks_markup(facts: Mapping[str, Any]) -> str:
     """Token histogram, truncation, duplicates, overlap, and the warnings of the checks."""
     report = facts["report"]
     if report is None:
-        return marked("warning", "without test rows nothing can be measured: name data.test")
+        return marked("warning", "Without test rows nothing can be measured. Name data.test.")
     lengths = report["train_lengths"] or report["test_lengths"]
     most = max(lengths["counts"]) or 1
     lines = []
@@ -125,15 +143,13 @@ def checks_markup(facts: Mapping[str, Any]) -> str:
         lengths["edges"], lengths["edges"][1:], lengths["counts"], strict=False
     ):
         bar = "█" * round(24 * number / most) or ("▏" if number else "")
-        lines.append(
-            f"[$foreground 60%]{low + 1:>5}-{high:<5}[/] [$primary]{bar}[/] {number or ''}"
-        )
+        lines.append(f"[$muted]{low + 1:>5}-{high:<5}[/] [$bar]{bar}[/] {number or ''}")
     lines.append(
         f"median {lengths['median']} tokens, longest {lengths['longest']}; "
         f"{100 * report['truncated_share']:.1f} % truncated, {report['duplicates']} duplicates, "
-        f"{report['overlap']} test prompts also trained on"
+        f"{report['overlap']} test prompts are also training prompts"
     )
-    lines += [marked("warning", plain(warning)) for warning in report["warnings"]]
+    lines += [marked("warning", plain_line(warning)) for warning in report["warnings"]]
     if not report["warnings"]:
         lines.append(marked("done", "no warnings"))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Step 4: what the adapter is merged into, and how the result is rounded."""
+"""Step 4: what the adapter is merged into, and how the result is quantized."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ class MergeStep(Step):
 
     title = "Merge and quantize"
     help = (
-        "The adapter is merged into the base it was trained on, dequantized, and the result is rounded for "
-        "the device: to one grid, or within a number of bytes, where each layer's grid is chosen by how "
-        "much it matters."
+        "The adapter is merged into the dequantized base it was trained on, and the result is quantized for "
+        "the device. With max bytes set, each layer gets the precision that it needs most."
     )
 
     def content(self) -> ComposeResult:

@@ -1,4 +1,4 @@
-"""Step 3: how an adapter is trained, or which there are already and how several become one."""
+"""Step 3: how an adapter is trained, or which existing ones are used and how several become one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from textual.widgets import Button, RadioSet, Static
 
 from edgepeft.merging.combinations import METHODS, REGMEAN
 from edgepeft_tui.fields import part_fields
+from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.choices import Choice
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.hanging import Hanging
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import HANG, estimate_lines, pairs, plain
+from edgepeft_tui.words import HANG, estimate_lines, pairs
 
 
 class MethodStep(Step):
@@ -25,17 +26,17 @@ class MethodStep(Step):
 
     title = "Method"
     help = (
-        "Train an adapter, or take one that PEFT has saved: then nothing is trained and the rest is the same.\n\n"
-        "Several adapters of one base are combined into one, each with a weight.\n\n"
-        "Method, rank and steps are what matters to begin with; F4 shows every key of the recipe."
+        "Train an adapter, or use an existing one that PEFT has saved. Then nothing is trained.\n\n"
+        "Several adapters of one base can be combined into one, each with a weight.\n\n"
+        "Method, rank and steps matter most at first. F4 shows every key of the recipe."
     )
 
     def content(self) -> ComposeResult:
         """The choice, then the fields of what was chosen."""
         self._named |= {"adapter", "combine"}
         with RadioSet(id="source", compact=True):
-            yield Choice("train an adapter", value=self.draft.trains)
-            yield Choice("use an adapter there is", value=not self.draft.trains)
+            yield Choice("Train an adapter", value=self.draft.trains)
+            yield Choice("Use an existing adapter", value=not self.draft.trains)
         with Vertical(id="existing"):
             yield from self._adapters()
         with Vertical(id="training"):
@@ -64,7 +65,7 @@ class MethodStep(Step):
         with Horizontal(classes="buttons"):
             yield Button("Add an adapter", id="add-adapter", compact=True)
             if count > 1:
-                yield Button("Remove the last", id="drop-adapter", compact=True)
+                yield Button("Remove last", id="drop-adapter", compact=True)
         if count > 1:
             yield Static("Combine", classes="caption")
             yield from self.rows("combine.", simple=["combine.method", *self._wanted()])
@@ -91,11 +92,14 @@ class MethodStep(Step):
 
     def _about_method(self) -> str:
         how = self.draft.text("combine.method") or "svd"
-        return f"[$foreground 60%]{plain(how)}: {HANG}{plain(METHODS.get(how, ''))}[/]"
+        return f"[$muted]{plain_line(how)}: {HANG}{plain_line(METHODS.get(how, ''))}[/]"
 
     def filled(self) -> None:
-        """Show the half that counts."""
+        """Show the half that applies, with the cursor on what is chosen: a key must not choose the other."""
         self._show_half(self.draft.trains)
+        source = self.query_one("#source", RadioSet)
+        for _ in range(source.pressed_index):
+            source.action_next_button()
 
     def _show_half(self, trains: bool) -> None:
         self.query_one("#existing").display = not trains
@@ -131,7 +135,7 @@ class MethodStep(Step):
             self.call_after_refresh(self._show_adapters, "#row-combine--method")
 
     def _show_adapters(self, begin: str) -> None:
-        """Make the adapters' fields anew and begin in one of them."""
+        """Make the adapters' fields anew and put the focus into one of them."""
 
         async def remake() -> None:
             await self._maker.run(self._remake_adapters)

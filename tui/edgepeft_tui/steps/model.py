@@ -13,10 +13,11 @@ from textual.widgets.option_list import Option
 from edgepeft.errors import EdgepeftError
 from edgepeft.models import KNOWN_MODELS, packaged_file
 from edgepeft_tui.asking import ask
+from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import mark, marked, model_lines, pairs, plain
+from edgepeft_tui.words import mark, marked, model_lines, pairs
 
 
 class ModelStep(Step):
@@ -24,15 +25,15 @@ class ModelStep(Step):
 
     title = "Model"
     help = (
-        "The base model that an adapter is trained on, or was.\n\n"
+        "The base model that the adapter is trained on.\n\n"
         "A folder with config.json and safetensors, a .gguf file, the id of a model on a hub, or one of "
-        "the names below. Nothing is loaded to look at it: only headers are read."
+        "the names below. Only the headers of its files are read here; the weights are not loaded."
     )
 
     def content(self) -> ComposeResult:
         """The field, known and recent models, the facts."""
         yield from self.rows("model", simple=["model"], browse=["model"])
-        yield Static("Known and recent", classes="caption")
+        yield Static("Known and recent models", classes="caption")
         yield OptionList(id="known", compact=True)
         yield Panel("The model", id="model-facts")
 
@@ -48,12 +49,12 @@ class ModelStep(Step):
             seen.add(known.name)
             yield Option(
                 f"{mark('done' if here else 'open')} {known.name}  "
-                f"[$foreground 60%]{plain(known.summary)}; {plain(where)}[/]",
+                f"[$muted]{plain_line(known.summary)}; {plain_line(where)}[/]",
                 known.name,
             )
         for name in self.wizard.wizard_app.recent_models():
             if name not in seen:
-                yield Option(f"{mark('open')} {plain(name)}  [$foreground 60%]used before[/]", name)
+                yield Option(f"{mark('open')} {plain_line(name)}  [$muted]used before[/]", name)
 
     @on(OptionList.OptionSelected, "#known")
     def _take(self, event: OptionList.OptionSelected) -> None:
@@ -90,39 +91,52 @@ class ModelStep(Step):
         name = self.draft.get("model")
         panel = self.query_one("#model-facts", Panel)
         if not isinstance(name, str) or not name:
-            panel.say("[$foreground 60%]Choose a model above.[/]")
+            panel.say("[$muted]Choose a model above.[/]")
+            self._found("")
             return
-        path = self.draft.resolve(name)
         try:
             facts = await ask(
-                "inspect", str(path) if path.exists() else name, folder=self.draft.folder
+                "inspect", str(self.draft.existing(name) or name), folder=self.draft.folder
             )
         except EdgepeftError as error:
-            panel.say(marked("invalid", f"[$text-error]{plain(error)}[/]"))
+            self._refuse(name, str(error))
             return
         if facts.get("kind") != "model":
-            panel.say(
-                marked(
-                    "invalid", f"[$text-error]this is {plain(facts.get('kind'))}, not a model[/]"
-                )
-            )
+            self._refuse(name, f"{name}: is {facts.get('kind')}, not a model")
             return
         lines = pairs(model_lines(facts))
         if facts["supported"]:
             lines += "\n" + marked("done", "can be exported")
         else:
-            lines += "\n" + marked("failed", plain(facts["why_not"]))
+            lines += "\n" + marked("failed", plain_line(facts["why_not"]))
         self._said = lines
         self._tell()
+        if self.draft.get("model") == name:
+            self._found("" if facts["supported"] else str(facts["why_not"]))
+
+    def _refuse(self, name: str, why: str) -> None:
+        """Say what is wrong with a model, unless another has been named meanwhile."""
+        if self.ready and self.draft.get("model") == name:
+            said = marked("invalid", f"[$text-error]{plain_line(why)}[/]")
+            self.query_one("#model-facts", Panel).say(said)
+            self._found(why)
+
+    def _found(self, error: str) -> None:
+        self.draft.note_look(self.title, error)
+        self.wizard.show_errors()
 
     _said = ""
     _fits = ""
 
     def planned(self, facts: Mapping[str, Any]) -> None:
-        """Say whether the work fits this machine, now that it is known."""
+        """Say whether the build fits into memory, now that it is known."""
         fits = facts["peak_memory_bytes"] < facts["free_memory_bytes"]
-        words = "the build fits into memory here" if fits else "the build does not fit into memory"
-        self._fits = "\n" + marked("done" if fits else "failed", words)
+        words = (
+            "the build fits into the free memory"
+            if fits
+            else "the build needs more memory than is free"
+        )
+        self._fits = "\n" + marked("done" if fits else "warning", words)
         self._tell()
 
     def _tell(self) -> None:

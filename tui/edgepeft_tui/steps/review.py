@@ -1,4 +1,4 @@
-"""Step 6: the recipe as it will be written, and three ways on."""
+"""Step 6: the recipe as it will be written; run, save or copy it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from textual.containers import Horizontal
 from textual.highlight import highlight
 from textual.widgets import Button, Input, Static
 
+from edgepeft_tui.draft_files import build_command
+from edgepeft_tui.plain_text import plain_line, visible
 from edgepeft_tui.steps.base import Step
+from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.hanging import Said
 from edgepeft_tui.widgets.page import Panel
-from edgepeft_tui.words import HANG, estimate_lines, marked, pairs, plain
+from edgepeft_tui.words import HANG, estimate_lines, marked, pairs
 
 
 class ReviewStep(Step):
@@ -22,8 +25,8 @@ class ReviewStep(Step):
 
     title = "Review"
     help = (
-        "Run saves the recipe and starts the build. Save only saves it. Copy puts the command line that would "
-        "do the same into the clipboard. The recipe is an ordinary file: edgepeft build takes it as it is."
+        "Run saves the recipe and starts the build. Save only saves it. Copy command copies the command line "
+        "that does the same. The recipe is an ordinary file for edgepeft build."
     )
 
     def content(self) -> ComposeResult:
@@ -34,7 +37,7 @@ class ReviewStep(Step):
             yield Button("Copy command", id="copy", compact=True)
         with Horizontal(classes="field"):
             yield Static("name", classes="label")
-            yield Input(self.draft.name, id="name", compact=True, select_on_focus=False)
+            yield Entry(self.draft.name, id="name")
         yield Said("", id="wrong-name", classes="error")
         yield Said("", id="wrong", classes="error")
         yield Said("", id="command")
@@ -42,7 +45,7 @@ class ReviewStep(Step):
         yield Panel("Estimate", id="review-cost", classes="narrow-only estimate")
 
     def begin(self) -> None:
-        """Begin on the button that most are here for."""
+        """Start on the button that most people want."""
         self.query_one("#run").focus()
 
     def enter(self) -> None:
@@ -51,14 +54,15 @@ class ReviewStep(Step):
         self._show()
 
     def _show(self) -> None:
-        self.query_one("#yaml", Panel).update(highlight(self.draft.yaml(), language="yaml"))
-        self.query_one("#command", Said).say(
-            f"[$foreground 60%]$[/] {HANG}{plain(self.draft.command())}"
+        self.query_one("#yaml", Panel).update(
+            highlight(visible(self.draft.yaml()), language="yaml")
         )
+        said = plain_line(build_command(self.draft))
+        self.query_one("#command", Said).say(f"[$muted]$[/] {HANG}{said}")
 
     def show_errors(self, errors: Mapping[str, str]) -> None:
-        """All that is wrong, each in its own line."""
-        lines = [f"! {HANG}{plain(text)}" for text in errors.values()]
+        """All errors, each in its own line."""
+        lines = [f"✗ {HANG}{plain_line(text)}" for text in errors.values()]
         wrong = self.query_one("#wrong", Said)
         wrong.display = bool(lines)
         wrong.say("\n".join(lines))
@@ -66,7 +70,7 @@ class ReviewStep(Step):
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Show the estimate where the panel beside has no room."""
-        notes = "".join("\n" + marked("warning", plain(note)) for note in facts["notes"])
+        notes = "".join("\n" + marked("warning", plain_line(note)) for note in facts["notes"])
         self.query_one("#review-cost", Panel).say(pairs(estimate_lines(facts)) + notes)
 
     @on(Input.Changed, "#name")
@@ -75,11 +79,12 @@ class ReviewStep(Step):
         self.draft.name = event.value.strip()
         if not self.ready:
             return
+        self.draft.findings.planned = False
         self.wizard.show_where()
-        self.wizard.wizard_app.keep_draft(self.draft)
+        self.wizard.changed()
         wrong, line = self.draft.name_error(), self.query_one("#wrong-name", Said)
         line.display = bool(wrong)
-        line.say(f"! {HANG}{plain(wrong)}" if wrong else "")
+        line.say(f"✗ {HANG}{plain_line(wrong)}" if wrong else "")
         self._show()
 
     @on(Button.Pressed)
@@ -91,5 +96,5 @@ class ReviewStep(Step):
             case "save":
                 self.wizard.action_save()
             case "copy":
-                self.app.copy_to_clipboard(self.draft.command())
-                self.notify(f"copied: {self.draft.command()}", markup=False)
+                self.app.copy_to_clipboard(build_command(self.draft))
+                self.notify(f"Copied: {build_command(self.draft)}", markup=False)

@@ -1,4 +1,4 @@
-"""Step 5: which devices, and what their bundles must hold."""
+"""Step 5: which devices, and the gates of their bundles."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from textual.widgets.selection_list import Selection
 from edgepeft.cli.tables import megabytes
 from edgepeft.targets import TargetProfile, all_targets
 from edgepeft_tui.draft import Draft
+from edgepeft_tui.plain_text import plain_line, title
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.choices import Checklist
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.hanging import Said
 from edgepeft_tui.widgets.page import Panel
 from edgepeft_tui.widgets.parts import Parts
-from edgepeft_tui.words import HANG, pairs, plain
+from edgepeft_tui.words import HANG, pairs
 
 
 class TargetsStep(Step):
-    """Device profiles, those this recipe can't have with the reason; and the gates."""
+    """Device profiles, with the reason where this recipe can't have one; and the gates."""
 
     title = "Targets"
     help = (
-        "Space chooses a device; several make several bundles of one adapter. Sizes are predictions.\n\n"
-        "A bundle that misses a gate is kept and marked, and the build exits with status 4."
+        "Space chooses a device. Each device gets a bundle of its own. Sizes are estimates.\n\n"
+        "A bundle that misses a gate is kept and marked as failed. The build then exits with status 4."
     )
 
     def __init__(self, draft: Draft, *, id: str) -> None:
@@ -51,7 +52,7 @@ class TargetsStep(Step):
         # A device of one's own, or what is said of one alone: its keys are those of the recipe's list.
         yield self.parts("targets", grows=self.wizard.advanced)
         if self.draft.swaps or self.draft.parts("adapters") or self.shows("adapters"):
-            yield Static("Adapters beside the recipe's own", classes="caption")
+            yield Static("Further adapters", classes="caption")
             yield self.parts("adapters", browse=["path", "test"])
         yield Static("Gates", classes="caption")
         yield from self.rows("gates.", simple=["gates.max_exact_match_drop", "gates.max_task_kl"])
@@ -95,15 +96,15 @@ class TargetsStep(Step):
                     devices.select(name)
 
     def show_errors(self, errors: Mapping[str, str]) -> None:
-        """What is wrong with the choice stands below it."""
+        """What is wrong with the choice is shown below it."""
         at_fields = {row.field.key for row in self.query(FieldRow)}
         text = next((errors[key] for key in errors if _is_about(key) and key not in at_fields), "")
         line = self.query_one("#targets-error", Said)
         line.display = bool(text)
-        line.say(f"! {HANG}{plain(text)}" if text else "")
+        line.say(f"✗ {HANG}{plain_line(text)}" if text else "")
 
     def planned(self, facts: Mapping[str, Any]) -> None:
-        """Predicted sizes, and what this recipe can't have."""
+        """Estimated sizes, and devices this recipe can't have."""
         known = self._choices = {choice["target"]: choice for choice in facts["choices"]}
         devices = self.query_one("#devices", SelectionList)
         for index, target in enumerate(all_targets().values()):
@@ -127,7 +128,7 @@ class TargetsStep(Step):
     def _show_details(self, index: int) -> None:
         target = list(all_targets().values())[index]
         panel = self.query_one("#about-target", Panel)
-        panel.border_title = target.name
+        panel.border_title = title(target.name)
         panel.say(_details(target, self._choices.get(target.name)))
 
 
@@ -141,21 +142,19 @@ def _line(target: TargetProfile, choice: Mapping[str, Any] | None = None) -> str
     if choice is None:
         about = target.summary
     elif choice["refused"]:
-        about = f"not with this recipe: {choice['refused']}"
+        about = f"not possible with this recipe: {choice['refused']}"
     else:
         about = f"{megabytes(choice['bytes'])}; {target.summary}"
     width = max(map(len, all_targets())) + 1
-    return f"{target.name:<{width}}[$foreground 60%]{plain(about)}[/]"
+    return f"{target.name:<{width}}[$muted]{plain_line(about)}[/]"
 
 
 def _details(target: TargetProfile, choice: Mapping[str, Any] | None) -> str:
-    """All about a device: what it needs, how a bundle is measured here, or why this recipe can't have it."""
+    """All about a device: what it needs, how its bundle is verified here, or why this recipe can't have it."""
     provider = target.provider.removesuffix("ExecutionProvider")
     here = target.verify_provider.removesuffix("ExecutionProvider")
     executed = target.verify_provider == target.provider
-    proof = (
-        f"executed on {here}" if executed else f"graph verified on {here}, {provider} not executed"
-    )
+    proof = f"on {here}" if executed else f"on {here}; not run on {provider} here"
     lines = [
         ("for", target.summary),
         ("runs on", f"{provider}, {target.precision} weights, computes in {target.io_dtype}"),

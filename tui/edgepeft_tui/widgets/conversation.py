@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
+from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -18,44 +17,25 @@ from textual.message import Message
 from textual.widgets import Select, Static
 
 from edgepeft.cli.tables import megabytes
-from edgepeft.tasks import EMBEDDING, GENERATION
-from edgepeft_tui.answering import BASE_OF
+from edgepeft.tasks import GENERATION
 from edgepeft_tui.asking import PYTHON
+from edgepeft_tui.plain_text import plain, plain_line, title
 from edgepeft_tui.readings import reading_markup
+from edgepeft_tui.speaker import Speaker
+from edgepeft_tui.voices import VOICE, described, voiced, width_of
 from edgepeft_tui.widgets.hanging import Hanging, Said
-from edgepeft_tui.words import HANG, marked, plain
+from edgepeft_tui.words import HANG, marked
 
 NO_ADAPTER = "base"
 """What the runtime calls a hot-swap bundle without adapter."""
 _NONE = ("base, no adapter", NO_ADAPTER)
-_VOICE, _LONGEST_VOICE = 8, 16
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """Who answers: a bundle, with one of its adapters where it has several, or the bare base it began as."""
-
-    bundle: Path
-    adapter: str | None = None
-    base: bool = False
-
-    @property
-    def place(self) -> str:
-        """What the answering process is told to load."""
-        return f"{BASE_OF}{self.bundle}" if self.base else str(self.bundle)
-
-
-def speaker_of(bundle: Mapping[str, Any]) -> Speaker:
-    """Who answers for an entry of ``build --json``: of a hot-swap bundle, the recipe's own adapter."""
-    adapters = bundle.get("adapters") or [{}]
-    return Speaker(Path(bundle["path"]), adapters[0].get("name"))
 
 
 class Conversation(Vertical):
     """A transcript, a choice of adapters for a bundle that has them, and a line of figures."""
 
     class Ready(Message):
-        """It can be asked now, or never again."""
+        """It can be asked now, or it has ended."""
 
     class Chosen(Message):
         """Another adapter was chosen."""
@@ -88,7 +68,7 @@ class Conversation(Vertical):
             yield Static("adapter", classes="label")
             yield Select([_NONE], allow_blank=False, compact=True)
         with VerticalScroll(classes="transcript") as transcript:
-            transcript.border_title = f"{self.voice} · {self.speaker.bundle.name}"
+            transcript.border_title = title(self.voice, self.speaker.bundle.name)
             transcript.can_focus = False
         yield Said("loading …", classes="stats")
 
@@ -131,16 +111,17 @@ class Conversation(Vertical):
         )
         assert process.stdout is not None
         said_why = False
-        async for line in process.stdout:
-            with contextlib.suppress(ValueError):
-                said = json.loads(line)
+        # A line that is longer than any of ours is what a library has printed.
+        with contextlib.suppress(ValueError):
+            async for line in process.stdout:
+                said = _message(line)
                 said_why = "error" in said and not self._loaded
                 await self._take(said)
         await process.wait()
         self.post_message(self.Ready())
         if not said_why and not self._killed:
             self._drop_question()
-            self.say(marked("failed", f"its process has ended ({process.returncode})"))
+            self.say(marked("failed", f"the process has ended (status {process.returncode})"))
 
     async def _take(self, said: dict[str, Any]) -> None:
         match said:
@@ -153,8 +134,8 @@ class Conversation(Vertical):
                 self.busy = False
                 cut = "" if done["finish_reason"] == "stop" else ", cut at the limit"
                 self.say(
-                    f"{done['tokens']} tokens, {done['tokens_per_second']:.0f} tokens/s, first after "
-                    f"{done['first_seconds']:.2f} s{cut}{self._memory()}"
+                    f"{done['tokens']} tokens, {done['tokens_per_second']:.0f} tokens/s, first token "
+                    f"after {done['first_seconds']:.2f} s{cut}{self._memory()}"
                 )
             case {"reading": reading}:
                 self.busy = False
@@ -163,17 +144,17 @@ class Conversation(Vertical):
                 self.say(f"read in {reading['seconds']:.3f} s{self._memory()}")
             case {"error": error}:
                 self._drop_question()
-                self.say(marked("failed", plain(error)))
+                self.say(marked("failed", plain_line(error)))
 
     async def _begin(self, ready: dict[str, Any]) -> None:
         self.ready = self._loaded = True
         self.purpose, self._system = ready["task"], ready["system"]
         self._offer(ready["adapters"])
         await self._show_system()
-        where = f" · on {self.provider}" if self.provider else ""
-        title = f"{ready['base']} · {ready['target']}{where}"
-        self.query_one(".transcript").border_title = title
-        warning = "\n" + marked("warning", plain(ready["warning"])) if ready["warning"] else ""
+        where = [f"on {self.provider}"] if self.provider else []
+        named = title(ready["base"], ready["target"], *where)
+        self.query_one(".transcript").border_title = named
+        warning = "\n" + marked("warning", plain_line(ready["warning"])) if ready["warning"] else ""
         self.say(marked("done", f"loaded in {ready['seconds']} s{self._memory()}") + warning)
         self.post_message(self.Ready())
 
@@ -182,14 +163,14 @@ class Conversation(Vertical):
         if self.messages and self.messages[-1]["role"] == "assistant":
             # A question without an answer is no part of the conversation.
             del self.messages[-2:]
-            self._show("[$foreground 60%]no answer[/]")
+            self._show("[$muted]no answer[/]")
 
     def _show(self, markup: str) -> None:
         assert self._answer is not None
         # Each line of an answer begins where its first one does.
         lines = markup.split("\n")
-        head = _voiced(self.voice)
-        margin = " " * _wide(self.voice)
+        head = voiced(self.voice)
+        margin = " " * width_of(self.voice)
         shown = [line if HANG in line else f"{HANG}{line}" for line in lines]
         self._answer.say("\n".join([head + shown[0], *(margin + line for line in shown[1:])]))
         self.query_one(".transcript", VerticalScroll).scroll_end(animate=False)
@@ -205,6 +186,11 @@ class Conversation(Vertical):
         """Whether it could not be loaded, or has ended."""
         return self._process is not None and self._process.returncode is not None
 
+    def scroll_pages(self, pages: int) -> None:
+        """Scroll what was said by so many pages, up if negative."""
+        transcript = self.query_one(".transcript", VerticalScroll)
+        transcript.scroll_relative(y=pages * max(1, transcript.size.height - 1), animate=False)
+
     # -- adapters -----------------------------------------------------------------------------------------
 
     def _offer(self, adapters: Sequence[Mapping[str, Any]] | None) -> None:
@@ -216,7 +202,8 @@ class Conversation(Vertical):
         names = [str(adapter["name"]) for adapter in adapters]
         if self.adapter not in (*names, NO_ADAPTER):
             self.adapter = names[0] if names else NO_ADAPTER
-        options = [(_described(adapter), str(adapter["name"])) for adapter in adapters]
+        # A prompt that is a string would be read as markup.
+        options = [(Text(described(adapter)), str(adapter["name"])) for adapter in adapters]
         choice = self.choice
         with choice.prevent(Select.Changed):
             choice.set_options([*options, _NONE])
@@ -239,11 +226,11 @@ class Conversation(Vertical):
             about = "without adapter" if self.adapter == NO_ADAPTER else f"with {self.adapter}"
             line = Said("", classes="turn")
             await self.query_one(".transcript").mount(line)
-            line.say(f"[$foreground 60%]from here on {plain(about)}[/]")
+            line.say(f"[$muted]from here on {plain_line(about)}[/]")
         warning = next(
             (a["warning"] for a in self.adapters or () if a["name"] == self.adapter), None
         )
-        self.say(marked("warning", plain(warning)) if warning else "")
+        self.say(marked("warning", plain_line(warning)) if warning else "")
         self.post_message(self.Chosen())
 
     # -- asking -------------------------------------------------------------------------------------------
@@ -255,7 +242,7 @@ class Conversation(Vertical):
             return
         self.busy = True
         transcript = self.query_one(".transcript", VerticalScroll)
-        asked = Static(Hanging(f"[b]{'you':<{_VOICE}}[/b]{HANG}{plain(text)}"), classes="turn")
+        asked = Static(Hanging(f"[b]{'you':<{VOICE}}[/b]{HANG}{plain(text)}"), classes="turn")
         self._answer = Said("", classes="turn")
         await transcript.mount(asked, self._answer)
         self._show("…")
@@ -278,7 +265,7 @@ class Conversation(Vertical):
             await self._process.stdin.drain()
 
     async def reset(self) -> None:
-        """Forget what was said."""
+        """Drop what was said."""
         self.messages.clear()
         await self.query(".turn").remove()
         await self._show_system()
@@ -286,35 +273,20 @@ class Conversation(Vertical):
             await self._send({"forget": True})
 
     async def _show_system(self) -> None:
-        """Say what the model is told before every conversation, as it was in training."""
+        """Show the system message of the training, which comes before every conversation."""
         if (
             self._system
             and not self.messages
             and not self.query(".turn")
             and self.purpose == GENERATION
         ):
-            told = f"[$foreground 60%]{'system':<{_VOICE}}{HANG}{plain(self._system)}[/]"
+            told = f"[$muted]{'system':<{VOICE}}{HANG}{plain(self._system)}[/]"
             await self.query_one(".transcript").mount(Static(Hanging(told), classes="turn"))
 
 
-PLACEHOLDERS = {
-    GENERATION: "ask something, Enter sends it",
-    EMBEDDING: "a text, and then another to hold against it",
-}
-"""What the prompt says by task; for the others, that it takes a text."""
-
-
-def _wide(voice: str) -> int:
-    return max(_VOICE, min(len(voice), _LONGEST_VOICE) + 1)
-
-
-def _voiced(voice: str) -> str:
-    short = voice if len(voice) <= _LONGEST_VOICE else f"{voice[: _LONGEST_VOICE - 1]}…"
-    return f"[$text-accent]{plain(short):<{_wide(voice)}}[/]"
-
-
-def _described(adapter: Mapping[str, Any]) -> str:
-    gates = adapter["gates"]
-    verdict = "not measured" if gates is None else "passed" if gates == "passed" else "MISSED"
-    rank = f"rank {adapter['rank']}, " if adapter["rank"] else ""
-    return f"{adapter['name']}  ({rank}{verdict})"
+def _message(line: bytes) -> dict[str, Any]:
+    """What the answering process says in a line; nothing where a library has printed something."""
+    with contextlib.suppress(ValueError, RecursionError):
+        said = json.loads(line)
+        return said if isinstance(said, dict) else {}
+    return {}

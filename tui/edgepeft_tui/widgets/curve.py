@@ -14,16 +14,16 @@ from edgepeft_tui.progress import CURVES
 
 
 class Curve(Container):
-    """The curves of a training, or a word about when there will be some."""
+    """The curves of a training, or a line that says when there will be some."""
 
     def compose(self) -> ComposeResult:
         """The plot, and what stands in its place before the first two points."""
         yield PlotWidget(allow_pan_and_zoom=False)
-        yield Static("The loss will be drawn here once training begins.", id="no-curve")
+        yield Static("The loss is drawn here once training has started.", id="no-curve")
 
     def on_mount(self) -> None:
         """Begin empty."""
-        self.border_title = "Loss over steps (x: evaluation)"
+        self.border_title = "Loss by step (x: evaluation)"
         plot = self.query_one(PlotWidget)
         plot.can_focus = False
         plot.display = False
@@ -31,8 +31,13 @@ class Curve(Container):
         plot.set_xlabel("")
         plot.set_ylabel("")
 
-    def draw(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-        """Draw the curves anew. The evaluation's points are crosses, so that no colour is needed to tell them."""
+    def draw(
+        self, curves: Mapping[str, Sequence[tuple[int, float]]], planned: int | None = None
+    ) -> None:
+        """Draw the curves anew, over as many steps as are ``planned``.
+
+        The evaluation's points are crosses, so that no colour is needed to tell them.
+        """
         plot = self.query_one(PlotWidget)
         enough = any(len(points) > 1 for points in curves.values())
         plot.display = enough
@@ -49,7 +54,7 @@ class Curve(Container):
                 plot.plot(
                     steps,
                     values,
-                    line_style=colours.get("primary", "cyan"),
+                    line_style=colours["bar"],
                     hires_mode=HiResMode.BRAILLE,
                     label=CURVES[key],
                 )
@@ -58,15 +63,18 @@ class Curve(Container):
                     steps,
                     values,
                     marker="x",
-                    marker_style=colours.get("accent", "yellow"),
+                    marker_style=colours["text-accent"],
                     label=CURVES.get(key, key),
                 )
-        self._bound(plot, curves)
+        self._bound(plot, curves, planned or 0)
         plot.show_legend(location=LegendLocation.TOPRIGHT, is_visible=plot.size.height > 11)
 
-    def _bound(self, plot: Any, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    def _bound(
+        self, plot: Any, curves: Mapping[str, Sequence[tuple[int, float]]], planned: int
+    ) -> None:
         values = [value for points in curves.values() for _, value in points]
         steps = [step for points in curves.values() for step, _ in points]
         room = (max(values) - min(values)) * 0.05 or 0.1
         plot.set_ylimits(max(0.0, min(values) - room), max(values) + room)
-        plot.set_xlimits(0, max(steps))
+        # How far the training has come is seen from what is left empty.
+        plot.set_xlimits(0, max([planned, *steps]))

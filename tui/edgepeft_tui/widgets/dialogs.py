@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text, TextType
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, DirectoryTree, Input, Static
 
+from edgepeft_tui.plain_text import plain, plain_line, title, visible_line
+from edgepeft_tui.typed_paths import existing_path, is_there
+from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.hanging import Hanging
-from edgepeft_tui.words import plain
 
 
 class HelpWindow(ModalScreen[None]):
@@ -30,13 +33,13 @@ class HelpWindow(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The window."""
         with VerticalScroll(classes="window") as window:
-            window.border_title = self._title
+            window.border_title = title(self._title)
             window.border_subtitle = "Esc closes"
             yield Static(Hanging(self._markup))
 
 
 class Question(ModalScreen[bool]):
-    """A question before something that can't be undone; saying nothing means no."""
+    """A question before something that can't be undone. The default is no."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,n", "answer(False)", "No"),
@@ -71,6 +74,10 @@ class _Tree(DirectoryTree):
         self._suffixes = suffixes
         super().__init__(path)
 
+    def process_label(self, label: TextType) -> Text:
+        """A file's name as it is, not as markup."""
+        return super().process_label(Text(visible_line(label)))
+
     def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
         """Folders, and files that may be picked."""
         return [
@@ -101,11 +108,11 @@ class Picker(ModalScreen[Path | None]):
     def compose(self) -> ComposeResult:
         """Where, the tree, what is chosen."""
         with Vertical(classes="window picker") as window:
-            window.border_title = self._title
+            window.border_title = title(self._title)
             window.border_subtitle = (
-                "Enter opens and takes · Ctrl+S takes a folder · Ctrl+U up · Esc"
+                "Enter opens or takes · Ctrl+S takes the folder · Ctrl+U up · Esc"
             )
-            yield Input(str(self._start), compact=True, id="place")
+            yield Entry(str(self._start), id="place")
             yield _Tree(self._start, self._suffixes)
             yield Static("", id="chosen")
 
@@ -116,8 +123,10 @@ class Picker(ModalScreen[Path | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go where the typed path leads, or take it."""
         event.stop()
-        path = Path(event.value).expanduser()
-        if path.is_dir() and not self._fits(path):
+        path = existing_path(event.value, self._start)
+        if path is None:
+            self._refuse(event.value, "does not exist")
+        elif path.is_dir() and not self._fits(path):
             self.query_one(_Tree).path = path
             self.query_one(_Tree).focus()
         else:
@@ -149,8 +158,12 @@ class Picker(ModalScreen[Path | None]):
         self.query_one("#place", Input).value = str(tree.path)
 
     def _take(self, path: Path) -> None:
-        if path.exists() and self._fits(path):
-            self.dismiss(path.resolve())
+        if not is_there(path):
+            self._refuse(path, "does not exist")
+        elif not self._fits(path):
+            self._refuse(path, "is not of the kind that is needed here")
         else:
-            said = "is not what is looked for" if path.exists() else "does not exist"
-            self.query_one("#chosen", Static).update(f"! {plain(path)} {said}")
+            self.dismiss(path.resolve())
+
+    def _refuse(self, path: object, why: str) -> None:
+        self.query_one("#chosen", Static).update(f"✗ {plain_line(path)} {why}")

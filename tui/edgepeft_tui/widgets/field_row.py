@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 
 from edgepeft_tui.fields import Field
+from edgepeft_tui.plain_text import plain_line, visible_line
+from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.hanging import Said
-from edgepeft_tui.words import HANG, plain
+from edgepeft_tui.words import HANG
 
 NOT_SAID = "\0"
 """The choice of a Select that stands for saying nothing."""
@@ -47,16 +50,11 @@ class FieldRow(Vertical):
     def compose(self) -> ComposeResult:
         """Label, control, a button for paths, and the line for errors."""
         with Horizontal(classes="field"):
-            yield Static(self._label, classes="label")
+            yield Static(self._label, classes="label", markup=False)
             if self.field.choices:
                 yield self._select()
             else:
-                yield Input(
-                    self._text,
-                    placeholder=self._hint or self.field.default,
-                    compact=True,
-                    select_on_focus=False,
-                )
+                yield Entry(self._text, placeholder=self._hint or self.field.default)
             if self._browse:
                 yield Button("Browse", compact=True, classes="browse")
         yield Said("", classes="error")
@@ -79,9 +77,11 @@ class FieldRow(Vertical):
         choices = list(self.field.choices)
         if self._text and self._text not in choices:
             choices.append(self._text)
-        options = [(choice, choice) for choice in choices]
+        # A prompt that is a string would be read as markup.
+        options = [(Text(visible_line(choice)), choice) for choice in choices]
         if not self.field.required:
-            options.insert(0, (f"{self.field.default or 'not set'} (default)", NOT_SAID))
+            default = Text(f"{self.field.default or 'not set'} (default)")
+            options.insert(0, (default, NOT_SAID))
         return Select(options, value=self._text or NOT_SAID, allow_blank=False, compact=True)
 
     def begin(self) -> None:
@@ -121,7 +121,7 @@ class FieldRow(Vertical):
     def _say_error(self) -> None:
         # A row that is not composed yet has no such line, and says it once it is mounted.
         for line in self.query(".error").results(Said):
-            line.say(f"! {HANG}{plain(self._error)}" if self._error else "")
+            line.say(f"✗ {HANG}{plain_line(self._error)}" if self._error else "")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell of what was typed."""

@@ -1,4 +1,4 @@
-"""Each layer's rounding error as a cell of a strip, with the worst layers below; walked by key and by mouse."""
+"""Each layer's quantization error as a cell of a strip, the worst layers below; walked by key and by mouse."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from textual.events import Click
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from edgepeft_tui.layers import LayerErrors
-from edgepeft_tui.words import plain
+from edgepeft_tui.layers import LARGE, NOTICEABLE, LayerErrors
+from edgepeft_tui.plain_text import plain_line
 
 WORST = 5
 """Layers listed below the strip."""
 _MARGIN, _WIDEST_CELL = 10, 4
 _BAR = 24
-_STRIP, _LIST = 1, 5
-"""Lines of the widget: name, strip, scale, cursor, words, then the list."""
+_STRIP, _LIST = 1, 6
+"""Lines of the widget: name, strip, numbers, cursor, scale, words, then the list."""
 
 
 class LayerStrip(Widget, can_focus=True):
-    """Higher and warmer is worse. One layer is chosen; left and right walk layers, up and down the ranking."""
+    """Higher is worse. One layer is chosen; left and right walk layers, up and down the ranking."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "walk(-1)", "Layer before", show=False, id="layers.before"),
+        Binding("left", "walk(-1)", "Previous layer", show=False, id="layers.before"),
         Binding("right", "walk(1)", "Next layer", show=False, id="layers.next"),
         Binding("down,n", "rank(1)", "Next worst", id="layers.worse"),
-        Binding("up", "rank(-1)", "Worse", show=False, id="layers.better"),
+        Binding("up", "rank(-1)", "Next better", show=False, id="layers.better"),
         Binding("home", "pick(0)", "First layer", show=False, id="layers.first"),
         Binding("end", "pick(-1)", "Last layer", show=False, id="layers.last"),
     ]
@@ -54,31 +54,51 @@ class LayerStrip(Widget, can_focus=True):
         return min(_WIDEST_CELL, room // count), 1
 
     def render(self) -> Content:
-        """The strip, its scale, the chosen layer in words, the worst layers."""
+        """The strip, its numbers and scale, the chosen layer in words, the worst layers."""
         errors, (wide, each) = self.rounding.errors, self._cell
         worst = max(errors)
         cells = [max(errors[at : at + each]) for at in range(0, len(errors), each)]
-        strip = "".join(_heat(error / worst if worst else 0.0, wide) for error in cells)
+        strip = "".join(self._heat(error, worst, wide) for error in cells)
         place = self.chosen // each * wide
-        scale = f"0{len(errors) - 1:>{len(cells) * wide - 1}}" if len(cells) * wide > 2 else "0"
+        last = f"{len(errors) - 1:>{len(cells) * wide - 1}}" if len(cells) * wide > 2 else ""
         rank = self._ranking.index(self.chosen) + 1
-        about = "the worst" if rank == 1 else f"number {rank}"
+        about = "the worst" if rank == 1 else f"rank {rank}"
+        name, weights = map(plain_line, (self.rounding.name, self.rounding.weights))
         lines = [
-            f"[b]{plain(self.rounding.name)}[/b]  [$foreground 60%]{plain(self.rounding.weights)}[/]",
+            f"[b]{name}[/b]  [$muted]{weights}[/]",
             f"{'error':<{_MARGIN}}{strip}",
-            f"[$foreground 60%]{'layer':<{_MARGIN}}{scale}[/]",
+            f"[$muted]{'layer':<{_MARGIN}}0{last}[/]",
             f"{'':<{_MARGIN}}{' ' * place}[b]{'▲' * wide}[/b]",
-            f"[b]layer {self.chosen}[/b]: rounding changes what it adds by "
-            f"{100 * errors[self.chosen]:.1f} %, {about} of {len(errors)}",
+            f"[$muted]{'scale':<{_MARGIN}}[/]{self._scale(worst)}",
+            f"[b]layer {self.chosen}[/b]: quantization error {100 * errors[self.chosen]:.1f} %, "
+            f"{about} of {len(errors)}",
             *(self._listed(layer, worst) for layer in self._ranking[:WORST]),
         ]
         return Content.from_markup("\n".join(lines))
 
+    def _scale(self, worst: float) -> str:
+        """What height and colours mean."""
+        green, yellow, red = (f"[$text-{name}]■[/]" for name in ("success", "warning", "error"))
+        low, high = f"{100 * NOTICEABLE:.0f}", f"{100 * LARGE:.0f}"
+        above = {
+            True: f"{yellow} {low} % and more  [$muted]no red: gates passed[/]",
+            None: f"{yellow} {low} % and more  [$muted]no red: not measured[/]",
+            False: f"{yellow} {low}–{high} %  {red} over {high} %[$muted], a gate failed[/]",
+        }
+        said = above[self.rounding.passed]
+        return f"█ {100 * worst:.1f} %  {green} under {low} %  {said}"
+
     def _listed(self, layer: int, worst: float) -> str:
         error = self.rounding.errors[layer]
         bar = "█" * max(1, round(_BAR * error / worst)) if worst else ""
-        sign, weight = ("▸", "[b]") if layer == self.chosen else (" ", "[$foreground 60%]")
-        return f"{sign} {weight}layer {layer:>3}  {100 * error:>5.1f} %[/] {_coloured(bar, error / (worst or 1))}"
+        sign, weight = ("▸", "[b]") if layer == self.chosen else (" ", "[$muted]")
+        said = f"{sign} {weight}layer {layer:>3}  {100 * error:>5.1f} %[/]"
+        return f"{said} [{self.rounding.colour(error)}]{bar}[/]"
+
+    def _heat(self, error: float, worst: float, wide: int) -> str:
+        """A cell: its height says how much of the worst error it is, its colour what the error is worth."""
+        height = max(1, round(8 * error / worst)) if worst else 1
+        return f"[{self.rounding.colour(error)}]{' ▁▂▃▄▅▆▇█'[height] * wide}[/]"
 
     def action_walk(self, by: int) -> None:
         """Choose a neighbour of the chosen layer."""
@@ -107,15 +127,3 @@ class LayerStrip(Widget, can_focus=True):
             below = range(first, min(first + each, len(self.rounding.errors)))
             # A cell of several layers shows the worst of them.
             self.chosen = max(below, key=self.rounding.errors.__getitem__, default=self.chosen)
-
-
-def _coloured(text: str, share: float) -> str:
-    colour = (
-        "$text-success" if share < 1 / 3 else "$text-warning" if share < 2 / 3 else "$text-error"
-    )
-    return f"[{colour}]{text}[/]"
-
-
-def _heat(share: float, wide: int) -> str:
-    """A cell for a share of the worst error: its height says how much, its colour says it again."""
-    return _coloured(" ▁▂▃▄▅▆▇█"[max(1, round(8 * share))] * wide, share)

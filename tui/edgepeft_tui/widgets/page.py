@@ -10,8 +10,10 @@ from textual.containers import Container, Horizontal
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from edgepeft_tui.job import STOPPING
+from edgepeft_tui.plain_text import plain, plain_line, title
 from edgepeft_tui.widgets.hanging import Said
-from edgepeft_tui.words import mark, pairs, plain
+from edgepeft_tui.words import mark, pairs
 
 if TYPE_CHECKING:
     from edgepeft_tui.app import EdgepeftApp
@@ -72,6 +74,7 @@ class Page(Screen[None]):
     def on_mount(self) -> None:
         """From now on the widgets can be written to."""
         self.composed = True
+        self.app.theme_changed_signal.subscribe(self, lambda theme: self.recolour())
         self.show_where()
         self.show_busy()
 
@@ -83,7 +86,7 @@ class Page(Screen[None]):
 
     def show_where(self) -> None:
         """Write the heading."""
-        where = f"[b]edgepeft[/b]  {plain(self.heading)}"
+        where = f"[b]edgepeft[/b]  {plain_line(self.heading)}"
         if where != self._where:
             self._where = where
             self.query_one("#where", Static).update(where, layout=False)
@@ -93,19 +96,22 @@ class Page(Screen[None]):
         parts = []
         for job in self.wizard_app.jobs.active():
             stage = job.progress.running()
-            name = plain(job.run.name)
-            if stage is None:
-                parts.append(f"{mark('running')} {name}: starting")
-            else:
-                done = f" {stage.step}/{stage.total}" if stage.total else ""
-                parts.append(f"{mark('running')} {name}: {plain(stage.name)}{done}")
+            doing = "starting"
+            if stage is not None:
+                doing = f"{stage.name} {stage.step}/{stage.total}" if stage.total else stage.name
+            if job.state == STOPPING:
+                doing = STOPPING
+            parts.append(f"{mark(job.state)} {plain_line(f'{job.run.name}: {doing}')}")
         busy = "  ".join(parts)
         if busy != self._busy:
             self._busy = busy
             self.query_one("#busy", Static).update(busy)
 
+    def recolour(self) -> None:
+        """Paint anew what was given its colours, and not their names: the theme is another."""
+
     def tick(self) -> None:
-        """Look at whatever this screen shows of a job; called twice a second."""
+        """Show what is new of a job; called twice a second."""
 
     def action_help(self) -> None:
         """What the screen is for, and every key that does something on it."""
@@ -132,8 +138,8 @@ class Page(Screen[None]):
 
 
 class Panel(Said):
-    """A box with a title, filled with markup."""
+    """A box named in its border, filled with markup."""
 
-    def __init__(self, title: str, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, name: str, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__("", id=id, classes=classes)
-        self.border_title = title
+        self.border_title = title(name)

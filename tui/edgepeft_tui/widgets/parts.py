@@ -12,6 +12,7 @@ from textual.widgets import Button, Static
 
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import part_fields
+from edgepeft_tui.plain_text import visible_line
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.making import Maker
 
@@ -51,16 +52,16 @@ class Parts(Vertical):
             }
             name = self.draft.text(prefix + "name") or f"{self.listed} {index + 1}"
             if shown:
-                yield Static(name, classes="part", markup=False)
+                yield Static(visible_line(name), classes="part", markup=False)
             for key, spec in shown.items():
                 label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
                 browse = key.removeprefix(prefix) in self._browse
                 yield FieldRow(spec, self.draft.text(key), browse=browse, label=label)
         if self._grows:
             with Horizontal(classes="buttons"):
-                yield Button("Add one", classes="add", compact=True)
+                yield Button("Add", classes="add", compact=True)
                 if self.draft.parts(self.listed):
-                    yield Button("Remove the last", classes="drop", compact=True)
+                    yield Button("Remove last", classes="drop", compact=True)
 
     @on(Button.Pressed, ".add, .drop")
     async def _change(self, event: Button.Pressed) -> None:

@@ -1,0 +1,86 @@
+"""Text that anyone may have written, as it can be shown: neither the terminal nor Textual obeys anything in it.
+
+Names, rows, recipes, answers and errors may hold escape sequences, overrides of the writing direction, characters
+that nobody sees, or what Textual reads as markup. Everything that is shown goes through one of these functions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.content import Content
+from textual.filter import LineFilter
+
+_UNSAFE = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for line feed and tab
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # characters without a sign
+    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"  # without width, ends of lines, writing direction
+    "\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\ud800-\udfff"  # halves of a character, which no terminal can be sent
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# Joiners shape letters and emoji; after an ASCII character there is nothing to shape.
+_HOSTILE = re.compile(f"[{_UNSAFE}]|(?<=[\x00-\x7f])[\u200c\u200d]")
+_NOTHING = "\u200b"
+"""A sign without width, which ``Harmless`` takes away again."""
+LONGEST_LINE = 240
+"""Characters of a name or of another text of one line that are shown."""
+
+
+def visible(text: object) -> str:
+    """The text with each character that acts on a terminal, or hides, as JSON writes it; lines and tabs stay."""
+    return _HOSTILE.sub(lambda match: json.dumps(match.group())[1:-1], str(text))
+
+
+def visible_line(text: object) -> str:
+    """The same in one line of bounded length."""
+    whole = str(text)
+    if len(whole) > LONGEST_LINE:
+        whole = whole[: LONGEST_LINE - 1] + "…"
+    return visible(whole).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def plain(text: object) -> str:
+    """Text as markup that says the text itself, in as many lines as it has."""
+    escaped = visible(text).replace("[", "\\[")
+    # A backslash at the end would take what follows of ours for text; Textual knows no other way to part the two.
+    return escaped + _NOTHING if escaped.endswith("\\") else escaped
+
+
+def plain_line(text: object) -> str:
+    """The same in one line of bounded length: a name, a place, an error."""
+    return plain(visible_line(text))
+
+
+def title(*parts: object) -> Content:
+    """A text for the border of a box, which would read a string as markup."""
+    return Content(" · ".join(visible_line(part) for part in parts))
+
+
+def one_to_one(text: str) -> str:
+    """What is shown of a field's text: each hostile sign as ``�``, for the cursor counts signs."""
+    return _HOSTILE.sub("\ufffd", text).replace("\t", " ").replace("\n", "\ufffd")
+
+
+class Harmless(LineFilter):
+    """The last thing before the terminal: what a widget paints without having asked this module.
+
+    Takes out of every line what acts on a terminal, and keeps the width that the line was laid out for.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The segments without hostile characters."""
+        if not any(_HOSTILE.search(segment.text) for segment in segments):
+            return segments
+        return [
+            Segment(_HOSTILE.sub(_of_equal_width, segment.text), segment.style, segment.control)
+            for segment in segments
+        ]
+
+
+def _of_equal_width(match: re.Match[str]) -> str:
+    return "\ufffd" * cell_len(match.group())
