@@ -12,8 +12,9 @@ import pytest
 
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.adapter_files import combine_folders, compress_folder, extract_folder
+from edgepeft.merging.adapter_files import combine_folders, compress_folder
 from edgepeft.merging.combinations import Combination
+from edgepeft.merging.extract import extract_folder
 from edgepeft.merging.factors import lora_factors
 from tests.command import COMMAND, edgepeft
 from tests.conftest import ModelMaker
