@@ -25,7 +25,7 @@ from edgepeft.config.scalars import (
     checked_text,
     plain_value,
 )
-from edgepeft.utils.terminal_text import shortened
+from edgepeft.utils.terminal_text import CONTROLS, shortened
 
 _TEXT_PER_VALUE = 64
 
@@ -56,7 +56,7 @@ def read_yaml(text: str) -> Any:
 
 def write_yaml(value: Any) -> str:
     """A value as YAML that ``read_yaml`` reads again as it was, and other readers too."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def quoted(text: str) -> str:
@@ -255,7 +255,10 @@ class _Dumper(yaml.SafeDumper):
             plain = isinstance(plain_value(data), str)
         except TextProblem:
             plain = False
-        return self.represent_scalar("tag:yaml.org,2002:str", data, None if plain else "'")
+        style = None if plain else "'"
+        if CONTROLS.search(data):
+            style = '"'  # the one style that has escapes for the ends of lines beyond ASCII
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
 
 
 _Dumper.add_representer(str, _Dumper.write_text)

@@ -15,19 +15,19 @@ from typing import TextIO, cast
 
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for line feed and tab
-    "\xad\u061c\u115f\u1160\u17b4\u17b5\u180e"  # seen by nobody
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # seen by nobody
     "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, writing direction
-    "\u3164\ufeff\uffa0\ufff9-\ufffb"
+    "\u3164\ufeff\uffa0\ufff0-\ufffb"
     "\ud800-\udfff"  # halves of a character
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 # Joiners shape emoji and the letters of many scripts. After an ASCII character they only hide.
-_CONTROLS = re.compile(f"[{_UNSAFE}]|(?<=[\x00-\x7f])[\u200c\u200d]")
+CONTROLS = re.compile(f"[{_UNSAFE}]|(?<=[\x00-\x7f])[\u200c\u200d]")
 
 
 def visible(text: str) -> str:
     """The text with every character that acts on a terminal, or hides, as an escape; lines and tabs stay."""
-    return _CONTROLS.sub(_escaped, text)
+    return CONTROLS.sub(_escaped, text)
 
 
 def visible_line(text: object) -> str:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from edgepeft.config.yaml_text import write_yaml
 from edgepeft.recipe_file import parse_value, problems_of
 from edgepeft_tui.fields import Field, all_fields, field_at, shown
 from edgepeft_tui.plain_text import visible_line
@@ -266,7 +265,7 @@ class Draft:
         order = {key.partition(".")[0]: None for key in all_fields()}
         raw = {key: value for key, value in self.clean().items() if key not in without}
         listed = {key: raw[key] for key in order if key in raw}
-        return yaml.safe_dump({**listed, **raw}, sort_keys=False, allow_unicode=True, width=100)
+        return write_yaml({**listed, **raw})
 
     @property
     def path(self) -> Path:

@@ -7,11 +7,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgepeft.config.scalars import TEXT_BYTES, TextProblem
+from edgepeft.config.yaml_text import read_yaml
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.recipe_file import load_recipe
+from edgepeft.utils.files import read_text_file
+from edgepeft.utils.whole_files import write_text
 from edgepeft_tui.draft import Draft, free_name
 from edgepeft_tui.raw_recipe import STEPS, is_sound, spelled_out
 from edgepeft_tui.typed_paths import relative, typed_path
@@ -20,7 +23,7 @@ from edgepeft_tui.typed_paths import relative, typed_path
 def open_draft(path: Path) -> Draft:
     """A recipe file, to be changed and saved again. Raises InputError."""
     load_recipe(path)
-    raw = spelled_out(yaml.safe_load(path.read_text(encoding="utf-8")))
+    raw = spelled_out(_yaml(path))
     path = path.resolve()
     # Whoever wrote it has chosen what it says, and what it leaves out.
     return Draft(path.parent, path.stem, raw, path, set(STEPS))
@@ -60,7 +63,7 @@ def save(draft: Draft) -> Path:
     try:
         if draft.source == draft.path and _same_recipe(draft.path, draft.raw):
             return draft.path
-        draft.path.write_text(draft.yaml(), encoding="utf-8")
+        write_text(draft.path, draft.yaml())
         load_recipe(draft.path)
     except OSError as error:
         raise InputError(f"{draft.path}: cannot be written ({error.strerror})") from None
@@ -68,10 +71,15 @@ def save(draft: Draft) -> Path:
     return draft.path
 
 
+def _yaml(path: Path) -> Any:
+    """As a build reads it: other readers of YAML take 010 for eight. Raises as its parts."""
+    return read_yaml(read_text_file(path, TEXT_BYTES))
+
+
 def _same_recipe(path: Path, raw: dict[str, Any]) -> bool:
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+        written = _yaml(path)
+    except (OSError, InputError, TextProblem):
         return False
     return isinstance(written, dict) and spelled_out(written) == raw
 

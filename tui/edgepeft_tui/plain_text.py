@@ -6,7 +6,6 @@ that nobody sees, or what Textual reads as markup. Everything that is shown goes
 
 from __future__ import annotations
 
-import json
 import re
 
 from rich.cells import cell_len
@@ -15,16 +14,8 @@ from textual.color import Color
 from textual.content import Content
 from textual.filter import LineFilter
 
-_UNSAFE = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for line feed and tab
-    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # characters without a sign
-    "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"  # without width, ends of lines, writing direction
-    "\u3164\ufeff\uffa0\ufff0-\ufffb"
-    "\ud800-\udfff"  # halves of a character, which no terminal can be sent
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-# Joiners shape letters and emoji; after an ASCII character there is nothing to shape.
-_HOSTILE = re.compile(f"[{_UNSAFE}]|(?<=[\x00-\x7f])[\u200c\u200d]")
+from edgepeft.utils import terminal_text
+
 _NOTHING = "\u200b"
 """A sign without width, which ``Harmless`` takes away again."""
 LONGEST_LINE = 240
@@ -33,15 +24,12 @@ LONGEST_LINE = 240
 
 def visible(text: object) -> str:
     """The text with each character that acts on a terminal, or hides, as JSON writes it; lines and tabs stay."""
-    return _HOSTILE.sub(lambda match: json.dumps(match.group())[1:-1], str(text))
+    return terminal_text.visible(str(text))
 
 
 def visible_line(text: object) -> str:
     """The same in one line of bounded length."""
-    whole = str(text)
-    if len(whole) > LONGEST_LINE:
-        whole = whole[: LONGEST_LINE - 1] + "…"
-    return visible(whole).replace("\n", "\\n").replace("\t", "\\t")
+    return terminal_text.shortened(text, LONGEST_LINE)
 
 
 def plain(text: object) -> str:
@@ -63,7 +51,7 @@ def title(*parts: object) -> Content:
 
 def one_to_one(text: str) -> str:
     """What is shown of a field's text: each hostile sign as ``�``, for the cursor counts signs."""
-    return _HOSTILE.sub("\ufffd", text).replace("\t", " ").replace("\n", "\ufffd")
+    return terminal_text.CONTROLS.sub("\ufffd", text).replace("\t", " ").replace("\n", "\ufffd")
 
 
 class Harmless(LineFilter):
@@ -74,10 +62,14 @@ class Harmless(LineFilter):
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The segments without hostile characters."""
-        if not any(_HOSTILE.search(segment.text) for segment in segments):
+        if not any(terminal_text.CONTROLS.search(segment.text) for segment in segments):
             return segments
         return [
-            Segment(_HOSTILE.sub(_of_equal_width, segment.text), segment.style, segment.control)
+            Segment(
+                terminal_text.CONTROLS.sub(_of_equal_width, segment.text),
+                segment.style,
+                segment.control,
+            )
             for segment in segments
         ]
 

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from edgepeft.config.scalars import TEXT_BYTES, TextProblem
+from edgepeft.config.yaml_text import read_yaml
 from edgepeft.errors import InputError
 from edgepeft.history import state_folder
+from edgepeft.utils.files import read_text_file
 from edgepeft.workspace import write_json
 from edgepeft_tui.run_files import Damaged, read_json
 
@@ -63,12 +64,12 @@ def keymap_file() -> Path:
 def read_keymap(known: set[str]) -> dict[str, str]:
     """Action to key from the user's file, empty without one. Raises InputError naming the file and the action."""
     path = keymap_file()
-    if not path.is_file():
-        return {}
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise InputError(f"{path}: cannot be read as YAML") from None
+        read = read_yaml(read_text_file(path, TEXT_BYTES)) or {}
+    except FileNotFoundError:
+        return {}
+    except TextProblem as problem:
+        raise InputError(f"{path}: {problem}") from None
     if not isinstance(read, dict):
         raise InputError(f"{path}: should be a mapping such as {{home.new: f9}}")
     for action in read:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from edgepeft.fidelity.gates import learned_little
 from edgepeft_tui.plain_text import plain, plain_line
 from edgepeft_tui.words import HANG, mark
 
@@ -13,25 +14,6 @@ _STATES = {
     "killed": "killed, can be resumed",
     "stopping": "stopping",
 }
-_SHARES = ("exact_match", "accuracy", "span_f1", "retrieval_accuracy")
-_BETTER = 0.01
-"""Share of right answers by which a reference that is no likelier may still be better than its base."""
-
-
-def learned_little(facts: Mapping[str, Any], bound: float = 0.01) -> str | None:
-    """Why the reference counts as hardly better than its base, in words; None where it is better.
-
-    It is better if its loss on test rows is lower by ``bound`` nats per token, or if its share of right answers
-    is higher by a point. Without losses nothing is said.
-    """
-    base, trained = facts.get("base_task_loss"), facts.get("reference_task_loss")
-    if base is None or trained is None or base - trained >= bound:
-        return None
-    for share in _SHARES:
-        before, after = facts.get(f"base_{share}"), facts.get(f"reference_{share}")
-        if before is not None and after is not None and after - before >= _BETTER:
-            return None
-    return f"the adapter's loss on test rows is {trained:.4f}, the base's without it {base:.4f}"
 
 
 def state_words(state: str) -> str:

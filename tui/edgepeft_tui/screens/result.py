@@ -15,6 +15,7 @@ from textual.widgets import DataTable
 
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
+from edgepeft.fidelity.gates import learned_little
 from edgepeft.fidelity.report import table_rows
 from edgepeft_tui.job import Job
 from edgepeft_tui.layers import NO_LAYERS, layers_of
@@ -22,7 +23,7 @@ from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.result_words import comparison_bars, files, wrong_answers
 from edgepeft_tui.run_files import Damaged, read_comparison
 from edgepeft_tui.speaker import Speaker, speaker_of
-from edgepeft_tui.verdicts import bundle_lines, learned_little
+from edgepeft_tui.verdicts import bundle_lines
 from edgepeft_tui.widgets.layer_strip import LayerStrip
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, marked

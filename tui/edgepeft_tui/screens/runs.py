@@ -13,12 +13,13 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Input
 
 from edgepeft.errors import EdgepeftError
+from edgepeft.fidelity.gates import learned_little
 from edgepeft.history import delete_run, differences
 from edgepeft_tui.job import ACTIVE
 from edgepeft_tui.plain_text import visible_line
 from edgepeft_tui.records import cells_of, differences_markup, measures, sort_key
 from edgepeft_tui.speaker import speaker_of
-from edgepeft_tui.verdicts import bundles_of, learned_little, run_verdict
+from edgepeft_tui.verdicts import bundles_of, run_verdict
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page, Panel
