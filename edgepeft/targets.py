@@ -119,7 +119,7 @@ class TargetProfile:
         where = f"targets: {self.name}: quantize.{key}" if key in own else f"quantize.{key}"
         choices = ", ".join(str(item).lower() for item in allowed)
         return InputError(
-            f"{where}: {str(value).lower()} is not among those of {self.name}: {choices}"
+            f"{where}: {self.name} does not support {str(value).lower()}; choose one of {choices}"
         )
 
 
@@ -161,8 +161,7 @@ def resolve_target(asked: Target) -> TargetProfile:
     """
     if asked.like is not None and asked.name in all_targets():
         raise InputError(
-            f"targets: {asked.name}: is a target already; give the one that is like {asked.like} "
-            "a name of its own"
+            f"targets: {asked.name}: is a built-in target; choose another name for the one like {asked.like}"
         )
     profile = find_target(asked.like or asked.name)
     if asked.accuracy_level is not None and not profile.bits:

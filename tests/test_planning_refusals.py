@@ -102,8 +102,8 @@ def test_what_is_wrong_is_named_by_its_key(
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("", r"test.jsonl: no rows in it"),
-        ("\n\n", r"test.jsonl: no rows in it"),
+        ("", r"test.jsonl: contains no rows"),
+        ("\n\n", r"test.jsonl: contains no rows"),
         (ROW + '{"prompt": "Hi"}\n', r"test.jsonl line 2"),
         (ROW + '{"prompt": "Hi", "completion": null}\n', r"test.jsonl line 2"),
         (ROW * 2 + "{\n", r"test.jsonl line 3: not valid JSON"),

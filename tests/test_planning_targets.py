@@ -61,7 +61,7 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
     [
         (
             ["targets=[cuda-int4]", "quantize.block_size=16"],
-            r"quantize.block_size: 16 is not among those of cuda-int4: 32, 64, 128",
+            r"quantize.block_size: cuda-int4 does not support 16; choose one of 32, 64, 128",
         ),
         (
             ["targets=[{name: cuda-int4, quantize: {head_block_size: 16}}]"],
@@ -69,11 +69,11 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
         ),
         (
             ["targets=[directml-int4]", "quantize.head=int4"],
-            r"quantize.head: int4 is not among those of directml-int4: float",
+            r"quantize.head: directml-int4 does not support int4; choose one of float",
         ),
         (
             ["targets=[{name: trt-rtx-int4, quantize: {symmetric: false}}]"],
-            r"targets: trt-rtx-int4: quantize.symmetric: false is not among those of trt-rtx-int4: true",
+            r"targets: trt-rtx-int4: quantize.symmetric: trt-rtx-int4 does not support false; choose one of true",
         ),
         (
             ["targets=[trt-rtx-int4]", "quantize.max_bytes=10MB"],
@@ -83,7 +83,7 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
             ["targets=[{name: mine, like: cuda-int44}]"],
             r"targets: cuda-int44: .*did you mean cuda-int4\?",
         ),
-        (["targets=[{name: cpu-int4, like: cuda-int4}]"], r"cpu-int4: is a target already"),
+        (["targets=[{name: cpu-int4, like: cuda-int4}]"], r"cpu-int4: is a built-in target"),
         (["targets=[{name: a/b, like: cuda-int4}]"], r"targets.0.name"),
         (
             ["targets=[{name: cuda-fp16, accuracy_level: 4}]"],
@@ -124,7 +124,7 @@ def test_head_blocks_give_way_where_a_devices_kernels_lack_them(project: Project
     device = replace(find_target("cpu-int4"), block_sizes=(16, 32, 128))
     assert device.grid(Quantize(), {}).head_blocks(4) == 32
     assert device.grid(Quantize(block_size=128), {}).head_blocks(4) == 128
-    with pytest.raises(InputError, match="head_block_size: 64 is not among those of cpu-int4"):
+    with pytest.raises(InputError, match="head_block_size: cpu-int4 does not support 64"):
         device.grid(Quantize(head_block_size=64), {})
     # Where the head is in floating point, nobody asks.
     project.plan("targets=[trt-rtx-int4]", "quantize.head_block_size=16")

@@ -41,9 +41,9 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
         typer.echo(json.dumps(facts, indent=2))
     else:
         typer.echo(f"{bundle.path}: {facts['files']} files match the manifest, the graph loads")
-        typer.echo(f"laid out for {', '.join(bundle.runtimes)}")
+        typer.echo(f"runtimes: {', '.join(bundle.runtimes)}")
         if adapters:
-            typer.echo(f"{len(adapters)} adapters are whole and made for it")
+            typer.echo(f"{len(adapters)} adapters match this bundle")
         typer.echo(json.dumps(recorded, indent=2) if recorded else "never measured")
     if bundle.gates:
         raise GateError("gate missed when built: " + "; ".join(bundle.gates))

@@ -18,7 +18,9 @@ def command(
         typer.Option(help="Address to listen on; others than loopback are open to the network."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.", min=1)] = 1024,
+    max_tokens: Annotated[
+        int, typer.Option(help="Maximum number of tokens of an answer.", min=1)
+    ] = 1024,
     max_body_bytes: Annotated[int, typer.Option(help="Longest request.", min=1)] = 1 << 20,
     concurrent: Annotated[
         int | None,
@@ -30,7 +32,7 @@ def command(
         int | None,
         typer.Option(
             help="Make up to this many answers together, on the CPU: requests join a running batch, whatever "
-            "their adapters, and each answer is the one it would be alone.",
+            "their adapters; batched answers are bit-identical to unbatched ones.",
             min=2,
             show_default=False,
         ),

@@ -130,5 +130,5 @@ def _records(path: Path) -> list[Record]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: {error.filename} is missing") from None
     if not records:
-        raise InputError(f"{path}: no rows in it; a data file needs at least one")
+        raise InputError(f"{path}: contains no rows; a data file needs at least one")
     return records

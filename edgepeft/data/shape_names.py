@@ -89,7 +89,7 @@ def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[
             fitting.insert(0, "preference")
         if not fitting:
             raise InputError(
-                f"{file}: columns {listed(record)} fit no shape ({_shapes()}); {_mend(record)}"
+                f"{file}: columns {listed(record)} match no known layout ({_shapes()}); {_mend(record)}"
             )
         return (wanted or fitting)[0]
     if shape not in _FITS:
@@ -97,7 +97,7 @@ def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[
     if shape not in fitting:
         raise InputError(
             f"{file}: columns {listed(record)} do not fit data.shape {shape} "
-            f"({' + '.join(COLUMNS[shape])}); say which is which in data.columns"
+            f"({' + '.join(COLUMNS[shape])}); name the columns in data.columns"
         )
     return shape
 
@@ -148,7 +148,7 @@ def _mend(record: Mapping[str, Any]) -> str:
 
 def _example(columns: Mapping[str, str | None]) -> str:
     named = ", ".join(f"{ours}: {theirs}" for ours, theirs in columns.items() if theirs is not None)
-    return f"say which is which, as data.columns: {{{named}}}"
+    return f"name the columns, as data.columns: {{{named}}}"
 
 
 def _may_hold_text(name: str) -> bool:

@@ -58,8 +58,8 @@ def to_rows(
     """The records as rows of ``shape`` ("auto": by the first record's columns).
 
     Where several shapes fit, one that uses a ``preferred`` column wins. ``usage`` learns what is used of them.
-    Raises InputError for columns that fit no shape, a record that does not fit its own, and a field that is
-    refused.
+    Raises InputError for columns that match no known layout, a record that does not fit its own, and a refused
+    field.
     """
     usage = usage or Usage(file)
     chosen = find_shape(shape, records[0][1], file, set(preferred))

@@ -96,14 +96,14 @@ class ChatTemplate:
                     raise SecurityError(f"it writes more than {MAX_CHARS} characters")
         except SecurityError as error:
             raise InputError(
-                f"{self.name}: the chat template does what a template may not{row}: "
+                f"{self.name}: the chat template uses what templates are not allowed{row}: "
                 f"{_said(error)}; set data.template to a template you trust"
             ) from error
         except Exception as error:  # foreign code: whatever it raises is the template's failure
             kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
             raise InputError(
                 f"{self.name}: the chat template fails on the messages{row}: "
-                f"{kind}{_said(error)}; mend the row, or set data.template"
+                f"{kind}{_said(error)}; correct the row, or set data.template"
             ) from error
         return "".join(pieces)
 

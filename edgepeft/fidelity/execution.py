@@ -114,7 +114,7 @@ def agreed(bundle: Bundle, positions: int, largest: float, noun: str) -> Agreeme
     # Written this way round, outputs that are not a number don't pass.
     if not largest <= MAX_DIFFERENCE:
         raise EdgepeftError(
-            f"{bundle.model_file}: {bundle.provider} departs from the CPU by {largest:.3g} in {noun}, more than "
+            f"{bundle.model_file}: {bundle.provider} differs from the CPU by {largest:.3g} in {noun}, more than "
             f"{MAX_DIFFERENCE:g}"
         )
     return Agreement(positions, largest)

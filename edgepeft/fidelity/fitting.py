@@ -44,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
         asked = task_questions(read_data(file, data), prompter, scorer.context)
         questions.append(asked[: job.settings["combine"]["rows"]])
         if not questions[-1]:
-            raise InputError(f"{file}: has no rows with a prompt and an answer to fit to")
+            raise InputError(f"{file}: contains no rows with prompt and answer to fit to")
     fitter = Fitter(scorer, parts.factors, questions)
     done, total = count(1), fitter.passes * sum(map(len, questions))
     job.events.progress(0, total)

@@ -114,7 +114,7 @@ class Scorer:
         first = min(searched, len(questions) // 2)
         reported = questions[first : first + rows]
         if not reported:
-            raise InputError(f"--test {name}={file}: has no rows with a prompt and an answer")
+            raise InputError(f"--test {name}={file}: contains no rows with prompt and answer")
         return TaskRows(name, questions[:first], reported)
 
     def wear(self, factors: LoraFactors | None) -> None:

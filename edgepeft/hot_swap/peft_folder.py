@@ -82,10 +82,10 @@ def _refuse_method(folder: Path, config: Mapping[str, Any]) -> None:
     where = folder / CONFIG
     mend = "make a plain LoRA of it with edgepeft compress, or build a bundle it is merged into"
     if config["peft_type"] != "LORA":
-        raise InputError(f"{where}: {config['peft_type']} can't stay beside the base; {mend}")
+        raise InputError(f"{where}: hot-swap bundles can't load {config['peft_type']}; {mend}")
     for key in _BEYOND:
         if config.get(key):
-            raise InputError(f"{where}: {key} can't stay beside the base; {mend}")
+            raise InputError(f"{where}: hot-swap bundles can't load {key}; {mend}")
     start = config.get("init_lora_weights", True)
     changed = isinstance(start, str) and start not in KEEPS_BASE and not (folder / FILE).is_file()
     if changed or (folder / INITIAL).is_file():
@@ -154,7 +154,7 @@ def _factors(
         if module not in shapes:
             kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in shapes))
             raise InputError(
-                f"{where}: changes {module}, which this bundle keeps no place for (it does for {kinds})"
+                f"{where}: changes {module}, which this bundle has no slot for (it has slots for {kinds})"
             )
         if module not in called:
             raise InputError(f"{where}: holds {module}, which {CONFIG} does not call for")

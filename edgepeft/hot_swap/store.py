@@ -60,7 +60,7 @@ def refuse_taken(bundle: Bundle, name: str, *, replace: bool) -> Path:
     """Where an adapter of that name would lie. Raises InputError where one does, unless it may be replaced."""
     final = adapter_folder(bundle, name)
     if final.exists() and not replace:
-        raise InputError(f"{final}: there is an adapter of that name; remove it, or give --replace")
+        raise InputError(f"{final}: an adapter of this name exists; remove it, or give --replace")
     return final
 
 

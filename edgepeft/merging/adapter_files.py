@@ -146,7 +146,9 @@ def compress_folder(
 
 def _open(folder: Path) -> Adapter:
     if is_full(folder):
-        raise InputError(f"{folder}: holds a whole model; edgepeft extract makes an adapter of it")
+        raise InputError(
+            f"{folder}: contains a whole model; make an adapter of it with edgepeft extract"
+        )
     if (folder / INITIAL).is_file():
         raise InputError(
             f"{folder}: begins inside a quantized base (PiSSA, OLoRA or LoftQ), so it is right on no other; it "
@@ -181,7 +183,7 @@ def _converted(
     if model is None:
         kind = "DoRA" if adapter.config.get("use_dora") else adapter.config["peft_type"]
         raise InputError(
-            f"{adapter.folder}: is {kind}, and becoming LoRA takes the base's weights; name it with --model"
+            f"{adapter.folder}: is {kind}; converting it to LoRA needs the base model; give --model"
         )
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)

@@ -57,7 +57,7 @@ def read_weights(text: str | None, adapters: int) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--weights: {text}: write one number an adapter, as 0.6,0.4") from None
+        raise InputError(f"--weights: {text}: write one number per adapter, as 0.6,0.4") from None
 
 
 def check_combination(how: Combination, adapters: int, *, rows: bool = False) -> None:

@@ -122,5 +122,5 @@ def _out_of_reach(finest: Attempt, bounds: Mapping[str, float | None]) -> InputE
     )
     return InputError(
         f"quantize.max_{kind}_kl: {bound:g} is out of reach for this target; the nearest is "
-        f"{finest.divergence[kind]:.3g}, with every layer kept as finely as can be"
+        f"{finest.divergence[kind]:.3g}, at the highest precision of every layer"
     )

@@ -79,9 +79,7 @@ def encode_job(job: Job) -> tuple[list[Example], list[Example]]:
     if not rows:
         raise InputError("data.max_length: leaves no word of any training row to learn")
     if facts.task == EMBEDDING and len(rows) < 2:
-        raise InputError(
-            "data.train: an embedding learns pairs against each other; one is not enough"
-        )
+        raise InputError("data.train: embeddings need at least two pairs")
     held_out = read("test", job.settings["training"]["eval_rows"]) if "test" in job.inputs else []
     return rows, held_out
 

@@ -109,7 +109,7 @@ class TrainingMethod:
         grid = self.chosen_grid(settings)
         if grid not in self.grids:
             raise InputError(
-                f"method.grid: {self.name} can't be trained on {grid}; it can on {', '.join(self.grids)}"
+                f"method.grid: {self.name} does not support grid {grid}; choose one of {', '.join(self.grids)}"
             )
         for key, value in settings.get("options", {}).items():
             if key not in self.options:
@@ -177,7 +177,7 @@ def _check_start(options: Mapping[str, Any], grid: Grid) -> None:
     init = options.get("init_lora_weights", True)
     if init == "loftq" and grid == "none":
         raise InputError(
-            "method.options.init_lora_weights: loftq makes up for a grid, and the base has none; set method.grid"
+            "method.options.init_lora_weights: loftq needs a quantized base; set method.grid"
         )
     if init in ("olora", "loftq") or str(init).startswith("pissa"):
         if options.get("use_dora"):

@@ -111,7 +111,7 @@ def train(job: Job, stop: StopRequest, ranks: Ranks) -> dict[str, Any]:
 
     resume = last_complete(job.scratch / "checkpoints")
     if resume is not None:
-        job.events.message(f"going on from training checkpoint {resume.name.rpartition('-')[2]}")
+        job.events.message(f"resuming from training checkpoint {resume.name.rpartition('-')[2]}")
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     seconds = time.monotonic() - started

@@ -60,7 +60,7 @@ def test_kill_9_in_training_goes_on_to_the_same_adapter(recipe: Path, tmp_path: 
 
     done = edgepeft("train", recipe, "--out", tmp_path / "killed", "--json")
     assert done.returncode == 0, done.stderr
-    assert "going on from training checkpoint" in done.stderr
+    assert "resuming from training checkpoint" in done.stderr
     undisturbed = edgepeft("train", recipe, "--out", tmp_path / "calm", "--json")
     first, second = (json.loads(d.stdout)["adapter"] for d in (done, undisturbed))
     assert _adapter_bytes(first) == _adapter_bytes(second)

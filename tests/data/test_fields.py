@@ -298,7 +298,7 @@ def test_columns_that_were_renamed_are_used_under_our_name(tmp_path: Path) -> No
     assert turns(found.rows[0]) == [("system", "c"), ("user", "a"), ("assistant", "b")]
 
 
-# Columns that fit no shape: the mend never learns what was rejected.
+# Columns that match no known layout: the mend never learns what was rejected.
 
 
 @pytest.mark.parametrize(

@@ -183,8 +183,8 @@ def test_an_asked_for_shape_wins_over_the_first_that_fits(tmp_path: Path) -> Non
         ),
         ({"shape": "text"}, "columns q, a do not fit data.shape text (text)"),
         ({"shape": "alpaca"}, "data.shape: no 'alpaca'; use auto, messages, prompt"),
-        ({}, "columns q, a fit no shape (messages + conversations; prompt + completion;"),
-        ({}, "say which is which, as data.columns: {prompt: q, completion: a}"),
+        ({}, "columns q, a match no known layout (messages + conversations; prompt + completion;"),
+        ({}, "name the columns, as data.columns: {prompt: q, completion: a}"),
     ],
 )
 def test_columns_that_do_not_fit_are_named(
@@ -198,7 +198,7 @@ def test_columns_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({}, "columns none fit no shape"),
+        ({}, "columns none match no known layout"),
         ({"user's": "Hi", "a": "Ho"}, "data.columns: {prompt: user's, completion: a}"),
     ],
 )

@@ -138,7 +138,7 @@ def test_hostile_templates_are_stopped(name: str) -> None:
     template = ChatTemplate(HOSTILE[name], "t.jinja")
     started = time.thread_time()
     with pytest.raises(
-        InputError, match=r"^t\.jinja: the chat template does what a template may not: "
+        InputError, match=r"^t\.jinja: the chat template uses what templates are not allowed: "
     ) as error:
         template.render(HI, {}, generation_prompt=True)  # type: ignore[arg-type]
     assert time.thread_time() - started < 1.5

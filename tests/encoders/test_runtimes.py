@@ -78,5 +78,5 @@ def test_a_provider_that_departs_is_found_out(
 ) -> None:
     bundle = built(f"minilm-{CLASSIFICATION}", "webgpu-int4-fp32")
     monkeypatch.setattr(executions, "MAX_DIFFERENCE", 0.0)
-    with pytest.raises(EdgepeftError, match="departs from the CPU by"):
+    with pytest.raises(EdgepeftError, match="differs from the CPU by"):
         verify_on_webgpu(built, tmp_path / "out", bundle)

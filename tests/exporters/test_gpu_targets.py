@@ -161,7 +161,7 @@ def test_a_kernel_that_passes_over_a_setting_is_noticed(
 ) -> None:
     """WebGPU's attention knows no softcap, so plans refuse Gemma 2 for it; this is how it would show."""
     bundle = Bundle.open(built("gemma2", "webgpu-int4-fp32"))
-    with pytest.raises(EdgepeftError, match="departs from the CPU by"):
+    with pytest.raises(EdgepeftError, match="differs from the CPU by"):
         check_software(bundle, IDS, tmp_path)
 
 

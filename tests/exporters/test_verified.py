@@ -147,7 +147,7 @@ def test_a_webgpu_bundle_is_run_by_webgpu(
 ) -> None:
     if measured[0] == "gemma2":
         # Its attention is capped, which WebGPU passes over: the execution says so, the graph alone would not.
-        with pytest.raises(EdgepeftError, match="WebGpuExecutionProvider departs from the CPU"):
+        with pytest.raises(EdgepeftError, match="WebGpuExecutionProvider differs from the CPU"):
             verify(built, measured, "webgpu-int4-fp32")
         return
     found = verify(built, measured, "webgpu-int4-fp32")

@@ -199,7 +199,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_goes_on_from(tmp_path: Path
 
     going_on = edgepeft("train", recipe, "--out", tmp_path / "run", "-j", "2", "--json")
     assert going_on.returncode == 0, going_on.stderr
-    assert "going on from training checkpoint" in going_on.stderr
+    assert "resuming from training checkpoint" in going_on.stderr
     calm = edgepeft("train", recipe, "--out", tmp_path / "calm", "-j", "2", "--json")
     ours, theirs = (json.loads(done.stdout)["cells"] for done in (going_on, calm))
     assert len(ours) == 2

@@ -105,7 +105,7 @@ def test_a_worker_that_is_lost_costs_its_task_one_more_attempt(
     warned = [event for event in events if event["event"] == "warning"]
     assert any("is gone; trying once more" in event["text"] for event in warned)
     texts = [event.get("text", "") for event in events]
-    assert any("going on from training checkpoint" in text for text in texts)
+    assert any("resuming from training checkpoint" in text for text in texts)
 
 
 def test_a_stopped_build_and_a_killed_one_are_gone_on_with(cluster: Any, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_stopped_build_and_a_killed_one_are_gone_on_with(cluster: Any, tmp_pat
     done = edgepeft(*arguments)
     assert done.returncode == 0, done.stderr
     # Tasks go on until another build takes the folder; on a fast machine they have come to their end by then.
-    gone_on = done.stderr.count("going on from training checkpoint")
+    gone_on = done.stderr.count("resuming from training checkpoint")
     assert gone_on + done.stderr.count("/train  unchanged, reused") > 0, done.stderr
     first, second = json.loads(done.stdout)["cells"]
     assert adapter_bytes(first["adapter"]) != adapter_bytes(second["adapter"])

@@ -99,9 +99,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
         tensors(lambda t: t.update({f"{Q}.lora_A.weight": torch.zeros(4, 63)})),
         r"factors of \(4, 63\)",
     ),
-    "dora": (edit(use_dora=True), "use_dora can't stay beside the base"),
+    "dora": (edit(use_dora=True), "hot-swap bundles can't load use_dora"),
     "saved modules": (edit(modules_to_save=["norm"]), "modules_to_save can't stay"),
-    "method": (edit(peft_type="LOHA"), "LOHA can't stay beside the base.*edgepeft compress"),
+    "method": (edit(peft_type="LOHA"), "hot-swap bundles can't load LOHA.*edgepeft compress"),
     "unknown method": (edit(peft_type="LORAX"), "no such supported method"),
     "pissa": (edit(init_lora_weights="pissa"), "changed the base under this adapter"),
     "initial factors": (started_in_the_base, "changed the base under this adapter"),
@@ -158,7 +158,7 @@ def test_wrong_adapters_are_refused_in_one_line(
 def test_what_the_bundle_has_no_place_for_is_refused(built: Find, tmp_path: Path) -> None:
     folder = shutil.copytree(built("some", "cpu-fp32"), tmp_path / "bundle")
     bundle = Bundle.open(folder)
-    with pytest.raises(InputError, match=r"keeps no place for \(it does for .*v_proj"):
+    with pytest.raises(InputError, match=r"has no slot for \(it has slots for .*v_proj"):
         add_adapter(bundle, "one", built("llama", "adapters") / "one")
     wide = Path(shutil.copytree(built("llama", "adapters") / "few", tmp_path / "wide"))
     add_adapter(bundle, "few", wide)
@@ -196,7 +196,7 @@ def test_adding_touches_no_other_file(built: Find, own: Path) -> None:
     assert {name.rpartition("/")[0] for name in after.keys() - before.keys()} == {"adapters/two"}
     remove_adapter(bundle, "two")
     assert state(own) == before
-    with pytest.raises(InputError, match="there is an adapter of that name"):
+    with pytest.raises(InputError, match="an adapter of this name exists"):
         add_adapter(bundle, "one", built("llama", "adapters") / "two")
     add_adapter(bundle, "one", built("llama", "adapters") / "two", replace=True)
     assert open_adapter(bundle, "one").facts["rank"] == 8

@@ -164,7 +164,7 @@ def test_dora_and_lora_are_combined_once_dora_is_converted(model: Path, tmp_path
     config = peft.LoraConfig(r=4, use_dora=True, target_modules="all-linear")
     dora = write_other(model, tmp_path / "dora", config)
     how = Combination("svd", (1.0, 1.0), rank=64)
-    with pytest.raises(InputError, match=r"is DoRA, and becoming LoRA takes .* --model"):
+    with pytest.raises(InputError, match=r"is DoRA; converting it to LoRA needs .* --model"):
         combine_folders([lora, dora], how, tmp_path / "new")
     facts = combine_folders([lora, dora], how, tmp_path / "new", model=model)
     assert facts["of"][0]["lost_in_conversion"] is None
@@ -264,7 +264,7 @@ def whole_modules(tiny_model: ModelMaker, folders: list[Path]) -> None:
         (of_other_shape, "they are of different models"),
         (of_other_base, r"was trained on another base .* --allow-base-mismatch"),
         (of_other_grid, "was trained on none, .* on assumed nf4"),
-        (whole_modules, "becoming LoRA takes the base's weights"),
+        (whole_modules, "converting it to LoRA needs the base model"),
     ],
 )
 def test_adapters_that_do_not_go_together(

@@ -111,7 +111,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(
         *("rng_state_0.pth", "rng_state_1.pth")
     }
     going_on = edgepeft("train", recipe, "--out", tmp_path / "run", "--json")
-    assert "going on from training checkpoint" in going_on.stderr
+    assert "resuming from training checkpoint" in going_on.stderr
     calm = edgepeft("train", recipe, "--out", tmp_path / "calm", "--json")
     assert_same(trained(going_on), trained(calm))
 

@@ -102,7 +102,7 @@ def test_a_failed_plan_is_shown_at_the_field_it_speaks_of(tmp_path: Path) -> Non
     for line, key in (
         ("model: m: no such folder or file, and not a known name (x)", "model"),
         (f"{tmp_path}/rows.jsonl: no such data file; check data.train and data.test", "data.train"),
-        ("stdin: quantize.block_size: 16 is not among those of x", "quantize.block_size"),
+        ("stdin: quantize.block_size: x does not support 16", "quantize.block_size"),
         ("the disk is full", ""),
     ):
         draft.note_failure(line)

@@ -53,7 +53,7 @@ class VirtualTokens:
         """``value`` [B, T, K] with ``rows`` [count, K] in the places of virtual tokens, for all that reads it."""
         dtype, shape = value.dtype, list(value.shape or [])
         if dtype is None or len(rows) != self._count:
-            raise EdgepeftError(f"{value.name}: virtual tokens can't take its place")
+            raise EdgepeftError(f"{value.name}: virtual tokens can't replace it")
         uses = tuple(value.uses())
         table = self._surgeon.table(f"{name}/table", rows, dtype)
         taken = self._surgeon.node("Gather", [table, self.place], f"{name}/Gather", dtype, shape)
