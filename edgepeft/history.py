@@ -75,7 +75,7 @@ def run_record(path: Path) -> dict[str, Any]:
     Raises FileNotFoundError where there is none, InputError for one that is damaged.
     """
     place = path / "run.json"
-    record = read_json_object(place)
+    record = read_json_object(place, own=True)
     if (key := _unsound(record)) is not None:
         raise InputError(f"{place}: damaged; {key} has the wrong type")
     if record.get("state") == "running" and not _alive(record.get("pid")):

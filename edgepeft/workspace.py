@@ -143,7 +143,7 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished folder, or None where there is none that can be read."""
     try:
-        return read_json_object(folder / MANIFEST)
+        return read_json_object(folder / MANIFEST, own=True)
     except (OSError, InputError):
         return None
 

@@ -65,7 +65,7 @@ def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> Non
         ),
         (
             ["targets=[{name: cuda-int4, quantize: {head_block_size: 16}}]"],
-            r"targets: cuda-int4: quantize.head_block_size: 16 is not among .*: 32, 64, 128",
+            r"cuda-int4: quantize.head_block_size: cuda-int4 does not support 16; choose one of 32, 64, 128",
         ),
         (
             ["targets=[directml-int4]", "quantize.head=int4"],

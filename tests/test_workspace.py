@@ -16,6 +16,8 @@ import pytest
 
 from edgepeft import workspace
 from edgepeft.errors import EXIT_FAILED, EXIT_USAGE, EdgepeftError, InputError
+from edgepeft.fidelity.gates import missed_gates
+from edgepeft.target_sections import Gates
 from edgepeft.utils import whole_files
 from edgepeft.workspace import (
     FORMAT,
@@ -290,3 +292,11 @@ def test_json_is_the_old_or_the_new_never_a_part(
 
 def test_free_space_is_asked_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "a" / "b" / "c") == pytest.approx(free_bytes(tmp_path), rel=0.1)
+
+
+def test_a_measure_that_came_out_as_nothing_is_read_as_that(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"result": {"task_kl": NaN}}')
+    found = read_manifest(tmp_path)
+    assert found is not None
+    # None would be a measure that was not taken, and no gate asks for those.
+    assert missed_gates(found["result"], Gates(max_task_kl=0.05, min_reference_gain=None))

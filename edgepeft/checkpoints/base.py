@@ -26,7 +26,7 @@ from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.tokenizer_overlay import lay_over
-from edgepeft.models.tokens import TOKENIZER, refuse_beyond
+from edgepeft.models.tokens import TOKENIZER, read_vocabulary, refuse_beyond
 from edgepeft.stage import Job
 from edgepeft.workspace import read_manifest
 
@@ -153,20 +153,42 @@ def save_tokenizer(
     add_to_tokenizer(tokenizer, tokens)
     tokenizer.save_pretrained(out)
     vocabulary: dict[str, int] = tokenizer.get_vocab()
-    if model.is_file() and not (own is not None and (own / TOKENIZER).is_file()):
+    made_up = _made_up(model, own, vocabulary).difference(tokens)
+    _take_out(made_up, out)
+    return {token: index for token, index in vocabulary.items() if token not in made_up}
+
+
+def _made_up(model: Path, own: Path | None, vocabulary: Mapping[str, int]) -> set[str]:
+    """Tokens that no file of a model or adapter names: transformers gives some classes of tokenizers an end of
+    text of their own, with an id behind all others and so behind the embedding's last row.
+    """
+    named = None if own is None else read_vocabulary(own)
+    if named is None and model.is_file():
         listed = len(read_gguf_header(model).tokens)
-        made_up = {
-            token for token, index in vocabulary.items() if index >= listed and token not in tokens
-        }
-        _take_out(made_up, out)
-        vocabulary = {k: v for k, v in vocabulary.items() if k not in made_up}
-    return vocabulary
+        return {token for token, index in vocabulary.items() if index >= listed}
+    named = named or read_vocabulary(model)
+    if named is None:
+        return set()
+    beside = [folder / name for folder in (model, own) if folder is not None for name in _NAMING]
+    texts = [path.read_text(encoding="utf-8") for path in beside if path.is_file()]
+    return {
+        token
+        for token in vocabulary.keys() - named.keys()
+        if not any(spelled in text for text in texts for spelled in _spellings(token))
+    }
+
+
+def _spellings(token: str) -> tuple[str, str]:
+    """A token as JSON may write it."""
+    return json.dumps(token)[1:-1], json.dumps(token, ensure_ascii=False)[1:-1]
+
+
+_NAMING = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Files beside a tokenizer that may give it tokens."""
 
 
 def _take_out(tokens: Collection[str], folder: Path) -> None:
-    """Take tokens out of a saved tokenizer that a GGUF file does not list: transformers gives every such
-    tokenizer an end of text, with an id behind all others and so behind the embedding's last row.
-    """
+    """Take tokens out of a saved tokenizer."""
     if not tokens:
         return
     path = folder / TOKENIZER

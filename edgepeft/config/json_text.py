@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from edgepeft.config.scalars import DEPTH, VALUES, TextProblem, checked_text, plain_value
@@ -15,8 +16,8 @@ def read_json(text: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in found if keys.count(key) > 1)
+            times = Counter(key for key, _ in pairs)
+            twice = next(key for key in found if times[key] > 1)
             raise TextProblem(f"{shortened(twice, 40)}: is given twice; keep one")
         return found
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from edgepeft.data.shape_names import Record
 from edgepeft.errors import InputError, one_line
+from edgepeft.utils import strict_json
 from edgepeft.utils.files import open_regular, read_bytes_file
 
 MAX_LINE = 64 * 10**6
@@ -96,7 +98,7 @@ def read_csv(path: Path, delimiter: str = ",") -> Iterator[Record]:
             continue
         if header is None:
             header = [cell.strip() for cell in cells]
-            twice = sorted({name for name in header if header.count(name) > 1})
+            twice = sorted(name for name, times in Counter(header).items() if times > 1)
             if twice:
                 raise InputError(f"{where}: column {twice[0]!r} is there twice; rename one")
             continue
@@ -119,18 +121,11 @@ def parse_json(text: str) -> Any:
     Raises ValueError where it is not valid, is nested too deeply, or gives a key twice: readers would disagree.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=lambda name: None)
+        return json.loads(
+            text, object_pairs_hook=strict_json.unique, parse_constant=lambda name: None
+        )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:80]!r} is given twice")
-    return found
 
 
 def _text(path: Path) -> str:

@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.checkpoints.skeleton import model_config
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.formats import read_data, read_text
 from edgepeft.data.prompt import Encoded, Prompter
@@ -88,11 +91,13 @@ def calibration_batches(
     other_end: bool = False,
     lead: int = 0,
     rows_at_once: int = ROWS_AT_ONCE,
+    window: int = WINDOW,
 ) -> list[Batch]:
     """Sequences up to the token counts wanted, or as many as there are.
 
-    ``rows_at_once`` sequences make a batch. ``lead`` virtual tokens go before each: ids that stand for nothing,
-    masked out, whose embeddings the model they run through has been given.
+    ``window`` are the tokens of one sequence at most, ``rows_at_once`` sequences make a batch. ``lead`` virtual
+    tokens go before each: ids that stand for nothing, masked out, whose embeddings the model they run through
+    has been given.
 
     ``other_end`` takes rows and text from the far end, which the near end's choice hasn't seen where there is
     enough of both. Raises InputError where neither rows nor text hold a sequence of two tokens.
@@ -110,10 +115,10 @@ def calibration_batches(
         judged = [*map(bool, encoded.mask[1:]), False]
         if len(encoded.ids) > 1:
             # The answer stands at the end.
-            task.append((encoded.ids[-WINDOW:], judged[-WINDOW:]))
+            task.append((encoded.ids[-window:], judged[-window:]))
     words = prompter.text(text)
     words = words[max(0, len(words) - generic_tokens) :] if other_end else words[:generic_tokens]
-    pieces = [words[i : i + WINDOW] for i in range(0, len(words), WINDOW)]
+    pieces = [words[i : i + window] for i in range(0, len(words), window)]
     generic = [(ids, [True] * len(ids)) for ids in pieces if len(ids) > 1]
     if not task and not generic:
         raise InputError("the calibration data is empty: neither training rows nor text to look at")
@@ -136,9 +141,12 @@ def job_calibration(
     Raises InputError.
     """
     data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
+    lead = calibration_lead(open_unmerged(job))
+    # Past its context a model with learned positions fails, and another says nothing of what it will be asked.
+    window = min(WINDOW, _context(job) - lead)
     prompter: Reader
     if "task" in job.settings:
-        prompter = _WholeTexts(TextEncoder(job.inputs["base"], WINDOW, policy_of(data)))
+        prompter = _WholeTexts(TextEncoder(job.inputs["base"], window, policy_of(data)))
     else:
         prompter = Prompter.from_folder(
             job.inputs["base"], job.template(data["template"]), policy_of(data)
@@ -158,8 +166,9 @@ def job_calibration(
         generic_tokens=tokens - task,
         seed=wanted["seed"],
         other_end=other_end,
-        lead=calibration_lead(open_unmerged(job)),
+        lead=lead,
         rows_at_once=rows_at_once,
+        window=window,
     )
     found = sum(batch.tokens for batch in batches)
     if found < tokens // 2:
@@ -168,6 +177,14 @@ def job_calibration(
             "(quantize.calibration); give it more text, or expect more loss"
         )
     return batches
+
+
+def _context(job: Job) -> int:
+    """Tokens that the model of a job reads at most."""
+    if "task" in job.settings:
+        return EncoderFacts.of(job.inputs["base"]).context_length
+    config = model_config(checkpoint_folder(job.inputs["base"]))
+    return int(getattr(config, "max_position_embeddings", WINDOW))
 
 
 def _batch(sequences: list[_Sequence], kind: Kind, lead: int) -> Batch:

@@ -92,7 +92,7 @@ class GraphSession:
         self._refuse_unknown(outputs)
         self._empty = self._empty_cache()
         self.rotary_switch = source.rotary_switch if isinstance(source, Bundle) else None
-        self._adapter = None if adapter is None else _load_adapter(adapter)
+        self._factors_file, self._factors = _read_factors(adapter)
 
     def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Logits after each of ``ids`` (T of them), float32 of shape [T, vocabulary].
@@ -226,6 +226,8 @@ class GraphSession:
             return self._device_reader()
         cache = self.new_cache(1, capacity)
         binding = self._session.io_binding()
+        for name, factor in self._factors.items():
+            binding.bind_ortvalue_input(name, factor)
         for past, present in zip(self._past, self._present, strict=True):
             binding.bind_ortvalue_input(past, cache[past][1])
             binding.bind_ortvalue_output(present, cache[past][1])
@@ -305,16 +307,10 @@ class GraphSession:
         factors: Mapping[str, ort.OrtValue] | None = None,
     ) -> list[ort.OrtValue]:
         """Feed ``ids`` after ``past`` cached tokens and return the ``wanted`` outputs."""
-        import onnxruntime as ort
-
         feed = self._fed(ids, past)
         feed.update(zip(self._past, cache, strict=True))
-        feed.update(factors or {})
-        run_options = None
-        if self._adapter is not None:
-            run_options = ort.RunOptions()
-            run_options.add_active_adapter(self._adapter)
-        return run_session(self._session, self.model_file, wanted, feed, run_options)
+        feed.update(self._factors if factors is None else factors)
+        return run_session(self._session, self.model_file, wanted, feed)
 
     def _refuse_unknown(self, outputs: Mapping[str, Any]) -> None:
         known = {"input_ids", "attention_mask", "position_ids", *self._past}
@@ -343,12 +339,17 @@ class GraphSession:
         ]
 
 
-def _load_adapter(path: Path) -> Any:
+def _read_factors(path: Path | None) -> tuple[object, dict[str, ort.OrtValue]]:
+    """What an adapter file puts into a graph's inputs, and what must be kept as long as they are.
+
+    Fed as inputs, for runs with bound inputs pass over the active adapters of their options.
+    """
     import onnxruntime as ort
 
-    adapter = ort.LoraAdapter()
+    if path is None:
+        return None, {}
     try:
-        adapter.Load(str(path))
+        file = ort.AdapterFormat.read_adapter(str(path))
+        return file, dict(file.get_parameters())
     except Exception as error:  # onnxruntime's own exceptions share no base but this
         raise EdgepeftError(f"{path}: onnxruntime cannot load it ({one_line(error)})") from error
-    return adapter

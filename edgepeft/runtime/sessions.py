@@ -109,11 +109,10 @@ def run_session(
     model_file: Path,
     wanted: Sequence[str],
     feed: Mapping[str, ort.OrtValue],
-    run_options: ort.RunOptions | None = None,
 ) -> list[ort.OrtValue]:
     """The ``wanted`` outputs for ``feed``, which has ``input_ids``. Raises EdgepeftError when the graph fails."""
     try:
-        return list(session.run_with_ort_values(list(wanted), dict(feed), run_options))
+        return list(session.run_with_ort_values(list(wanted), dict(feed)))
     except Exception as error:  # onnxruntime's own exceptions share no base but this
         raise _failed(model_file, feed["input_ids"].shape()[-1], error) from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.errors import InputError, one_line, refusal
+from edgepeft.utils import strict_json
 
 JSON_BYTES = 32 * 10**6
 """Bytes that a JSON file of settings may have; an index of a large checkpoint takes a few millions."""
@@ -73,22 +74,24 @@ def as_text(data: bytes, path: object) -> str:
         raise InputError(f"{path} line {line}: not UTF-8 text") from None
 
 
-def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
-    """The value that a JSON file holds; what is no number in it (NaN, Infinity) is None.
+def read_json(path: Path, limit: int = JSON_BYTES, *, own: bool = False) -> Any:
+    """The value that a JSON file holds.
 
-    Raises FileNotFoundError, InputError.
+    Raises FileNotFoundError; InputError also for what readers take differently: keys given twice, numbers that
+    are not finite. ``own`` records may hold such numbers, for a measure that came out as NaN must miss its gate
+    again when it is read.
     """
     text = read_text_file(path, limit)
     try:
-        return json.loads(text, parse_constant=lambda word: None)
+        return json.loads(text) if own else strict_json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
         raise InputError(f"{path}: not valid JSON ({reason})") from None
 
 
-def read_json_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
-    """The object that a JSON file holds. Raises FileNotFoundError, InputError."""
-    value = read_json(path, limit)
+def read_json_object(path: Path, limit: int = JSON_BYTES, *, own: bool = False) -> dict[str, Any]:
+    """The object that a JSON file holds, read as ``read_json`` does. Raises FileNotFoundError, InputError."""
+    value = read_json(path, limit, own=own)
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value

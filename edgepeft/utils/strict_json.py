@@ -15,7 +15,7 @@ def loads(text: str) -> Any:
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_once,
+            object_pairs_hook=unique,
             parse_constant=_refuse,
             parse_float=_finite,
         )
@@ -29,12 +29,15 @@ def loads(text: str) -> Any:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping of a JSON object's pairs, for ``object_pairs_hook``. Raises ValueError for a key given twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"a key is given twice, {twice[:80]!r}")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key[:80]!r} is given twice")
+            seen.add(key)
     return found
 
 

@@ -19,7 +19,10 @@ from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_tokenizer
 from tests.tiny_gguf import write_tiny_gguf
 
-OWN = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<|im_end|>{% endfor %}"
+OWN = (
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
 
 
 @pytest.fixture

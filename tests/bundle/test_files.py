@@ -236,7 +236,7 @@ def test_line_ends_of_a_template_do_not_matter(small: Path) -> None:
 def test_json_is_read_strictly(tmp_path: Path) -> None:
     where = tmp_path / "x.json"
     where.write_text('{"a": 1, "b": {"c": 2, "c": 3}}')
-    with pytest.raises(InputError, match=r"a key is given twice, 'c'"):
+    with pytest.raises(InputError, match=r"the key 'c' is given twice"):
         read_json(where)
     where.write_text('{"a": [1.5, 1e3, -2]}')
     assert read_json(where) == {"a": [1.5, 1000.0, -2]}

@@ -192,7 +192,10 @@ def test_a_key_with_another_type_or_size(small: Path, key: str, value: Any) -> N
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ('{"model": {"context_length": 64, "context_length": 65}}', "a key is given twice"),
+        (
+            '{"model": {"context_length": 64, "context_length": 65}}',
+            "the key 'context_length' is given twice",
+        ),
         ('{"search": {"temperature": NaN}}', "not finite"),
         ('{"search": {"temperature": 1e999}}', "not finite"),
         ('{"search": {"temperature": -Infinity}}', "not finite"),

@@ -262,9 +262,9 @@ def test_messages_that_do_not_fit_are_named(tmp_path: Path, messages: Any, expec
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.jsonl", "", "a.jsonl: no rows"),
-        ("a.csv", "prompt,completion\n", "a.csv: no rows"),
-        ("a.json", "[]", "a.json: no rows"),
+        ("a.jsonl", "", "a.jsonl: contains no rows"),
+        ("a.csv", "prompt,completion\n", "a.csv: contains no rows"),
+        ("a.json", "[]", "a.json: contains no rows"),
         ("a.jsonl", '{"prompt": "a", "completion": "b"}\n{"prompt"\n', "a.jsonl line 2: not valid"),
         ("a.json", '[\n{"prompt": 1},\n{]', "a.json line 3: not valid JSON"),
         ("a.json", '{"train": [], "test": []}', "this object has 2"),

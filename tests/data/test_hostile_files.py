@@ -29,10 +29,10 @@ def refused(path: Path, said: str) -> None:
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
-    refused(tmp_path / "pipe.jsonl", "is a pipe, and a file is expected")
+    refused(tmp_path / "pipe.jsonl", "is a pipe, not a file")
     for suffix in ("jsonl", "json", "csv", "tsv", "parquet"):
         (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
-        refused(tmp_path / f"zero.{suffix}", "is a device, and a file is expected")
+        refused(tmp_path / f"zero.{suffix}", "is a device, not a file")
     (tmp_path / "folder.jsonl").mkdir()
     refused(
         tmp_path / "folder.jsonl", "no such data file, but a folder; name one of the files in it"
@@ -51,7 +51,7 @@ def test_files_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         path = tmp_path / f"huge.{suffix}"
         with path.open("wb") as stream:
             stream.truncate(10**12)
-        refused(path, "is larger than the 1000000000 bytes")
+        refused(path, "larger than 1000000000 bytes")
     path = tmp_path / "huge.jsonl"
     with path.open("wb") as stream:
         stream.write(GOOD.encode())

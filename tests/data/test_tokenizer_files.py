@@ -35,11 +35,11 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_no_file(folder: Path, name: str) -> None:
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    with pytest.raises(InputError, match=f"{name}: is a pipe, and a file is expected"):
+    with pytest.raises(InputError, match=f"{name}: is a pipe, not a file"):
         Prompter.from_folder(folder)
     (folder / name).unlink()
     (folder / name).symlink_to("/dev/zero")
-    with pytest.raises(InputError, match=f"{name}: is a device, and a file is expected"):
+    with pytest.raises(InputError, match=f"{name}: is a device, not a file"):
         Prompter.from_folder(folder)
     (folder / name).unlink()
     (folder / name).mkdir()
@@ -51,7 +51,7 @@ def test_what_is_no_file(folder: Path, name: str) -> None:
 def test_files_without_end(folder: Path, name: str) -> None:
     with (folder / name).open("wb") as stream:
         stream.truncate(10**12)
-    with pytest.raises(InputError, match=rf"{name}: is larger than the \d+ bytes"):
+    with pytest.raises(InputError, match=rf"{name}: larger than \d+ bytes"):
         Prompter.from_folder(folder)
 
 

@@ -78,7 +78,7 @@ def _samples(desk: Path) -> None:
         recipe["model"] = "../../tiny"
         recipe["gates"] = gates
         recipe.setdefault("training", {}).update(max_steps=2, batch_size=4, eval_rows=0)
-        recipe["data"]["max_test_rows"] = 4
+        recipe.setdefault("data", {})["max_test_rows"] = 4
         for choices in recipe.get("matrix", {}).values():
             for choice in choices.values() if isinstance(choices, dict) else ():
                 choice.pop("training.max_steps", None)

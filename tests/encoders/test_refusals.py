@@ -237,5 +237,7 @@ def test_the_longest_text_is_that_of_sentence_transformers(tmp_path: Path) -> No
     (tmp_path / "model" / "sentence_bert_config.json").write_text(said)
     assert plan(tmp_path, EMBEDDING).model.context_length == 40
     data = {"train": "train.jsonl", "test": "test.jsonl", "max_length": 41}
-    with pytest.raises(EdgepeftError, match="max_length: 41 is beyond the model's context of 40"):
+    with pytest.raises(
+        EdgepeftError, match="max_length: 41 is longer than the model's context, 40 tokens"
+    ):
         plan(tmp_path, EMBEDDING, data=data)

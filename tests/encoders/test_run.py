@@ -54,7 +54,7 @@ def test_a_vector_for_each_line_of_a_file(built: Find, tmp_path: Path) -> None:
 def test_a_text_too_long_is_cut_and_that_is_told(built: Find) -> None:
     done = edgepeft("run", built(f"minilm-{CLASSIFICATION}", "cpu-int4"), "lemon " * 300, "--json")
     assert done.returncode == 0
-    assert "longer than the 128 tokens this model reads" in done.stderr
+    assert "longer than the 128 tokens that this model reads" in done.stderr
     assert json.loads(done.stdout)["tokens_left_out"] > 100
 
 

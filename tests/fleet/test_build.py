@@ -41,13 +41,13 @@ def test_what_cells_share_is_done_once(fleet: BuiltFleet) -> None:
     assert shared["base"] == CELLS
     assert shared["acme/merge"] == CELLS[:2]
     assert shared["acme/quantize-int8"] == ["acme/cpu-int8"]
-    # base; train, and five stages a customer for int8 with three more for float32.
+    # base; train, and seven stages a customer for int8 with two more for float32.
     folders = [path.name.rpartition("-")[0] for path in (fleet.out / "stages").iterdir()]
-    assert Counter(folders) == {
-        "base": 1, "train": 1, "merge": 2, "quantize-int8": 2, "reference": 2,
+    assert Counter(name.partition("-cpu-fa")[0] for name in folders) == {
+        "base": 1, "train": 1, "merge": 2, "quantize-int8": 2, "reference": 2, "witness": 2, "float-graph": 2,
         "verify-cpu-int8": 2, "verify-cpu-fp32": 2,
     }  # fmt: skip
-    assert fleet.result["stages"] == {"built": 16, "reused": 0, "shared": 6}
+    assert fleet.result["stages"] == {"built": 20, "reused": 0, "shared": 8}
 
 
 def test_two_stages_were_at_work_at_a_time_and_no_more(fleet: BuiltFleet) -> None:
@@ -63,7 +63,7 @@ def test_the_same_command_reuses_everything_and_only_one_cell_alone(fleet: Built
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout)
     assert [cell["cell"] for cell in result["cells"]] == CELLS[2:]
-    assert result["stages"] == {"built": 0, "reused": 8, "shared": 3}
+    assert result["stages"] == {"built": 0, "reused": 10, "shared": 4}
     # The record keeps what it knew of the other cells.
     record = json.loads((fleet.out / "run.json").read_text())
     assert {cell["cell"] for cell in record["result"]["cells"]} >= set(CELLS)
@@ -72,7 +72,7 @@ def test_the_same_command_reuses_everything_and_only_one_cell_alone(fleet: Built
     assert shown.returncode == 2
     for name in CELLS:
         assert name in shown.stdout
-    assert "0 stages built, 16 reused" in shown.stdout
+    assert "0 stages built, 20 reused" in shown.stdout
     assert "mistaken/cpu-int8: " in shown.stderr
     assert "2 of 6 cells failed" in shown.stderr
 
@@ -107,7 +107,7 @@ def test_a_fleet_is_planned_inspected_and_listed(fleet: BuiltFleet) -> None:
     assert {"seconds", "training_memory", "choices", "bundles", "steps"} <= set(planned)
     shown = edgepeft("build", fleet.recipe, "--out", fleet.out, "--dry-run")
     assert shown.returncode == 0, shown.stderr
-    assert "16 stages where cells alone would take 24" in shown.stdout
+    assert "20 stages where cells alone would take 30" in shown.stdout
     facts = json.loads(edgepeft("inspect", fleet.out, "--json").stdout)
     assert facts["kind"] == "run"
     assert facts["cells"]

@@ -82,7 +82,7 @@ def test_a_cluster_makes_what_this_machine_makes(
         cluster.scheduler_address,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    assert "0 stages built, 9 reused" in again.stdout
+    assert "0 stages built, 11 reused" in again.stdout
 
 
 def test_a_worker_that_is_lost_costs_its_task_one_more_attempt(

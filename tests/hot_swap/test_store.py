@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         r"factors of \(4, 63\)",
     ),
     "dora": (edit(use_dora=True), "hot-swap bundles can't load use_dora"),
-    "saved modules": (edit(modules_to_save=["norm"]), "modules_to_save can't stay"),
+    "saved modules": (edit(modules_to_save=["norm"]), "can't load modules_to_save"),
     "method": (edit(peft_type="LOHA"), "hot-swap bundles can't load LOHA.*edgepeft compress"),
     "unknown method": (edit(peft_type="LORAX"), "no such supported method"),
     "pissa": (edit(init_lora_weights="pissa"), "changed the base under this adapter"),
@@ -117,7 +117,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         tensors(lambda t: t.update({f"{Q}.lora_A.weight": torch.zeros(4, 64).long()})),
         "has dtype I64, and a factor is floating",
     ),
-    "parameters": (edit(target_parameters=["q_proj.weight"]), "target_parameters can't stay"),
+    "parameters": (edit(target_parameters=["q_proj.weight"]), "can't load target_parameters"),
     "layers by a name": (
         edit(target_modules=["q_proj"], layers_to_transform=[0], layers_pattern="blocks"),
         "layers_pattern: only layers is read here",

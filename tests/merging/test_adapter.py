@@ -151,7 +151,7 @@ def test_target_modules_the_model_does_not_have(model: Path, adapter: Path) -> N
     [
         ({"lora_alpha": 1e30}, r"lora_alpha: 1e\+30 is not a usable scale"),
         ({"lora_alpha": 0}, "lora_alpha: 0 is not a usable scale"),
-        ({"lora_alpha": float("nan")}, "lora_alpha: nan is not a usable scale"),
+        ({"lora_alpha": float("nan")}, "not valid JSON .a number that is not finite, NaN"),
         ({"lora_alpha": "8"}, "lora_alpha: 8 is not a usable scale"),
         ({"r": 0}, "r: 0 is not a rank"),
         ({"r": 2.5}, "r: 2.5 is not a rank"),
@@ -215,7 +215,7 @@ def cut_short(adapter: Path) -> None:
         (no_weights, f"has no {WEIGHTS}"),
         (no_config, f"not a PEFT adapter folder .no {CONFIG}"),
         (not_json, f"{CONFIG}: not valid JSON"),
-        (not_text, f"{CONFIG}: not valid JSON"),
+        (not_text, f"{CONFIG} line 1: not UTF-8 text"),
         (a_list, f"{CONFIG}: not a JSON object"),
         (cut_short, f"{WEIGHTS}: not a readable safetensors file"),
     ],

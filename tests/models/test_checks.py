@@ -194,8 +194,8 @@ def an_adapter_alone(folder: Path) -> None:
     [
         (two_checkpoints, "which are two checkpoints; remove the one that is not meant"),
         (unlisted, "index.json and the files it names disagree about"),
-        (a_pipe, "model.safetensors: is a pipe, socket or device"),
-        (a_config_that_never_ends, "config.json: is a pipe, socket or device"),
+        (a_pipe, "model.safetensors: is a (pipe|device), not a file"),
+        (a_config_that_never_ends, "config.json: is a (pipe|device), not a file"),
         (an_adapter_too, "a model and an adapter, of which transformers would load"),
         (an_adapter_alone, "it is an adapter's: name it as adapter"),
     ],
