@@ -43,7 +43,7 @@ def test_what_is_no_file(folder: Path, name: str) -> None:
         Prompter.from_folder(folder)
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(InputError, match=f"{name}: is a folder, and a file is expected"):
+    with pytest.raises(InputError, match=f"{name}: is a folder, not a file"):
         Prompter.from_folder(folder)
 
 

@@ -48,7 +48,7 @@ def test_several_adapters_are_named_weighed_and_combined(tiny_model: ModelMaker)
         await until(pilot, lambda: bool(wizard.query("#row-adapter--1--path Input:focus")))
         await write(pilot, "tow")
         # What the command would say stands at the field it speaks of.
-        await until(pilot, lambda: "no such adapter folder" in text_of(app))
+        await until(pilot, lambda: "adapter.1.path" in draft.errors())
         assert draft.errors()["adapter.1.path"].endswith("/tow: no such adapter folder")
         assert _field(app, "adapter.1.path").has_class("-wrong")
         await pilot.press("backspace", "backspace")

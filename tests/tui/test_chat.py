@@ -106,7 +106,7 @@ def test_a_classifier_labels_and_has_no_base_to_ask(encoders: Find) -> None:
             assert f"{label.label:<6}  {label.score:.3f}" in text_of(app)
         assert "read in" in text_of(app)
         await _ask(app, pilot, "lemon " * 300)
-        await until(pilot, lambda: "tokens this model reads" in text_of(app))
+        await until(pilot, lambda: "tokens that this model" in text_of(app))
         await pilot.press("ctrl+b")
         await pilot.pause()
         assert len(_chats(app)) == 1
