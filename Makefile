@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 devices: $(INSTALLED)
 	test -f /usr/lib/chromium/vk_swiftshader_icd.json && ldconfig -p | grep -q libvulkan.so.1 || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium libvulkan1; }
-	cd samples/web && npm install --ignore-scripts --no-package-lock --no-audit --no-fund --silent
+	cd samples && npm install --ignore-scripts --no-package-lock --no-audit --no-fund --silent
 
 demo: $(INSTALLED)
 	$(BIN)/edgepeft build samples/recipes/home-control.yaml --out runs/home-control
@@ -58,4 +58,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) samples/web/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) samples/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache

@@ -12,26 +12,29 @@ _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A command as a page shows it: ``line`` without its prompt, comment and line breaks."""
+class Block:
+    """A block of commands as a page shows it, each ``line`` without its prompt, comment and line breaks."""
 
     page: str
-    line: str
+    lines: tuple[str, ...]
 
     @property
     def id(self) -> str:
         """Its name among the tests."""
-        return f"{self.page}: {self.line[:90]}"
+        return f"{self.page}: {self.lines[0][:90]}"
 
 
-def shown_commands() -> list[Shown]:
-    """Every command of every console block, each once, in the order of the pages."""
-    found: dict[str, Shown] = {}
+def shown_blocks() -> list[Block]:
+    """Every console block with commands, each once, in the order of the pages."""
+    found: dict[tuple[str, ...], Block] = {}
     for page in PAGES:
         for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
             joined = re.sub(r"\\\n\s*", "", block)
-            for line in joined.splitlines():
-                if line.startswith("$ "):
-                    command = re.sub(r"\s+# .*$", "", line[2:]).strip()
-                    found.setdefault(command, Shown(page.name, command))
+            lines = tuple(
+                re.sub(r"\s+# .*$", "", line[2:]).strip()
+                for line in joined.splitlines()
+                if line.startswith("$ ")
+            )
+            if lines:
+                found.setdefault(lines, Block(page.name, lines))
     return list(found.values())

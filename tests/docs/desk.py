@@ -28,7 +28,8 @@ def lay_desk(desk: Path) -> Path:
     model = write_tiny_model(desk / "my-model", "llama", intermediate=192)
     for name in ("base", "base-model"):
         shutil.copytree(model, desk / name)
-    write_tiny_model(desk / "tuned-model", "llama", intermediate=192, seed=0, std=0.081)
+    for name in ("tuned", "tuned-model"):
+        write_tiny_model(desk / name, "llama", intermediate=192, seed=0, std=0.081)
     data = {"train": "train.jsonl", "test": "test.jsonl", "max_test_rows": 4}
     write_tiny_data(desk, rows=32)
     (desk / "commands.jsonl").write_text('{"prompt": "What is the colour of snow?"}\n' * 3)
@@ -44,7 +45,7 @@ def lay_desk(desk: Path) -> Path:
         "customer-18",
     )
     for seed, name in enumerate(names):
-        adapter = write_adapter(model, desk / name, seed=seed, r=8)
+        adapter = write_adapter(model, desk / name, seed=seed, r=16)
         # As QLoRA's own card has it, so that a grid is known and nothing is assumed.
         (adapter / "README.md").write_text("- load_in_4bit: True\n- bnb_4bit_quant_type: nf4\n")
         tested = {"model": "my-model", "data": data, "targets": ["cpu-int4"], "gates": NO_GATES}
@@ -57,9 +58,9 @@ def lay_desk(desk: Path) -> Path:
     _samples(desk)
     run(desk, "build", "swap.yaml", "--out", "runs/swap")
     shutil.copytree(desk / "runs" / "swap" / "bundles" / "cpu-int4", desk / "BUNDLE")
-    run(desk, "build", "recipe.yaml", "--out", "runs/home-control")
-    run(desk, "build", "recipe.yaml", "--out", "runs/mine")
-    shutil.copytree(desk / "runs" / "mine" / "bundles" / "cpu-int4", desk / "bundle")
+    write(desk / "home.yaml", {**recipe, "targets": ["cpu-int4", "webgpu-int4-fp32"]})
+    run(desk, "build", "home.yaml", "--out", "runs/home-control")
+    shutil.copytree(desk / "runs" / "home-control" / "bundles" / "cpu-int4", desk / "bundle")
     for name in ("message-team", "message-words"):
         run(desk, "build", f"samples/recipes/{name}.yaml")
     return desk
@@ -68,7 +69,15 @@ def lay_desk(desk: Path) -> Path:
 def _samples(desk: Path) -> None:
     """The samples' recipes and rows, with a tiny encoder under them."""
     write_tiny_encoder(desk / "tiny", "minilm")
-    shutil.copytree(ROOT / "samples" / "data", desk / "samples" / "data")
+    for name in ("data", "device", "web"):
+        shutil.copytree(
+            ROOT / "samples" / name,
+            desk / "samples" / name,
+            ignore=shutil.ignore_patterns("node_modules"),
+        )
+    libraries = ROOT / "samples" / "node_modules"
+    if libraries.is_dir():
+        (desk / "samples" / "node_modules").symlink_to(libraries)
     gates = {
         **dict.fromkeys(("max_accuracy_drop", "max_span_f1_drop", "max_task_kl")),
         **{"min_cosine_similarity": None, "min_reference_gain": None},
