@@ -43,6 +43,8 @@ def graph_form(target: TargetProfile) -> str:
     """A short name for what a target's graph is apart from its weights; targets that share it share a float
     graph.
     """
-    options = [target.exporter, target.builder_provider, sorted(target.graph_options.items())]
-    digest = hashlib.sha256(json.dumps(options).encode()).hexdigest()
-    return f"{target.builder_provider.lower()}-{digest[:6]}"
+    provider = target.builder_provider.lower()
+    if not target.graph_options:
+        return provider
+    options = json.dumps(sorted(target.graph_options.items()))
+    return f"{provider}-{hashlib.sha256(options.encode()).hexdigest()[:6]}"
