@@ -23,14 +23,14 @@ import torch
 from peft import PeftModel
 
 from edgepeft.cli.adapter_facts import quiet_libraries
+from edgepeft.combination.combine import combine
+from edgepeft.combination.evaluate import Measuring, combine_measured
+from edgepeft.combination.fitting import Fitter
+from edgepeft.combination.folders import Parts
+from edgepeft.combination.methods import REGMEAN, Combination, drops_values
+from edgepeft.combination.scoring import Scorer, TaskRows
+from edgepeft.combination.search import DENSITY, METHODS
 from edgepeft.events import Events
-from edgepeft.fidelity.combining import Measuring, combine_measured
-from edgepeft.fidelity.fitting import Fitter
-from edgepeft.fidelity.task_scores import Scorer, TaskRows
-from edgepeft.fidelity.weight_search import DENSITY, METHODS
-from edgepeft.merging.adapter_files import Parts
-from edgepeft.merging.combinations import REGMEAN, Combination, drops_values
-from edgepeft.merging.combine import combine
 
 
 class Bench:

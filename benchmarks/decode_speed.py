@@ -80,7 +80,7 @@ def main() -> None:
         print({"ours": ours, "bare": bare}[side](*arguments))
         return
     from edgepeft.data.prompt import Prompter
-    from edgepeft.fidelity.report import folder_bytes
+    from edgepeft.evaluation.report import folder_bytes
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)

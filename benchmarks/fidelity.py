@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from alternatives import build_default_int4
 
-from edgepeft.comparison import compare, label
-from edgepeft.fidelity.measures import Comparison
-from edgepeft.fidelity.report import folder_bytes
-from edgepeft.fidelity.verify import Reference
-from edgepeft.gguf_rival import quantized_gguf
-from edgepeft.runtime.gguf_model import GgufModel
+from edgepeft.benchmark.gguf_model import GgufModel
+from edgepeft.benchmark.llama_cpp import quantized_gguf
+from edgepeft.evaluation.report import folder_bytes
+from edgepeft.evaluation.verify import Reference
+from edgepeft.metrics.generation import Comparison
+from edgepeft.pipeline.compare import compare, label
 
 AXES = ["targets=cpu-int4", "quantize.block_size=16,32", "quantize.head=int4,int8"]
 

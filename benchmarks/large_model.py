@@ -26,9 +26,9 @@ STAGES = ("base", "quantize-int4", "export-cpu-int4")
 
 def least_seconds(model: Path, grid: str, out: Path) -> float:
     """Read, round and write every tensor of a checkpoint, with nothing around it."""
+    from edgepeft.adapters.provenance import TrainingGrid
+    from edgepeft.adapters.training_grid import through_grid
     from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-    from edgepeft.merging.grid import through_grid
-    from edgepeft.merging.provenance import TrainingGrid
     from edgepeft.quantization.algorithms import find_algorithm
     from edgepeft.quantization.grids import IntGrid
 

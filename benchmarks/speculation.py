@@ -56,10 +56,10 @@ def main() -> None:
         return
     import tempfile
 
-    from edgepeft.comparison import recipe_of
-    from edgepeft.preflight import rows_of
+    from edgepeft.config.run_recipe import recipe_of
+    from edgepeft.pipeline.validate import rows_of
 
-    _, rows = rows_of(recipe_of(options.run), test=True)
+    _, rows, _ = rows_of(recipe_of(options.run), test=True)
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump([row.prompt_messages for row in rows[: options.rows]], file)

@@ -30,9 +30,9 @@ def bare_loop(base: Path, steps: int) -> float:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    from edgepeft.config.loader import load_recipe
     from edgepeft.data.formats import read_rows
     from edgepeft.data.prompt import Prompter
-    from edgepeft.recipe_file import load_recipe
 
     recipe = load_recipe(RECIPE)
     data = recipe.recipe.data

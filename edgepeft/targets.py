@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgepeft.errors import InputError, MissingError, unknown_name
 from edgepeft.models import ModelInfo
-from edgepeft.tasks import GENERATION, head_of
+from edgepeft.models.tasks import GENERATION, head_of
 
 if TYPE_CHECKING:
-    from edgepeft.target_sections import Quantize, Target
+    from edgepeft.config.target_sections import Quantize, Target
 
 Precision = Literal["int4", "int8", "nf4", "bf16", "fp16", "fp32"]
-
-HEAD_BLOCK_SIZE = 64
-"""Least block size of a head of 8 bits on layers of 4, where the recipe doesn't say."""
 
 GRID_KEYS = ("block_size", "symmetric", "head", "head_block_size")
 """Keys of ``quantize`` of which a target's kernels may take some values alone."""

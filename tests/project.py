@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from edgepeft.planning import Plan, make_plan
-from edgepeft.recipe_file import load_recipe
-from edgepeft.workspace import RunFolder
+from edgepeft.config.loader import load_recipe
+from edgepeft.pipeline.plan import Plan, make_plan
+from edgepeft.runs.folder import RunFolder
 from tests.stages import write_adapter
 from tests.tiny import write_tiny_data
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
-from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import unpack_weight
+from edgepeft.quantization.packed_weights import QuantizedWeights
 
 
 def put_codes(model: Any, quantized: Path | None) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from edgepeft.events import Event, Events
-from edgepeft.stage import Job, StageFunction
-from edgepeft.workspace import publish, staging_folder
+from edgepeft.runs.folder import publish, staging_folder
+from edgepeft.stages.job import Job, StageFunction
 
 
 def make_job(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft import digests
-from edgepeft.digests import DigestCache, cache_folder, hash_file
+from edgepeft.runs import digests
+from edgepeft.runs.digests import DigestCache, cache_folder, hash_file
 
 
 @pytest.fixture

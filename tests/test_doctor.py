@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgepeft import doctor
+from edgepeft.utils import environment as doctor
 
 HEALTHY: dict[str, str | None] = {
     **dict.fromkeys(doctor.LIBRARIES),

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.history import all_runs, delete_run, differences, remember_run
-from edgepeft.workspace import RunFolder
+from edgepeft.runs.folder import RunFolder
+from edgepeft.runs.index import all_runs, delete_run, differences, remember_run
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.estimate import estimate
 from edgepeft.evaluation.witness.exact import graph_form
-from edgepeft.layout import ORDER
+from edgepeft.pipeline.layout import ORDER
+from edgepeft.pipeline.resources import estimate
 from edgepeft.targets import find_target
 from tests.command import edgepeft
 from tests.conftest import ModelMaker
@@ -273,8 +273,8 @@ def test_final_folders_are_below_the_run_and_bundles_by_target(project: Project)
 def test_planning_needs_no_heavy_library(project: Project) -> None:
     project.plan()
     program = (
-        "import sys; from pathlib import Path; from edgepeft.recipe_file import load_recipe; "
-        "from edgepeft.planning import make_plan; from edgepeft.workspace import RunFolder; "
+        "import sys; from pathlib import Path; from edgepeft.config.loader import load_recipe; "
+        "from edgepeft.pipeline.plan import make_plan; from edgepeft.runs.folder import RunFolder; "
         "make_plan(load_recipe(Path(sys.argv[1])), RunFolder(Path(sys.argv[1]).parent / 'run')); "
         "sys.exit(bool({'torch', 'transformers', 'onnxruntime'} & set(sys.modules)))"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgepeft.errors import InputError
-from edgepeft.estimate import estimate
+from edgepeft.pipeline.resources import estimate
 from tests.conftest import ModelMaker
 from tests.project import Project, write_project
 from tests.stages import write_adapter

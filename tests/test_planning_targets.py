@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from edgepeft.config.target_sections import Quantize
 from edgepeft.errors import InputError
-from edgepeft.estimate import estimate
-from edgepeft.sizes import bundle_bytes
-from edgepeft.target_sections import Quantize
+from edgepeft.pipeline.resources import estimate
+from edgepeft.pipeline.sizes import bundle_bytes
 from edgepeft.targets import TargetProfile, all_targets, find_target
 from tests.conftest import ModelMaker
 from tests.project import Project, write_project

@@ -13,8 +13,8 @@ import pytest
 
 from edgepeft.errors import EdgepeftError, GateError, InterruptedRun
 from edgepeft.events import Event, discard
-from edgepeft.process import THREADS, Workers
-from edgepeft.stage import Stage
+from edgepeft.stages.job import Stage
+from edgepeft.stages.pool import THREADS, Workers
 from edgepeft.utils.processors import processors
 
 
@@ -113,7 +113,7 @@ def test_interrupt_while_libraries_load_leaves_nothing(tmp_path: Path) -> None:
     with Workers() as workers, pytest.raises(InterruptedRun):
         _run(workers, "patient", tmp_path)
     running = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-    assert not any("edgepeft.worker" in command for command in running)
+    assert not any("edgepeft.stages.worker" in command for command in running)
 
 
 def test_a_stage_keeps_to_the_threads_it_is_given(

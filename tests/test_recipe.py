@@ -14,10 +14,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from edgepeft.config.loader import load_recipe, varied
+from edgepeft.config.matrix import cells_of
+from edgepeft.config.recipe import Recipe, json_schema, promised
 from edgepeft.errors import InputError
-from edgepeft.matrix import cells_of
-from edgepeft.recipe import Recipe, json_schema, promised
-from edgepeft.recipe_file import load_recipe, varied
 
 SHIPPED = sorted((Path(__file__).resolve().parents[1] / "samples" / "recipes").glob("*.yaml"))
 

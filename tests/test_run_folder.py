@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgepeft.errors import EXIT_FAILED, EdgepeftError
-from edgepeft.workspace import RunFolder, is_finished, publish, staging_folder
+from edgepeft.runs.folder import RunFolder, is_finished, publish, staging_folder
 
 KEY = "k" * 64
 
@@ -28,7 +28,7 @@ def left_by_the_dead(final: Path) -> None:
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from edgepeft.workspace import staging_folder
+from edgepeft.runs.folder import staging_folder
 (staging_folder(Path(sys.argv[1])) / "data").write_text("half")
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -53,7 +53,7 @@ def test_another_key_is_another_folder() -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from edgepeft.workspace import RunFolder
+from edgepeft.runs.folder import RunFolder
 with RunFolder(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from edgepeft import workspace
+from edgepeft.config.target_sections import Gates
 from edgepeft.errors import EXIT_FAILED, EXIT_USAGE, EdgepeftError, InputError
-from edgepeft.fidelity.gates import missed_gates
-from edgepeft.target_sections import Gates
-from edgepeft.utils import whole_files
-from edgepeft.workspace import (
+from edgepeft.evaluation.gates import missed_gates
+from edgepeft.runs import folder as workspace
+from edgepeft.runs.folder import (
     FORMAT,
     MANIFEST,
     RunFolder,
@@ -31,6 +30,7 @@ from edgepeft.workspace import (
     staging_folder,
     write_json,
 )
+from edgepeft.utils import whole_files
 
 KEY = "k" * 64
 

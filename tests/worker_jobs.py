@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from edgepeft.errors import GateError
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
 
 
 def tell(job: Job) -> dict[str, Any]:
@@ -45,6 +45,6 @@ def threads(job: Job) -> dict[str, Any]:
     """How many threads it was told to compute with, and how many torch takes."""
     import torch
 
-    from edgepeft.runtime.threads import threads_of_stage
+    from edgepeft.utils.threads import threads_of_stage
 
     return {"told": threads_of_stage(), "torch": torch.get_num_threads()}

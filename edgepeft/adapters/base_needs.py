@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgepeft.adapters.config import read_adapter_config
 from edgepeft.adapters.folder import find_adapter
 from edgepeft.adapters.overview import BaseNeeds, base_needs, tokenizer_notes
+from edgepeft.config.loader import RecipeFile
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import read_adapter_config
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.inspect import ModelInfo
 from edgepeft.models.known_files import MODEL_FILES, file_notes
 from edgepeft.models.names import name_notes
 from edgepeft.models.sentence_files import read_sentence_files
+from edgepeft.models.tasks import EMBEDDING, Task
 from edgepeft.models.tokens import read_vocabulary, refuse_beyond
-from edgepeft.recipe_file import RecipeFile
-from edgepeft.tasks import EMBEDDING, Task
 
 
 def needs_of(

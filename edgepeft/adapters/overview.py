@@ -18,7 +18,7 @@ from edgepeft.models.known_files import ADAPTER_FILES, file_notes
 from edgepeft.models.names import LANGUAGE_MODELS, moved, unwrapped
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 from edgepeft.models.sentence_files import has_sentence_files, read_sentence_files
-from edgepeft.tasks import EMBEDDING, GENERATION, Task
+from edgepeft.models.tasks import EMBEDDING, GENERATION, Task
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 

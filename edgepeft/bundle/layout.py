@@ -6,17 +6,20 @@ is for those who ship that runtime's own files, or whose device must not find ot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from edgepeft.errors import InputError
-from edgepeft.tasks import GENERATION
+from edgepeft.models.tasks import GENERATION
 
 LayoutName = Literal["all", "genai", "transformers.js", "onnxruntime"]
 
 ADAPTERS = "adapters"
 """The folder of a bundle in which adapters lie, each with a manifest of its own."""
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What such an adapter, and so its folder, may be called."""
 
 GENAI, ORT, OPTIMUM, JS = "onnxruntime-genai", "onnxruntime", "optimum", "transformers.js"
 GENAI_SWITCH = 4096

@@ -24,7 +24,7 @@ from edgepeft.bundle.shape import (
     whole,
 )
 from edgepeft.errors import InputError, one_line
-from edgepeft.tasks import ENCODER_TASKS, GENERATION
+from edgepeft.models.tasks import ENCODER_TASKS, GENERATION
 
 FORMAT = 1
 MANIFEST = "edgepeft.json"

@@ -17,18 +17,18 @@ from typing import Any
 
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite
-from edgepeft.checkpoints.gguf_files import each_file_read_once
 from edgepeft.checkpoints.gguf_stage import stage_gguf
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, rewrite_checkpoint
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
 from edgepeft.errors import InputError, one_line
+from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.tokenizer_overlay import lay_over
 from edgepeft.models.tokens import TOKENIZER, read_vocabulary, refuse_beyond
-from edgepeft.stage import Job
-from edgepeft.workspace import read_manifest
+from edgepeft.runs.folder import read_manifest
+from edgepeft.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import torch
 from edgepeft.checkpoints.base import save_tokenizer
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.fit import HARMLESS, fit_checkpoint, unwrapped_names
-from edgepeft.checkpoints.gguf_files import each_file_read_once
 from edgepeft.checkpoints.gguf_stage import stage_gguf
 from edgepeft.checkpoints.safetensors_io import (
     SafetensorsSource,
@@ -29,14 +28,15 @@ from edgepeft.checkpoints.safetensors_io import (
 from edgepeft.checkpoints.skeleton import build_skeleton, is_decoder
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import InputError, one_line
-from edgepeft.finite import all_finite
 from edgepeft.models.checks import check_headers
+from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.inspect import inspect_model
 from edgepeft.models.sentence_files import Pooling, SentenceFiles, read_sentence_files
+from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft.models.tokens import refuse_beyond
-from edgepeft.stage import Job
-from edgepeft.tasks import EMBEDDING, ENCODER_TASKS
-from edgepeft.workspace import read_manifest
+from edgepeft.runs.folder import read_manifest
+from edgepeft.stages.job import Job
+from edgepeft.utils.finite import all_finite
 
 _HEAD_SEED = 0
 _BODY = ("embeddings", "encoder", "layers", "embed_tokens", "norm", "final_norm")

@@ -15,8 +15,8 @@ from typing import Any
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-from edgepeft.finite import all_finite
 from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, moved, newer, unwrapped
+from edgepeft.utils.finite import all_finite
 
 HARMLESS: Mapping[str, str] = {
     r"(^|\.)rotary_emb\.inv_freq$": "tables that are computed",

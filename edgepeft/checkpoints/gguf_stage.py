@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgepeft.checkpoints.gguf_files import each_file_read_once
 from edgepeft.errors import InputError, one_line
-from edgepeft.finite import all_finite
+from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.gguf_header import GgufHeader, read_gguf_header
+from edgepeft.utils.finite import all_finite
 
 _FAILURES = (
     ValueError,

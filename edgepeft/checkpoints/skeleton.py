@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.declared_config import keep_declared
-from edgepeft.tasks import GENERATION, auto_class_name, head_of
+from edgepeft.models.tasks import GENERATION, auto_class_name, head_of
 
 HEAD = "lm_head.weight"
 """The head's weight in the checkpoint of every supported model that generates."""

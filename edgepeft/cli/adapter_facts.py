@@ -37,9 +37,9 @@ def adapter_folder(folder: Path) -> Path:
 
     Raises InputError.
     """
+    from edgepeft.adapters.config import read_adapter_config
     from edgepeft.adapters.folder import find_adapter
     from edgepeft.adapters.overview import adapter_notes
-    from edgepeft.merging.adapter_config import read_adapter_config
 
     found = find_adapter(folder)
     if found != folder:
@@ -69,7 +69,7 @@ def show(facts: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    from edgepeft.merging.adapter_files import facts_table
+    from edgepeft.combination.folders import facts_table
 
     rows = facts_table(facts)
     width = max(len(key) for key, _ in rows)

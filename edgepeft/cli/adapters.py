@@ -89,9 +89,9 @@ def add(
         _show_added(_facts(made), f"{made.name}  {_described(made)}; not measured here", as_json)
         return
     from edgepeft.cli.progress import show_events
-    from edgepeft.fidelity.added import base_of, try_adapter
-    from edgepeft.fidelity.given_tests import GivenTests
-    from edgepeft.fidelity.report import cost_line, seal_adapter
+    from edgepeft.config.test_sets import GivenTests
+    from edgepeft.evaluation.report import cost_line, seal_adapter
+    from edgepeft.hot_swap.measured import base_of, try_adapter
     from edgepeft.runtime.adapters import open_adapter
     from edgepeft.utils.whole_files import scratch_folder
 

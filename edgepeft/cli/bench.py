@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from edgepeft.cli.options import JsonOption
-from edgepeft.tasks import GENERATION
+from edgepeft.models.tasks import GENERATION
 
 
 def command(
@@ -49,9 +49,9 @@ def command(
     comes to reading every weight once a token at this machine's memory bandwidth. Run it on an otherwise idle
     machine.
     """
+    from edgepeft.benchmark.bench import Case, bench
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import InputError
-    from edgepeft.runtime.bench import Case, bench
 
     try:
         lengths = sorted({int(part) for part in prompt_tokens.split(",")})
@@ -67,7 +67,7 @@ def command(
 
     with tempfile.TemporaryDirectory() as scratch:
         if llama_cpp:
-            from edgepeft.gguf_rival import gguf_of_runs
+            from edgepeft.benchmark.llama_cpp import gguf_of_runs
 
             files = gguf_of_runs(bundles, Path(scratch), say)
             cases += [Case(bundle, None, file) for bundle, file in files.items()]

@@ -36,7 +36,7 @@ from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
     # Reading recipes loads pydantic, which --help has no use for.
-    from edgepeft.recipe_file import RecipeFile
+    from edgepeft.config.loader import RecipeFile
 
 
 def command_until(until: str, text: str) -> Callable[..., None]:
@@ -119,8 +119,8 @@ def carry_out(
     from edgepeft.cli.progress import duration, show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import GateError
-    from edgepeft.fidelity.report import table_rows, witness_lines
-    from edgepeft.pipeline import build
+    from edgepeft.evaluation.report import table_rows, witness_lines
+    from edgepeft.pipeline.build import build
 
     with show_events(progress) as sink:
         result = build(recipe, folder, until=until, fresh=fresh, force=force, sink=sink)

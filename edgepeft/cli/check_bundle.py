@@ -16,11 +16,11 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
     Raises InputError for a bundle that isn't what its manifest says, no more and no less, GateError.
     """
     from edgepeft.bundle.listing import refuse_unlisted
+    from edgepeft.models.tasks import GENERATION
     from edgepeft.runtime.adapters import adapter_names, open_adapter, unlisted_files
     from edgepeft.runtime.bundle import Bundle
+    from edgepeft.runtime.decoder_session import GraphSession
     from edgepeft.runtime.encoder import EncoderSession
-    from edgepeft.runtime.logits import GraphSession
-    from edgepeft.tasks import GENERATION
 
     bundle = Bundle.open(folder, check="hashes")
     adapters = [open_adapter(bundle, name, check="hashes") for name in adapter_names(bundle)]

@@ -84,13 +84,13 @@ def command(
 
     Ranks may differ. Adapters of other methods than LoRA are converted first, and the loss is shown.
     """
-    from edgepeft.errors import InputError
-    from edgepeft.merging.combinations import (
+    from edgepeft.combination.methods import (
         REGMEAN,
         Combination,
         check_combination,
         read_weights,
     )
+    from edgepeft.errors import InputError
 
     how = Combination(method or "svd", read_weights(weights, len(adapters)), density, rank, seed)
     if method is not None or not search:
@@ -105,16 +105,16 @@ def command(
     quiet_libraries()
     folders = [adapter_folder(adapter) for adapter in adapters]
     if not test:
-        from edgepeft.merging.adapter_files import combine_folders
+        from edgepeft.combination.folders import combine_folders
 
         facts = combine_folders(
             folders, how, out, model=base_folder(model), allow_base_mismatch=allow_base_mismatch
         )
     else:
         from edgepeft.cli.progress import show_events
+        from edgepeft.combination.evaluate import Measuring, combine_measured, names_of
+        from edgepeft.combination.scoring import read_tests
         from edgepeft.events import Events
-        from edgepeft.fidelity.combining import Measuring, combine_measured, names_of
-        from edgepeft.fidelity.task_scores import read_tests
 
         tests = read_tests(test, names_of(adapters))
         measuring = Measuring(tests, rows, searched=search_rows if method == REGMEAN else 0)

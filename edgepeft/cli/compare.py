@@ -44,8 +44,8 @@ def command(
     """
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
-    from edgepeft.comparison import compare, draw, scatter
     from edgepeft.errors import EdgepeftError, InputError
+    from edgepeft.pipeline.compare import compare, draw, scatter
     from edgepeft.utils.whole_files import require_writable
 
     if picture is not None and picture.suffix not in (".png", ".svg"):
@@ -68,8 +68,8 @@ def command(
 
 def comparison_rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table, smallest bundle first, failures last."""
-    from edgepeft.comparison import label, vocabulary_of
-    from edgepeft.fidelity.report import number
+    from edgepeft.evaluation.report import number
+    from edgepeft.pipeline.compare import label, vocabulary_of
 
     words = vocabulary_of(entries)
     measures = [column.title for column in words.compared]

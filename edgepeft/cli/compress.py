@@ -25,7 +25,7 @@ def command(
     The error is the share of the adapter's weight change (Frobenius norm) that is lost.
     """
     quiet_libraries()
-    from edgepeft.merging.adapter_files import compress_folder
+    from edgepeft.combination.folders import compress_folder
 
     found = adapter_folder(adapter)
     show(compress_folder(found, rank, out, model=base_folder(model)), as_json)

@@ -34,12 +34,12 @@ def command(
     first cell is shown, or the first that --only names.
     """
     from edgepeft.cli.progress import describe_data
-    from edgepeft.preview import preview_data
+    from edgepeft.pipeline.data_preview import preview_data
 
     loaded = recipe_from(recipe, overrides, model, adapter)
     check_matrix(loaded, {"--only": only})
     if loaded.recipe.matrix:
-        from edgepeft.matrix import cells_of, chosen_cells
+        from edgepeft.config.matrix import cells_of, chosen_cells
 
         cell = chosen_cells(cells_of(loaded), only or [])[0]
         typer.echo(f"cell {cell.name}", err=True)

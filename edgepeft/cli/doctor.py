@@ -13,8 +13,8 @@ from edgepeft.errors import MissingError
 
 def command(as_json: JsonOption = False) -> None:
     """Name versions, hardware and problems; exit 3 if something installed can't work."""
-    from edgepeft import doctor
     from edgepeft.cli.tables import megabytes, print_table
+    from edgepeft.utils import environment as doctor
 
     installed = doctor.versions()
     wrong = doctor.problems(installed)

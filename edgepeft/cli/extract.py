@@ -29,7 +29,7 @@ def command(
     from edgepeft.events import Events
 
     quiet_libraries()
-    from edgepeft.merging.extract import extract_folder
+    from edgepeft.combination.extract import extract_folder
 
     folder = base_folder(base)
     assert folder is not None

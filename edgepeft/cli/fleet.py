@@ -14,10 +14,10 @@ from edgepeft.cli.options import ProgressMode
 from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
+    from edgepeft.config.loader import RecipeFile
+    from edgepeft.config.matrix import Cell
     from edgepeft.fleet.building import CellResult
     from edgepeft.fleet.scheduling import Crew
-    from edgepeft.matrix import Cell
-    from edgepeft.recipe_file import RecipeFile
 
 
 def carry_out_fleet(
@@ -37,9 +37,9 @@ def carry_out_fleet(
     """Build the cells of a recipe and print what became of them. Raises the worst cell's class of error."""
     from edgepeft.cli.progress import duration, show_events
     from edgepeft.cli.tables import print_table
+    from edgepeft.config.matrix import cells_of, chosen_cells
     from edgepeft.errors import ERROR_CLASSES, InputError
     from edgepeft.fleet.building import build_fleet
-    from edgepeft.matrix import cells_of, chosen_cells
 
     if fresh and only:
         raise InputError("--fresh: would also delete the other cells; remove --fresh or --only")
@@ -105,8 +105,8 @@ def _bytes_of(text: str | None) -> int | None:
 
 def fleet_rows(cells: Sequence[CellResult]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table: a row a cell, in the measures of all tasks that were measured."""
-    from edgepeft.fidelity.report import number
-    from edgepeft.fidelity.vocabulary import vocabulary
+    from edgepeft.evaluation.report import number
+    from edgepeft.metrics.names import vocabulary
 
     measured = [facts for cell in cells if (facts := _measures(cell))]
     if not measured:

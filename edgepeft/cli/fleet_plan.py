@@ -16,9 +16,9 @@ from edgepeft.cli.streams import say
 from edgepeft.cli.tables import megabytes, print_table
 
 if TYPE_CHECKING:
-    from edgepeft.estimate import StageEstimate
+    from edgepeft.config.loader import RecipeFile
     from edgepeft.fleet.tasks import CellPlan, Fleet
-    from edgepeft.recipe_file import RecipeFile
+    from edgepeft.pipeline.resources import StageEstimate
 
 
 def show_fleet_plan(
@@ -31,10 +31,10 @@ def show_fleet_plan(
     only: Sequence[str],
 ) -> None:
     """Print the cells and the stages of a recipe with a matrix. Raises what planning raises."""
-    from edgepeft.estimate import estimate_stage, measure_flops
+    from edgepeft.config.matrix import cells_of, chosen_cells
     from edgepeft.fleet.tasks import plan_fleet
-    from edgepeft.matrix import cells_of, chosen_cells
-    from edgepeft.workspace import RunFolder
+    from edgepeft.pipeline.resources import estimate_stage, measure_flops
+    from edgepeft.runs.folder import RunFolder
 
     cells = chosen_cells(cells_of(recipe), only)
     fleet = plan_fleet(cells, RunFolder(folder.resolve()), until=until)
@@ -78,7 +78,7 @@ def _facts(fleet: Fleet, costs: Sequence[StageEstimate], price: float | None) ->
 
 
 def _bundle_bytes(cell: CellPlan) -> int:
-    from edgepeft.sizes import bundle_bytes
+    from edgepeft.pipeline.sizes import bundle_bytes
 
     assert cell.plan is not None
     (target,) = cell.plan.targets

@@ -43,10 +43,10 @@ def _shown(value: Any) -> Any:
 def look_at(subject: str) -> dict[str, Any]:
     """Facts of whatever ``subject`` names. Raises InputError."""
     from edgepeft.adapters.folder import CONFIG, find_adapter
-    from edgepeft.history import run_record
     from edgepeft.models import find_model
+    from edgepeft.runs.folder import MANIFEST
+    from edgepeft.runs.index import run_record
     from edgepeft.utils.files import read_json_object
-    from edgepeft.workspace import MANIFEST
 
     folder = Path(subject)
     if (folder / CONFIG).exists() or any(folder.glob(f"checkpoint-*/{CONFIG}")):
@@ -64,8 +64,8 @@ def _model(path: Path) -> dict[str, Any]:
     from edgepeft.models import inspect_model
     from edgepeft.models.checks import check_head_size, check_headers
     from edgepeft.models.known_files import MODEL_FILES, file_notes
+    from edgepeft.models.tasks import ENCODER_TASKS, GENERATION, head_of
     from edgepeft.targets import find_exporter
-    from edgepeft.tasks import ENCODER_TASKS, GENERATION, head_of
 
     info = inspect_model(path)
     head = head_of(info.architecture)
@@ -92,9 +92,9 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 def _adapter(folder: Path) -> dict[str, Any]:
+    from edgepeft.adapters.config import read_adapter_config
     from edgepeft.adapters.overview import adapter_notes
-    from edgepeft.merging.adapter_config import read_adapter_config
-    from edgepeft.merging.provenance import read_provenance
+    from edgepeft.adapters.provenance import read_provenance
 
     config = read_adapter_config(folder)
     provenance = read_provenance(folder)

@@ -19,7 +19,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """List the adapter methods, or the hyperparameters of one."""
-    from edgepeft.training.methods import all_methods, find_method
+    from edgepeft.adapters.methods import all_methods, find_method
 
     chosen = [find_method(name)] if name is not None else list(all_methods().values())
     if as_json:

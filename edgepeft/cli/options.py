@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     # Reading recipes loads pydantic, which --help has no use for.
-    from edgepeft.recipe_file import RecipeFile
+    from edgepeft.config.loader import RecipeFile
 
 
 class ProgressMode(StrEnum):
@@ -134,9 +134,9 @@ def recipe_from(
     recipe: Path | None, overrides: list[str] | None, model: str | None, adapter: str | None
 ) -> RecipeFile:
     """The recipe of a command: its file, then --set, then the short options. Raises InputError."""
-    from edgepeft.config.yaml_text import quoted
+    from edgepeft.config.loader import load_recipe, varied
     from edgepeft.errors import InputError
-    from edgepeft.recipe_file import load_recipe, varied
+    from edgepeft.utils.yaml_text import quoted
 
     changes = list(overrides or [])
     for key, path in (("model", model), ("adapter", adapter)):
@@ -147,7 +147,7 @@ def recipe_from(
                 raise InputError(f"--{key} {path}: not a name in UTF-8; rename it") from None
             changes.append(f"{key}={quoted(_from_here(path))}")
     if recipe is not None and recipe.is_dir():
-        from edgepeft.comparison import recipe_of
+        from edgepeft.config.run_recipe import recipe_of
 
         begun = recipe_of(recipe)
         return varied(begun, changes) if changes else begun

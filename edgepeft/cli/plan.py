@@ -25,9 +25,9 @@ from edgepeft.cli.options import (
 from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
-    from edgepeft.estimate import StageEstimate
-    from edgepeft.planning import Plan
-    from edgepeft.recipe_file import RecipeFile
+    from edgepeft.config.loader import RecipeFile
+    from edgepeft.pipeline.plan import Plan
+    from edgepeft.pipeline.resources import StageEstimate
 
 
 def command(
@@ -67,13 +67,13 @@ def show_plan(
 
         show_fleet_plan(recipe, folder, until=until, as_json=as_json, price=price, only=only or [])
         return
+    from edgepeft.adapters.methods import find_method
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
-    from edgepeft.estimate import estimate, steps
-    from edgepeft.planning import make_plan
-    from edgepeft.sizes import adapter_parameters, bundle_bytes
-    from edgepeft.training.methods import find_method
-    from edgepeft.workspace import RunFolder, free_bytes
+    from edgepeft.pipeline.plan import make_plan
+    from edgepeft.pipeline.resources import estimate, steps
+    from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
+    from edgepeft.runs.folder import RunFolder, free_bytes
 
     plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
     costs = estimate(plan)
@@ -129,9 +129,9 @@ def show_plan(
 
 def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) -> dict[str, Any]:
     """What ``plan --json`` prints of a plan whose stages cost so much."""
-    from edgepeft.estimate import steps, training_memory
-    from edgepeft.sizes import adapter_parameters, bundle_bytes
-    from edgepeft.workspace import free_bytes, free_memory
+    from edgepeft.pipeline.resources import steps, training_memory
+    from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
+    from edgepeft.runs.folder import free_bytes, free_memory
 
     waiting = [cost for cost in costs if not cost.cached]
     seconds = sum(cost.seconds for cost in waiting)
@@ -165,8 +165,8 @@ def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) 
 def _choices(plan: Plan) -> list[dict[str, Any]]:
     """Every target there is: size and memory its bundle would take, or why this recipe can't have it."""
     from edgepeft.errors import EdgepeftError
-    from edgepeft.preflight import check_target
-    from edgepeft.sizes import bundle_bytes, device_memory
+    from edgepeft.pipeline.sizes import bundle_bytes, device_memory
+    from edgepeft.pipeline.validate import check_target
     from edgepeft.targets import all_targets, find_exporter
 
     found = []

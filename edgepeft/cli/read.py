@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.tasks import CLASSIFICATION, TAGGING
+from edgepeft.models.tasks import CLASSIFICATION, TAGGING
 from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:

@@ -101,9 +101,9 @@ def command(
     Ctrl-C ends an answer for good.
     """
     from edgepeft.errors import InputError, InterruptedRun
+    from edgepeft.models.tasks import GENERATION
     from edgepeft.runtime import Bundle, Runtime
     from edgepeft.runtime.adapters import BASE, open_adapter
-    from edgepeft.tasks import GENERATION
 
     if prompts is not None and prompt is not None:
         raise InputError("run: give a prompt or --prompts, not both")

@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """List the runs of this machine and those in a folder, newest first."""
     from edgepeft.cli.tables import print_table
-    from edgepeft.history import all_runs
+    from edgepeft.runs.index import all_runs
 
     damaged: list[str] = []
     runs = all_runs(folder, damaged)

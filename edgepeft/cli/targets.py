@@ -54,7 +54,7 @@ def _grids(target: TargetProfile) -> str:
 
 def _here(target: TargetProfile) -> dict[str, Any]:
     """Whether a bundle for the target would be executed on this machine, on what, and if not, why."""
-    from edgepeft.fidelity.execution import choose_execution
+    from edgepeft.evaluation.execution import choose_execution
 
     found = choose_execution(target.provider, target.io_dtype)
     adapter = found.adapter or found.checked or ("CPU" if found.missing is None else None)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgepeft.carrying import peak_memory
+from edgepeft.config.loader import RecipeFile
+from edgepeft.config.matrix import Cell, cells_of
 from edgepeft.errors import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -21,16 +22,15 @@ from edgepeft.errors import (
     EdgepeftError,
     InterruptedRun,
 )
-from edgepeft.estimate import disk_of
 from edgepeft.events import Event, Events, Sink, discard
 from edgepeft.fleet.scheduling import Course, Crew, run_tasks
 from edgepeft.fleet.tasks import CellPlan, Fleet, plan_fleet
-from edgepeft.history import read_run
-from edgepeft.matrix import Cell, cells_of
-from edgepeft.pipeline import BuildResult, check_place, check_rows, collect
-from edgepeft.recipe_file import RecipeFile
-from edgepeft.recording import Record, recorded
-from edgepeft.workspace import RunFolder
+from edgepeft.pipeline.build import BuildResult, check_place, check_rows, collect
+from edgepeft.pipeline.execute import peak_memory
+from edgepeft.pipeline.record import Record, recorded
+from edgepeft.pipeline.resources import disk_of
+from edgepeft.runs.folder import RunFolder
+from edgepeft.runs.index import read_run
 
 SEVERITY = (EXIT_DONE, EXIT_GATE, EXIT_MISSING, EXIT_USAGE, EXIT_FAILED, EXIT_INTERRUPTED)
 """Exit statuses from best to worst: a bundle that missed a gate is there, one whose stage failed is not."""

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgepeft import __version__
-from edgepeft.carrying import Order
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.events import Sink
 from edgepeft.fleet import remote
 from edgepeft.fleet.scheduling import Done, Place, PlaceLost
 from edgepeft.fleet.tasks import Task
+from edgepeft.pipeline.execute import Order
+from edgepeft.runs.folder import RunFolder
 from edgepeft.utils.crash_log import told
-from edgepeft.workspace import RunFolder
 
 _CONNECT_SECONDS = 20
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}")

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edgepeft.carrying import Order, carry_out
+from edgepeft.config.matrix import Cell
 from edgepeft.events import Sink
 from edgepeft.fleet.scheduling import Done, Place
 from edgepeft.fleet.tasks import Task
-from edgepeft.matrix import Cell
-from edgepeft.process import Workers
+from edgepeft.pipeline.execute import Order, carry_out
+from edgepeft.runs.folder import RunFolder, free_memory
+from edgepeft.stages.pool import Workers
 from edgepeft.utils.processors import processors
-from edgepeft.workspace import RunFolder, free_memory
 
 _MEMORY_SHARE = 0.8
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft import __version__
-from edgepeft.carrying import Order, carry_out
 from edgepeft.errors import EdgepeftError
 from edgepeft.events import Event
-from edgepeft.process import Workers
+from edgepeft.pipeline.execute import Order, carry_out
+from edgepeft.runs.folder import write_json
+from edgepeft.stages.pool import Workers
 from edgepeft.utils.crash_log import log_crashes_in, told
-from edgepeft.workspace import write_json
 
 BEAT_SECONDS = 1.0
 """How often the build writes its beat, and the workers read it."""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
-from edgepeft.carrying import Order, is_done, order_of
 from edgepeft.errors import EdgepeftError, InterruptedRun
-from edgepeft.estimate import memory_of
 from edgepeft.events import Sink
 from edgepeft.fleet.tasks import CellPlan, Fleet, Task
+from edgepeft.pipeline.execute import Order, is_done, order_of
+from edgepeft.pipeline.resources import memory_of
+from edgepeft.runs.folder import RunFolder
 from edgepeft.utils.crash_log import told
-from edgepeft.workspace import RunFolder
 
 _LOOK_SECONDS = 0.2
 """How often a request to stop, and places that come and go, are looked for."""

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepeft.carrying import is_done
+from edgepeft.config.matrix import Cell
 from edgepeft.errors import EdgepeftError
-from edgepeft.matrix import Cell
-from edgepeft.planning import Plan, make_plan
-from edgepeft.stage import Stage
-from edgepeft.workspace import RunFolder
+from edgepeft.pipeline.execute import is_done
+from edgepeft.pipeline.plan import Plan, make_plan
+from edgepeft.runs.folder import RunFolder
+from edgepeft.stages.job import Stage
 
 
 @dataclass

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.adapters.config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
 from edgepeft.adapters.patterns import Question, first_matches, is_named, own_values
+from edgepeft.adapters.provenance import FILE, Provenance, read_provenance
 from edgepeft.adapters.scale import check_scaled
 from edgepeft.adapters.tables import tables_of
 from edgepeft.errors import InputError, one_line
-from edgepeft.merging.adapter_config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
-from edgepeft.merging.provenance import FILE, Provenance, read_provenance
 from edgepeft.models.names import moved
 from edgepeft.models.safetensors_header import read_header
 from edgepeft.runtime.slots import Slots

@@ -9,7 +9,7 @@ from edgepeft.hot_swap.peft_folder import read_lora
 from edgepeft.merging.stage import adapter_folder
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import binding, slots_of
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.errors import InputError, unknown_name
 from edgepeft.hot_swap.factors_file import write_factors
 from edgepeft.hot_swap.peft_folder import read_lora
+from edgepeft.runs.folder import publish
 from edgepeft.runtime.adapters import (
     BundleAdapter,
     adapter_folder,
@@ -22,7 +23,6 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import binding, slots_of
 from edgepeft.utils.temporary import sweep
 from edgepeft.utils.whole_files import remove_folder, staged_folder, writing_failed
-from edgepeft.workspace import publish
 
 
 def add_adapter(

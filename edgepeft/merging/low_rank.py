@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.attach import Adapter, attach
+from edgepeft.adapters.unmerged import unmerged_of
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter import Adapter, attach
 from edgepeft.merging.merge import tuner_layers
-from edgepeft.merging.unmerged import unmerged_of
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 """A float32 [r, K] and B float32 [N, r], scaling included: the layer adds ``B A x``."""

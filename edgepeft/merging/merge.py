@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgepeft.adapters.attach import Adapter, attach
 from edgepeft.adapters.keys import PREFIX
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import EdgepeftError, InputError, one_line
-from edgepeft.finite import all_finite
-from edgepeft.merging.adapter import Adapter, attach
+from edgepeft.utils.finite import all_finite
 
 _TOKENS = ".token_adapter"
 

@@ -9,9 +9,16 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.attach import Adapter, open_adapter
+from edgepeft.adapters.base_init import without_initial
+from edgepeft.adapters.base_match import refuse_other_base
+from edgepeft.adapters.config import carried_as, is_full, read_adapter_config
 from edgepeft.adapters.folder import WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical
+from edgepeft.adapters.provenance import FILE, Provenance, TrainingGrid, read_provenance
 from edgepeft.adapters.tables import under_tokens
+from edgepeft.adapters.training_grid import dequantized
+from edgepeft.adapters.unmerged import Unmerged, unmerged_of
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.skeleton import (
@@ -22,19 +29,12 @@ from edgepeft.checkpoints.skeleton import (
 )
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
-from edgepeft.finite import all_finite
-from edgepeft.memory import return_large_blocks
-from edgepeft.merging.adapter import Adapter, open_adapter
-from edgepeft.merging.adapter_config import carried_as, is_full, read_adapter_config
-from edgepeft.merging.base_check import refuse_other_base
-from edgepeft.merging.grid import dequantized
-from edgepeft.merging.initial import without_initial
 from edgepeft.merging.merge import merged
-from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
-from edgepeft.merging.unmerged import Unmerged, unmerged_of
 from edgepeft.models.safetensors_header import read_header
-from edgepeft.stage import Job
-from edgepeft.workspace import read_manifest
+from edgepeft.runs.folder import read_manifest
+from edgepeft.stages.job import Job
+from edgepeft.utils.finite import all_finite
+from edgepeft.utils.memory import return_large_blocks
 
 TOKENIZER_FILES = (
     "tokenizer.json",

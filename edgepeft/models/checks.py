@@ -9,7 +9,7 @@ from typing import Any
 from edgepeft.errors import InputError
 from edgepeft.models.inspect import ModelInfo
 from edgepeft.models.safetensors_header import FLOATS
-from edgepeft.tasks import CLASSIFICATION, GENERATION, Task, head_of
+from edgepeft.models.tasks import CLASSIFICATION, GENERATION, Task, head_of
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blk|h)\.(\d+)\.")
 _EMBEDDING = re.compile(

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.layers import LayerStream
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerStream
+from edgepeft.checkpoints.outer_head import OuterHead
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
-from edgepeft.fidelity.measures import Comparison
-from edgepeft.fidelity.torch_model import OuterHead
-from edgepeft.quantization.calibration import Batch
-from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.metrics.generation import Comparison
 from edgepeft.quantization.grids import IntGrid, unpack_weight
+from edgepeft.quantization.packed_weights import QuantizedWeights
 
 _TOKENS_AT_ONCE = 256
 

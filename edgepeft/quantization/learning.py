@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.layers import LayerInputs, LayerStream
-from edgepeft.quantization.calibration import Batch
-from edgepeft.quantization.codes import Parts
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerInputs, LayerStream
 from edgepeft.quantization.grids import BlockCodes, IntGrid, settle, unpack_weight
+from edgepeft.quantization.packed_weights import Parts
 
 ROWS_AT_ONCE = 2
 """Sequences of one step."""

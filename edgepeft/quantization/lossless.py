@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.attach import open_adapter
+from edgepeft.adapters.provenance import ASSUMED, Provenance
+from edgepeft.adapters.training_grid import grid_codes
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
@@ -20,13 +23,10 @@ from edgepeft.checkpoints.skeleton import (
 )
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.grid import grid_codes
 from edgepeft.merging.low_rank import low_rank_factors
-from edgepeft.merging.provenance import ASSUMED, Provenance
 from edgepeft.merging.stage import adapter_folder, frozen_base, job_provenance
-from edgepeft.quantization.codes import Parts, write_codes, write_plan
-from edgepeft.stage import Job
+from edgepeft.quantization.packed_weights import Parts, write_codes, write_plan
+from edgepeft.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.layers import LayerStream
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerStream
+from edgepeft.calibration.statistics import InputStatistics, InputWatcher
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
-from edgepeft.finite import all_finite
 from edgepeft.quantization.algorithms import Rounding
-from edgepeft.quantization.calibration import Batch
-from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.grids import IntGrid, unpack_weight
 from edgepeft.quantization.learning import Learner
+from edgepeft.quantization.packed_weights import Parts
 from edgepeft.quantization.smoothing import SAMPLED_TOKENS, Smoothing
-from edgepeft.quantization.statistics import InputStatistics, InputWatcher
+from edgepeft.utils.finite import all_finite
 
 _ELEMENTS_AT_ONCE = 1 << 22
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import torch
 
-from edgepeft.checkpoints.layers import LayerInputs, LayerStream
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerInputs, LayerStream
+from edgepeft.checkpoints.outer_head import OuterHead
 from edgepeft.checkpoints.source import TensorSource
-from edgepeft.fidelity.torch_model import OuterHead
-from edgepeft.quantization.calibration import Batch
 
 BLOCK_SIZES = (16, 32, 64, 128)
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.layers import LayerStream
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerStream
 from edgepeft.quantization.algorithms.rtn import ROUNDING
-from edgepeft.quantization.calibration import Batch
 from edgepeft.quantization.divergence import to_eight_bits
 from edgepeft.quantization.grids import IntGrid
 

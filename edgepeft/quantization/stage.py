@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from edgepeft.calibration.data import ROWS_AT_ONCE, job_calibration
+from edgepeft.calibration.layer_stream import LayerStream
+from edgepeft.calibration.unmerged import carry
 from edgepeft.checkpoints.base import checkpoint_folder
-from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
     head_and_embedding_names,
@@ -20,12 +22,14 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
-from edgepeft.merging.carry import carry
 from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.calibration import ROWS_AT_ONCE, job_calibration
-from edgepeft.quantization.choosing import Formats, as_told, open_menu, within_bytes
-from edgepeft.quantization.codes import (
+from edgepeft.quantization.format_selection import Formats, as_told, open_menu, within_bytes
+from edgepeft.quantization.grids import are_half
+from edgepeft.quantization.kl_target import round_within
+from edgepeft.quantization.learning import ROWS_AT_ONCE as LEARNED_AT_ONCE
+from edgepeft.quantization.learning import Learner
+from edgepeft.quantization.packed_weights import (
     CODES,
     PLAN,
     Parts,
@@ -33,13 +37,9 @@ from edgepeft.quantization.codes import (
     write_folded,
     write_plan,
 )
-from edgepeft.quantization.grids import are_half
-from edgepeft.quantization.learning import ROWS_AT_ONCE as LEARNED_AT_ONCE
-from edgepeft.quantization.learning import Learner
-from edgepeft.quantization.reaching import round_within
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.quantization.smoothing import TOKENS, Smoothing
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
 
 _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": torch.uint8}
 

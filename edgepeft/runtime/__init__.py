@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgepeft.runtime.batch_runtime import BatchRuntime
     from edgepeft.runtime.bundle import Bundle
+    from edgepeft.runtime.decoder_session import GraphSession
     from edgepeft.runtime.encoder import Encoder
     from edgepeft.runtime.generate import Completion, Runtime
-    from edgepeft.runtime.logits import GraphSession
 
 __all__ = ["BatchRuntime", "Bundle", "Completion", "Encoder", "GraphSession", "Runtime"]
 
@@ -23,7 +23,7 @@ _HOMES = {
     "Bundle": "bundle",
     "Completion": "generate",
     "Encoder": "encoder",
-    "GraphSession": "logits",
+    "GraphSession": "decoder_session",
     "Runtime": "generate",
 }
 

@@ -7,14 +7,13 @@ that binds it to the bundle. No file lists the adapters: what is there is what l
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgepeft.bundle.files import DISTRUST, DamagedError, compare
-from edgepeft.bundle.layout import ADAPTERS
+from edgepeft.bundle.layout import ADAPTER_NAME, ADAPTERS
 from edgepeft.bundle.listing import refuse_strays, unlisted
 from edgepeft.bundle.manifest import MANIFEST, expected_files, gates_of, read_adapter_manifest
 from edgepeft.errors import InputError, unknown_name
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from edgepeft.runtime.bundle import Bundle, Check
 
 FACTORS = "adapter.onnx_adapter"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 BASE = "base"
 """What the bundle without an adapter is called where adapters are called by name."""
 
@@ -53,7 +51,7 @@ class BundleAdapter:
 
 def check_name(name: str) -> None:
     """Raise InputError where ``name`` can't be an adapter's: it is a folder's name, and a model's when served."""
-    if not NAME.fullmatch(name) or name.casefold() == BASE:
+    if not ADAPTER_NAME.fullmatch(name) or name.casefold() == BASE:
         raise InputError(
             f"{name!r}: not a name for an adapter; letters, digits, '.', '_' and '-' make one ({BASE} is taken)"
         )
@@ -73,7 +71,7 @@ def adapter_names(bundle: Bundle) -> list[str]:
     return sorted(
         entry.name
         for entry in folder.iterdir()
-        if NAME.fullmatch(entry.name) and (entry / MANIFEST).is_file()
+        if ADAPTER_NAME.fullmatch(entry.name) and (entry / MANIFEST).is_file()
     )
 
 
@@ -88,7 +86,7 @@ def open_adapter(bundle: Bundle, name: str, *, check: Check = "sizes") -> Bundle
     folder = bundle.path / ADAPTERS / name
     where = folder / MANIFEST
     # Looking at one folder costs the same beside two adapters as beside two thousand.
-    if not (NAME.fullmatch(name) and where.is_file()):
+    if not (ADAPTER_NAME.fullmatch(name) and where.is_file()):
         known = [BASE, *adapter_names(bundle)]
         raise unknown_name(str(bundle.path / ADAPTERS), "adapter", name, known)
     for place in (folder.parent, folder, where):

@@ -16,12 +16,12 @@ from edgepeft.data.plain_text import refuse_halves
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
+from edgepeft.models.tasks import GENERATION
 from edgepeft.runtime.adapters import adapter_names
 from edgepeft.runtime.answer import Completion, Progress, Stream
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.detokenize import spelled
 from edgepeft.runtime.engine import SearchOptions, search_options
-from edgepeft.runtime.spelling import spelled
-from edgepeft.tasks import GENERATION
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.runtime.logits import Cache, GraphSession, Step
+from edgepeft.runtime.decoder_session import Cache, GraphSession, Step
 from edgepeft.runtime.slots import Slot
 
 if TYPE_CHECKING:

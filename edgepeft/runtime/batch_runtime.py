@@ -18,9 +18,9 @@ from edgepeft.runtime.answering import Answerer, Request
 from edgepeft.runtime.batch import Batch, Factors, Reading
 from edgepeft.runtime.batch_loop import Answer, Loop
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.invariance import equal_widths
-from edgepeft.runtime.logits import GraphSession
 from edgepeft.runtime.slots import slots_of, takes_adapters
 
 if TYPE_CHECKING:

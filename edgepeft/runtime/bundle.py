@@ -24,7 +24,7 @@ from edgepeft.bundle.layout import ADAPTERS, GENAI, LAYOUTS
 from edgepeft.bundle.listing import refuse_strays
 from edgepeft.bundle.manifest import MANIFEST, expected_files, gates_of, read_manifest
 from edgepeft.errors import InputError
-from edgepeft.tasks import GENERATION
+from edgepeft.models.tasks import GENERATION
 
 Check = Literal["none", "sizes", "hashes"]
 

@@ -15,6 +15,7 @@ from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.texts import EncodedText, TextEncoder, words_in
 from edgepeft.errors import InputError
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, GENERATION, TAGGING
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.engine import provider_name
 from edgepeft.runtime.sessions import (
@@ -25,7 +26,6 @@ from edgepeft.runtime.sessions import (
     run_session,
     session_entries,
 )
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, GENERATION, TAGGING
 
 Array = npt.NDArray[np.float32]
 

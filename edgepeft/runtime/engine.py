@@ -10,7 +10,7 @@ from edgepeft.bundle.layout import GENAI
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
-from edgepeft.runtime.threads import chosen_threads
+from edgepeft.utils.threads import chosen_threads
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og

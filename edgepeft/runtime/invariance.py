@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError
 from edgepeft.runtime.batch import Batch, Reading
-from edgepeft.runtime.logits import GraphSession
+from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.slots import Slot
 
 if TYPE_CHECKING:

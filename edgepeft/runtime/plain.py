@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import find_adapter
 from edgepeft.runtime.engine import SOFTWARE_CHUNK, SearchOptions, provider_name
-from edgepeft.runtime.logits import GraphSession
 from edgepeft.runtime.sampling import Sampler
 
 _CHUNK = 512

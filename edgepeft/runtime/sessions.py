@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, PLUGINS, add_plugin, find_adapter
-from edgepeft.runtime.threads import chosen_threads
+from edgepeft.utils.threads import chosen_threads
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgepeft.config.scalars import TEXT_BYTES, TextProblem
-from edgepeft.config.yaml_text import read_yaml
+from edgepeft.config.loader import RecipeFile
 from edgepeft.errors import InputError
-from edgepeft.recipe_file import RecipeFile
 from edgepeft.utils.files import read_text_file
+from edgepeft.utils.scalars import TEXT_BYTES, TextProblem
+from edgepeft.utils.yaml_text import read_yaml
 
 _AVERAGING = ("MULTI_GPU", "MULTI_CPU", "NO")
 """Kinds of training that average gradients between whole models; all else would divide the model."""

@@ -14,11 +14,11 @@ from typing import Any
 
 from edgepeft.errors import EXIT_INTERRUPTED
 from edgepeft.events import Event, Events, discard
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
+from edgepeft.stages.worker import ending
 from edgepeft.training.callbacks import StopRequest
 from edgepeft.training.launching import STOP
 from edgepeft.training.ranks import Ranks
-from edgepeft.worker import ending
 
 
 def main(path: Path) -> int:

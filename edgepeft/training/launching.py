@@ -24,10 +24,10 @@ from typing import Any
 import yaml
 
 from edgepeft.errors import ERROR_CLASSES, EXIT_INTERRUPTED, EdgepeftError, MissingError
-from edgepeft.runtime.threads import chosen_threads
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
 from edgepeft.training.callbacks import StopRequest
 from edgepeft.training.hosts import hosts_of
+from edgepeft.utils.threads import chosen_threads
 
 _LOOK_SECONDS = 0.2
 STOP = b"stop\n"

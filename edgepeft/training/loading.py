@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 
+from edgepeft.adapters.base_init import Factors, changes_base, initial_factors, without
+from edgepeft.adapters.methods import TrainingMethod
 from edgepeft.adapters.patterns import check_patterns
+from edgepeft.adapters.provenance import TrainingGrid
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import (
@@ -20,10 +23,7 @@ from edgepeft.checkpoints.skeleton import (
     model_config,
 )
 from edgepeft.errors import InputError, one_line
-from edgepeft.merging.initial import Factors, changes_base, initial_factors, without
-from edgepeft.merging.provenance import TrainingGrid
-from edgepeft.tasks import ENCODER_TASKS
-from edgepeft.training.methods import TrainingMethod
+from edgepeft.models.tasks import ENCODER_TASKS
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def add_adapter(
     from peft import get_peft_model, prepare_model_for_kbit_training
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    from edgepeft.training.bottleneck import register
+    from edgepeft.adapters.bottleneck import register
 
     register()
     if method.peft_type is None:

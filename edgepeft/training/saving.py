@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgepeft.adapters.base_init import Factors
+from edgepeft.adapters.config import INITIAL
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
-from edgepeft.merging.adapter_config import INITIAL
-from edgepeft.merging.initial import Factors
-from edgepeft.merging.provenance import Provenance
+from edgepeft.adapters.provenance import Provenance
 from edgepeft.training.loading import Start
 
 

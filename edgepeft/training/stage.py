@@ -13,6 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgepeft.adapters.base_init import changes_base
+from edgepeft.adapters.methods import TrainingMethod, find_method
+from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.checkpoints.fingerprint import fingerprint
@@ -21,9 +24,7 @@ from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.formats import read_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
-from edgepeft.merging.initial import changes_base
-from edgepeft.merging.provenance import Provenance, TrainingGrid
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
 from edgepeft.training.checkpoints import last_complete
 from edgepeft.training.loading import (
     Start,
@@ -33,7 +34,6 @@ from edgepeft.training.loading import (
     take_start,
     whole_modules,
 )
-from edgepeft.training.methods import TrainingMethod, find_method
 from edgepeft.training.objectives import (
     encode_pairs,
     encode_rows,
@@ -195,7 +195,8 @@ def _trainer(
         "callbacks": callbacks,
     }
     if facts is not None:
-        from edgepeft.training.encoders import make_encoder_trainer, open_encoder
+        from edgepeft.metrics.encoder_examples import open_encoder
+        from edgepeft.training.encoders import make_encoder_trainer
 
         return make_encoder_trainer(
             facts, open_encoder(job), adapted, rows, held_out, arguments, **parts

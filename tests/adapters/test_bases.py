@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-from edgepeft.fidelity.reference import adapted
+from edgepeft.evaluation.reference import adapted
 from edgepeft.merging import stage as merge_stage
 from tests.conftest import ModelMaker
 from tests.project import Project, write_project

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edgepeft.adapters.config import read_adapter_config
 from edgepeft.adapters.config_fields import (
     CARRIED,
     ENTRIES,
@@ -22,7 +23,6 @@ from edgepeft.adapters.config_fields import (
     field_notes,
 )
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import read_adapter_config
 
 WHERE = Path("adapter_config.json")
 OLD = {"enable_lora", "merge_weights"}
@@ -34,8 +34,8 @@ def of_peft() -> set[str]:
     pytest.importorskip("peft")
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    from edgepeft.training.bottleneck import register
-    from edgepeft.training.methods import all_methods
+    from edgepeft.adapters.bottleneck import register
+    from edgepeft.adapters.methods import all_methods
 
     register()
     kinds = {method.peft_type for method in all_methods().values()} - {None}

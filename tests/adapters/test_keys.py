@@ -120,7 +120,7 @@ def test_a_language_model_inside_a_larger_one_is_found(
 def test_parts_of_modules_are_those_of_peft() -> None:
     """Whatever PEFT adds to a module begins as one of ours does, for every method that is supported."""
     peft = pytest.importorskip("peft")
-    from edgepeft.training.methods import all_methods
+    from edgepeft.adapters.methods import all_methods
 
     prefixes = peft.mapping.PEFT_TYPE_TO_PREFIX_MAPPING
     kinds = {method.peft_type for method in all_methods().values()} - {None, "BOTTLENECK"}

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgepeft.adapters.provenance import TrainingGrid
 from edgepeft.evaluation.witness import stage as witness_stage
 from edgepeft.evaluation.witness.check import bundle_facts, difference, graph_logits, held
 from edgepeft.evaluation.witness.models import Sources, load_adapted
 from edgepeft.evaluation.witness.stage import WitnessRecord, own_logits
-from edgepeft.merging.provenance import TrainingGrid
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.runtime.logits import GraphSession
+from edgepeft.runtime.decoder_session import GraphSession
 from tests.architectures.cases import CASES, LONGEST, Case, write_case
 from tests.quantize_settings import UNSAID
 from tests.simulation import put_codes

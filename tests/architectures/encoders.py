@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from edgepeft.checkpoints import encoder_base
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.encoder import EncoderSession
 from edgepeft.targets import find_target
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
 from tests.stages import carry_cases, run_stage
 from tests.tiny_encoders import LABELS, write_tokenizer
 

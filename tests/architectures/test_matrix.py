@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgepeft.checkpoints.declared_config import declared_keys
-from edgepeft.target_sections import Gates
+from edgepeft.config.target_sections import Gates
 from edgepeft_exporters.decoder import ARCHITECTURES
 from edgepeft_exporters.decoder.config_keys import (
     HONOURED,

@@ -285,7 +285,7 @@ def test_a_victim_is_left_alone_and_the_status_is_2(tiny_bundle: Path, tmp_path:
 
 
 def test_a_recipe_asks_for_options_of_the_same_list() -> None:
-    from edgepeft.target_sections import Target
+    from edgepeft.config.target_sections import Target
 
     Target(name="cpu-int4", session_options={"session.intra_op.allow_spinning": "0"})
     with pytest.raises(ValueError, match=r"session\.optimized_model_filepath is not among"):

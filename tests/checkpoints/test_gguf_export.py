@@ -68,7 +68,7 @@ def test_llama_cpp_computes_what_transformers_does(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    from edgepeft.runtime.gguf_model import GgufModel
+    from edgepeft.benchmark.gguf_model import GgufModel
 
     file = tmp_path / "model.gguf"
     write_gguf(tiny_model(family), file)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepeft.checkpoints.gguf_files import each_file_read_once, open_gguf, scalar_fields
+from edgepeft.models.gguf import each_file_read_once, open_gguf, scalar_fields
 from tests.test_models_gguf import write_gguf
 
 gguf = pytest.importorskip("gguf")

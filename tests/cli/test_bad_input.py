@@ -122,9 +122,9 @@ def test_not_enough_disk_is_said_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The estimate is held against the disk's free bytes."""
-    from edgepeft import pipeline
+    from edgepeft.config.loader import load_recipe
     from edgepeft.errors import EXIT_FAILED, EdgepeftError
-    from edgepeft.recipe_file import load_recipe
+    from edgepeft.pipeline import build as pipeline
 
     path = write_recipe(
         tmp_path / "tiny.yaml",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.comparison import variants
 from edgepeft.errors import InputError
+from edgepeft.pipeline.compare import variants
 from tests.cli.conftest import Built
 from tests.command import edgepeft
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.workspace import is_finished, read_manifest
+from edgepeft.runs.folder import is_finished, read_manifest
 from tests.command import edgepeft
 from tests.conftest import ModelMaker
 from tests.faulty import environment

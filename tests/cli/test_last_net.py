@@ -18,13 +18,13 @@ from tests.command import COMMAND, edgepeft, on_terminal, start
 
 RAISE = """
 import sys
-import edgepeft.history
+import edgepeft.runs.index
 from edgepeft.cli.app import main
 
 def fail(*args, **kwargs):
     {code}
 
-edgepeft.history.all_runs = fail
+edgepeft.runs.index.all_runs = fail
 sys.argv = ["edgepeft", "runs", "--json"]
 main()
 """
@@ -315,7 +315,7 @@ def test_a_stage_that_fails_unexpectedly_is_one_line_with_its_log(
     faulty = tmp_path / "sitecustomize.py"
     faulty.write_text(
         "import sys\n"
-        "if 'edgepeft.worker' in sys.orig_argv:\n"
+        "if 'edgepeft.stages.worker' in sys.orig_argv:\n"
         "    import edgepeft.checkpoints.base as base\n"
         "    base.run = lambda job: {}['no such key\\x1b[2J']\n"
     )
@@ -338,10 +338,10 @@ def test_a_stage_that_fails_unexpectedly_is_one_line_with_its_log(
 
 def test_an_error_in_a_run_leaves_its_traceback_with_the_run(built: Built, tmp_path: Path) -> None:
     code = (
-        "import sys, edgepeft.pipeline\n"
+        "import sys, edgepeft.pipeline.build\n"
         "from edgepeft.cli.app import main\n"
         "def fail(*args): raise ZeroDivisionError('here')\n"
-        "edgepeft.pipeline._run_stages = fail\n"
+        "edgepeft.pipeline.build._run_stages = fail\n"
         f"sys.argv = ['edgepeft', 'build', {str(built.recipe)!r}, '--out', {str(tmp_path / 'run')!r}]\n"
         "main()"
     )

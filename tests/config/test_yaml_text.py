@@ -14,8 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepeft.config.scalars import DEPTH, TEXT_BYTES, VALUES, TextProblem
-from edgepeft.config.yaml_text import quoted, read_yaml, write_yaml
+from edgepeft.utils.scalars import DEPTH, TEXT_BYTES, VALUES, TextProblem
+from edgepeft.utils.yaml_text import quoted, read_yaml, write_yaml
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
 from tests.quantize_settings import UNSAID
 from tests.stages import carry_cases, run_stage
 from tests.tiny_encoders import (
@@ -102,8 +102,8 @@ def training_settings() -> dict[str, Any]:
 def carry(case: Case, root: Path) -> None:
     """One case from a model to measured bundles; every stage's folder lies in ``root``."""
     from edgepeft.checkpoints import encoder_base
-    from edgepeft.fidelity import encoders as fidelity
-    from edgepeft.fidelity.execution import Execution
+    from edgepeft.evaluation import encoders as fidelity
+    from edgepeft.evaluation.execution import Execution
     from edgepeft.merging import stage as merge_stage
     from edgepeft.quantization import stage as quantize_stage
     from edgepeft.runtime.devices import CPU

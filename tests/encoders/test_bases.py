@@ -21,7 +21,7 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.errors import InputError
 from edgepeft.merging.stage import merged_source
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING
 from tests.stages import make_job, run_stage
 from tests.tiny_encoders import LABELS, write_tiny_encoder
 

@@ -15,11 +15,11 @@ import transformers
 
 from edgepeft.checkpoints.encoder_base import EncoderFacts, Pooling
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.fidelity.encoders import EXAMPLES, OUTPUTS
-from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.evaluation.encoders import EXAMPLES, OUTPUTS
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.runtime import Bundle, Encoder
 from edgepeft.runtime.encoder import EncoderSession
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
 from tests.encoders.chain import CASES
 from tests.encoders.conftest import Find, result_of
 from tests.simulation import put_codes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgepeft.tasks import EMBEDDING, TAGGING
+from edgepeft.models.tasks import EMBEDDING, TAGGING
 from tests.command import edgepeft
 from tests.tiny_encoders import write_encoder_data, write_tiny_encoder
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from edgepeft.config.loader import load_recipe
 from edgepeft.errors import EdgepeftError
-from edgepeft.planning import Plan, make_plan
-from edgepeft.recipe_file import load_recipe
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
-from edgepeft.workspace import RunFolder
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
+from edgepeft.pipeline.plan import Plan, make_plan
+from edgepeft.runs.folder import RunFolder
 from tests.tiny import write_tiny_model
 from tests.tiny_encoders import LABELS, write_encoder_data, write_tiny_encoder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from tests.command import edgepeft
 from tests.encoders.conftest import Find
 

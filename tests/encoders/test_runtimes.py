@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity import encoders as fidelity
-from edgepeft.fidelity import execution as executions
-from edgepeft.fidelity.execution import choose_execution
+from edgepeft.evaluation import encoders as fidelity
+from edgepeft.evaluation import execution as executions
+from edgepeft.evaluation.execution import choose_execution
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.runtime import Encoder
 from edgepeft.runtime.devices import WEBGPU
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from tests.conftest import SAMPLES
 from tests.encoders.conftest import Find
 from tests.stages import make_job

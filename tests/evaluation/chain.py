@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.checkpoints import base as base_stage
+from edgepeft.evaluation import reference as reference_stage
+from edgepeft.evaluation import verify as verify_stage
 from edgepeft.evaluation.witness import float_graph, stage
-from edgepeft.fidelity import reference as reference_stage
-from edgepeft.fidelity import verify as verify_stage
+from edgepeft.runs.folder import MANIFEST
 from edgepeft.targets import find_target
-from edgepeft.workspace import MANIFEST
 from tests.architectures.cases import CASES, write_case
 from tests.evaluation.faulty import FAULTS
 from tests.stages import carry_cases, run_stage, write_adapter

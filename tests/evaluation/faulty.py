@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
 
 Fault = Callable[[Any], None]
 """Changes an ONNX model in place."""

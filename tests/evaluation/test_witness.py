@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.config.target_sections import Gates
 from edgepeft.errors import EdgepeftError
+from edgepeft.evaluation.gates import missed_gates
 from edgepeft.evaluation.witness.check import agreement, difference
 from edgepeft.evaluation.witness.models import Sources, load_adapted
 from edgepeft.evaluation.witness.probes import (
@@ -24,9 +27,6 @@ from edgepeft.evaluation.witness.probes import (
 )
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.words import witness_line
-from edgepeft.fidelity.gates import missed_gates
-from edgepeft.merging.provenance import TrainingGrid
-from edgepeft.target_sections import Gates
 from tests.conftest import ModelMaker
 from tests.evaluation.faulty import FAULTS
 from tests.stages import Find, carried_once, write_adapter

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.quantization.rounding import round_weight
 from edgepeft_exporters.decoder.graph import DecoderGraph
 from edgepeft_exporters.lazy.bind import bind_codes

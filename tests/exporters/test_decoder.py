@@ -15,7 +15,7 @@ import transformers
 from onnx import numpy_helper
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from tests.exporters.chain import CASES
 from tests.exporters.conftest import Find

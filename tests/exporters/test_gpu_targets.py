@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 from edgepeft.errors import EdgepeftError, MissingError
-from edgepeft.fidelity.execution import check_software
-from edgepeft.fidelity.variants import widened, with_float_products, without_accuracy_level
+from edgepeft.evaluation.execution import check_software
+from edgepeft.evaluation.graph_variants import widened, with_float_products, without_accuracy_level
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.runtime.devices import CPU, WEBGPU
 from edgepeft.targets import find_target

@@ -11,7 +11,7 @@ from edgepeft.bundle.layout import LAYOUTS
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
-from edgepeft.fidelity.report import folder_bytes
+from edgepeft.evaluation.report import folder_bytes
 from edgepeft.runtime import Bundle, Runtime
 from tests.command import edgepeft
 from tests.exporters.conftest import Find

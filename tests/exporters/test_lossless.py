@@ -10,15 +10,15 @@ import torch
 from bitsandbytes import functional
 from transformers import AutoModelForCausalLM
 
+from edgepeft.adapters.attach import attach, open_adapter
+from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.adapters.training_grid import grid_codes, through_grid
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
 from edgepeft.merging import stage as merge_stage
-from edgepeft.merging.adapter import attach, open_adapter
-from edgepeft.merging.grid import grid_codes, through_grid
-from edgepeft.merging.provenance import TrainingGrid
 from edgepeft.quantization import lossless
-from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.targets import find_target
 from edgepeft_exporters.decoder import stage as export_stage

@@ -13,10 +13,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity import reference as reference_stage
-from edgepeft.fidelity import verify as verify_stage
-from edgepeft.fidelity.execution import choose_execution
-from edgepeft.fidelity.verify import Reference
+from edgepeft.evaluation import reference as reference_stage
+from edgepeft.evaluation import verify as verify_stage
+from edgepeft.evaluation.execution import choose_execution
+from edgepeft.evaluation.verify import Reference
 from edgepeft.runtime import GraphSession
 from edgepeft.targets import find_target
 from tests.exporters.conftest import Find

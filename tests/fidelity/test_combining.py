@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 import torch
 
+from edgepeft.adapters.attach import open_adapter
+from edgepeft.adapters.provenance import Provenance, TrainingGrid
+from edgepeft.combination.evaluate import Measuring, combine_measured, names_of
+from edgepeft.combination.fitting import Fitter
+from edgepeft.combination.folders import combine_folders
+from edgepeft.combination.methods import Combination
+from edgepeft.combination.scoring import Score, Scorer, read_tests
+from edgepeft.combination.search import METHODS, search
 from edgepeft.data.formats import read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
+from edgepeft.evaluation import fitting
 from edgepeft.events import Events
-from edgepeft.fidelity import fitting
-from edgepeft.fidelity.combining import Measuring, combine_measured, names_of
-from edgepeft.fidelity.fitting import Fitter
-from edgepeft.fidelity.task_scores import Score, Scorer, read_tests
-from edgepeft.fidelity.weight_search import METHODS, search
-from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.adapter_files import combine_folders
-from edgepeft.merging.combinations import Combination
-from edgepeft.merging.factors import lora_factors
-from edgepeft.merging.provenance import Provenance, TrainingGrid
+from edgepeft.merging.lora import lora_factors
 from tests.tiny import write_tiny_model
 
 TASKS = {"here": ("Is the {} here?", "yes"), "where": ("Where did the {} go?", "home")}

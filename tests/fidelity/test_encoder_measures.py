@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from edgepeft.fidelity.encoder_measures import closeness, macro_f1, quality
-from edgepeft.fidelity.gates import missed_gates
-from edgepeft.fidelity.report import table_rows
+from edgepeft.config.target_sections import Gates
+from edgepeft.evaluation.gates import missed_gates
+from edgepeft.evaluation.report import table_rows
+from edgepeft.metrics.encoder_examples import Example
+from edgepeft.metrics.encoders import closeness, macro_f1, quality
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.runtime.encoder import group_tags
-from edgepeft.target_sections import Gates
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
-from edgepeft.training.encoders import Example
 
 
 def example(targets: list[int], other: list[int] | None = None) -> Example:

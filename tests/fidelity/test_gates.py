@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from edgepeft.fidelity.gates import for_precision, learned_little, missed_gates
-from edgepeft.recipe import Recipe, promised
-from edgepeft.target_sections import Gates
+from edgepeft.config.recipe import Recipe, promised
+from edgepeft.config.target_sections import Gates
+from edgepeft.evaluation.gates import for_precision, learned_little, missed_gates
 
 GOOD = {
     "exact_match": 0.97,

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepeft.fidelity.measures import (
+from edgepeft.metrics.generation import (
     Comparison,
     could_still_match,
     recovery,

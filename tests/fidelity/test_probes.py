@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from edgepeft.calibration.corpora import calibration_text, evaluation_text
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.fidelity.probes import (
+from edgepeft.evaluation.probes import (
     GENERIC_WINDOW,
     GENERIC_WINDOWS,
     TASK_ROWS,
@@ -23,7 +24,6 @@ from edgepeft.fidelity.probes import (
     task_probes,
     task_questions,
 )
-from edgepeft.fidelity.texts import calibration_text, evaluation_text
 from tests.tiny import CHATML, write_tiny_tokenizer
 
 

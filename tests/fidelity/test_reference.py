@@ -12,13 +12,13 @@ from bitsandbytes import functional
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.data.formats import read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.fidelity import reference as reference_stage
-from edgepeft.fidelity.verify import Reference
-from edgepeft.merging.provenance import Provenance, TrainingGrid
+from edgepeft.evaluation import reference as reference_stage
+from edgepeft.evaluation.verify import Reference
 from tests.conftest import ModelMaker
 from tests.stages import run_stage, write_adapter
 from tests.tiny import write_tiny_data

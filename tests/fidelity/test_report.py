@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from edgepeft.config.target_sections import Gates
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity import report
-from edgepeft.fidelity.report import card, folder_bytes, number, seal, table_rows
+from edgepeft.evaluation import report
+from edgepeft.evaluation.report import card, folder_bytes, number, seal, table_rows
+from edgepeft.runs.folder import MANIFEST, is_finished, publish, staging_folder
 from edgepeft.runtime import Bundle
-from edgepeft.target_sections import Gates
-from edgepeft.workspace import MANIFEST, is_finished, publish, staging_folder
 from tests.runtime.fabricate import write_small_bundle
 
 KEY = "bundle-key"

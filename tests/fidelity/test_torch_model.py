@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from edgepeft.checkpoints.outer_head import OuterHead
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity.probes import Question
-from edgepeft.fidelity.torch_model import ANSWER_SLACK, OuterHead, TorchModel
-from edgepeft.fidelity.verify import _exact_match
+from edgepeft.evaluation.probes import Question
+from edgepeft.evaluation.torch_model import ANSWER_SLACK, TorchModel
+from edgepeft.evaluation.verify import _exact_match
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 from tests.tiny import FAMILIES

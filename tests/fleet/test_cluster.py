@@ -19,7 +19,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.fleet import cluster as cluster_module
 from edgepeft.fleet import remote
 from edgepeft.fleet.cluster import ClusterCrew
-from edgepeft.workspace import RunFolder
+from edgepeft.runs.folder import RunFolder
 from tests.command import edgepeft, start
 from tests.fleet.conftest import BuiltFleet, adapter_bytes, events_of, write_fleet
 from tests.fleet.test_build import CELLS, wait_for
@@ -139,7 +139,7 @@ def test_a_stopped_build_and_a_killed_one_are_gone_on_with(cluster: Any, tmp_pat
 def test_a_beat_that_says_stop_or_stays_away_ends_the_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgepeft.process import Workers
+    from edgepeft.stages.pool import Workers
 
     monkeypatch.setattr(remote, "LOST_SECONDS", 1.0)
     path = tmp_path / ".beat"

@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 import yaml
 
+from edgepeft.config.loader import load_recipe
+from edgepeft.config.matrix import Cell, cells_of, chosen_cells
+from edgepeft.config.recipe import json_schema
 from edgepeft.errors import InputError
-from edgepeft.matrix import Cell, cells_of, chosen_cells
-from edgepeft.recipe import json_schema
-from edgepeft.recipe_file import load_recipe
 
 
 def cells(folder: Path, text: str, *overrides: str) -> list[Cell]:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.carrying import Order
+from edgepeft.config.loader import load_recipe
+from edgepeft.config.matrix import cells_of
 from edgepeft.errors import EdgepeftError
 from edgepeft.events import Event, Sink, discard
 from edgepeft.fleet import local, scheduling
 from edgepeft.fleet.scheduling import Done, Place, PlaceLost, run_tasks
 from edgepeft.fleet.tasks import Fleet, Task, plan_fleet
-from edgepeft.matrix import cells_of
-from edgepeft.recipe_file import load_recipe
-from edgepeft.workspace import RunFolder
+from edgepeft.pipeline.execute import Order
+from edgepeft.runs.folder import RunFolder
 from tests.conftest import ModelMaker
 from tests.project import write_project
 

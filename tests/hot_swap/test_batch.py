@@ -15,8 +15,8 @@ from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.hot_swap.store import add_adapter, remove_adapter
 from edgepeft.runtime import BatchRuntime, Bundle, Runtime
 from edgepeft.runtime.batch import PIECE, Batch
+from edgepeft.runtime.decoder_session import GraphSession, Step
 from edgepeft.runtime.invariance import equal_widths
-from edgepeft.runtime.logits import GraphSession, Step
 from edgepeft.runtime.slots import slots_of
 from tests.hot_swap.chain import ADAPTERS
 from tests.hot_swap.fixtures import Find

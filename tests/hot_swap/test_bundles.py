@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from edgepeft.adapters.attach import attach, open_adapter
+from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.adapters.training_grid import through_grid
 from edgepeft.checkpoints.skeleton import linear_weight_names
-from edgepeft.fidelity.measures import Comparison
 from edgepeft.hot_swap.store import add_adapter
-from edgepeft.merging.adapter import attach, open_adapter
-from edgepeft.merging.grid import through_grid
-from edgepeft.merging.provenance import TrainingGrid
+from edgepeft.metrics.generation import Comparison
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from tests.hot_swap.chain import CASES
 from tests.hot_swap.fixtures import Find

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgepeft.adapters.attach import attach, open_adapter
+from edgepeft.adapters.config import read_adapter_config
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter import attach, open_adapter
-from edgepeft.merging.adapter_config import read_adapter_config
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 

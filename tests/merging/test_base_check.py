@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgepeft.adapters.config import INITIAL
+from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_config import INITIAL
-from edgepeft.merging.provenance import Provenance, TrainingGrid
 from edgepeft.merging.stage import merged_source
 from tests.conftest import ModelMaker
 from tests.stages import make_job, run_stage, write_adapter

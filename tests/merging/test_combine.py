@@ -13,14 +13,14 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from edgepeft.adapters.attach import open_adapter
+from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.combination.extract import extract_folder
+from edgepeft.combination.folders import combine_folders, compress_folder
+from edgepeft.combination.methods import METHODS, REGMEAN, Combination
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.adapter_files import combine_folders, compress_folder
-from edgepeft.merging.combinations import METHODS, REGMEAN, Combination
-from edgepeft.merging.extract import extract_folder
-from edgepeft.merging.factors import LoraFactors, lora_factors
-from edgepeft.merging.provenance import Provenance, TrainingGrid
+from edgepeft.merging.lora import LoraFactors, lora_factors
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 

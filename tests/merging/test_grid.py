@@ -9,10 +9,10 @@ import pytest
 import torch
 from bitsandbytes import functional
 
+from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.adapters.training_grid import dequantized, through_grid
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
-from edgepeft.merging.grid import dequantized, through_grid
-from edgepeft.merging.provenance import TrainingGrid
 from edgepeft.training.loading import load_base_for_training, quantized_weight_names
 from tests.conftest import ModelMaker
 from tests.tiny import load_in_4_bits

@@ -13,14 +13,14 @@ import transformers
 from bitsandbytes import functional
 from safetensors.torch import save_file
 
+from edgepeft.adapters.attach import open_adapter
+from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.adapters.training_grid import dequantized
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.grid import dequantized
 from edgepeft.merging.merge import merged
-from edgepeft.merging.provenance import TrainingGrid
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 from tests.tiny import load_in_4_bits

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgepeft.adapters.provenance import FILE, Provenance, TrainingGrid, read_provenance
 from edgepeft.errors import InputError
-from edgepeft.merging.provenance import FILE, Provenance, TrainingGrid, read_provenance
 
 CARD = """---
 library_name: peft

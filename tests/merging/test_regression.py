@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgepeft.combination import regmean as regression
+from edgepeft.combination.methods import Combination, check_combination
+from edgepeft.combination.regmean import fit
 from edgepeft.errors import InputError
-from edgepeft.merging import regression
-from edgepeft.merging.combinations import Combination, check_combination
-from edgepeft.merging.factors import LoraFactors
-from edgepeft.merging.regression import fit
+from edgepeft.merging.lora import LoraFactors
 
 IN, OUT = 12, 7
 

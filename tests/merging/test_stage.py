@@ -11,10 +11,10 @@ import pytest
 import torch
 import transformers
 
+from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.merging import stage as merge_stage
-from edgepeft.merging.provenance import Provenance, TrainingGrid
 from edgepeft.merging.stage import job_provenance, merged_source, open_weights
 from tests.conftest import ModelMaker
 from tests.stages import make_job, run_stage, write_adapter

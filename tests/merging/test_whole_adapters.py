@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from edgepeft.adapters.attach import open_adapter
+from edgepeft.combination.extract import extract_folder
+from edgepeft.combination.folders import combine_folders, compress_folder
+from edgepeft.combination.methods import Combination
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.merging.adapter import open_adapter
-from edgepeft.merging.adapter_files import combine_folders, compress_folder
-from edgepeft.merging.combinations import Combination
-from edgepeft.merging.extract import extract_folder
-from edgepeft.merging.factors import lora_factors
+from edgepeft.merging.lora import lora_factors
 from tests.command import COMMAND, edgepeft
 from tests.conftest import ModelMaker
 from tests.faulty import environment, fault

@@ -272,9 +272,9 @@ def write_rows(folder: Path, objective: str) -> tuple[Path, Path]:
 def carry(case: Case, root: Path, model: Path) -> None:
     """One case from a model to measured bundles; every stage's folder lies in ``root``."""
     from edgepeft.checkpoints import base as base_stage
-    from edgepeft.fidelity import reference as reference_stage
-    from edgepeft.fidelity import verify as verify_stage
-    from edgepeft.fidelity.execution import Execution
+    from edgepeft.evaluation import reference as reference_stage
+    from edgepeft.evaluation import verify as verify_stage
+    from edgepeft.evaluation.execution import Execution
     from edgepeft.quantization import lossless as lossless_stage
     from edgepeft.runtime.devices import CPU
     from edgepeft.targets import find_target

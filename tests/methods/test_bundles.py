@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from edgepeft.adapters.keys import canonical
+from edgepeft.adapters.methods import all_methods
 from edgepeft.checkpoints.base import open_base
 from edgepeft.data.prompt import Prompter
-from edgepeft.fidelity.verify import Reference, probe_logits
+from edgepeft.evaluation.verify import Reference, probe_logits
 from edgepeft.merging.stage import merged_source
 from edgepeft.models.safetensors_header import read_header
 from edgepeft.runtime import Bundle, GraphSession
-from edgepeft.training.methods import all_methods
 from tests.methods.chain import CASES, NEW, USED
 from tests.stages import make_job
 

@@ -12,22 +12,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgepeft.adapters.bottleneck import BottleneckConfig, register
+from edgepeft.adapters.methods import find_method
+from edgepeft.adapters.unmerged import FILE
+from edgepeft.calibration.data import calibration_batches
+from edgepeft.calibration.layer_stream import LayerStream
+from edgepeft.calibration.unmerged import carry
 from edgepeft.checkpoints.base import checkpoint_folder
-from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
-from edgepeft.fidelity.verify import Reference
+from edgepeft.evaluation.verify import Reference
 from edgepeft.merging import stage as merge_stage
-from edgepeft.merging.carry import carry
 from edgepeft.merging.stage import merged_source, open_unmerged
-from edgepeft.merging.unmerged import FILE
 from edgepeft.quantization import stage as quantize_stage
-from edgepeft.quantization.calibration import calibration_batches
-from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.divergence import final_states
-from edgepeft.training.bottleneck import BottleneckConfig, register
-from edgepeft.training.methods import find_method
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from tests.conftest import ModelMaker
 from tests.methods.chain import CASES
 from tests.quantize_settings import UNSAID

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints.base import open_base
+from edgepeft.combination.folders import compress_folder
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
-from edgepeft.merging.adapter_files import compress_folder
 from edgepeft.merging.stage import merged_source, open_unmerged
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft_exporters.decoder.lead import _leading

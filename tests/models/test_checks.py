@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from edgepeft.errors import InputError
 from edgepeft.models import inspect_model
 from edgepeft.models.checks import HEAD_MULTIPLE, check_head_size, check_headers, check_label_head
-from edgepeft.tasks import CLASSIFICATION, TAGGING
+from edgepeft.models.tasks import CLASSIFICATION, TAGGING
 from tests.conftest import ModelMaker
 from tests.tiny import FAMILIES
 from tests.tiny_encoders import write_tiny_encoder

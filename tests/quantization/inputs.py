@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from edgepeft.quantization.statistics import InputStatistics
+from edgepeft.calibration.statistics import InputStatistics
 
 
 def statistics_of(inputs: torch.Tensor) -> InputStatistics:

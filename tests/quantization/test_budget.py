@@ -12,15 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerStream
 from edgepeft.checkpoints import base as base_stage
-from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.errors import InputError
-from edgepeft.fidelity.measures import Comparison
 from edgepeft.merging.stage import open_weights
+from edgepeft.metrics.generation import Comparison
 from edgepeft.quantization import stage as quantize_stage
-from edgepeft.quantization.budget import (
+from edgepeft.quantization.divergence import Judge, rounded_source, to_eight_bits
+from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.mixed_precision import (
     Choice,
     candidate_grids,
     grid_bytes,
@@ -31,10 +34,7 @@ from edgepeft.quantization.budget import (
     total,
     within,
 )
-from edgepeft.quantization.calibration import Batch
-from edgepeft.quantization.codes import QuantizedWeights
-from edgepeft.quantization.divergence import Judge, rounded_source, to_eight_bits
-from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.quantization.sensitivity import measure_sensitivities
 from tests.conftest import ModelMaker
 from tests.quantize_settings import UNSAID

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from edgepeft.checkpoints.layers import LayerStream
+from edgepeft.calibration.data import Batch, calibration_batches
+from edgepeft.calibration.layer_stream import LayerStream
+from edgepeft.calibration.statistics import DAMPING, InputStatistics
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.quantization.algorithms import find_algorithm, is_calibrated, resolve_algorithm
 from edgepeft.quantization.algorithms.gptq import search_ranges
-from edgepeft.quantization.calibration import Batch, calibration_batches
-from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks, unpack_weight
+from edgepeft.quantization.packed_weights import Parts
 from edgepeft.quantization.rounding import round_each, round_in_sequence
-from edgepeft.quantization.statistics import DAMPING, InputStatistics
 from tests.conftest import ModelMaker
 from tests.quantization.inputs import correlated, loss, statistics_of
 from tests.quantization.weights import grids, normal

@@ -22,9 +22,9 @@ import transformers  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgepeft.calibration.statistics import DAMPING
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.grids import BlockCodes, IntGrid
-from edgepeft.quantization.statistics import DAMPING
 from tests.quantization.inputs import correlated, loss, statistics_of
 from tests.quantization.weights import normal
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgepeft.checkpoints.layers import LayerStream
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerStream
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.calibration import Batch
-from edgepeft.quantization.codes import Parts
 from edgepeft.quantization.divergence import final_states
 from edgepeft.quantization.grids import IntGrid, are_half, unpack_weight
 from edgepeft.quantization.learning import Learner, distance
+from edgepeft.quantization.packed_weights import Parts
 from edgepeft.quantization.rounding import round_in_sequence
 from tests.conftest import ModelMaker
 from tests.simulation import override

@@ -12,17 +12,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP
 
+from edgepeft.calibration.data import Batch
+from edgepeft.calibration.layer_stream import LayerStream
 from edgepeft.checkpoints import base as base_stage
-from edgepeft.checkpoints.layers import LayerStream
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization import stage as quantize_stage
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.calibration import Batch
-from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.divergence import Judge, to_eight_bits
 from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.quantization.smoothing import Smoothing, Trial
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal

@@ -18,8 +18,8 @@ from edgepeft.merging.stage import merged_source
 from edgepeft.quantization import rounding
 from edgepeft.quantization import stage as quantize_stage
 from edgepeft.quantization.algorithms import find_algorithm
-from edgepeft.quantization.codes import PLAN, QuantizedWeights
 from edgepeft.quantization.grids import IntGrid, unpack_weight
+from edgepeft.quantization.packed_weights import PLAN, QuantizedWeights
 from edgepeft.quantization.rounding import round_weight
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal

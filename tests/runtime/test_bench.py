@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from edgepeft.benchmark import measure as measuring
+from edgepeft.benchmark.bench import Case, bench, memory_bandwidth
 from edgepeft.errors import EdgepeftError, InputError, MissingError
-from edgepeft.runtime import measuring
-from edgepeft.runtime.bench import Case, bench, memory_bandwidth
 from tests.command import edgepeft
 
 
@@ -83,7 +83,7 @@ def test_timing_needs_no_torch(tiny_bundle: Path) -> None:
     import subprocess
 
     code = (
-        "import sys; from edgepeft.runtime.bench import bench, Case; from edgepeft.runtime import measuring; "
+        "import sys; from edgepeft.benchmark.bench import bench, Case; from edgepeft.runtime import measuring; "
         f"measuring.measure({str(tiny_bundle)!r}, prompt_tokens=[4], new_tokens=4, provider=None, threads=1); "
         "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
     )
@@ -94,7 +94,7 @@ def test_llama_cpp_is_asked_for_by_its_package(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Where it is not installed: what to install; where it is: which checkpoint it takes."""
-    from edgepeft.gguf_rival import gguf_of_runs
+    from edgepeft.benchmark.llama_cpp import gguf_of_runs
 
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(MissingError, match="pip install llama-cpp-python"):

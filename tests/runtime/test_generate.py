@@ -308,7 +308,7 @@ def test_a_single_prompt_never_goes_on_from_a_cache(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = Runtime(tiny_bundle, threads=1)
-    monkeypatch.setattr("edgepeft.runtime.caches._rewind", lambda *_: pytest.fail("resumed"))
+    monkeypatch.setattr("edgepeft.runtime.kv_cache._rewind", lambda *_: pytest.fail("resumed"))
     for prompt in ("x", "x", "x and more"):
         runtime.complete(prompt, max_new_tokens=2)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from edgepeft.adapters.methods import NOT_MERGEABLE, all_methods, check_method, find_method
 from edgepeft.errors import InputError
-from edgepeft.training.methods import NOT_MERGEABLE, all_methods, check_method, find_method
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_every_option_is_one_that_peft_has() -> None:
 
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    from edgepeft.training.bottleneck import register
+    from edgepeft.adapters.bottleneck import register
 
     register()
     for method in all_methods().values():

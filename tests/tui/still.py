@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from textual.pilot import Pilot
 
-import edgepeft.doctor
+import edgepeft.utils.environment
 import edgepeft_tui.screens.wizard
 import edgepeft_tui.steps.data
 import edgepeft_tui.steps.model
@@ -151,9 +151,11 @@ def hold_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that never changes, and a run with a past."""
     for module in (edgepeft_tui.screens.wizard, edgepeft_tui.steps.data, edgepeft_tui.steps.model):
         monkeypatch.setattr(module, "ask", _answer)
-    monkeypatch.setattr(edgepeft.doctor, "hardware", lambda: HARDWARE)
-    monkeypatch.setattr(edgepeft.doctor, "versions", lambda: {"edgepeft": "1", "torch": None})
-    monkeypatch.setattr(edgepeft.doctor, "extras", lambda installed: {})
+    monkeypatch.setattr(edgepeft.utils.environment, "hardware", lambda: HARDWARE)
+    monkeypatch.setattr(
+        edgepeft.utils.environment, "versions", lambda: {"edgepeft": "1", "torch": None}
+    )
+    monkeypatch.setattr(edgepeft.utils.environment, "extras", lambda installed: {})
     monkeypatch.setenv("TZ", "UTC")
 
     async def load(self: Conversation) -> None:

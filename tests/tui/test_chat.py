@@ -10,8 +10,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
 from edgepeft.errors import MissingError
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.runtime import Encoder, Runtime
-from edgepeft.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.readings import reading_markup
 from edgepeft_tui.speaker import speaker_of

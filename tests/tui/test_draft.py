@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgepeft.config.loader import load_recipe
+from edgepeft.config.recipe import Recipe, json_schema
 from edgepeft.errors import InputError
-from edgepeft.recipe import Recipe, json_schema
-from edgepeft.recipe_file import load_recipe
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.draft_files import as_json, demo_draft, from_json, open_draft, replaces, save
 from edgepeft_tui.fields import all_fields, part_fields

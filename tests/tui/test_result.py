@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable
 
 from edgepeft.errors import InputError
-from edgepeft.fidelity.bare_base import BareBase, base_of
+from edgepeft.evaluation.bare_base import BareBase, base_of
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.screens.chat import ChatScreen
 from edgepeft_tui.widgets.conversation import Conversation

@@ -11,7 +11,7 @@ import yaml
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input
 
-from edgepeft.history import read_run
+from edgepeft.runs.index import read_run
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.screens.run import RunScreen
 from edgepeft_tui.screens.runs import RunsScreen

@@ -13,7 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 import edgepeft_tui.job
-from edgepeft.history import read_run
+from edgepeft.runs.index import read_run
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.job import Job
 from edgepeft_tui.screens.run import RunScreen

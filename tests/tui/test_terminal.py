@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgepeft.history import read_run
+from edgepeft.runs.index import read_run
 from tests.command import COMMAND, write_recipe
 from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_data

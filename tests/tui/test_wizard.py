@@ -16,9 +16,9 @@ from textual.widgets import Input, OptionList
 import edgepeft_tui.fields
 import edgepeft_tui.raw_recipe
 import edgepeft_tui.steps.base
+from edgepeft.config.recipe import Recipe, json_schema
+from edgepeft.config.sections import Section
 from edgepeft.errors import InputError
-from edgepeft.recipe import Recipe, json_schema
-from edgepeft.sections import Section
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.draft_files import demo_draft, open_draft

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgepeft.errors import InputError
-from edgepeft.runtime.threads import STAGE_THREADS, chosen_threads, threads_of_stage
 from edgepeft.utils.processors import Processors, processors
+from edgepeft.utils.threads import STAGE_THREADS, chosen_threads, threads_of_stage
 
 
 class Machine:
@@ -150,7 +150,7 @@ def test_this_machine_is_counted_within_its_mask() -> None:
     assert 1 <= here.threads <= here.cores <= here.logical == len(os.sched_getaffinity(0))
     code = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-        "from edgepeft.runtime.threads import chosen_threads; print(chosen_threads())"
+        "from edgepeft.utils.threads import chosen_threads; print(chosen_threads())"
     )
     env = {name: value for name, value in os.environ.items() if name != STAGE_THREADS}
     done = subprocess.run(

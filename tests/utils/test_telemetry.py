@@ -62,7 +62,7 @@ def test_the_fault_is_there_without_the_switches(bare: dict[str, str]) -> None:
         "import edgepeft, onnxruntime",
         "import edgepeft.runtime, onnxruntime, onnxruntime_genai",
         "import edgepeft_exporters.decoder.graph, onnxruntime",
-        "import edgepeft.worker, edgepeft.fleet.remote, onnxruntime",
+        "import edgepeft.stages.worker, edgepeft.fleet.remote, onnxruntime",
     ],
 )
 def test_importing_ours_first_leaves_nothing(code: str, bare: dict[str, str]) -> None:

@@ -129,8 +129,8 @@ def say(**fields: Any) -> None:
 
 def trained_system(bundle: Path) -> str | None:
     """The system message of the rows that a bundle was trained on, where its run is still around it."""
-    from edgepeft.comparison import recipe_of
-    from edgepeft.matrix import cells_of
+    from edgepeft.config.matrix import cells_of
+    from edgepeft.config.run_recipe import recipe_of
 
     bundle = bundle.resolve()
     with contextlib.suppress(EdgepeftError, StopIteration, ValueError):
@@ -167,14 +167,14 @@ def _adapters(bundle: Bundle) -> list[dict[str, Any]]:
 def load(place: str, provider: str | None = None) -> Answerer:
     """What answers, as ``edgepeft run``, with ``--provider``, would load it. Raises EdgepeftError."""
     if place.startswith(BASE_OF):
-        from edgepeft.fidelity.bare_base import BareBase
+        from edgepeft.evaluation.bare_base import BareBase
 
         base = BareBase(Path(place.removeprefix(BASE_OF)))
         about = {"target": "no adapter, float32", "base": base.name, "warning": None}
         return Talker(base, {**about, "adapters": None})
+    from edgepeft.models.tasks import GENERATION
     from edgepeft.runtime import Bundle, Runtime
     from edgepeft.runtime.slots import takes_adapters
-    from edgepeft.tasks import GENERATION
 
     bundle = Bundle.open(Path(place))
     if bundle.task != GENERATION:

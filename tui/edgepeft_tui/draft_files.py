@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgepeft.config.scalars import TEXT_BYTES, TextProblem
-from edgepeft.config.yaml_text import read_yaml
+from edgepeft.config.loader import load_recipe
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.recipe_file import load_recipe
 from edgepeft.utils.files import read_text_file
+from edgepeft.utils.scalars import TEXT_BYTES, TextProblem
 from edgepeft.utils.whole_files import write_text
+from edgepeft.utils.yaml_text import read_yaml
 from edgepeft_tui.draft import Draft, free_name
 from edgepeft_tui.raw_recipe import STEPS, is_sound, spelled_out
 from edgepeft_tui.typed_paths import relative, typed_path

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from edgepeft.recipe import Recipe
+from edgepeft.config.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,11 @@ def _field(key: str, info: FieldInfo) -> Field:
 def _registered(key: str) -> tuple[str, ...]:
     """Names that a registry holds, for the keys that name one."""
     if key == "method.name":
-        from edgepeft.training.methods import all_methods
+        from edgepeft.adapters.methods import all_methods
 
         return tuple(all_methods())
     if key == "combine.method":
-        from edgepeft.merging.combinations import METHODS
+        from edgepeft.combination.methods import METHODS
 
         return tuple(METHODS)
     if key == "quantize.algorithm":

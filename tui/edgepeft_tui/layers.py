@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepeft.fidelity.report import FIDELITY
-from edgepeft.workspace import MANIFEST
+from edgepeft.evaluation.report import FIDELITY
+from edgepeft.runs.folder import MANIFEST
 from edgepeft_tui.run_files import Damaged, read_json, read_rounding
 
 NO_LAYERS = "This run has no layer errors. Only calibrated rounding (gptq) measures them."

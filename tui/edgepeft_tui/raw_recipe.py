@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgepeft.recipe import Recipe
+from edgepeft.config.recipe import Recipe
 from edgepeft_tui.fields import is_list_of_sections
 
 STEPS = ("Model", "Data", "Method", "Merge and quantize", "Targets", "Review")

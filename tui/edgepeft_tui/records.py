@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.cli.tables import megabytes
-from edgepeft.fidelity.report import number
-from edgepeft.fidelity.vocabulary import vocabulary
+from edgepeft.evaluation.report import number
+from edgepeft.metrics.names import vocabulary
 from edgepeft_tui.fields import shown
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.verdicts import bundles_of, run_verdict

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.cli.tables import megabytes
-from edgepeft.comparison import vocabulary_of
-from edgepeft.fidelity.report import number
+from edgepeft.evaluation.report import number
+from edgepeft.pipeline.compare import vocabulary_of
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.readings import bar
 from edgepeft_tui.words import HANG, mark, near, size

@@ -14,8 +14,8 @@ from typing import Annotated, Any, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from edgepeft.fidelity.vocabulary import vocabulary
-from edgepeft.history import all_runs, read_run
+from edgepeft.metrics.names import vocabulary
+from edgepeft.runs.index import all_runs, read_run
 from edgepeft_tui.plain_text import visible_line
 
 LARGEST = 32 << 20
@@ -209,7 +209,7 @@ def known_records(below: Path) -> list[dict[str, Any]]:
 def read_comparison(run: Path) -> list[dict[str, Any]]:
     """The variants that ``edgepeft compare`` has kept in a run, none without a comparison. Raises Damaged."""
     # Not loaded before a result is looked at: it knows how to build.
-    from edgepeft.comparison import RECORD, vocabulary_of
+    from edgepeft.pipeline.compare import RECORD, vocabulary_of
 
     try:
         read = _hold(_Comparison, read_json(run / RECORD), RECORD)

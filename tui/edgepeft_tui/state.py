@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edgepeft.config.scalars import TEXT_BYTES, TextProblem
-from edgepeft.config.yaml_text import read_yaml
 from edgepeft.errors import InputError
-from edgepeft.history import state_folder
+from edgepeft.runs.folder import write_json
+from edgepeft.runs.index import state_folder
 from edgepeft.utils.files import read_text_file
-from edgepeft.workspace import write_json
+from edgepeft.utils.scalars import TEXT_BYTES, TextProblem
+from edgepeft.utils.yaml_text import read_yaml
 from edgepeft_tui.run_files import Damaged, read_json
 
 FILE = "tui.json"

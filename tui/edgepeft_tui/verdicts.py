@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edgepeft.fidelity.gates import learned_little
+from edgepeft.evaluation.gates import learned_little
 from edgepeft_tui.plain_text import plain, plain_line
 from edgepeft_tui.words import HANG, mark
 

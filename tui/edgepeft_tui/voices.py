@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgepeft.tasks import EMBEDDING, GENERATION
+from edgepeft.models.tasks import EMBEDDING, GENERATION
 from edgepeft_tui.plain_text import plain, visible_line
 
 VOICE, _LONGEST = 8, 16

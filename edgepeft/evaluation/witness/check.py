@@ -13,13 +13,13 @@ import torch
 from edgepeft.bundle.layout import GENAI, ORT
 from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
+from edgepeft.models.tasks import CLASSIFICATION, GENERATION
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.encoder import EncoderSession, pool
 from edgepeft.runtime.engine import GREEDY, load_model, new_generator
-from edgepeft.runtime.logits import GraphSession
 from edgepeft.runtime.plain import PlainModel
-from edgepeft.tasks import CLASSIFICATION, GENERATION
 
 AT_ONCE = 256
 """Tokens whose logits over the whole vocabulary are in memory together."""

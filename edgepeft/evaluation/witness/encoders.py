@@ -12,13 +12,13 @@ import torch
 from edgepeft.checkpoints.base import base_facts
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.evaluation.probes import test_rows
 from edgepeft.evaluation.witness.models import load_adapted
 from edgepeft.evaluation.witness.probes import Limits, Statement, spread
 from edgepeft.evaluation.witness.stage import WitnessRecord, sources_of
-from edgepeft.fidelity.probes import test_rows
-from edgepeft.stage import Job
-from edgepeft.tasks import EMBEDDING, ENCODER_TASKS, TAGGING
-from edgepeft.training.encoders import encode_row, open_encoder
+from edgepeft.metrics.encoder_examples import encode_row, open_encoder
+from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS, TAGGING
+from edgepeft.stages.job import Job
 
 _TEXTS = 8
 _LONGEST = 2048

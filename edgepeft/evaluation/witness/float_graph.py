@@ -16,10 +16,10 @@ from typing import Any
 from edgepeft.evaluation.witness.check import bundle_facts
 from edgepeft.evaluation.witness.exact import OF_EXPORT
 from edgepeft.evaluation.witness.stage import WitnessRecord
+from edgepeft.runs.folder import publish, staging_folder
 from edgepeft.runtime.adapters import FACTORS
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.stage import Job
-from edgepeft.workspace import publish, staging_folder
+from edgepeft.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _load(sources: Sources) -> Any:
     import transformers
     from peft import PeftModel
 
-    from edgepeft.training.bottleneck import register
+    from edgepeft.adapters.bottleneck import register
 
     if sources.whole:
         loader = getattr(transformers, sources.auto_class)

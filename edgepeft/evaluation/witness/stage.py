@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from edgepeft.adapters.config import is_full
 from edgepeft.adapters.plain import plain_adapter
 from edgepeft.checkpoints.base import base_facts, checkpoint_folder
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.evaluation.probes import generic_text, task_probes, task_questions, test_rows
 from edgepeft.evaluation.witness.models import Sources, adapter_config, load_adapted
 from edgepeft.evaluation.witness.probes import (
     Limits,
@@ -27,10 +29,8 @@ from edgepeft.evaluation.witness.probes import (
     long_statements,
     task_statements,
 )
-from edgepeft.fidelity.probes import generic_text, task_probes, task_questions, test_rows
-from edgepeft.merging.adapter_config import is_full
 from edgepeft.merging.stage import adapter_folder, job_provenance
-from edgepeft.stage import Job
+from edgepeft.stages.job import Job
 
 STATEMENTS = "statements.json"
 LOGITS = "logits.safetensors"

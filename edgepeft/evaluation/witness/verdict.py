@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from edgepeft.evaluation.probes import Probe
 from edgepeft.evaluation.witness.check import (
     agreement,
     bundle_facts,
@@ -19,11 +20,10 @@ from edgepeft.evaluation.witness.check import (
 )
 from edgepeft.evaluation.witness.exact import is_exact
 from edgepeft.evaluation.witness.stage import WitnessRecord
-from edgepeft.fidelity.probes import Probe
+from edgepeft.models.tasks import EMBEDDING, GENERATION
+from edgepeft.runs.folder import read_manifest
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.targets import TargetProfile
-from edgepeft.tasks import EMBEDDING, GENERATION
-from edgepeft.workspace import read_manifest
 
 
 def witness_facts(

@@ -15,8 +15,8 @@ from edgepeft.errors import unknown_name
 if TYPE_CHECKING:
     import torch
 
+    from edgepeft.calibration.statistics import InputStatistics
     from edgepeft.quantization.grids import BlockCodes, IntGrid
-    from edgepeft.quantization.statistics import InputStatistics
 
 
 class Rounding(Protocol):

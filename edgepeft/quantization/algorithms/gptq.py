@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 
+from edgepeft.calibration.statistics import InputStatistics
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks, settle
-from edgepeft.quantization.statistics import InputStatistics
 
 _AT_ONCE = 128
 """Inputs whose errors reach the rest of the weight together, as one matrix product."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from edgepeft.calibration.statistics import InputStatistics
 from edgepeft.errors import MissingError
 from edgepeft.quantization.algorithms.rtn import ROUNDING as RTN
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks
-from edgepeft.quantization.statistics import InputStatistics
 
 
 class KQuant:

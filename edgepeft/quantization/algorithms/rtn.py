@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from edgepeft.calibration.statistics import InputStatistics
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks
-from edgepeft.quantization.statistics import InputStatistics
 
 
 class RoundToNearest:

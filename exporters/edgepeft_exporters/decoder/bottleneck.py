@@ -7,9 +7,9 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from edgepeft.adapters.bottleneck_shape import PARTS
+from edgepeft.adapters.unmerged import Unmerged
 from edgepeft.errors import EdgepeftError
-from edgepeft.merging.bottleneck_shape import PARTS
-from edgepeft.merging.unmerged import Unmerged
 from edgepeft_exporters.decoder.graph import DecoderGraph
 from edgepeft_exporters.decoder.surgery import Surgeon, redirect
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import torch
 
-from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft_exporters.lazy.bind import Binder
 from edgepeft_exporters.lazy.graph import LazyGraph
 from edgepeft_exporters.lazy.rows import Rows, rows_of

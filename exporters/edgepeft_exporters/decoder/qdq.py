@@ -11,8 +11,8 @@ import onnx_ir as ir
 import torch
 
 from edgepeft.errors import EdgepeftError
-from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid, unpack
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft_exporters.lazy.bind import Binder
 from edgepeft_exporters.lazy.graph import LazyGraph
 from edgepeft_exporters.lazy.rows import Rows, rows_of

@@ -14,13 +14,13 @@ from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
-from edgepeft.memory import return_large_blocks
 from edgepeft.merging.stage import open_unmerged, open_weights
-from edgepeft.quantization.codes import QuantizedWeights
-from edgepeft.stage import Job
+from edgepeft.models.tasks import GENERATION
+from edgepeft.quantization.packed_weights import QuantizedWeights
+from edgepeft.runs.folder import read_manifest
+from edgepeft.stages.job import Job
 from edgepeft.targets import TargetProfile
-from edgepeft.tasks import GENERATION
-from edgepeft.workspace import read_manifest
+from edgepeft.utils.memory import return_large_blocks
 from edgepeft_exporters.decoder.graph import (
     DecoderGraph,
     build_graph,

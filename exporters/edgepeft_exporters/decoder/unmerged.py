@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgepeft.adapters.unmerged import Unmerged
 from edgepeft.checkpoints.skeleton import build_skeleton
-from edgepeft.merging.unmerged import Unmerged
 from edgepeft_exporters.decoder.bottleneck import add_bottlenecks
 from edgepeft_exporters.decoder.graph import DecoderGraph
 from edgepeft_exporters.decoder.virtual import VirtualTokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgepeft.models import ModelInfo
-from edgepeft.tasks import CLASSIFICATION, GENERATION, head_of
+from edgepeft.models.tasks import CLASSIFICATION, GENERATION, head_of
 
 MODEL_TYPES = {
     "bert": "BERT (MiniLM too)",

@@ -17,7 +17,7 @@ import torch
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError, one_line
-from edgepeft.tasks import ENCODER_TASKS
+from edgepeft.models.tasks import ENCODER_TASKS
 from edgepeft_exporters.lazy.deferred import Deferred, named_weight
 from edgepeft_exporters.lazy.graph import lazy_tensor, put_in_place
 

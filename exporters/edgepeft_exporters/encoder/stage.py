@@ -14,8 +14,8 @@ from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.encoder_base import EncoderFacts
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.merging.stage import open_weights
-from edgepeft.quantization.codes import QuantizedWeights
-from edgepeft.stage import Job
+from edgepeft.quantization.packed_weights import QuantizedWeights
+from edgepeft.stages.job import Job
 from edgepeft.targets import TargetProfile
 from edgepeft_exporters.encoder.graph import build_graph
 from edgepeft_exporters.lazy.bind import bind_codes

@@ -14,8 +14,8 @@ import onnx_ir as ir
 import torch
 
 from edgepeft.errors import EdgepeftError
-from edgepeft.quantization.codes import QuantizedWeights
 from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft_exporters.lazy.graph import LazyGraph, lazy_tensor, put_in_place
 from edgepeft_exporters.lazy.rows import Rows, quantized_shapes, rows_of
 

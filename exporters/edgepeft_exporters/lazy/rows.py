@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from edgepeft.quantization.codes import QuantizedWeights
+from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft_exporters.lazy.deferred import Deferred
 
 

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Input
 
-from edgepeft.tasks import GENERATION
+from edgepeft.models.tasks import GENERATION
 from edgepeft_tui.speaker import Speaker
 from edgepeft_tui.voices import PLACEHOLDERS
 from edgepeft_tui.widgets.conversation import NO_ADAPTER, Conversation

@@ -35,7 +35,7 @@ class DoctorScreen(Page):
     @work(thread=True)
     def look(self) -> None:
         """Ask in a thread: a driver's tool may take its time."""
-        from edgepeft import doctor
+        from edgepeft.utils import environment as doctor
 
         installed = doctor.versions()
         machine = doctor.hardware()

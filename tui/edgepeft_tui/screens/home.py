@@ -113,7 +113,7 @@ class HomeScreen(Page):
     def look_at_machine(self) -> None:
         """Ask for the hardware in a thread: a driver's tool may take its time."""
         from edgepeft.cli.tables import megabytes
-        from edgepeft.doctor import hardware
+        from edgepeft.utils.environment import hardware
 
         found = hardware()
         lines = [

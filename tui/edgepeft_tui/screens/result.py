@@ -15,8 +15,8 @@ from textual.widgets import DataTable
 
 from edgepeft.cli.progress import duration
 from edgepeft.cli.tables import megabytes
-from edgepeft.fidelity.gates import learned_little
-from edgepeft.fidelity.report import table_rows
+from edgepeft.evaluation.gates import learned_little
+from edgepeft.evaluation.report import table_rows
 from edgepeft_tui.job import Job
 from edgepeft_tui.layers import NO_LAYERS, layers_of
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
@@ -148,7 +148,7 @@ class ResultScreen(Page):
             entries = read_comparison(self.job.run)
         except Damaged as error:
             return marked("damaged", plain_line(error))
-        from edgepeft.comparison import scatter
+        from edgepeft.pipeline.compare import scatter
 
         drawn = ""
         # What draws it comes with the extra for exporting; the bars need nothing.

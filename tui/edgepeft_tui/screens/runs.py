@@ -13,8 +13,8 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Input
 
 from edgepeft.errors import EdgepeftError
-from edgepeft.fidelity.gates import learned_little
-from edgepeft.history import delete_run, differences
+from edgepeft.evaluation.gates import learned_little
+from edgepeft.runs.index import delete_run, differences
 from edgepeft_tui.job import ACTIVE
 from edgepeft_tui.plain_text import visible_line
 from edgepeft_tui.records import cells_of, differences_markup, measures, sort_key

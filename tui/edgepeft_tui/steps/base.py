@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static
 
+from edgepeft.config.recipe import Recipe
 from edgepeft.data.formats import SUFFIXES
-from edgepeft.recipe import Recipe
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
 from edgepeft_tui.raw_recipe import step_of

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, RadioSet, Static
 
-from edgepeft.merging.combinations import METHODS, REGMEAN
+from edgepeft.combination.methods import METHODS, REGMEAN
 from edgepeft_tui.fields import part_fields
 from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.steps.base import Step

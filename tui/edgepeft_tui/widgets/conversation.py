@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.widgets import Select, Static
 
 from edgepeft.cli.tables import megabytes
-from edgepeft.tasks import GENERATION
+from edgepeft.models.tasks import GENERATION
 from edgepeft_tui.asking import PYTHON
 from edgepeft_tui.plain_text import plain, plain_line, title
 from edgepeft_tui.readings import reading_markup

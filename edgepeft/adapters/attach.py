@@ -1,0 +1,265 @@
+"""PEFT adapter folders: opened, checked tensor by tensor, attached to a model.
+
+PEFT loads adapters leniently: extra tensors overwrite base weights, missing ones keep their initial value, NaN
+passes. Here every tensor must be one that the adapter's own configuration calls for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.adapters.config import read_adapter_config
+from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import canonical, module_of
+from edgepeft.adapters.patterns import own_values
+from edgepeft.adapters.placement import placed
+from edgepeft.adapters.scale import check_scaled
+from edgepeft.adapters.unmerged import unmerged_of
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.utils.finite import all_finite
+
+_A = ".lora_A.weight"
+_RANK_STORED = (
+    *(
+        "DEFT",
+        "DELORA",
+        "GLORA",
+        "GRALORA",
+        "HIRA",
+        "HRA",
+        "LOHA",
+        "LORA",
+        "MISS",
+        "PVERA",
+        "RANDLORA",
+    ),
+    *("SUPERTUNING", "TINYLORA", "VERA"),
+)
+"""Methods whose ``r`` is a dimension of some tensor in the file."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file.
+
+    Tensors have the names that PEFT writes, whatever the file calls them.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+
+
+def open_adapter(folder: Path) -> Adapter:
+    """Read an adapter folder and refuse what cannot be right in itself. Raises InputError."""
+    config = read_adapter_config(folder)
+    weights = folder / WEIGHTS
+    source = SafetensorsSource.from_file(weights)
+    names = canonical(source.specs, weights).names
+    tensors = {name: source.mapped(own) for name, own in names.items()}
+    for name, tensor in tensors.items():
+        if not tensor.numel():
+            raise InputError(f"{weights}: {name} is {tuple(tensor.shape)}, which holds nothing")
+        if not tensor.is_floating_point():
+            if not name.endswith("indices"):
+                raise InputError(f"{weights}: {name} is {tensor.dtype}, and a factor is floating")
+        elif not all_finite(tensor):
+            raise InputError(f"{weights}: {name} holds NaN or infinite values")
+    _refuse_other_rank(folder, config, tensors)
+    _refuse_infinite_products(folder, config, tensors)
+    return Adapter(folder, config, tensors)
+
+
+def _refuse_other_rank(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """A rank that no tensor has would have PEFT make room for it before anything is compared."""
+    if config["peft_type"] not in _RANK_STORED or config.get("rank_pattern"):
+        return
+    stored = {size for tensor in tensors.values() for size in tensor.shape}
+    # Factors of a whole stack of experts have that many times the rank.
+    if config.get("r") is not None and stored and all(size % config["r"] for size in stored):
+        raise InputError(
+            f"{folder / CONFIG}: r: {config['r']} contradicts the tensors, none of which has that rank"
+        )
+
+
+def _refuse_infinite_products(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise InputError where finite factors of a LoRA are infinite once multiplied out and scaled."""
+    names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
+    pairs = {name: (f"{name}{_A}", f"{name}.lora_B.weight") for name in names}
+    pairs = {module_of(a): (a, b) for a, b in pairs.values() if b in tensors}
+    if config["peft_type"] != "LORA" or not pairs:
+        return
+    where = str(folder / CONFIG)
+    ranks, alphas = (
+        own_values(config.get(key), key, list(pairs), where)
+        for key in ("rank_pattern", "alpha_pattern")
+    )
+    for module, (a, b) in pairs.items():
+        rank = int(ranks.get(module, config.get("r", 8)))
+        alpha = float(alphas.get(module, config.get("lora_alpha", 8)))
+        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        largest = (float(tensors[a].abs().max()), float(tensors[b].abs().max()))
+        check_scaled(folder / WEIGHTS, module, largest, rank, scale)
+
+
+def attach(model: Any, adapter: Adapter) -> Any:
+    """Wrap ``model`` (its parameters may be on meta) with the adapter, every tensor accounted for.
+
+    Returns the PeftModel in eval mode with float32 adapter weights on the CPU. Raises InputError when tensors
+    are missing, left over or of another shape than the configuration and this model call for.
+    """
+    from peft import PeftConfig, PeftModel
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+    from edgepeft.adapters.bottleneck import register
+
+    register()
+    where = adapter.folder / WEIGHTS
+    try:
+        config = PeftConfig.from_pretrained(str(adapter.folder))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{adapter.folder / CONFIG}: PEFT can't read it: {one_line(error)}"
+        ) from None
+    config.inference_mode = True
+    if config.is_prompt_learning:
+        return _attach_prompt(model, config, adapter)
+    tensors = placed(model, config, adapter.tensors, str(adapter.folder / CONFIG))
+    adapter = replace(adapter, tensors=tensors)
+    if hasattr(config, "init_lora_weights"):
+        # The start that an adapter was given is over; PEFT would work it out of the base again and change that.
+        config.init_lora_weights = True
+    try:
+        # Parts that are not stored (projections drawn from a seed) must be made; LoRA has none, and DoRA's start
+        # is worked out of weights that a skeleton does not have.
+        stored = config.peft_type == "LORA"
+        with adapter_stays_put():
+            wrapped = PeftModel(model, config, low_cpu_mem_usage=stored)
+    except (ValueError, KeyError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"{adapter.folder / CONFIG}: does not fit this model: {one_line(error)}"
+        ) from None
+    _refuse_adapted_head(wrapped, adapter.folder)
+    expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    missing = sorted(set(expected) - set(adapter.tensors))
+    extra = sorted(set(adapter.tensors) - set(expected))
+    if missing:
+        raise InputError(
+            f"{where}: lacks {missing[0]} ({len(missing)} missing); another base model?"
+        )
+    if extra:
+        raise InputError(
+            f"{where}: holds {extra[0]}, which {CONFIG} does not call for ({len(extra)} such tensors)"
+        )
+    for name, tensor in adapter.tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(
+                f"{where}: {name} is {tuple(tensor.shape)}, but this model and {CONFIG} call for "
+                f"{tuple(expected[name].shape)}"
+            )
+    tensors = {
+        name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+        for name, tensor in adapter.tensors.items()
+    }
+    with adapter_stays_put(), warnings.catch_warnings():
+        # What PEFT warns of here, projections that follow from a seed, is part of the method.
+        warnings.simplefilter("ignore")
+        set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
+    _tie_saved(wrapped)
+    loaded = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    vacant = [name for name, value in loaded.items() if value.is_meta]
+    if vacant:
+        raise EdgepeftError(
+            f"{where}: {vacant[0]} was not loaded by PEFT; this version is not supported"
+        )
+    return wrapped.eval()
+
+
+def _attach_prompt(model: Any, config: Any, adapter: Adapter) -> Any:
+    """Virtual tokens before whatever the model reads, where PEFT puts them; nothing of the model is wrapped."""
+    from peft import PeftModelForCausalLM
+    from peft.utils import set_peft_model_state_dict
+
+    unmerged_of(adapter, model.config)
+    config.task_type = "CAUSAL_LM"
+    wrapped = PeftModelForCausalLM(model, config)
+    tensors = {name: tensor.to(torch.float32) for name, tensor in adapter.tensors.items()}
+    set_peft_model_state_dict(wrapped, tensors)
+    return wrapped.eval()
+
+
+def _refuse_adapted_head(wrapped: Any, folder: Path) -> None:
+    """A low-rank update of head or embedding is refused; whole modules and single tokens are welcome."""
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    inner = wrapped.get_base_model()
+    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
+    for module in (head, embedding):
+        if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer):
+            raise InputError(
+                f"{folder / CONFIG}: adapts the language model's {'head' if module is head else 'embedding'}, "
+                "which is not supported yet; train without it among target_modules, or name it in modules_to_save"
+            )
+    saved = _saved_head_and_embedding(wrapped)
+    if head is not None and inner.config.tie_word_embeddings and saved is not None:
+        tied = getattr(wrapped.peft_config["default"], "ensure_weight_tying", False)
+        if None in saved or not tied:
+            raise InputError(
+                f"{folder / CONFIG}: modules_to_save: gives head and embedding weights of their own, and this "
+                "model's are one tensor; train with ensure_weight_tying: true"
+            )
+
+
+def _saved_head_and_embedding(wrapped: Any) -> tuple[Any, Any] | None:
+    """The whole copies of head and embedding that ``modules_to_save`` made; None where it made none."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    inner = wrapped.get_base_model()
+    found = [
+        module.modules_to_save[module.active_adapters[0]]
+        if isinstance(module, ModulesToSaveWrapper)
+        else None
+        for module in (inner.get_output_embeddings(), inner.get_input_embeddings())
+    ]
+    return None if found == [None, None] else (found[0], found[1])
+
+
+def _tie_saved(wrapped: Any) -> None:
+    """Loading gives the embedding's copy a new tensor; the head's copy of a tied model follows it."""
+    saved = _saved_head_and_embedding(wrapped)
+    tied = wrapped.get_base_model().config.tie_word_embeddings
+    if tied and saved is not None and None not in saved:
+        saved[0].weight = saved[1].weight
+
+
+@contextlib.contextmanager
+def adapter_stays_put() -> Iterator[None]:
+    """Keep PEFT from moving an adapter to its base layer's device, which for a skeleton is meta."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    move, to = BaseTunerLayer._move_adapter_to_device_of_base_layer, torch.nn.Module.to
+
+    def to_any_but_meta(module: Any, *args: Any, **kwargs: Any) -> Any:
+        wanted = args[0] if args else kwargs.get("device")
+        return module if str(wanted) == "meta" else to(module, *args, **kwargs)
+
+    BaseTunerLayer._move_adapter_to_device_of_base_layer = lambda *args, **kwargs: None
+    torch.nn.Module.to = to_any_but_meta
+    try:
+        yield
+    finally:
+        BaseTunerLayer._move_adapter_to_device_of_base_layer = move
+        torch.nn.Module.to = to

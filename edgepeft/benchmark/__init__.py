@@ -1,0 +1,1 @@
+"""Bundles timed side by side, beside llama.cpp where it is installed."""

@@ -1,0 +1,219 @@
+"""The sections of a recipe: each class is a mapping in the YAML, each field an option, declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from edgepeft.bundle.layout import ADAPTER_NAME
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+LARGEST = 10**15
+"""No number of a recipe is larger; what is computed from several must not overflow."""
+LARGEST_SEED = 2**32 - 1
+"""What numpy takes, which the trainer seeds with the same number."""
+
+
+class Section(BaseModel):
+    """A strict mapping: an unknown key is an error, and a value is never silently changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)) and abs(value) > LARGEST:
+            raise ValueError(f"must not be larger than {LARGEST:g}")
+        return value
+
+
+class Data(Section):
+    """Training rows and test rows."""
+
+    train: str | None = Field(None, description="Training rows: JSONL, JSON, CSV or Parquet.")
+    test: str | None = Field(
+        None, description="Held-out rows that gates and report are measured on."
+    )
+    shape: Literal[
+        "auto", "messages", "prompt", "instruction", "preference", "label", "tags", "pairs", "text"
+    ] = Field(
+        "auto", description="Layout of a row; auto: detected from the columns of the first row."
+    )
+    labels: list[str] = Field(
+        default_factory=list,
+        description="A classifier's labels in the order of its outputs; default: the model's own, else those of "
+        "the training rows, sorted.",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Column names, ours to yours, as in {prompt: question, completion: answer}.",
+    )
+    system: str | None = Field(None, description="System message for rows that have none.")
+    tokens: list[str] = Field(
+        default_factory=list,
+        description="New tokens, added to tokenizer and embedding, and trained if the method can train them.",
+    )
+    template: str = Field(
+        "auto",
+        description="auto (the model's chat template, else plain), chat, plain, or a Jinja file.",
+    )
+    max_length: int = Field(
+        1024, ge=8, description="Training rows are truncated to this many tokens."
+    )
+    control_tokens: Literal["text", "tokens"] = Field(
+        "text",
+        description="What text that looks like a control token (<|im_end|>) is, in rows and in what a bundle is "
+        "asked: text, or the token, as rows need that were rendered by a chat template already.",
+    )
+    max_test_rows: int = Field(
+        200,
+        ge=1,
+        description="Most test rows used for gates and report: the first ones of the file.",
+    )
+    generic: str | None = Field(
+        None,
+        description="Text file for the measures on generic text; default: a text that comes with edgepeft.",
+    )
+
+
+class Method(Section):
+    """The adapter to train."""
+
+    name: str = Field(
+        "qlora", description="A registered PEFT method; `edgepeft methods` lists them."
+    )
+    grid: Literal["auto", "none", "nf4", "fp4", "int8"] = Field(
+        "auto",
+        description="Quantization of the frozen base in training; auto: the method's own (nf4 for qlora).",
+    )
+    rank: int | None = Field(
+        None, ge=1, le=4096, description="Rank r of the update; default: the method's (LoRA: 16)."
+    )
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        description="Scaling: the update is multiplied by alpha/rank; default: the method's (LoRA: 32).",
+    )
+    dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="Dropout on the adapter's input; default: none."
+    )
+    target_modules: str | list[str] = Field(
+        "all-linear",
+        description="all-linear, or module names as in [q_proj, v_proj]; methods that train norms or embeddings "
+        "take those.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further hyperparameters under PEFT's names; `edgepeft methods NAME` lists a method's.",
+    )
+
+
+class Training(Section):
+    """How the adapter is trained."""
+
+    objective: Literal["supervised", "text", "preference"] = Field(
+        "supervised",
+        description="supervised: loss on the answers' tokens; text: loss on all tokens of plain text, as in "
+        "continued pretraining; preference: DPO on rows with prompt, chosen and rejected.",
+    )
+    beta: float = Field(
+        0.1, gt=0, description="DPO's beta: a higher one stays closer to the base model."
+    )
+    max_steps: int | None = Field(None, ge=1, description="Optimizer steps; overrides epochs.")
+    epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
+    batch_size: int = Field(8, ge=1, description="Rows per optimizer step and process.")
+    gradient_accumulation: int = Field(1, ge=1, description="Batches summed into one step.")
+    learning_rate: float = Field(2.0e-4, gt=0, description="Peak learning rate of AdamW.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "cosine", description="Learning rate schedule after warm-up."
+    )
+    warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up of the learning rate.")
+    weight_decay: float = Field(0.0, ge=0.0, description="AdamW weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    eval_steps: int | None = Field(
+        None, ge=1, description="Steps between evaluations; default: three in a training."
+    )
+    eval_rows: int = Field(
+        16, ge=0, description="Test rows in the evaluation loss; 0 turns it off."
+    )
+    save_steps: int | None = Field(
+        None, ge=1, description="Steps between checkpoints; default: six in a training."
+    )
+    seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="Seed for weights, data order and dropout."
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Training processes, started with `accelerate launch`, one per GPU; gradients are averaged, "
+        "so a step takes batch_size rows per process.",
+    )
+    accelerate_config: str | None = Field(
+        None,
+        description="For several hosts: the file written by `accelerate config`; processes then counts those of "
+        "all hosts.",
+    )
+
+
+class AdapterPart(Section):
+    """One of several adapters that are combined."""
+
+    path: str = Field(description="A PEFT adapter folder.")
+    weight: float = Field(1.0, description="Weight in the sum; a negative weight subtracts it.")
+    rows: str | None = Field(
+        None,
+        description="Rows of its task, laid out as data says; combine.method regmean is fitted to them.",
+    )
+
+
+class FurtherAdapter(Section):
+    """An adapter that goes into hot-swap bundles beside the recipe's own."""
+
+    name: str = Field(pattern=f"^{ADAPTER_NAME.pattern}$", description="Its name in the bundle.")
+    path: str = Field(description="A PEFT adapter folder (plain LoRA).")
+    test: str | None = Field(
+        None, description="Held-out rows to measure it on; default: data.test."
+    )
+
+
+class Combine(Section):
+    """How the adapters of a list become one."""
+
+    method: str = Field(
+        "svd",
+        description="linear, cat, svd, ties, dare_linear, dare_ties, magnitude_prune; the last four also with "
+        "_svd; or regmean, which needs adapter.rows.",
+    )
+    density: float | None = Field(
+        None, gt=0, le=1, description="Share of values that ties, dare and prune keep."
+    )
+    rank: int | None = Field(
+        None, ge=1, le=4096, description="Rank of the result, for svd methods."
+    )
+    seed: int = Field(0, ge=0, description="Seed for the values that dare drops.")
+    rows: int = Field(
+        64,
+        ge=1,
+        description="Rows per adapter that regmean is fitted to, from the start of the file.",
+    )
+
+
+class Merge(Section):
+    """What the adapter is merged into."""
+
+    base: Literal["dequantized", "original", "requantized"] = Field(
+        "dequantized",
+        description="dequantized: the base as dequantized from the grid the adapter was trained on; original: "
+        "the checkpoint's own weights; requantized: dequantized, then rounded back onto the grid after the merge "
+        "as PEFT's merge into a 4-bit model does, which loses the adapter: for comparison only.",
+    )
+    grid: Literal["auto", "nf4", "fp4", "int8", "none"] = Field(
+        "auto",
+        description="Grid that an adapter made elsewhere was trained on; auto: read from the adapter's folder, "
+        "else nf4 is assumed.",
+    )
+    allow_base_mismatch: bool = Field(
+        False, description="Accept an adapter trained on another base model of the same shape."
+    )
+    save: bool = Field(True, description="Keep the merged checkpoint.")

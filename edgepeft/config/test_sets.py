@@ -1,0 +1,54 @@
+"""Test rows given on the command line: a data file, or a recipe or run that also says how to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepeft.config.loader import load_recipe
+from edgepeft.config.recipe import promised
+from edgepeft.config.run_recipe import recipe_of
+from edgepeft.config.sections import Data
+from edgepeft.config.target_sections import Gates
+from edgepeft.data.arrow_files import is_dataset_folder
+from edgepeft.data.formats import read_data
+from edgepeft.data.rows import Row
+from edgepeft.errors import InputError
+
+_RECIPES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class GivenTests:
+    """Test rows in ``path``, read as ``data`` says and rendered with ``template``.
+
+    ``gates`` are the recipe's own, the default ones for a data file. ``generic`` is the recipe's text for the
+    generic measures, None for the one edgepeft ships.
+    """
+
+    path: Path
+    data: Data
+    template: str = "auto"
+    generic: Path | None = None
+    gates: Gates = field(default_factory=lambda: Gates.model_validate({}))
+
+    @classmethod
+    def read(cls, file: Path) -> GivenTests:
+        """Look ``file`` over; its rows are read later. Raises InputError."""
+        if not file.exists():
+            raise InputError(f"--test: {file} does not exist")
+        if is_dataset_folder(file) or (not file.is_dir() and file.suffix not in _RECIPES):
+            return cls(file, Data.model_validate({}))
+        recipe = recipe_of(file) if file.is_dir() else load_recipe(file)
+        data = recipe.recipe.data
+        if data.test is None:
+            raise InputError(f"--test: {file} names no data.test")
+        template = data.template
+        if template not in ("auto", "chat", "plain"):
+            template = str(recipe.resolve(template))
+        generic = None if data.generic is None else recipe.resolve(data.generic)
+        return cls(recipe.resolve(data.test), data, template, generic, promised(recipe.recipe))
+
+    def rows(self) -> list[Row]:
+        """The rows, all of them. Raises InputError."""
+        return read_data(self.path, self.data.model_dump(mode="json"))

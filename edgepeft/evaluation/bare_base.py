@@ -1,0 +1,114 @@
+"""The base a bundle began as, answering as a bundle does: what the adapter has taught shows beside it.
+
+Needs what built the bundle, torch and transformers; the device's runtime has neither.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.data.control_tokens import policy_of
+from edgepeft.data.prompt import Prompter
+from edgepeft.data.rows import Message
+from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.models.tasks import GENERATION
+from edgepeft.runs.folder import read_manifest
+from edgepeft.runtime.answer import Progress, Stream
+from edgepeft.utils.requirements import require_libraries
+
+_BYTES = 4
+"""The base computes in float32, as it does where the bundle is measured."""
+
+
+def base_of(bundle: Path) -> Path:
+    """The finished base stage of the run that a bundle lies in. Raises InputError where there is none."""
+    manifest = read_manifest(bundle) or {}
+    key = str(manifest.get("inputs", {}).get("base", ""))
+    for run in bundle.resolve().parents[:2]:
+        stage = run / "stages" / f"base-{key[:12]}"
+        if key and read_manifest(stage) is not None:
+            return stage
+    raise InputError(
+        f"{bundle}: its base is not beside it; only a bundle in its run's folder has one"
+    )
+
+
+class BareBase:
+    """The original base without adapter, in float32 on the CPU, asked through the bundle's own template."""
+
+    def __init__(self, bundle: Path) -> None:
+        """Load the base of a bundle's run.
+
+        Raises InputError as ``base_of`` does and for an encoder, MissingError without torch, EdgepeftError where
+        memory is short.
+        """
+        require_libraries(["reference"])
+        manifest = read_manifest(bundle) or {}
+        task = manifest.get("result", {}).get("task", GENERATION)
+        if task != GENERATION:
+            raise InputError(
+                f"{bundle}: is for {task}; only a model that generates has a base to ask"
+            )
+        stage = base_of(bundle)
+        folder = checkpoint_folder(stage)
+        self.name = str(manifest["result"]["base"])
+        _check_memory(folder)
+        template = bundle / "chat_template.jinja"
+        prompt = manifest["result"]["prompt"]
+        self.prompter = Prompter.from_folder(
+            stage,
+            str(template) if prompt["mode"] == "chat" else "plain",
+            policy_of(prompt),
+        )
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        config = self._model.config
+        self._context = int(getattr(config, "max_position_embeddings", 2048))
+
+    def stream(self, messages: Sequence[Message], *, max_new_tokens: int = 256) -> Stream:
+        """The likeliest answer, piece by piece. Raises InputError for a prompt longer than the context."""
+        ids = self.prompter.prompt(messages)
+        room = min(max_new_tokens, self._context - len(ids))
+        if room < 1:
+            raise InputError(f"the prompt has {len(ids)} tokens, the context holds {self._context}")
+        progress = Progress(ids)
+        return Stream(self._pieces(progress, room), progress)
+
+    def _pieces(self, progress: Progress, room: int) -> Generator[str, None, None]:
+        import torch
+
+        push = self.prompter.stream()
+        progress.started = time.perf_counter()
+        cache, given = None, torch.tensor([progress.prompt_ids])
+        for step in range(1, room + 1):
+            with torch.no_grad():
+                output = self._model(input_ids=given, past_key_values=cache, use_cache=True)
+            token = int(output.logits[0, -1].argmax())
+            progress.reached(step, time.perf_counter())
+            if token in self.prompter.stop_ids:
+                progress.finish_reason = "stop"
+                return
+            cache, given = output.past_key_values, torch.tensor([[token]])
+            progress.ids.append(token)
+            if piece := push(token):
+                progress.parts.append(piece)
+                yield piece
+        progress.finish_reason = "length"
+
+
+def _check_memory(folder: Path) -> None:
+    from edgepeft.models import inspect_model
+
+    need, free = inspect_model(folder).parameters * _BYTES, psutil.virtual_memory().available
+    if need > free:
+        raise EdgepeftError(
+            f"the base takes {need / 1e9:.1f} GB in float32, of which {free / 1e9:.1f} GB are free"
+        )

@@ -1,0 +1,259 @@
+"""The verify stage: the finished graph, through the runtime that ships, against the reference.
+
+Logits of every scored position come out of the bundle's own ONNX file; exact match is real greedy decoding by
+onnxruntime-genai over every test row. Who runs the graph is decided in ``execution``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgepeft.checkpoints.base import open_base
+from edgepeft.checkpoints.outer_head import OuterHead
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.errors import EdgepeftError
+from edgepeft.evaluation.execution import Execution, check_software, statement
+from edgepeft.evaluation.graph_variants import widened, with_float_products, without_accuracy_level
+from edgepeft.evaluation.probes import Probe, Question, check_asked
+from edgepeft.evaluation.reference import HEAD, HIDDEN, PROBES
+from edgepeft.evaluation.torch_model import ANSWER_SLACK
+from edgepeft.evaluation.witness.stage import WitnessRecord
+from edgepeft.evaluation.witness.verdict import reference_facts, witness_facts
+from edgepeft.metrics.generation import (
+    Comparison,
+    could_still_match,
+    recovery,
+    wilson_interval,
+)
+from edgepeft.runtime.adapters import FACTORS
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.decoder_session import GraphSession
+from edgepeft.runtime.devices import CPU
+from edgepeft.runtime.generate import Runtime
+from edgepeft.stages.job import Job
+from edgepeft.utils.threads import chosen_threads
+
+MEASURES = "measures.json"
+FIRST, REST = slice(0, 4), slice(4, None)
+"""Probes of each kind: those compared once more at accuracy level 0, and the others."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A finished reference stage: probes, questions, facts, and logits on demand."""
+
+    record: Mapping[str, Any]
+    hidden: SafetensorsSource
+    head: torch.Tensor
+    outer: OuterHead
+
+    @classmethod
+    def open(cls, folder: Path, base: Path) -> Reference:
+        """Open the stage's folder; the head is the base's own, unless the adapter changed it."""
+        record = json.loads((folder / PROBES).read_text(encoding="utf-8"))
+        hidden = SafetensorsSource.from_file(folder / HIDDEN)
+        changed = HEAD in hidden.specs
+        head = hidden.load(HEAD) if changed else open_base(base).load(record["head"])
+        head = head.to(torch.float32)
+        return cls(record, hidden, head, OuterHead(**record["outer_head"]))
+
+    def probes(self, kind: str) -> list[Probe]:
+        """The probes of one kind."""
+        return [Probe(**entry) for entry in self.record[kind]]
+
+    def questions(self) -> list[Question]:
+        """The questions for exact match."""
+        return [Question(**entry) for entry in self.record["questions"]]
+
+    def logits(self, kind: str, index: int) -> torch.Tensor:
+        """Reference logits float32 [T, V] at a probe's scored positions."""
+        return self.outer(self.hidden.load(f"{kind}.{index}") @ self.head.T)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Stage function. Inputs: ``bundle``, ``reference``, ``base``, and ``adapter`` for one of a hot-swap bundle;
+    ``witness``, and ``float-graph`` where the bundle's weights are rounded. Setting: ``execution``.
+
+    Result: the measures, also as a file.
+    """
+    shipped = Bundle.open(job.inputs["bundle"], check="sizes")
+    reference = Reference.open(job.inputs["reference"], job.inputs["base"])
+    execution = Execution(**job.settings["execution"])
+    provider = execution.provider
+    io_dtype = shipped.manifest["settings"]["target"]["io_dtype"]
+    bundle = shipped
+    if io_dtype == "bf16" and provider == CPU:
+        bundle = widened(shipped, job.scratch)
+    if provider == CPU != shipped.provider:
+        bundle = with_float_products(bundle, job.scratch)
+    agreement = None
+    if execution.checked is not None:
+        ids = [*shipped.virtual_ids, *reference.probes("task")[0].ids]
+        agreement = check_software(shipped, ids, job.scratch)
+    questions = reference.questions()
+    counts = [len(reference.probes("task")), len(reference.probes("generic")), len(questions)]
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        job.events.progress(done, sum(counts))
+
+    adapter = job.inputs.get("adapter")
+    factors = adapter / FACTORS if adapter else None
+    session = GraphSession(bundle, providers=[provider], adapter=factors)
+    job.events.progress(0, sum(counts))
+    witness = _cross_examined(job, bundle, provider, reference, factors)
+    kinds = ("task", "generic")
+    lead = list(shipped.virtual_ids)
+    first = {kind: _compare(session, reference, kind, lead, FIRST, step) for kind in kinds}
+    rest = {kind: _compare(session, reference, kind, lead, REST, step) for kind in kinds}
+    del session
+    level_0 = _at_level_0(bundle, provider, reference, job.scratch, factors)
+    if level_0 is not None:
+        level_0 |= {f"{kind}_kl_as_shipped": first[kind].kl for kind in kinds}
+    runtime = Runtime(bundle, provider=provider)
+    if adapter is not None:
+        runtime.swap_adapter(adapter.name)
+    started = time.monotonic()
+    check_asked(questions, runtime.prompter, lead)
+    correct, wrong, speed = _exact_match(runtime, questions, step, lead)
+    decoding = time.monotonic() - started
+    base, trained = reference.record["base"], reference.record["reference"]
+    low, high = wilson_interval(correct, len(questions))
+    task, generic = (first[kind] + rest[kind] for kind in kinds)
+    measures = {
+        "witness": witness,
+        "exact_match": correct / len(questions) if questions else None,
+        "exact_match_interval": [low, high] if questions else None,
+        "reference_exact_match": trained["exact_match"],
+        "base_exact_match": base["exact_match"],
+        "rows": len(questions),
+        "task_kl": task.kl,
+        "generic_kl": generic.kl,
+        "top1_agreement": task.top1_agreement,
+        "generic_top1_agreement": generic.top1_agreement,
+        "recovery": recovery(base["task_loss"], task.loss, task.reference_loss),
+        "task_loss": task.loss,
+        "reference_task_loss": task.reference_loss,
+        "base_task_loss": base["task_loss"],
+        "generic_perplexity": _exp(generic.loss),
+        "reference_generic_perplexity": _exp(generic.reference_loss),
+        "task_tokens": task.tokens,
+        "generic_tokens": generic.tokens,
+        "tokens_per_second": speed,
+        "threads": chosen_threads(),
+        "exact_match_seconds": round(decoding, 2),
+        "accuracy_level_0": level_0,
+        "provider": bundle.provider,
+        "executed_on": provider,
+        "execution": statement(execution, agreement),
+        "not_executed_because": execution.missing,
+        "software_max_difference": agreement.max_difference if agreement else None,
+        "wrong": wrong[:5],
+    }
+    (job.out / MEASURES).write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+    return measures
+
+
+def _cross_examined(
+    job: Job, bundle: Bundle, provider: str, reference: Reference, factors: Path | None
+) -> dict[str, Any] | None:
+    """What the second witness says of bundle and reference; None where none was asked."""
+    if "witness" not in job.inputs:
+        return None
+    testimony = WitnessRecord.open(job.inputs["witness"])
+    facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), factors)
+    probes = reference.probes("task")
+    agreed = reference_facts(testimony, probes, lambda index: reference.logits("task", index))
+    return {**facts, "reference": agreed}
+
+
+def _exp(value: float) -> float:
+    return float(torch.tensor(value, dtype=torch.float64).exp())
+
+
+def _at_level_0(
+    bundle: Bundle, provider: str, reference: Reference, scratch: Path, adapter: Path | None
+) -> dict[str, float] | None:
+    """KL of the first probes with float activations; None where the bundle has them as it is."""
+    exact = without_accuracy_level(bundle, scratch)
+    if exact is None:
+        return None
+    if provider == CPU:
+        exact = with_float_products(exact, scratch)
+    session = GraphSession(exact, providers=[provider], adapter=adapter)
+    lead = list(bundle.virtual_ids)
+    return {
+        f"{kind}_kl": _compare(session, reference, kind, lead, FIRST, lambda: None).kl
+        for kind in ("task", "generic")
+    }
+
+
+def probe_logits(session: GraphSession, probe: Probe, lead: list[int], width: int) -> torch.Tensor:
+    """Logits float32 [T, width] at a probe's scored positions, with ``lead`` before its tokens.
+
+    Further columns are those of virtual tokens, which the reference has none of.
+    """
+    logits = session.logits([*lead, *probe.ids])[len(lead) :, :width]
+    return torch.from_numpy(logits[probe.positions])
+
+
+def _compare(
+    session: GraphSession,
+    reference: Reference,
+    kind: str,
+    lead: list[int],
+    chosen: slice,
+    step: Callable[[], None],
+) -> Comparison:
+    """The graph against the reference over the chosen probes of a kind."""
+    comparison = Comparison()
+    for index, probe in list(enumerate(reference.probes(kind)))[chosen]:
+        logits = probe_logits(session, probe, lead, len(reference.head))
+        if not torch.isfinite(logits).all():
+            raise EdgepeftError("the exported graph's logits are not finite")
+        comparison.add(
+            reference.logits(kind, index), logits, torch.tensor(probe.ids[probe.start :])
+        )
+        step()
+    return comparison
+
+
+def _exact_match(
+    runtime: Runtime, questions: list[Question], step: Any, lead: Sequence[int] = ()
+) -> tuple[int, list[dict[str, str]], float | None]:
+    """Right answers, the wrong ones (as far as they were decoded), and tokens decoded per second."""
+    correct = 0
+    wrong: list[dict[str, str]] = []
+    tokens, seconds = 0, 0.0
+    decode = runtime.prompter.decode
+    for question in questions:
+        wanted, times = question.text, [0.0, 0.0]
+
+        def departed(ids: list[int], wanted: str = wanted, times: list[float] = times) -> bool:
+            now = time.perf_counter()
+            times[0], times[1] = times[0] or now, now
+            return not could_still_match(decode(ids), wanted)
+
+        answer = runtime.generate_ids(
+            [*lead, *question.prompt],
+            max_new_tokens=len(question.completion) + ANSWER_SLACK,
+            stop_when=departed,
+        )
+        tokens += max(0, len(answer) - 1)
+        seconds += times[1] - times[0]
+        text = decode(answer).strip()
+        if text == wanted:
+            correct += 1
+        else:
+            wrong.append({"where": question.where, "wanted": wanted, "got": text})
+        step()
+    return correct, wrong, round(tokens / seconds, 1) if seconds and tokens else None

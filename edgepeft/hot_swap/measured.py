@@ -1,0 +1,151 @@
+"""An adapter that is about to be added to a hot-swap bundle, measured against its own unmerged reference.
+
+The stages are those of a build (base, reference, verify), each in a process of its own; the adapter is measured
+in a copy of the bundle, so that nobody is served by one that misses its gates.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepeft.bundle.layout import ADAPTERS
+from edgepeft.config.test_sets import GivenTests
+from edgepeft.data.control_tokens import policy_of
+from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.evaluation.execution import choose_execution
+from edgepeft.evaluation.report import seal_adapter
+from edgepeft.events import Sink
+from edgepeft.hot_swap.store import add_adapter
+from edgepeft.models import find_model
+from edgepeft.runs.folder import publish, staging_folder, writing_failed
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.slots import slots_of
+from edgepeft.stages.job import Stage
+from edgepeft.stages.pool import Workers
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An adapter measured in a copy of its bundle: its entry as of ``seal_adapter``, and the measures' folder."""
+
+    entry: Mapping[str, Any]
+    measures: Path
+
+    @property
+    def missed(self) -> list[str]:
+        """The gates that it misses, one line each."""
+        gates = self.entry["gates"]
+        return list(gates) if isinstance(gates, list) else []
+
+
+def base_of(bundle: Bundle, name: str | None) -> Path:
+    """The model under a bundle's adapters: ``name``, or what the bundle was built from. Raises InputError."""
+    try:
+        return find_model(name or bundle.base, Path.cwd())
+    except InputError as error:
+        if name is not None:
+            raise
+        raise InputError(
+            f"--test: the adapter is measured beside the base it was trained on; name it with --model ({error})"
+        ) from None
+
+
+def try_adapter(
+    bundle: Bundle,
+    name: str,
+    folder: Path,
+    given: GivenTests,
+    model: Path,
+    scratch: Path,
+    *,
+    allow_base_mismatch: bool,
+    sink: Sink,
+) -> Trial:
+    """Measure the PEFT adapter of ``folder`` as ``name`` of a bundle that is left as it is.
+
+    ``scratch`` is an empty folder for the copy and the stages. Raises InputError for adapters and rows that are
+    refused, EdgepeftError where a stage fails.
+    """
+    given.rows()
+    copied = scratch / "bundle"
+    try:
+        shutil.copytree(bundle.path, copied, ignore=shutil.ignore_patterns(ADAPTERS))
+    except OSError as error:
+        raise writing_failed(copied, error) from None
+    copy = Bundle.open(copied, check="sizes")
+    added = add_adapter(copy, name, folder, allow_base_mismatch=allow_base_mismatch)
+    target = bundle.manifest["settings"]["target"]
+    execution = choose_execution(bundle.provider, target["io_dtype"], target["verify_provider"])
+    data = given.data.model_dump(
+        mode="json", exclude={"train", "test", "generic", "labels", "max_length"}
+    )
+    # It is measured as the bundle is asked.
+    data["control_tokens"] = policy_of(bundle.manifest["result"].get("prompt") or {})
+    files = {"test": given.path, "adapter": folder}
+    if given.generic is not None:
+        files["generic"] = given.generic
+    if given.template not in ("auto", "chat", "plain"):
+        files["template"] = Path(given.template)
+    merge = {"base": "dequantized", "grid": "auto", "allow_base_mismatch": allow_base_mismatch}
+    with Workers() as workers:
+        run = _Stages(scratch, workers, sink)
+        tokens = {"tokens": given.data.tokens} if given.data.tokens else {}
+        base = run("base", "edgepeft.checkpoints.base:run", tokens, {"model": model})
+        reference = run(
+            "reference",
+            "edgepeft.evaluation.reference:run",
+            {"merge": merge, "data": data},
+            {"base": base, **files},
+        )
+        slots = slots_of(copy)
+        frozen = {"grid": dict(slots.grid), "quantized": slots.quantized}
+        witness = run(
+            "witness",
+            "edgepeft.evaluation.witness.stage:run",
+            {"merge": merge, "data": data, "hot_swap": {"frozen": frozen}},
+            {"base": base, "model": model, **files},
+        )
+        measured = run(
+            "verify",
+            "edgepeft.evaluation.verify:run",
+            {"execution": execution.as_dict()},
+            {
+                "bundle": copied,
+                "reference": reference,
+                "base": base,
+                "witness": witness,
+                "adapter": added.path,
+            },
+        )
+    return Trial(seal_adapter(added.path, measured, given.gates), measured)
+
+
+class _Stages:
+    """Runs stages into folders of a scratch folder."""
+
+    def __init__(self, scratch: Path, workers: Workers, sink: Sink) -> None:
+        self._scratch, self._workers, self._sink = scratch, workers, sink
+
+    def __call__(
+        self, name: str, function: str, settings: Mapping[str, Any], inputs: dict[str, Path]
+    ) -> Path:
+        """Run one; its folder."""
+        final = self._scratch / name
+        log = self._scratch / f"{name}.log"
+        stage = Stage(name, name, function, settings, {}, {}, name, final, self._scratch / "work")
+        self._sink({"event": "started", "stage": name})
+        staged = staging_folder(final)
+        try:
+            ended = self._workers.run(stage, inputs, staged, log, self._sink)
+        except EdgepeftError as error:
+            self._sink({"event": "failed", "stage": name, "error": str(error)})
+            raise
+        publish(staged, final, {"kind": "stage", "stage": name, "result": ended["result"]})
+        metrics = {"peak_memory_bytes": ended["peak_memory_bytes"]}
+        seconds = round(ended["seconds"], 2)
+        self._sink({"event": "finished", "stage": name, "seconds": seconds, "metrics": metrics})
+        return final

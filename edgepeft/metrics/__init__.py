@@ -1,0 +1,1 @@
+"""The measures of a task, and what they are called."""

@@ -1,0 +1,1 @@
+"""From a recipe to bundles: planning, checking, estimating and carrying out its stages."""

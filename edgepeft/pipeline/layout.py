@@ -1,0 +1,312 @@
+"""The stages of a plan: what each reads, and the key that identifies what it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepeft.bundle.layout import ADAPTERS
+from edgepeft.combination.methods import REGMEAN
+from edgepeft.config.target_sections import Quantize
+from edgepeft.models.tasks import GENERATION
+from edgepeft.pipeline.ingredients import Ingredients, Reading
+from edgepeft.pipeline.proof_layout import ProofLayout
+from edgepeft.quantization.algorithms import resolve_algorithm
+from edgepeft.stages.job import Stage
+from edgepeft.targets import TargetProfile, find_exporter
+
+if TYPE_CHECKING:
+    from edgepeft.pipeline.plan import Plan
+
+STAGE_VERSIONS = {
+    "base": 3,
+    "train": 4,
+    "combine": 2,
+    "merge": 3,
+    "quantize": 8,
+    "export": 8,
+    "adapt": 2,
+    "witness": 1,
+    "float-graph": 1,
+    "reference": 6,
+    "verify": 3,
+}
+"""Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
+
+ORDER = tuple(kind for kind in STAGE_VERSIONS if kind != "adapt")
+"""Kinds of stages in the order of a build; putting adapters into a hot-swap bundle goes with its export."""
+
+
+class Layout:
+    """Adds the stages of a plan one by one, each with the digests of what it reads."""
+
+    def __init__(self, plan: Plan, until: str, bundles_apart: bool) -> None:
+        self._plan = plan
+        self._bundles_apart = bundles_apart
+        self._until = until
+        self._recipe = plan.recipe.recipe
+        self._read = Ingredients(plan)
+
+    def lay_out(self) -> None:
+        """Lay out every stage up to the last one wanted."""
+        proof = ProofLayout(self, self._plan, self._read)
+        steps = {
+            "base": self._base,
+            "train": self._train,
+            "combine": self._combine,
+            "merge": self._merge,
+            "quantize": self._quantize,
+            "export": self._export,
+            "witness": proof.witness,
+            "float-graph": proof.float_graphs,
+            "reference": proof.reference,
+            "verify": proof.verify,
+        }
+        for kind in ORDER[: ORDER.index(self._until) + 1]:
+            steps[kind]()
+        self._read.save()
+
+    def _base(self) -> None:
+        tokens, needs = self._recipe.data.tokens, self._plan.needs
+        settings: dict[str, Any] = {"tokens": tokens} if tokens else {}
+        function = "edgepeft.checkpoints.base:run"
+        if self._plan.task != GENERATION:
+            settings = {**self._read.task(), "labels": self._plan.labels}
+            function = "edgepeft.checkpoints.encoder_base:run"
+        settings |= {"rows": needs.rows} if needs.rows is not None else {}
+        settings |= {"own_head": True} if needs.own_head else {}
+        files = {**self._read.model(), **self._read.own()}
+        self.add("base", "base", function, settings, {}, files)
+
+    def _combine(self) -> None:
+        parts = self._recipe.adapter
+        if not isinstance(parts, list):
+            return
+        fits = self._recipe.combine.method == REGMEAN
+        how = self._recipe.combine.model_dump(mode="json", exclude=set() if fits else {"rows"})
+        settings: dict[str, Any] = {
+            "combine": {**how, "weights": [part.weight for part in parts]},
+            "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
+        }
+        files = {f"adapter-{i}": self._read.folder(part.path) for i, part in enumerate(parts)}
+        function = "edgepeft.combination.stage:run"
+        if fits:
+            function = "edgepeft.combination.fitting:run"
+            settings["data"] = self._read.data_settings("max_length", "max_test_rows")
+            files |= {f"rows-{i}": self._read.file(part.rows) for i, part in enumerate(parts)}
+            tested = self._recipe.data.test and self._read.file(self._recipe.data.test)[1]
+            self._plan.notes += [
+                f"adapter.{i}.rows: is the same file as data.test, so the report measures on rows that regmean "
+                "saw"
+                for i in range(len(parts))
+                if files[f"rows-{i}"][1] == tested
+            ]
+            files |= self._read.template()
+        self.add("combine", "combine", function, settings, {"base": "base"}, files)
+
+    def _train(self) -> None:
+        if self._recipe.adapter is not None:
+            return
+        data = self._recipe.data
+        files = {"train": self._read.file(data.train)}
+        if data.test is not None and self._recipe.training.eval_rows:
+            files["test"] = self._read.file(data.test)
+        recipe, config = self._plan.recipe, self._recipe.training.accelerate_config
+        settings = {
+            **self._read.task(),
+            "method": self._recipe.method.model_dump(mode="json"),
+            "training": self._training(),
+            "data": self._read.data_settings("max_test_rows"),
+            "base_name": self._plan.base_name,
+        }
+        self.add(
+            "train",
+            "train",
+            "edgepeft.training.stage:run",
+            settings,
+            {"base": "base"},
+            {**files, **self._read.template()},
+            how={} if config is None else {"accelerate_config": str(recipe.resolve(config))},
+        )
+
+    def _training(self) -> dict[str, Any]:
+        """What makes a training what it is; a single process goes without saying."""
+        training = self._recipe.training
+        left_out = {"accelerate_config", *(("processes",) if training.processes == 1 else ())}
+        return training.model_dump(mode="json", exclude=left_out)
+
+    def _merge(self) -> None:
+        needed = any(not self._plan.swaps(target) for target in self._plan.targets)
+        if (self._recipe.merge.save and needed) or self._until == "merge":
+            self.add("merge", "merge", "edgepeft.merging.stage:run", *self._read.adapted)
+
+    def _quantize(self) -> None:
+        lossless = {
+            self._plan.quantize_stage(target): self._plan.swaps(target)
+            for target in self._plan.targets
+            if target.precision == "nf4"
+        }
+        for stage, swapped in sorted(lossless.items()):
+            read = self._read.base_alone if swapped else self._read.adapted
+            self.add(stage, "quantize", "edgepeft.quantization.lossless:run", *read)
+        # Targets that round alike share one stage.
+        wanted = {
+            self._plan.quantize_stage(target): target
+            for target in self._plan.targets
+            if target.bits
+        }
+        for stage, target in sorted(wanted.items()):
+            self._round(stage, target, self._plan.grids[target.name])
+
+    def _round(self, stage: str, target: TargetProfile, quantize: Quantize) -> None:
+        bits = target.bits or 0
+        name = resolve_algorithm(quantize.algorithm, bits)
+        read = self._weights(target)
+        unread = {"accuracy_level", "calibration", "smooth"}
+        if not quantize.learn_steps:
+            unread.add("learn_steps")
+        settings: dict[str, Any] = {
+            **read.settings,
+            "quantize": {
+                **quantize.model_dump(mode="json", exclude=unread, exclude_none=True),
+                "head_block_size": quantize.head_blocks(bits),
+                "algorithm": name,
+            },
+            "bits": bits,
+        }
+        files = read.files
+        smooths = self._plan.smooths(target)
+        if smooths:
+            settings["quantize"]["smooth"] = True
+        if quantize.budget is not None or smooths:
+            levels = [
+                self._accuracy_level(one)
+                for one in self._plan.targets
+                if one.bits and self._plan.quantize_stage(one) == stage
+            ]
+            settings["eight_bit_inputs"] = any(level == 4 for level in levels)
+        if self._plan.calibrates(target):
+            settings |= self._read.task()
+            settings["data"] = self._read.data_settings("max_length", "max_test_rows")
+            settings["quantize"]["calibration"] = quantize.calibration.model_dump(
+                mode="json", exclude={"text"}
+            )
+            files = {**files, **self._read.template()}
+            if self._recipe.data.train is not None:
+                files["calibration_rows"] = self._read.file(self._recipe.data.train)
+            if quantize.calibration.text is not None:
+                files["calibration_text"] = self._read.file(quantize.calibration.text)
+        self.add(stage, "quantize", "edgepeft.quantization.stage:run", settings, read.inputs, files)
+
+    def _adapt(self, target: TargetProfile) -> None:
+        """Put the recipe's own adapter and the further ones into a hot-swap bundle."""
+        bundle = self._plan.stage(f"export-{target.name}")
+        _, inputs, files = self._read.adapted
+        own = (self._plan.recipe.adapter_name, inputs, files)
+        further = [
+            (adapter.name, {"base": "base"}, {"adapter": self._read.folder(adapter.path)})
+            for adapter in self._recipe.adapters
+        ]
+        for name, inputs, files in (own, *further):
+            self.add(
+                f"adapt-{target.name}-{name}",
+                "adapt",
+                "edgepeft.hot_swap.stage:run",
+                {"merge": self._read.merge_settings(), "name": name},
+                {**inputs, "bundle": bundle.name},
+                files,
+                final=bundle.final / ADAPTERS / name,
+            )
+
+    def _export(self) -> None:
+        for target in self._plan.targets:
+            settings, inputs, files = self.exported(target)
+            self.add(
+                f"export-{target.name}",
+                "export",
+                find_exporter(target.exporter).stage,
+                settings,
+                inputs,
+                files,
+                final=None if self._bundles_apart else self._plan.run.bundle(target.name),
+            )
+            if self._plan.swaps(target):
+                self._adapt(target)
+
+    def exported(self, target: TargetProfile, form: TargetProfile | None = None) -> Reading:
+        """What the export stage of a target reads, or that of another ``form`` of its graph."""
+        form = form or target
+        read = self._weights(target)
+        settings: dict[str, Any] = {
+            **read.settings,
+            "target": form.as_dict(),
+            "accuracy_level": self._accuracy_level(form),
+            "template": self._recipe.data.template,
+            "control_tokens": self._recipe.data.control_tokens,
+            "base_name": self._plan.base_name,
+            "layout": self._recipe.layout,
+        }
+        if self._plan.swaps(target):
+            asked = self._plan.asked(target)
+            settings["hot_swap"] = {
+                **settings["hot_swap"],
+                "rank": asked.adapter_rank,
+                "modules": asked.adapter_modules,
+            }
+        inputs = read.inputs
+        if form.quantized:
+            inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
+        return Reading(settings, inputs, {**read.files, **self._read.template()})
+
+    def _weights(self, target: TargetProfile) -> Reading:
+        """What a target's stages read: the merged weights, or where adapters are swapped the base alone."""
+        return self._read.base_alone if self._plan.swaps(target) else self._read.weights()
+
+    def _accuracy_level(self, target: TargetProfile) -> int:
+        if not target.bits:
+            return target.accuracy_level
+        asked = self._plan.asked(target)
+        said = (asked.accuracy_level, self._recipe.quantize.accuracy_level, target.accuracy_level)
+        return next(level for level in said if level is not None)
+
+    def add(
+        self,
+        name: str,
+        kind: str,
+        function: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        files: Mapping[str, tuple[Path, str]],
+        final: Path | None = None,
+        how: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add a stage; ``how`` are settings that don't change what comes out, and so are no part of its key."""
+        identity = {
+            "kind": kind,
+            "version": STAGE_VERSIONS[kind],
+            "function": function,
+            "settings": settings,
+            "inputs": {key: self._plan.stage(stage).key for key, stage in inputs.items()},
+            "files": {key: digest for key, (_, digest) in files.items()},
+        }
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self._plan.stages.append(
+            Stage(
+                name=name,
+                kind=kind,
+                function=function,
+                settings={**settings, **(how or {})},
+                inputs=inputs,
+                files=files,
+                key=key,
+                final=final or self._plan.run.stage(name, key),
+                scratch=self._plan.run.scratch(name, key),
+            )
+        )
+
+    def by_task(self, generation: str, encoder: str) -> str:
+        """The one of two stage functions that is for the plan's task."""
+        return generation if self._plan.task == GENERATION else encoder

@@ -1,0 +1,278 @@
+"""What a plan will cost, roughly, before anything starts: disk, peak memory, time, bundle sizes.
+
+The figures come from the model's headers and the recipe alone. Times assume that training is bound by matrix
+products at a rate measured here for half a second; they are for deciding whether to start, not for promises.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edgepeft.combination.methods import MOMENT_BYTES, REGMEAN
+from edgepeft.data.rows import Row
+from edgepeft.evaluation.witness.probes import limits_of, long_length
+from edgepeft.models import ModelInfo
+from edgepeft.models.tasks import GENERATION
+from edgepeft.pipeline.plan import Plan
+from edgepeft.pipeline.sizes import adapter_elements, bundle_bytes
+from edgepeft.runs.folder import is_finished
+from edgepeft.stages.job import Stage
+from edgepeft.training.hosts import processes_here
+
+_LIBRARIES_BYTES = 700e6
+"""Resident size of torch, transformers and bitsandbytes once imported."""
+
+_TRAINING_LIBRARIES_BYTES = 1.2e9
+"""The same with TRL, datasets and what a trainer keeps."""
+
+_STEP_TOKENS = 384
+"""Tokens that a step of learning scales looks at."""
+
+_SMOOTHING_TOKENS = 512
+"""Calibration tokens where nothing but smoothing looks at them."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """One stage's rough cost: bytes of memory at its peak, bytes it leaves on disk, seconds."""
+
+    name: str
+    memory_bytes: float
+    disk_bytes: float
+    seconds: float
+    cached: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form, whole numbers."""
+        return {
+            "stage": self.name,
+            "memory_bytes": int(self.memory_bytes),
+            "disk_bytes": int(self.disk_bytes),
+            "seconds": round(self.seconds, 1),
+            "reused": self.cached,
+        }
+
+
+def disk_needed(plan: Plan) -> int:
+    """Bytes that the stages still to run will write, the larger temporary files included."""
+    return disk_of((plan, stage) for stage in plan.stages)
+
+
+def disk_of(stages: Iterable[tuple[Plan, Stage]]) -> int:
+    """The same of stages with the plans that they are of."""
+    sizes = [
+        _disk(plan, stage.kind, stage.name)
+        for plan, stage in stages
+        if not is_finished(stage.final, stage.key)
+    ]
+    return int(1.05 * sum(sizes))
+
+
+def estimate(plan: Plan, flops_per_second: float | None = None) -> list[StageEstimate]:
+    """The rough cost of every stage; ``flops_per_second`` is measured when not given."""
+    rate = flops_per_second or measure_flops()
+    return [estimate_stage(plan, stage, rate) for stage in plan.stages]
+
+
+def estimate_stage(plan: Plan, stage: Stage, flops_per_second: float) -> StageEstimate:
+    """The rough cost of one stage of a plan."""
+    return StageEstimate(
+        name=stage.name,
+        memory_bytes=memory_of(plan, stage),
+        disk_bytes=_disk(plan, stage.kind, stage.name),
+        seconds=_seconds(plan, stage.kind, flops_per_second),
+        cached=is_finished(stage.final, stage.key),
+    )
+
+
+def memory_of(plan: Plan, stage: Stage) -> float:
+    """Bytes of memory that a stage takes at its peak, roughly."""
+    return _memory(plan, stage.kind)
+
+
+def measure_flops() -> float:
+    """Float32 operations per second of a matrix product on this machine, from half a second of them."""
+    import numpy as np
+
+    side = 768
+    left = np.ones((side, side), dtype=np.float32)
+    left @ left
+    products, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.5:
+        left @ left
+        products += 1
+    return 2.0 * side**3 * products / (time.perf_counter() - started)
+
+
+def steps(plan: Plan) -> int:
+    """Optimizer steps of the plan's training."""
+    training = plan.recipe.recipe.training
+    if training.max_steps:
+        return training.max_steps
+    per_step = training.batch_size * training.gradient_accumulation * training.processes
+    return max(1, math.ceil(math.ceil(len(plan.train_rows) / per_step) * training.epochs))
+
+
+def _mean_characters(rows: list[Row]) -> float:
+    lengths = [
+        len(row.text)
+        if row.text is not None
+        else sum(len(m["content"]) for m in row.messages or ())
+        for row in rows[:200]
+    ]
+    return sum(lengths) / max(1, len(lengths))
+
+
+def _tokens_per_row(rows: list[Row], limit: int) -> float:
+    """About four characters to a token, and thirty tokens for what a chat template adds."""
+    return min(float(limit), _mean_characters(rows) / 4 + 30)
+
+
+def _disk(plan: Plan, kind: str, name: str) -> float:
+    parameters = plan.model.parameters
+    if kind == "base":
+        if plan.model.kind == "gguf" or plan.task != GENERATION:
+            return parameters * 4
+        needs = plan.needs
+        changed = needs.rows is not None or needs.own_head or plan.recipe.recipe.data.tokens
+        return plan.model.file_bytes * 1.1 if changed else 5e6
+    if kind == "train":
+        # Adapter, and two checkpoints that each hold it with both moments of the optimizer.
+        return adapter_elements(plan) * 4 * 7
+    if kind == "merge":
+        return parameters * 4
+    if kind == "quantize":
+        return max(bundle_bytes(plan, t) for t in plan.targets if plan.quantize_stage(t) == name)
+    if kind == "export":
+        target = next(t for t in plan.targets if name == f"export-{t.name}")
+        return bundle_bytes(plan, target)
+    if kind == "float-graph":
+        return parameters * 4
+    if kind == "adapt":
+        return adapter_elements(plan) * 6
+    return 20e6
+
+
+def training_memory(plan: Plan) -> dict[str, float]:
+    """Bytes of memory at training's peak by what they are for: libraries, weights, optimizer, activations."""
+    model, recipe = plan.model, plan.recipe.recipe
+    tokens = _tokens_per_row(plan.train_rows, recipe.data.max_length) * recipe.training.batch_size
+    # Each process holds a model of its own.
+    here = processes_here(plan.recipe)
+    kept = tokens * model.layers * (14 * model.hidden_size + 5 * model.intermediate_size) * 4
+    logits = 3 * tokens * model.vocab_size * 4 if plan.task == GENERATION else 0
+    return {
+        "libraries": here * _TRAINING_LIBRARIES_BYTES,
+        "weights": here * model.parameters * 4.0,
+        # The adapter itself, its gradient and AdamW's two moments, each in float32.
+        "optimizer": here * adapter_elements(plan) * 16.0,
+        "activations": here * float(kept + logits),
+    }
+
+
+def _memory(plan: Plan, kind: str) -> float:
+    model = plan.model
+    whole = whole_bytes(model)
+    largest = model.vocab_size * model.hidden_size * 4.0
+    if kind == "base":
+        return _LIBRARIES_BYTES + (2.2 * whole if model.kind == "gguf" else 0)
+    if kind == "train":
+        return sum(training_memory(plan).values())
+    if kind == "quantize" and _calibrates(plan):
+        tokens = _calibration_tokens(plan)
+        body = model.parameters - model.embedding_parameters
+        # One layer, the second moments of its widest input with their inverse, and activations of its boundary.
+        layer = 12.0 * body / max(1, model.layers) + 20.0 * model.intermediate_size**2
+        return (
+            _LIBRARIES_BYTES * 0.7 + layer + 12.0 * tokens * model.intermediate_size + 2 * largest
+        )
+    if kind == "combine" and _is_fitted(plan):
+        inverse = 24.0 * model.intermediate_size**2
+        return _LIBRARIES_BYTES + 1.1 * whole + min(_moments(plan), MOMENT_BYTES) + inverse
+    if kind in ("combine", "merge", "quantize", "export", "adapt"):
+        return _LIBRARIES_BYTES * 0.7 + 3 * largest
+    if kind in ("reference", "witness"):
+        return _LIBRARIES_BYTES + 1.1 * whole + 256 * model.vocab_size * 12
+    if kind == "float-graph":
+        return _LIBRARIES_BYTES + 2 * whole + largest
+    return 400e6 + max(bundle_bytes(plan, target) for target in plan.targets) * 2 + largest
+
+
+def whole_bytes(model: ModelInfo) -> float:
+    """Bytes of a model in float32."""
+    return model.parameters * 4.0
+
+
+def _seconds(plan: Plan, kind: str, flops: float) -> float:
+    model, data = plan.model, plan.recipe.recipe.data
+    start = 6.0
+    if kind == "train":
+        training = plan.recipe.recipe.training
+        # Processes of one machine share its rate; those of other hosts bring their own.
+        rows = training.batch_size * training.gradient_accumulation * processes_here(plan.recipe)
+        tokens = steps(plan) * rows * _tokens_per_row(plan.train_rows, data.max_length)
+        # Forward and backward without weight gradients: 4 operations a weight and token; half the peak rate.
+        return start + tokens * model.parameters * 4 / (0.5 * flops)
+    tested = min(len(plan.test_rows), data.max_test_rows)
+    tokens = tested * _tokens_per_row(plan.test_rows, data.max_length) + 2048
+    if kind == "reference":
+        return start + 2 * tokens * model.parameters * 2 / (0.5 * flops)
+    if kind in ("witness", "float-graph"):
+        length = long_length(model.context_length, limits_of(model.config))
+        passes = 1.0 if kind == "witness" else 3.0
+        load = whole_bytes(model) * 1e-8
+        return start + load + passes * (length + 512) * model.parameters * 2 / (0.25 * flops)
+    if kind == "verify":
+        return start + 1.5 * tokens * model.parameters * 2 / (0.25 * flops)
+    if kind == "combine" and _is_fitted(plan):
+        rows = plan.recipe.recipe.combine.rows * _adapters(plan)
+        read = rows * _tokens_per_row(plan.test_rows, data.max_length)
+        passes = math.ceil(_moments(plan) / MOMENT_BYTES)
+        return start + passes * read * model.parameters * 2 / (0.5 * flops)
+    if kind == "quantize" and _calibrates(plan):
+        quantize = plan.recipe.recipe.quantize
+        body = model.parameters - model.embedding_parameters
+        # Two passes and the second moments, about six operations a weight and token; rounding itself besides.
+        calibration = _calibration_tokens(plan) * body * 6 / (0.5 * flops) + body * 1e-7
+        # A step of learning is a forward and a backward pass through every layer over a few hundred tokens.
+        calibration += quantize.learn_steps * _STEP_TOKENS * body * 6 / (0.5 * flops)
+        if quantize.budget is None:
+            return start + calibration
+        # Sensitivity is a forward and a backward pass over a thousand tokens, and five grids to try.
+        budget = 1024 * body * 6 / (0.5 * flops) + body * 1e-7
+        # Bounds on divergence take two attempts as a rule, each judged in a forward pass over held-out tokens.
+        attempts = 1 if quantize.max_bytes is not None else 2
+        judging = (attempts + 1) * 2048 * body * 2 / (0.5 * flops) * (attempts > 1)
+        return start + attempts * calibration + budget + judging
+    return start + model.parameters * 2e-8
+
+
+def _is_fitted(plan: Plan) -> bool:
+    return plan.recipe.recipe.combine.method == REGMEAN
+
+
+def _adapters(plan: Plan) -> int:
+    adapter = plan.recipe.recipe.adapter
+    return len(adapter) if isinstance(adapter, list) else 1
+
+
+def _moments(plan: Plan) -> float:
+    """Bytes of the second moments of what every layer's products read, for every adapter."""
+    model = plan.model
+    layer = 6.0 * model.hidden_size**2 + model.intermediate_size**2
+    return 4.0 * layer * model.layers * _adapters(plan)
+
+
+def _calibration_tokens(plan: Plan) -> int:
+    """Tokens that calibration takes; smoothing alone takes fewer than rounding."""
+    tokens = plan.recipe.recipe.quantize.calibration.tokens
+    others = any(plan.calibrates(target, smoothing=False) for target in plan.targets)
+    return tokens if others else min(tokens, _SMOOTHING_TOKENS)
+
+
+def _calibrates(plan: Plan) -> bool:
+    return any(plan.calibrates(target) for target in plan.targets)

@@ -1,0 +1,1 @@
+"""Stages: what one is, the processes they run in, and the registry of their kinds."""
