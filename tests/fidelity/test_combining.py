@@ -20,7 +20,7 @@ from edgepeft.combination.search import METHODS, search
 from edgepeft.data.formats import read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
-from edgepeft.evaluation import fitting
+from edgepeft.combination import fitting
 from edgepeft.events import Events
 from edgepeft.merging.lora import lora_factors
 from tests.tiny import write_tiny_model
