@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgepeft.evaluation.witness.exact import graph_form
-from edgepeft.pipeline.layout import ORDER
 from edgepeft.pipeline.resources import estimate
+from edgepeft.stages.registry import ORDER
 from edgepeft.targets import find_target
 from tests.command import edgepeft
 from tests.conftest import ModelMaker

@@ -20,7 +20,7 @@ from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runs.folder import read_manifest
 from edgepeft.runtime.answer import Progress, Stream
-from edgepeft.utils.requirements import require_libraries
+from edgepeft.stages.registry import require_libraries
 
 _BYTES = 4
 """The base computes in float32, as it does where the bundle is measured."""

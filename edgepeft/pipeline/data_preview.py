@@ -24,7 +24,7 @@ from edgepeft.models.tasks import GENERATION
 from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
 from edgepeft.pipeline.validate import adapter_of
 from edgepeft.runs.digests import DigestCache
-from edgepeft.utils.requirements import require_libraries
+from edgepeft.stages.registry import require_libraries
 from edgepeft.utils.user_folders import cache_folder
 from edgepeft.utils.whole_files import new_folder, scratch_folder
 

@@ -14,6 +14,7 @@ from edgepeft.events import Sink
 from edgepeft.runs.folder import is_finished, publish, read_manifest
 from edgepeft.stages.job import Stage
 from edgepeft.stages.pool import Workers
+from edgepeft.stages.registry import STAGES
 from edgepeft.utils.whole_files import staged_folder
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ _LIBRARIES = (
     "safetensors",
     "tokenizers",
 )
-
-_MANIFEST_KINDS = {"export": "bundle", "adapt": "adapter"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
         with staged_folder(stage.final) as staged:
             ended = workers.run(stage, dict(order.inputs), staged, order.log, sink)
             manifest = {
-                "kind": _MANIFEST_KINDS.get(stage.kind, "stage"),
+                "kind": STAGES[stage.kind].writes,
                 "stage": stage.name,
                 "key": stage.key,
                 "edgepeft": __version__,

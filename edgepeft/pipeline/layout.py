@@ -16,28 +16,11 @@ from edgepeft.pipeline.ingredients import Ingredients, Reading
 from edgepeft.pipeline.proof_layout import ProofLayout
 from edgepeft.quantization.algorithms import resolve_algorithm
 from edgepeft.stages.job import Stage
+from edgepeft.stages.registry import ENCODER, ORDER, STAGES
 from edgepeft.targets import TargetProfile, find_exporter
 
 if TYPE_CHECKING:
     from edgepeft.pipeline.plan import Plan
-
-STAGE_VERSIONS = {
-    "base": 3,
-    "train": 4,
-    "combine": 2,
-    "merge": 3,
-    "quantize": 8,
-    "export": 8,
-    "adapt": 2,
-    "witness": 1,
-    "float-graph": 1,
-    "reference": 6,
-    "verify": 3,
-}
-"""Raised when a stage's output changes for the same inputs, so that old outputs are not reused."""
-
-ORDER = tuple(kind for kind in STAGE_VERSIONS if kind != "adapt")
-"""Kinds of stages in the order of a build; putting adapters into a hot-swap bundle goes with its export."""
 
 
 class Layout:
@@ -72,14 +55,12 @@ class Layout:
     def _base(self) -> None:
         tokens, needs = self._recipe.data.tokens, self._plan.needs
         settings: dict[str, Any] = {"tokens": tokens} if tokens else {}
-        function = "edgepeft.checkpoints.base:run"
         if self._plan.task != GENERATION:
             settings = {**self._read.task(), "labels": self._plan.labels}
-            function = "edgepeft.checkpoints.encoder_base:run"
         settings |= {"rows": needs.rows} if needs.rows is not None else {}
         settings |= {"own_head": True} if needs.own_head else {}
         files = {**self._read.model(), **self._read.own()}
-        self.add("base", "base", function, settings, {}, files)
+        self.add("base", "base", settings, {}, files, form=self.form)
 
     def _combine(self) -> None:
         parts = self._recipe.adapter
@@ -92,9 +73,7 @@ class Layout:
             "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
         }
         files = {f"adapter-{i}": self._read.folder(part.path) for i, part in enumerate(parts)}
-        function = "edgepeft.combination.stage:run"
         if fits:
-            function = "edgepeft.combination.fitting:run"
             settings["data"] = self._read.data_settings("max_length", "max_test_rows")
             files |= {f"rows-{i}": self._read.file(part.rows) for i, part in enumerate(parts)}
             tested = self._recipe.data.test and self._read.file(self._recipe.data.test)[1]
@@ -105,7 +84,8 @@ class Layout:
                 if files[f"rows-{i}"][1] == tested
             ]
             files |= self._read.template()
-        self.add("combine", "combine", function, settings, {"base": "base"}, files)
+        form = "fitted" if fits else ""
+        self.add("combine", "combine", settings, {"base": "base"}, files, form=form)
 
     def _train(self) -> None:
         if self._recipe.adapter is not None:
@@ -125,7 +105,6 @@ class Layout:
         self.add(
             "train",
             "train",
-            "edgepeft.training.stage:run",
             settings,
             {"base": "base"},
             {**files, **self._read.template()},
@@ -141,7 +120,7 @@ class Layout:
     def _merge(self) -> None:
         needed = any(not self._plan.swaps(target) for target in self._plan.targets)
         if (self._recipe.merge.save and needed) or self._until == "merge":
-            self.add("merge", "merge", "edgepeft.merging.stage:run", *self._read.adapted)
+            self.add("merge", "merge", *self._read.adapted)
 
     def _quantize(self) -> None:
         lossless = {
@@ -151,7 +130,7 @@ class Layout:
         }
         for stage, swapped in sorted(lossless.items()):
             read = self._read.base_alone if swapped else self._read.adapted
-            self.add(stage, "quantize", "edgepeft.quantization.lossless:run", *read)
+            self.add(stage, "quantize", *read, form="lossless")
         # Targets that round alike share one stage.
         wanted = {
             self._plan.quantize_stage(target): target
@@ -199,7 +178,7 @@ class Layout:
                 files["calibration_rows"] = self._read.file(self._recipe.data.train)
             if quantize.calibration.text is not None:
                 files["calibration_text"] = self._read.file(quantize.calibration.text)
-        self.add(stage, "quantize", "edgepeft.quantization.stage:run", settings, read.inputs, files)
+        self.add(stage, "quantize", settings, read.inputs, files)
 
     def _adapt(self, target: TargetProfile) -> None:
         """Put the recipe's own adapter and the further ones into a hot-swap bundle."""
@@ -214,7 +193,6 @@ class Layout:
             self.add(
                 f"adapt-{target.name}-{name}",
                 "adapt",
-                "edgepeft.hot_swap.stage:run",
                 {"merge": self._read.merge_settings(), "name": name},
                 {**inputs, "bundle": bundle.name},
                 files,
@@ -227,10 +205,10 @@ class Layout:
             self.add(
                 f"export-{target.name}",
                 "export",
-                find_exporter(target.exporter).stage,
                 settings,
                 inputs,
                 files,
+                form=target.exporter,
                 final=None if self._bundles_apart else self._plan.run.bundle(target.name),
             )
             if self._plan.swaps(target):
@@ -276,18 +254,23 @@ class Layout:
         self,
         name: str,
         kind: str,
-        function: str,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
         files: Mapping[str, tuple[Path, str]],
+        *,
+        form: str = "",
         final: Path | None = None,
         how: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add a stage; ``how`` are settings that don't change what comes out, and so are no part of its key."""
+        """Add a stage of a registered kind, in one of its forms.
+
+        ``how`` are settings that don't change what comes out, and so are no part of its key.
+        """
+        spec = STAGES[kind]
         identity = {
             "kind": kind,
-            "version": STAGE_VERSIONS[kind],
-            "function": function,
+            "version": spec.version,
+            "form": form,
             "settings": settings,
             "inputs": {key: self._plan.stage(stage).key for key, stage in inputs.items()},
             "files": {key: digest for key, (_, digest) in files.items()},
@@ -297,7 +280,8 @@ class Layout:
             Stage(
                 name=name,
                 kind=kind,
-                function=function,
+                # Exporters may come from other packages, and say themselves what carries them out.
+                function=spec.functions[form] if spec.functions else find_exporter(form).stage,
                 settings={**settings, **(how or {})},
                 inputs=inputs,
                 files=files,
@@ -307,6 +291,7 @@ class Layout:
             )
         )
 
-    def by_task(self, generation: str, encoder: str) -> str:
-        """The one of two stage functions that is for the plan's task."""
-        return generation if self._plan.task == GENERATION else encoder
+    @property
+    def form(self) -> str:
+        """The form of stages that are others for encoders."""
+        return "" if self._plan.task == GENERATION else ENCODER

@@ -20,7 +20,7 @@ from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.checks import check_label_head
 from edgepeft.models.task_resolution import labels_of, resolve_task
 from edgepeft.models.tasks import GENERATION, Task
-from edgepeft.pipeline.layout import ORDER, Layout
+from edgepeft.pipeline.layout import Layout
 from edgepeft.pipeline.validate import (
     adapter_of,
     check_budget,
@@ -45,8 +45,8 @@ from edgepeft.quantization.algorithms import (
 )
 from edgepeft.runs.folder import RunFolder
 from edgepeft.stages.job import Stage
+from edgepeft.stages.registry import ENCODER, ORDER, require_libraries
 from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resolve_target
-from edgepeft.utils.requirements import require_libraries
 
 
 @dataclass
@@ -162,7 +162,7 @@ def make_plan(
     task = resolve_task(settings.task, model, [*train, *test])
     targets = [for_task(target, task) for target in targets]
     if task != GENERATION and "export" in kinds:
-        require_libraries(["encoder"])
+        require_libraries(["export"], ENCODER)
     check_model(model, targets, settings.model)
     check_task(recipe, task, train)
     check_label_head(model, task)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgepeft.evaluation.execution import choose_execution
 from edgepeft.evaluation.witness.exact import OF_EXPORT, float_target, is_exact
 from edgepeft.pipeline.ingredients import Files, Ingredients
-from edgepeft.targets import TargetProfile, find_exporter
+from edgepeft.targets import TargetProfile
 
 if TYPE_CHECKING:
     from edgepeft.pipeline.layout import Layout
@@ -46,9 +46,6 @@ class ProofLayout:
         self._layout.add(
             name,
             "reference",
-            self._layout.by_task(
-                "edgepeft.evaluation.reference:run", "edgepeft.evaluation.encoders:reference"
-            ),
             {
                 **self._read.task(),
                 "merge": {
@@ -60,6 +57,7 @@ class ProofLayout:
             },
             inputs,
             {**files, **adapter, **self._read.template()},
+            form=self._layout.form,
         )
 
     def witness(self) -> None:
@@ -103,12 +101,10 @@ class ProofLayout:
         self._layout.add(
             name,
             "witness",
-            self._layout.by_task(
-                "edgepeft.evaluation.witness.stage:run", "edgepeft.evaluation.witness.encoders:run"
-            ),
             settings,
             inputs,
             {**files, **adapter, **self._read.template()},
+            form=self._layout.form,
         )
 
     def float_graphs(self) -> None:
@@ -135,12 +131,10 @@ class ProofLayout:
         self, name: str, target: TargetProfile, witness: str, adapter: str | None
     ) -> None:
         settings, inputs, files = self._layout.exported(target, float_target(target))
-        exporter = find_exporter(target.exporter)
         self._layout.add(
             name,
             "float-graph",
-            "edgepeft.evaluation.witness.float_graph:run",
-            {"function": exporter.stage, "settings": settings},
+            {"exporter": target.exporter, "settings": settings},
             {
                 "witness": witness,
                 **({} if adapter is None else {"adapter": adapter}),
@@ -191,11 +185,9 @@ class ProofLayout:
         self._layout.add(
             name,
             "verify",
-            self._layout.by_task(
-                "edgepeft.evaluation.verify:run", "edgepeft.evaluation.encoders:verify"
-            ),
             # What is on this machine enters the key: where a GPU comes, the bundle is verified anew.
             {"execution": execution.as_dict()},
             inputs if adapter is None else {**inputs, "adapter": adapter},
             {},
+            form=self._layout.form,
         )

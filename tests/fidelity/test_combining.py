@@ -11,6 +11,7 @@ import torch
 
 from edgepeft.adapters.attach import open_adapter
 from edgepeft.adapters.provenance import Provenance, TrainingGrid
+from edgepeft.combination import fitting
 from edgepeft.combination.evaluate import Measuring, combine_measured, names_of
 from edgepeft.combination.fitting import Fitter
 from edgepeft.combination.folders import combine_folders
@@ -20,7 +21,6 @@ from edgepeft.combination.search import METHODS, search
 from edgepeft.data.formats import read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
-from edgepeft.combination import fitting
 from edgepeft.events import Events
 from edgepeft.merging.lora import lora_factors
 from tests.tiny import write_tiny_model

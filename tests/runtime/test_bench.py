@@ -83,8 +83,8 @@ def test_timing_needs_no_torch(tiny_bundle: Path) -> None:
     import subprocess
 
     code = (
-        "import sys; from edgepeft.benchmark.bench import bench, Case; from edgepeft.benchmark import measure as measuring; "
-        f"measuring.measure({str(tiny_bundle)!r}, prompt_tokens=[4], new_tokens=4, provider=None, threads=1); "
+        "import sys; from edgepeft.benchmark.bench import bench, Case; from edgepeft.benchmark import measure; "
+        f"measure.measure({str(tiny_bundle)!r}, prompt_tokens=[4], new_tokens=4, provider=None, threads=1); "
         "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

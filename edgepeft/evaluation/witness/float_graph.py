@@ -20,11 +20,13 @@ from edgepeft.runs.folder import publish, staging_folder
 from edgepeft.runtime.adapters import FACTORS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.stages.job import Job
+from edgepeft.targets import find_exporter
 
 
 def run(job: Job) -> dict[str, Any]:
     """Stage function. Inputs: ``witness``, those of the export stage behind ``export/``, and ``adapter``, a
-    folder of factors, for a bundle that takes them. Settings: ``function`` and ``settings`` of the export stage.
+    folder of factors, for a bundle that takes them. Settings: ``exporter``, its name, and ``settings`` of the
+    export stage.
 
     Result: as ``bundle_facts``, with the seconds taken.
     """
@@ -42,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _export(job: Job, final: Any) -> Bundle:
     """The bundle of the export stage's settings over float weights."""
-    module, _, name = job.settings["function"].partition(":")
+    module, _, name = find_exporter(job.settings["exporter"]).stage.partition(":")
     exports = getattr(importlib.import_module(module), name)
     shutil.rmtree(final, ignore_errors=True)
     staged = staging_folder(final)
