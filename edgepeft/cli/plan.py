@@ -71,7 +71,8 @@ def show_plan(
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
     from edgepeft.pipeline.plan import make_plan
-    from edgepeft.pipeline.resources import estimate, steps
+    from edgepeft.pipeline.costs import steps
+    from edgepeft.pipeline.resources import estimate
     from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
     from edgepeft.runs.folder import RunFolder, free_bytes
 
@@ -129,7 +130,7 @@ def show_plan(
 
 def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) -> dict[str, Any]:
     """What ``plan --json`` prints of a plan whose stages cost so much."""
-    from edgepeft.pipeline.resources import steps, training_memory
+    from edgepeft.pipeline.costs import steps, training_memory
     from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
     from edgepeft.runs.folder import free_bytes, free_memory
 

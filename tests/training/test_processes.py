@@ -22,7 +22,7 @@ import yaml
 from safetensors.torch import load_file
 
 from edgepeft.errors import InputError
-from edgepeft.pipeline.resources import steps, training_memory
+from edgepeft.pipeline.costs import steps, training_memory
 from edgepeft.training.trainer import _orthogonality
 from tests.command import COMMAND, edgepeft, start, write_recipe
 from tests.conftest import ModelMaker
