@@ -70,8 +70,8 @@ def show_plan(
     from edgepeft.adapters.methods import find_method
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
-    from edgepeft.pipeline.plan import make_plan
     from edgepeft.pipeline.costs import steps
+    from edgepeft.pipeline.plan import make_plan
     from edgepeft.pipeline.resources import estimate
     from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
     from edgepeft.runs.folder import RunFolder, free_bytes
