@@ -25,12 +25,17 @@ settings.load_profile("same")
 if importlib.util.find_spec("torch") is None:
     # These need the libraries of the extras from their first import; the rest runs without.
     collect_ignore = [
+        "adapters",
+        "architectures",
+        "calibration",
         "checkpoints",
+        "combination",
         "encoders",
+        "evaluation",
         "exporters",
-        "fidelity",
         "merging",
         "methods",
+        "metrics",
         "quantization",
         "training",
     ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgepeft.models.gguf import each_file_read_once, open_gguf, scalar_fields
-from tests.test_models_gguf import write_gguf
+from tests.models.test_inspect_gguf import write_gguf
 
 gguf = pytest.importorskip("gguf")
 

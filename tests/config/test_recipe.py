@@ -19,7 +19,7 @@ from edgepeft.config.matrix import cells_of
 from edgepeft.config.recipe import Recipe, json_schema, promised
 from edgepeft.errors import InputError
 
-SHIPPED = sorted((Path(__file__).resolve().parents[1] / "samples" / "recipes").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).resolve().parents[2] / "samples" / "recipes").glob("*.yaml"))
 
 
 def write(folder: Path, text: str) -> Path:
