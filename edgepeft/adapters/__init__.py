@@ -1,1 +1,1 @@
-"""Adapter folders: what their configuration, their tensors' names and their other files mean."""
+"""Adapters: the methods that train them, their folders, and what they were trained on."""

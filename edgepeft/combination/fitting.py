@@ -28,7 +28,7 @@ from edgepeft.stages.job import Job
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Stage function, as that of ``merging.combine_stage``, with ``rows-0``, ``rows-1`` and so on besides.
+    """Stage function, as that of ``combination.stage``, with ``rows-0``, ``rows-1`` and so on besides.
 
     Settings: ``data`` says how rows are read, ``combine.rows`` how many of each. Result: what was combined.
     """

@@ -1,1 +1,1 @@
-"""What a bundle is measured by, and the proof that the measures themselves are right."""
+"""Whether a bundle is the model that was trained: reference, verification, second witness, gates, report."""

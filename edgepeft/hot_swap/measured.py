@@ -15,17 +15,19 @@ from typing import Any
 from edgepeft.bundle.layout import ADAPTERS
 from edgepeft.config.test_sets import GivenTests
 from edgepeft.data.control_tokens import policy_of
-from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.errors import InputError
 from edgepeft.evaluation.execution import choose_execution
 from edgepeft.evaluation.report import seal_adapter
 from edgepeft.events import Sink
 from edgepeft.hot_swap.store import add_adapter
 from edgepeft.models import find_model
-from edgepeft.runs.folder import publish, staging_folder, writing_failed
+from edgepeft.pipeline.execute import Order, carry_out
+from edgepeft.runs.folder import writing_failed
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import slots_of
 from edgepeft.stages.job import Stage
 from edgepeft.stages.pool import Workers
+from edgepeft.stages.registry import STAGES
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,9 @@ def try_adapter(
     with Workers() as workers:
         run = _Stages(scratch, workers, sink)
         tokens = {"tokens": given.data.tokens} if given.data.tokens else {}
-        base = run("base", "edgepeft.checkpoints.base:run", tokens, {"model": model})
+        base = run("base", tokens, {"model": model})
         reference = run(
             "reference",
-            "edgepeft.evaluation.reference:run",
             {"merge": merge, "data": data},
             {"base": base, **files},
         )
@@ -105,13 +106,11 @@ def try_adapter(
         frozen = {"grid": dict(slots.grid), "quantized": slots.quantized}
         witness = run(
             "witness",
-            "edgepeft.evaluation.witness.stage:run",
             {"merge": merge, "data": data, "hot_swap": {"frozen": frozen}},
             {"base": base, "model": model, **files},
         )
         measured = run(
             "verify",
-            "edgepeft.evaluation.verify:run",
             {"execution": execution.as_dict()},
             {
                 "bundle": copied,
@@ -130,22 +129,11 @@ class _Stages:
     def __init__(self, scratch: Path, workers: Workers, sink: Sink) -> None:
         self._scratch, self._workers, self._sink = scratch, workers, sink
 
-    def __call__(
-        self, name: str, function: str, settings: Mapping[str, Any], inputs: dict[str, Path]
-    ) -> Path:
+    def __call__(self, kind: str, settings: Mapping[str, Any], inputs: Mapping[str, Path]) -> Path:
         """Run one; its folder."""
-        final = self._scratch / name
-        log = self._scratch / f"{name}.log"
-        stage = Stage(name, name, function, settings, {}, {}, name, final, self._scratch / "work")
-        self._sink({"event": "started", "stage": name})
-        staged = staging_folder(final)
-        try:
-            ended = self._workers.run(stage, inputs, staged, log, self._sink)
-        except EdgepeftError as error:
-            self._sink({"event": "failed", "stage": name, "error": str(error)})
-            raise
-        publish(staged, final, {"kind": "stage", "stage": name, "result": ended["result"]})
-        metrics = {"peak_memory_bytes": ended["peak_memory_bytes"]}
-        seconds = round(ended["seconds"], 2)
-        self._sink({"event": "finished", "stage": name, "seconds": seconds, "metrics": metrics})
+        final = self._scratch / kind
+        function, work = STAGES[kind].functions[""], self._scratch / "work"
+        stage = Stage(kind, kind, function, settings, {}, {}, kind, final, work)
+        log = self._scratch / f"{kind}.log"
+        carry_out(Order(stage, inputs, {}, log, seed=0), self._workers, self._sink)
         return final

@@ -1,1 +1,1 @@
-"""Which base an adapter is merged into, and the merge itself, one tensor at a time."""
+"""The merge of a base and an adapter, one tensor at a time, and which weights later stages read."""

@@ -1,1 +1,1 @@
-"""Training adapters, with TRL and PEFT; every method is one entry of the registry."""
+"""Training adapters, with TRL and PEFT."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgepeft.evaluation.witness.exact import graph_form
+from edgepeft.pipeline.costs import COSTS
 from edgepeft.pipeline.resources import estimate
+from edgepeft.stages import registry
 from edgepeft.stages.registry import ORDER
 from edgepeft.targets import find_target
 from tests.command import edgepeft
@@ -280,3 +283,13 @@ def test_planning_needs_no_heavy_library(project: Project) -> None:
     )
     recipe = str(project.folder / "recipe.yaml")
     assert subprocess.run([sys.executable, "-c", program, recipe], check=False).returncode == 0
+
+
+def test_every_kind_of_stage_has_its_costs_and_functions_that_are_there() -> None:
+    assert set(COSTS) == set(registry.STAGES)
+    for spec in registry.STAGES.values():
+        for function in spec.functions.values():
+            module, _, name = function.partition(":")
+            source = importlib.util.find_spec(module)
+            assert source is not None
+            assert f"def {name}(job: Job" in Path(str(source.origin)).read_text(encoding="utf-8")
