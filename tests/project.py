@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from edgepeft.config.loader import load_recipe
-from edgepeft.pipeline.plan import Plan, make_plan
+from edgepeft.pipeline.plan import Plan
+from edgepeft.pipeline.planner import make_plan
 from edgepeft.runs.folder import RunFolder
 from tests.stages import write_adapter
 from tests.tiny import write_tiny_data

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from edgepeft.adapters.adapter import Adapter
 from edgepeft.adapters.config import read_adapter_config
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import canonical, module_of
@@ -44,18 +45,6 @@ _RANK_STORED = (
     *("SUPERTUNING", "TINYLORA", "VERA"),
 )
 """Methods whose ``r`` is a dimension of some tensor in the file."""
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file.
-
-    Tensors have the names that PEFT writes, whatever the file calls them.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    tensors: Mapping[str, torch.Tensor]
 
 
 def open_adapter(folder: Path) -> Adapter:

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgepeft.adapters.config_fields import check_fields
 from edgepeft.adapters.folder import CONFIG, WEIGHTS, find_adapter
-from edgepeft.adapters.methods import NOT_MERGEABLE, Carried, all_methods, method_of_type
+from edgepeft.adapters.method import Carried
+from edgepeft.adapters.methods import NOT_MERGEABLE, all_methods, method_of_type
 from edgepeft.adapters.provenance import FILE, read_provenance
 from edgepeft.errors import InputError, unknown_name
 from edgepeft.utils.files import read_json_object, require_regular

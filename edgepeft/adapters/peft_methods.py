@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgepeft.adapters.methods import GRIDS, Grid, Option, TrainingMethod
+from edgepeft.adapters.method import GRIDS, Grid, Option, TrainingMethod
 
 _FLOAT = (float, int)
 _ANY = (bool, int, float, str, list, dict)

@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 from edgepeft.adapters.bottleneck_shape import bottleneck_tensors
 from edgepeft.adapters.config import carried_as
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
-from edgepeft.adapters.methods import Carried
+from edgepeft.adapters.method import Carried
 from edgepeft.errors import InputError
 
 if TYPE_CHECKING:
-    from edgepeft.adapters.attach import Adapter
+    from edgepeft.adapters.adapter import Adapter
 
 FILE = "unmerged.safetensors"
 EMBEDDINGS = "prompt_embeddings"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgepeft.adapters.bottleneck_shape import ACTIVATIONS, PLACEMENTS, TYPE
-from edgepeft.adapters.methods import Option, TrainingMethod
+from edgepeft.adapters.method import Option, TrainingMethod
 
 _VIRTUAL = {
     "num_virtual_tokens": Option((int,), "virtual tokens before every prompt", least=1, most=1024)

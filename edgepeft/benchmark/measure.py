@@ -22,8 +22,10 @@ from edgepeft.models.tasks import GENERATION
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.child_process import answer_parent
 from edgepeft.runtime.encoder import EncoderSession
-from edgepeft.runtime.engine import GREEDY, load_model, provider_name
+from edgepeft.runtime.engine import load_model
 from edgepeft.runtime.kv_cache import Caches
+from edgepeft.runtime.providers import provider_name
+from edgepeft.runtime.search_options import GREEDY
 from edgepeft.utils.memory import peak_memory_bytes
 from edgepeft.utils.threads import chosen_threads
 

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.cli.run import print_answer, print_stats
+from edgepeft.cli.answers import print_answer, print_stats
 from edgepeft.errors import InputError
 
 if TYPE_CHECKING:

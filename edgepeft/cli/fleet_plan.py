@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edgepeft.cli.plan import plan_facts
+from edgepeft.cli.plan_facts import plan_facts
 from edgepeft.cli.progress import duration
 from edgepeft.cli.streams import say
 from edgepeft.cli.tables import megabytes, print_table

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,12 +21,11 @@ from edgepeft.cli.options import (
     recipe_from,
     run_folder,
 )
+from edgepeft.cli.plan_facts import plan_facts
 from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
     from edgepeft.config.loader import RecipeFile
-    from edgepeft.pipeline.plan import Plan
-    from edgepeft.pipeline.resources import StageEstimate
 
 
 def command(
@@ -71,7 +69,7 @@ def show_plan(
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
     from edgepeft.pipeline.costs import steps
-    from edgepeft.pipeline.plan import make_plan
+    from edgepeft.pipeline.planner import make_plan
     from edgepeft.pipeline.resources import estimate
     from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
     from edgepeft.runs.folder import RunFolder, free_bytes
@@ -126,62 +124,3 @@ def show_plan(
         say(f"price    {facts['price']:.2f} at {price:g} per hour")
     for note in plan.notes:
         say(f"note     {note}", err=True)
-
-
-def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) -> dict[str, Any]:
-    """What ``plan --json`` prints of a plan whose stages cost so much."""
-    from edgepeft.pipeline.costs import steps, training_memory
-    from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
-    from edgepeft.runs.folder import free_bytes, free_memory
-
-    waiting = [cost for cost in costs if not cost.cached]
-    seconds = sum(cost.seconds for cost in waiting)
-    trains = plan.recipe.recipe.adapter is None
-    return {
-        "run": str(plan.run.path),
-        "model": plan.model.as_dict(),
-        "train_rows": len(plan.train_rows),
-        "test_rows": len(plan.test_rows),
-        "steps": steps(plan) if trains else None,
-        "trainable_parameters": adapter_parameters(plan) if trains else None,
-        "stages": [cost.as_dict() for cost in costs],
-        "seconds": round(seconds, 1),
-        "peak_memory_bytes": int(max((cost.memory_bytes for cost in waiting), default=0)),
-        "free_memory_bytes": free_memory(),
-        "training_memory": (
-            {part: int(size) for part, size in training_memory(plan).items()} if trains else None
-        ),
-        "disk_bytes": int(sum(cost.disk_bytes for cost in waiting)),
-        "free_disk_bytes": free_bytes(plan.run.path),
-        "bundles": [
-            {"target": target.name, "bytes": int(bundle_bytes(plan, target))}
-            for target in plan.targets
-        ],
-        "choices": _choices(plan),
-        "price": None if price is None else round(seconds / 3600 * price, 4),
-        "notes": plan.notes,
-    }
-
-
-def _choices(plan: Plan) -> list[dict[str, Any]]:
-    """Every target there is: size and memory its bundle would take, or why this recipe can't have it."""
-    from edgepeft.errors import EdgepeftError
-    from edgepeft.pipeline.sizes import bundle_bytes, device_memory
-    from edgepeft.pipeline.validate import check_target
-    from edgepeft.targets import all_targets, find_exporter
-
-    found = []
-    for target in all_targets().values():
-        try:
-            grid = plan.grids.get(target.name) or target.grid(plan.recipe.recipe.quantize, {})
-            check_target(target, grid, plan.recipe)
-            refusal = find_exporter(target.exporter).refuses(plan.model)
-        except EdgepeftError as error:
-            refusal = str(error)
-        entry: dict[str, Any] = {"target": target.name, "refused": refusal}
-        if refusal is None:
-            plan = replace(plan, grids={**plan.grids, target.name: grid})
-            entry["bytes"] = int(bundle_bytes(plan, target))
-            entry["memory_bytes"] = int(device_memory(plan, target))
-        found.append(entry)
-    return found

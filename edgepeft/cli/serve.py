@@ -75,7 +75,7 @@ def command(
         if importlib.util.find_spec(module) is None:
             raise MissingError(f"{module} is not installed: pip install 'edgepeft[serve]'")
     from edgepeft.runtime.devices import CPU
-    from edgepeft.runtime.engine import provider_name
+    from edgepeft.runtime.providers import provider_name
     from edgepeft.serving.app import serve
     from edgepeft.serving.limits import Limits
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from edgepeft.adapters.attach import Adapter
+from edgepeft.adapters.adapter import Adapter
 from edgepeft.adapters.base_match import refuse_other_base
 from edgepeft.adapters.provenance import read_provenance
 from edgepeft.calibration.statistics import InputWatcher

@@ -8,8 +8,6 @@ the thread that renders, so it holds in a server's threads too.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,65 +19,12 @@ from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Namespace
 
+from edgepeft.data.sandbox_budget import Budget, Spending
 from edgepeft.data.sandbox_filters import bounded_filters, bounded_tests
 from edgepeft.data.sandbox_methods import METHODS, bound_method, format_size, percent_size
 from edgepeft.data.sandbox_values import MAX_BYTES, expanded, shallow
 
-MAX_MADE = 256_000_000
-"""Bytes of all strings and lists that one rendering makes on the way, whether they are kept or not."""
 MAX_EXPONENT = 64
-_STEPS_BETWEEN_LOOKS = 8
-_BYTES_BETWEEN_LOOKS = 1_000_000
-
-
-class Budget:
-    """What one rendering may still spend: steps, bytes and processor seconds of its thread."""
-
-    __slots__ = ("_begun", "_looked", "_made", "_seconds", "_steps")
-
-    def __init__(self, steps: int, seconds: float) -> None:
-        """A rendering begins."""
-        self._steps, self._seconds = steps, seconds
-        self._made, self._looked = 0, 0
-        self._begun = time.thread_time()
-
-    def step(self, count: int = 1) -> None:
-        """Spend steps. Raises SecurityError when none are left, or no time is."""
-        self._steps -= count
-        if self._steps < 0:
-            raise SecurityError("it takes too many steps")
-        if self._steps % _STEPS_BETWEEN_LOOKS < count:
-            self._look()
-
-    def room(self, size: float) -> None:
-        """Raise SecurityError where ``size`` bytes more are too much, before they are made."""
-        if size > MAX_BYTES:
-            raise SecurityError(f"it makes a string or list of more than {MAX_BYTES} bytes")
-        if self._made + size > MAX_MADE:
-            raise SecurityError(f"its strings and lists take more than {MAX_MADE} bytes")
-
-    def charge(self, size: int) -> None:
-        """Spend the bytes of something that was made. Raises SecurityError."""
-        if not size:
-            return
-        self.room(size)
-        self._made += size
-        self._looked += size
-        if self._looked > _BYTES_BETWEEN_LOOKS:
-            self._looked = 0
-            self._look()
-
-    def _look(self) -> None:
-        if time.thread_time() - self._begun > self._seconds:
-            raise SecurityError(f"it takes more than {self._seconds:.1f} seconds")
-
-
-class Spending(threading.local):
-    """The budget of the rendering that this thread is at."""
-
-    def __init__(self) -> None:
-        # Nothing may be spent outside a rendering: jinja would compute constants while it compiles.
-        self.budget = Budget(0, 0)
 
 
 class _Generation(Extension):

@@ -29,7 +29,7 @@ from edgepeft.data.sandbox_methods import (
 from edgepeft.data.sandbox_values import NODE_BYTES, expanded, shallow
 
 if TYPE_CHECKING:
-    from edgepeft.data.sandbox import Budget, Spending
+    from edgepeft.data.sandbox_budget import Budget, Spending
 
 _MAX_COUNT = 100_000
 _MAX_INDENT = 16

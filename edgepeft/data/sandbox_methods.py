@@ -16,7 +16,7 @@ from jinja2.exceptions import SecurityError
 from edgepeft.data.sandbox_values import NODE_BYTES, expanded, shallow
 
 if TYPE_CHECKING:
-    from edgepeft.data.sandbox import Budget
+    from edgepeft.data.sandbox_budget import Budget
 
 Arguments = tuple[Any, ...]
 Bound = Callable[[str, Arguments], float]

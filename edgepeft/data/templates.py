@@ -13,7 +13,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 
 from edgepeft.data.rows import Message
-from edgepeft.data.sandbox import Budget, Sandbox
+from edgepeft.data.sandbox import Sandbox
+from edgepeft.data.sandbox_budget import Budget
 from edgepeft.errors import InputError, one_line
 
 MAX_STEPS = 200_000

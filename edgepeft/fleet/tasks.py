@@ -10,7 +10,8 @@ from pathlib import Path
 from edgepeft.config.matrix import Cell
 from edgepeft.errors import EdgepeftError
 from edgepeft.pipeline.execute import is_done
-from edgepeft.pipeline.plan import Plan, make_plan
+from edgepeft.pipeline.plan import Plan
+from edgepeft.pipeline.planner import make_plan
 from edgepeft.runs.folder import RunFolder
 from edgepeft.stages.job import Stage
 

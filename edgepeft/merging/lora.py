@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from edgepeft.adapters.attach import Adapter, attach
+from edgepeft.adapters.adapter import Adapter
+from edgepeft.adapters.attach import attach
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.patterns import own_values

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from edgepeft.adapters.attach import Adapter, attach
+from edgepeft.adapters.adapter import Adapter
+from edgepeft.adapters.attach import attach
 from edgepeft.adapters.unmerged import unmerged_of
 from edgepeft.errors import InputError
 from edgepeft.merging.merge import tuner_layers

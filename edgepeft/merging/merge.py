@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgepeft.adapters.attach import Adapter, attach
+from edgepeft.adapters.adapter import Adapter
+from edgepeft.adapters.attach import attach
 from edgepeft.adapters.keys import PREFIX
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
 from edgepeft.errors import EdgepeftError, InputError, one_line

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from edgepeft.adapters.attach import Adapter, open_adapter
+from edgepeft.adapters.adapter import Adapter
+from edgepeft.adapters.attach import open_adapter
 from edgepeft.adapters.base_init import without_initial
 from edgepeft.adapters.base_match import refuse_other_base
 from edgepeft.adapters.config import carried_as, is_full, read_adapter_config

@@ -23,7 +23,8 @@ from edgepeft.evaluation.report import seal, seal_adapter
 from edgepeft.events import Events, Sink, discard
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.execute import carry_out, is_done, order_of, peak_memory
-from edgepeft.pipeline.plan import Plan, make_plan
+from edgepeft.pipeline.plan import Plan
+from edgepeft.pipeline.planner import make_plan
 from edgepeft.pipeline.record import Record, recorded
 from edgepeft.pipeline.resources import disk_needed
 from edgepeft.runs.folder import (

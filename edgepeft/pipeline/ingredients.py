@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from edgepeft.adapters.config import read_adapter_config
 from edgepeft.adapters.folder import find_adapter
@@ -15,10 +15,8 @@ from edgepeft.models.sentence_files import SENTENCE_FILES
 from edgepeft.models.tasks import GENERATION
 from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
 from edgepeft.pipeline.frozen_base import frozen_base
+from edgepeft.pipeline.plan import Plan
 from edgepeft.runs.digests import DigestCache
-
-if TYPE_CHECKING:
-    from edgepeft.pipeline.plan import Plan
 
 Files = dict[str, tuple[Path, str]]
 """Paths and digests by the name that a stage's job gives them."""

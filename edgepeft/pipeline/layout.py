@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgepeft.bundle.layout import ADAPTERS
 from edgepeft.combination.methods import REGMEAN
 from edgepeft.config.target_sections import Quantize
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.ingredients import Ingredients, Reading
-from edgepeft.pipeline.proof_layout import ProofLayout
+from edgepeft.pipeline.plan import Plan
 from edgepeft.quantization.algorithms import resolve_algorithm
 from edgepeft.stages.job import Stage
-from edgepeft.stages.registry import ENCODER, ORDER, STAGES
+from edgepeft.stages.registry import ENCODER, STAGES
 from edgepeft.targets import TargetProfile, find_exporter
-
-if TYPE_CHECKING:
-    from edgepeft.pipeline.plan import Plan
 
 
 class Layout:
@@ -31,35 +28,28 @@ class Layout:
         self._bundles_apart = bundles_apart
         self._until = until
         self._recipe = plan.recipe.recipe
-        self._read = Ingredients(plan)
+        self.read = Ingredients(plan)
 
-    def lay_out(self) -> None:
-        """Lay out every stage up to the last one wanted."""
-        proof = ProofLayout(self, self._plan, self._read)
-        steps = {
+    @property
+    def steps(self) -> Mapping[str, Callable[[], None]]:
+        """What adds the stages of each kind that makes something; proofs are ``ProofLayout``'s."""
+        return {
             "base": self._base,
             "train": self._train,
             "combine": self._combine,
             "merge": self._merge,
             "quantize": self._quantize,
             "export": self._export,
-            "witness": proof.witness,
-            "float-graph": proof.float_graphs,
-            "reference": proof.reference,
-            "verify": proof.verify,
         }
-        for kind in ORDER[: ORDER.index(self._until) + 1]:
-            steps[kind]()
-        self._read.save()
 
     def _base(self) -> None:
         tokens, needs = self._recipe.data.tokens, self._plan.needs
         settings: dict[str, Any] = {"tokens": tokens} if tokens else {}
         if self._plan.task != GENERATION:
-            settings = {**self._read.task(), "labels": self._plan.labels}
+            settings = {**self.read.task(), "labels": self._plan.labels}
         settings |= {"rows": needs.rows} if needs.rows is not None else {}
         settings |= {"own_head": True} if needs.own_head else {}
-        files = {**self._read.model(), **self._read.own()}
+        files = {**self.read.model(), **self.read.own()}
         self.add("base", "base", settings, {}, files, form=self.form)
 
     def _combine(self) -> None:
@@ -72,18 +62,18 @@ class Layout:
             "combine": {**how, "weights": [part.weight for part in parts]},
             "merge": {"allow_base_mismatch": self._recipe.merge.allow_base_mismatch},
         }
-        files = {f"adapter-{i}": self._read.folder(part.path) for i, part in enumerate(parts)}
+        files = {f"adapter-{i}": self.read.folder(part.path) for i, part in enumerate(parts)}
         if fits:
-            settings["data"] = self._read.data_settings("max_length", "max_test_rows")
-            files |= {f"rows-{i}": self._read.file(part.rows) for i, part in enumerate(parts)}
-            tested = self._recipe.data.test and self._read.file(self._recipe.data.test)[1]
+            settings["data"] = self.read.data_settings("max_length", "max_test_rows")
+            files |= {f"rows-{i}": self.read.file(part.rows) for i, part in enumerate(parts)}
+            tested = self._recipe.data.test and self.read.file(self._recipe.data.test)[1]
             self._plan.notes += [
                 f"adapter.{i}.rows: is the same file as data.test, so the report measures on rows that regmean "
                 "saw"
                 for i in range(len(parts))
                 if files[f"rows-{i}"][1] == tested
             ]
-            files |= self._read.template()
+            files |= self.read.template()
         form = "fitted" if fits else ""
         self.add("combine", "combine", settings, {"base": "base"}, files, form=form)
 
@@ -91,15 +81,15 @@ class Layout:
         if self._recipe.adapter is not None:
             return
         data = self._recipe.data
-        files = {"train": self._read.file(data.train)}
+        files = {"train": self.read.file(data.train)}
         if data.test is not None and self._recipe.training.eval_rows:
-            files["test"] = self._read.file(data.test)
+            files["test"] = self.read.file(data.test)
         recipe, config = self._plan.recipe, self._recipe.training.accelerate_config
         settings = {
-            **self._read.task(),
+            **self.read.task(),
             "method": self._recipe.method.model_dump(mode="json"),
             "training": self._training(),
-            "data": self._read.data_settings("max_test_rows"),
+            "data": self.read.data_settings("max_test_rows"),
             "base_name": self._plan.base_name,
         }
         self.add(
@@ -107,7 +97,7 @@ class Layout:
             "train",
             settings,
             {"base": "base"},
-            {**files, **self._read.template()},
+            {**files, **self.read.template()},
             how={} if config is None else {"accelerate_config": str(recipe.resolve(config))},
         )
 
@@ -120,7 +110,7 @@ class Layout:
     def _merge(self) -> None:
         needed = any(not self._plan.swaps(target) for target in self._plan.targets)
         if (self._recipe.merge.save and needed) or self._until == "merge":
-            self.add("merge", "merge", *self._read.adapted)
+            self.add("merge", "merge", *self.read.adapted)
 
     def _quantize(self) -> None:
         lossless = {
@@ -129,7 +119,7 @@ class Layout:
             if target.precision == "nf4"
         }
         for stage, swapped in sorted(lossless.items()):
-            read = self._read.base_alone if swapped else self._read.adapted
+            read = self.read.base_alone if swapped else self.read.adapted
             self.add(stage, "quantize", *read, form="lossless")
         # Targets that round alike share one stage.
         wanted = {
@@ -168,32 +158,32 @@ class Layout:
             ]
             settings["eight_bit_inputs"] = any(level == 4 for level in levels)
         if self._plan.calibrates(target):
-            settings |= self._read.task()
-            settings["data"] = self._read.data_settings("max_length", "max_test_rows")
+            settings |= self.read.task()
+            settings["data"] = self.read.data_settings("max_length", "max_test_rows")
             settings["quantize"]["calibration"] = quantize.calibration.model_dump(
                 mode="json", exclude={"text"}
             )
-            files = {**files, **self._read.template()}
+            files = {**files, **self.read.template()}
             if self._recipe.data.train is not None:
-                files["calibration_rows"] = self._read.file(self._recipe.data.train)
+                files["calibration_rows"] = self.read.file(self._recipe.data.train)
             if quantize.calibration.text is not None:
-                files["calibration_text"] = self._read.file(quantize.calibration.text)
+                files["calibration_text"] = self.read.file(quantize.calibration.text)
         self.add(stage, "quantize", settings, read.inputs, files)
 
     def _adapt(self, target: TargetProfile) -> None:
         """Put the recipe's own adapter and the further ones into a hot-swap bundle."""
         bundle = self._plan.stage(f"export-{target.name}")
-        _, inputs, files = self._read.adapted
+        _, inputs, files = self.read.adapted
         own = (self._plan.recipe.adapter_name, inputs, files)
         further = [
-            (adapter.name, {"base": "base"}, {"adapter": self._read.folder(adapter.path)})
+            (adapter.name, {"base": "base"}, {"adapter": self.read.folder(adapter.path)})
             for adapter in self._recipe.adapters
         ]
         for name, inputs, files in (own, *further):
             self.add(
                 f"adapt-{target.name}-{name}",
                 "adapt",
-                {"merge": self._read.merge_settings(), "name": name},
+                {"merge": self.read.merge_settings(), "name": name},
                 {**inputs, "bundle": bundle.name},
                 files,
                 final=bundle.final / ADAPTERS / name,
@@ -237,11 +227,11 @@ class Layout:
         inputs = read.inputs
         if form.quantized:
             inputs = {**inputs, "quantize": self._plan.quantize_stage(target)}
-        return Reading(settings, inputs, {**read.files, **self._read.template()})
+        return Reading(settings, inputs, {**read.files, **self.read.template()})
 
     def _weights(self, target: TargetProfile) -> Reading:
         """What a target's stages read: the merged weights, or where adapters are swapped the base alone."""
-        return self._read.base_alone if self._plan.swaps(target) else self._read.weights()
+        return self.read.base_alone if self._plan.swaps(target) else self.read.weights()
 
     def _accuracy_level(self, target: TargetProfile) -> int:
         if not target.bits:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from edgepeft.evaluation.execution import choose_execution
 from edgepeft.evaluation.witness.exact import OF_EXPORT, float_target, is_exact
-from edgepeft.pipeline.ingredients import Files, Ingredients
+from edgepeft.pipeline.ingredients import Files
+from edgepeft.pipeline.layout import Layout
+from edgepeft.pipeline.plan import Plan
 from edgepeft.targets import TargetProfile
-
-if TYPE_CHECKING:
-    from edgepeft.pipeline.layout import Layout
-    from edgepeft.pipeline.plan import Plan
 
 
 class ProofLayout:
     """Adds these stages to a plan through its ``Layout``."""
 
-    def __init__(self, layout: Layout, plan: Plan, read: Ingredients) -> None:
+    def __init__(self, layout: Layout, plan: Plan) -> None:
         self._layout = layout
         self._plan = plan
-        self._read = read
+        self._read = layout.read
         self._recipe = plan.recipe.recipe
 
-    def reference(self) -> None:
+    @property
+    def steps(self) -> Mapping[str, Callable[[], None]]:
+        """What adds the stages of each kind that proves something."""
+        return {
+            "witness": self._witness,
+            "float-graph": self._float_graphs,
+            "reference": self._reference,
+            "verify": self._verify,
+        }
+
+    def _reference(self) -> None:
         """The unmerged adapter on its base, and each further one, on all probes."""
         _, inputs, files = self._read.adapted
         self._refer("reference", self._recipe.data.test, inputs, files)
@@ -60,7 +67,7 @@ class ProofLayout:
             form=self._layout.form,
         )
 
-    def witness(self) -> None:
+    def _witness(self) -> None:
         """What transformers and PEFT say by themselves: of the merged adapter, and of each one that is
         swapped.
         """
@@ -107,7 +114,7 @@ class ProofLayout:
             form=self._layout.form,
         )
 
-    def float_graphs(self) -> None:
+    def _float_graphs(self) -> None:
         """The float form of every quantized graph, once for targets whose graphs differ in their weights
         alone.
         """
@@ -143,7 +150,7 @@ class ProofLayout:
             {f"{OF_EXPORT}{key}": file for key, file in files.items()},
         )
 
-    def verify(self) -> None:
+    def _verify(self) -> None:
         """Each finished graph, with each adapter it takes, against its reference and its witness."""
         for target in self._plan.targets:
             stem = f"verify-{target.name}"

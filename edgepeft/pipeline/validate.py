@@ -9,7 +9,8 @@ from pathlib import Path
 
 from edgepeft.adapters.config import carried_as, read_adapter_config, refuse_head
 from edgepeft.adapters.folder import find_adapter
-from edgepeft.adapters.methods import check_method, find_method, trains_rows
+from edgepeft.adapters.method import trains_rows
+from edgepeft.adapters.methods import check_method, find_method
 from edgepeft.combination.methods import REGMEAN, Combination, check_combination
 from edgepeft.config.loader import RecipeFile
 from edgepeft.config.sections import Data

@@ -21,7 +21,7 @@ from edgepeft.runtime.adapters import adapter_names
 from edgepeft.runtime.answer import Completion, Progress, Stream
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.detokenize import spelled
-from edgepeft.runtime.engine import SearchOptions, search_options
+from edgepeft.runtime.search_options import SearchOptions, search_options
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from edgepeft.data.texts import EncodedText, TextEncoder, words_in
 from edgepeft.errors import InputError
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, GENERATION, TAGGING
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.runtime.engine import provider_name
+from edgepeft.runtime.providers import provider_name
 from edgepeft.runtime.sessions import (
     Provider,
     as_float32,

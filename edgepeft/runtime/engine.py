@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from edgepeft.bundle.layout import GENAI
-from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
+from edgepeft.errors import EdgepeftError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
+from edgepeft.runtime.providers import PROVIDERS, SOFTWARE_CHUNK, provider_name
+from edgepeft.runtime.search_options import SearchOptions
 from edgepeft.utils.threads import chosen_threads
 
 if TYPE_CHECKING:
@@ -17,35 +19,8 @@ if TYPE_CHECKING:
 
     from edgepeft.runtime.plain import PlainModel
 
-SearchOptions = Mapping[str, float | bool]
-"""Keywords of onnxruntime-genai's ``set_search_options``, all but ``max_length``."""
-
-# Whatever a genai_config.json says of searching is overridden: only edgepeft's arguments count.
-GREEDY: SearchOptions = {
-    "do_sample": False,
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "min_length": 0,
-    "no_repeat_ngram_size": 0,
-    "repetition_penalty": 1.0,
-}
-
-# onnxruntime's names to onnxruntime-genai's, and whether the latter names the device after it.
-_PROVIDERS = {
-    "CPUExecutionProvider": "cpu",
-    "CUDAExecutionProvider": "cuda",
-    "DmlExecutionProvider": "DML",
-    "WebGpuExecutionProvider": "WebGPU",
-    "NvTensorRTRTXExecutionProvider": "NvTensorRtRtx",
-    "OpenVINOExecutionProvider": "OpenVINO",
-    "QNNExecutionProvider": "QNN",
-}
-_FINDABLE = frozenset(_PROVIDERS) - {"OpenVINOExecutionProvider", "QNNExecutionProvider"}
+_FINDABLE = frozenset(PROVIDERS) - {"OpenVINOExecutionProvider", "QNNExecutionProvider"}
 _NAMED_DEVICES = frozenset({"cuda", "DML", "WebGPU"})
-_MAX_SEED = 2**31 - 1
-
-SOFTWARE_CHUNK = 16
-"""Tokens of a prompt that a software adapter is given at once."""
 
 
 def load_model(
@@ -71,7 +46,7 @@ def load_model(
     options = {"intra_op_num_threads": chosen_threads(threads)}
     model = {"eos_token_id": sorted(stop_ids), "decoder": {"session_options": options}}
     full = provider_name(provider or bundle.provider)
-    wanted = _PROVIDERS[full]
+    wanted = PROVIDERS[full]
     search: dict[str, Any] = {}
     if full != CPU and full in _FINDABLE:
         try:
@@ -120,49 +95,3 @@ def new_generator(model: og.Model | PlainModel, capacity: int, options: SearchOp
     params = og.GeneratorParams(model)
     params.set_search_options(max_length=capacity, **options)
     return og.Generator(model, params)
-
-
-def search_options(
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    repetition_penalty: float,
-    seed: int | None,
-    vocab_size: int,
-) -> SearchOptions:
-    """Check how tokens are to be chosen; a ``seed`` is among the options only when one is used.
-
-    Raises InputError naming the value that is out of range.
-    """
-    _require(temperature >= 0, "temperature", "0 (greedy) or more", temperature)
-    _require(top_k >= 0, "top_k", "0 (any token) or more", top_k)
-    _require(0 < top_p <= 1, "top_p", "above 0 and at most 1", top_p)
-    _require(repetition_penalty > 0, "repetition_penalty", "above 0", repetition_penalty)
-    options = {**GREEDY, "repetition_penalty": repetition_penalty}
-    if temperature == 0:
-        return options
-    options |= {
-        "do_sample": True,
-        "temperature": temperature,
-        "top_k": min(top_k, vocab_size),
-        "top_p": top_p,
-    }
-    if seed is not None:
-        _require(0 <= seed <= _MAX_SEED, "seed", f"from 0 to {_MAX_SEED}", seed)
-        options["random_seed"] = seed
-    return options
-
-
-def _require(holds: bool, name: str, wanted: str, value: float) -> None:
-    if not holds:
-        raise InputError(f"{name}: must be {wanted}, not {value}")
-
-
-def provider_name(provider: str) -> str:
-    """onnxruntime's name of a provider that may be given by its short one, as "cpu". Raises InputError."""
-    for name, short in _PROVIDERS.items():
-        if provider.lower() in (name.lower(), short.lower()):
-            return name
-    raise InputError(
-        f"provider: {provider!r} is not one of {', '.join(short for short in _PROVIDERS.values())}"
-    )

@@ -14,9 +14,10 @@ from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Completion, Stream
 from edgepeft.runtime.answering import Answerer, Request
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.runtime.engine import GREEDY, load_model, new_generator
+from edgepeft.runtime.engine import load_model, new_generator
 from edgepeft.runtime.kv_cache import Caches
 from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.speculation import require_even_steps
 
 __all__ = ["Completion", "Runtime", "Stream"]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.runtime.engine import GREEDY, SearchOptions, new_generator
+from edgepeft.runtime.engine import new_generator
 from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.search_options import GREEDY, SearchOptions
 from edgepeft.runtime.speculation import SpeculativeGenerator
 
 if TYPE_CHECKING:

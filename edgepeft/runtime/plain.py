@@ -14,8 +14,9 @@ import numpy.typing as npt
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import find_adapter
-from edgepeft.runtime.engine import SOFTWARE_CHUNK, SearchOptions, provider_name
+from edgepeft.runtime.providers import SOFTWARE_CHUNK, provider_name
 from edgepeft.runtime.sampling import Sampler
+from edgepeft.runtime.search_options import SearchOptions
 
 _CHUNK = 512
 """Tokens of a prompt that are read at once: their logits over the whole vocabulary are in memory together."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.runtime.engine import SearchOptions
+from edgepeft.runtime.search_options import SearchOptions
 
 
 class Sampler:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from edgepeft.adapters.base_init import Factors, changes_base, initial_factors, without
-from edgepeft.adapters.methods import TrainingMethod
+from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.patterns import check_patterns
 from edgepeft.adapters.provenance import TrainingGrid
 from edgepeft.checkpoints.encoder_base import EncoderFacts

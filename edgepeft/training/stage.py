@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepeft.adapters.base_init import changes_base
-from edgepeft.adapters.methods import TrainingMethod, find_method
+from edgepeft.adapters.method import TrainingMethod
+from edgepeft.adapters.methods import find_method
 from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.encoder_base import EncoderFacts

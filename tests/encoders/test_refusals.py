@@ -12,7 +12,8 @@ import yaml
 from edgepeft.config.loader import load_recipe
 from edgepeft.errors import EdgepeftError
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
-from edgepeft.pipeline.plan import Plan, make_plan
+from edgepeft.pipeline.plan import Plan
+from edgepeft.pipeline.planner import make_plan
 from edgepeft.runs.folder import RunFolder
 from tests.tiny import write_tiny_model
 from tests.tiny_encoders import LABELS, write_encoder_data, write_tiny_encoder

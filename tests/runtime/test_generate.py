@@ -13,7 +13,7 @@ import pytest
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError, MissingError
 from edgepeft.runtime import Bundle, Completion, GraphSession, Runtime
-from edgepeft.runtime.engine import GREEDY
+from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.stopping import StopStrings
 from tests.runtime.fabricate import edit_json, write_manifest
 

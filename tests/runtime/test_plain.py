@@ -14,9 +14,9 @@ import pytest
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.runtime import Bundle, Runtime
-from edgepeft.runtime.engine import GREEDY, search_options
 from edgepeft.runtime.plain import PlainModel
 from edgepeft.runtime.sampling import Sampler
+from edgepeft.runtime.search_options import GREEDY, search_options
 from tests.runtime.fabricate import edit_json, write_manifest
 
 PROMPTS = ["What is the colour of grass?", "Turn on the light", "日本語 🙂", "x"]

@@ -12,9 +12,10 @@ import pytest
 from edgepeft.data.rows import Message
 from edgepeft.errors import MissingError
 from edgepeft.runtime import Bundle, Runtime
-from edgepeft.runtime.engine import GREEDY, load_model, new_generator
+from edgepeft.runtime.engine import load_model, new_generator
 from edgepeft.runtime.lookup import Guesser, Lookup
 from edgepeft.runtime.plain import PlainModel
+from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.speculation import SpeculativeGenerator, require_even_steps
 
 PROMPTS = ["What is the colour of grass?", "Turn on the light", "日本語 🙂", "x"]

@@ -18,8 +18,9 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.encoder import EncoderSession, pool
-from edgepeft.runtime.engine import GREEDY, load_model, new_generator
+from edgepeft.runtime.engine import load_model, new_generator
 from edgepeft.runtime.plain import PlainModel
+from edgepeft.runtime.search_options import GREEDY
 
 AT_ONCE = 256
 """Tokens whose logits over the whole vocabulary are in memory together."""
