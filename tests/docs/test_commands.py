@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -122,7 +121,8 @@ def serves(line: str, here: Path, environment: dict[str, str]) -> bool:
                 return False
         return False
     finally:
-        process.send_signal(signal.SIGINT)
+        # Not SIGINT: what runs the tests in the background may have made their processes deaf to it.
+        process.terminate()
         process.wait(timeout=30)
 
 
