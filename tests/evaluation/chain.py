@@ -26,6 +26,12 @@ DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto", "max
 SWITCH, HEAD = "switch", "head"
 
 
+class Faulty:
+    """The exporter of these chains."""
+
+    stage = "tests.evaluation.faulty:exporting"
+
+
 @dataclass(frozen=True)
 class Planted:
     """A model of the architecture matrix, and what is wrong with its bundle or its reference."""
@@ -68,10 +74,11 @@ def carry(case: Planted, root: Path) -> None:
         "base_name": case.fault,
         "layout": "all",
     }
+    vars(float_graph)["find_exporter"] = lambda name: Faulty
     run_stage(
         float_graph.run,
         root / "float-graph",
-        {"function": "tests.evaluation.faulty:exporting", "settings": settings},
+        {"exporter": "faulty", "settings": settings},
         {"witness": witness, **{f"export/{key}": path for key, path in inputs.items()}},
     )
     from tests.evaluation.faulty import exporting

@@ -277,7 +277,7 @@ def test_planning_needs_no_heavy_library(project: Project) -> None:
     project.plan()
     program = (
         "import sys; from pathlib import Path; from edgepeft.config.loader import load_recipe; "
-        "from edgepeft.pipeline.plan import make_plan; from edgepeft.runs.folder import RunFolder; "
+        "from edgepeft.pipeline.planner import make_plan; from edgepeft.runs.folder import RunFolder; "
         "make_plan(load_recipe(Path(sys.argv[1])), RunFolder(Path(sys.argv[1]).parent / 'run')); "
         "sys.exit(bool({'torch', 'transformers', 'onnxruntime'} & set(sys.modules)))"
     )
