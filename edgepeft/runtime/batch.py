@@ -15,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.runtime.decoder_session import Cache, GraphSession, Step
+from edgepeft.runtime.factors import Factors
 from edgepeft.runtime.slots import Slot
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-Factors = Mapping[str, "ort.OrtValue"]
-"""An adapter's inputs by name: A float32 [1, width, R] and B float32 [1, R, count]; empty for the base."""
 
 PIECE = 64
 """Tokens of a prompt read at once: rows under way wait no longer than that takes."""

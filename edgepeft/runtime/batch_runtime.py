@@ -11,20 +11,21 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepeft.errors import InputError, one_line
+from edgepeft.errors import InputError
 from edgepeft.runtime.adapter_pool import AdapterPool
 from edgepeft.runtime.adapters import BASE, open_adapter
 from edgepeft.runtime.answering import Answerer, Request
-from edgepeft.runtime.batch import Batch, Factors, Reading
+from edgepeft.runtime.batch import Batch, Reading
 from edgepeft.runtime.batch_loop import Answer, Loop
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
+from edgepeft.runtime.factors import FactorFile, Factors, read_factors
 from edgepeft.runtime.invariance import equal_widths
 from edgepeft.runtime.slots import slots_of, takes_adapters
 
 if TYPE_CHECKING:
-    import onnxruntime as ort
+    pass
 
 
 class BatchRuntime(Answerer):
@@ -87,22 +88,15 @@ class FactorFiles:
     """Adapters' files as inputs of a graph, by name; a loader for an ``AdapterPool``."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[object, dict[str, ort.OrtValue]]] = {}
+        self._read: dict[str, FactorFile] = {}
 
     def __getitem__(self, name: str) -> Factors:
         """The inputs of an adapter that is loaded."""
-        return self._read[name][1]
+        return self._read[name].inputs
 
     def load(self, path: Path, name: str) -> None:
-        """Read a file; its inputs are views of it."""
-        from onnxruntime import AdapterFormat
-
-        try:
-            file = AdapterFormat.read_adapter(str(path))
-            # The views don't keep the file they are of.
-            self._read[name] = file, file.get_parameters()
-        except Exception as error:  # onnxruntime's own exceptions share no base but this
-            raise RuntimeError(one_line(error)) from error
+        """Read a file. Raises RuntimeError."""
+        self._read[name] = read_factors(path)
 
     def unload(self, name: str) -> None:
         """Let go of it."""

@@ -17,6 +17,7 @@ from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.cache_shape import cache_shape
 from edgepeft.runtime.devices import CPU
+from edgepeft.runtime.factors import FactorFile, read_factors
 from edgepeft.runtime.sessions import (
     Provider,
     as_float32,
@@ -92,7 +93,8 @@ class GraphSession:
         self._refuse_unknown(outputs)
         self._empty = self._empty_cache()
         self.rotary_switch = source.rotary_switch if isinstance(source, Bundle) else None
-        self._factors_file, self._factors = _read_factors(adapter)
+        # Fed as inputs, for runs with bound inputs pass over the active adapters of their options.
+        self._adapter = FactorFile() if adapter is None else _factors_of(adapter)
 
     def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Logits after each of ``ids`` (T of them), float32 of shape [T, vocabulary].
@@ -226,7 +228,7 @@ class GraphSession:
             return self._device_reader()
         cache = self.new_cache(1, capacity)
         binding = self._session.io_binding()
-        for name, factor in self._factors.items():
+        for name, factor in self._adapter.inputs.items():
             binding.bind_ortvalue_input(name, factor)
         for past, present in zip(self._past, self._present, strict=True):
             binding.bind_ortvalue_input(past, cache[past][1])
@@ -309,7 +311,7 @@ class GraphSession:
         """Feed ``ids`` after ``past`` cached tokens and return the ``wanted`` outputs."""
         feed = self._fed(ids, past)
         feed.update(zip(self._past, cache, strict=True))
-        feed.update(self._factors if factors is None else factors)
+        feed.update(self._adapter.inputs if factors is None else factors)
         return run_session(self._session, self.model_file, wanted, feed)
 
     def _refuse_unknown(self, outputs: Mapping[str, Any]) -> None:
@@ -339,17 +341,8 @@ class GraphSession:
         ]
 
 
-def _read_factors(path: Path | None) -> tuple[object, dict[str, ort.OrtValue]]:
-    """What an adapter file puts into a graph's inputs, and what must be kept as long as they are.
-
-    Fed as inputs, for runs with bound inputs pass over the active adapters of their options.
-    """
-    import onnxruntime as ort
-
-    if path is None:
-        return None, {}
+def _factors_of(path: Path) -> FactorFile:
     try:
-        file = ort.AdapterFormat.read_adapter(str(path))
-        return file, dict(file.get_parameters())
-    except Exception as error:  # onnxruntime's own exceptions share no base but this
-        raise EdgepeftError(f"{path}: onnxruntime cannot load it ({one_line(error)})") from error
+        return read_factors(path)
+    except RuntimeError as error:
+        raise EdgepeftError(f"{path}: onnxruntime cannot load it ({error})") from error
