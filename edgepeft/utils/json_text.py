@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import Any
 
 from edgepeft.utils.scalars import DEPTH, VALUES, TextProblem, checked_text, plain_value
+from edgepeft.utils.strict_json import given_twice
 from edgepeft.utils.terminal_text import shortened
 
 
@@ -14,12 +14,9 @@ def read_json(text: str) -> Any:
     """The value of a JSON text. Raises JSONDecodeError for what is none, TextProblem for what is refused."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            times = Counter(key for key, _ in pairs)
-            twice = next(key for key in found if times[key] > 1)
+        if (twice := given_twice(pairs)) is not None:
             raise TextProblem(f"{shortened(twice, 40)}: is given twice; keep one")
-        return found
+        return dict(pairs)
 
     def refuse(word: str) -> float:
         raise TextProblem(f"{word}: a finite number of 64 bits is expected")

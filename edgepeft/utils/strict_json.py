@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 
@@ -31,14 +32,18 @@ def loads(text: str) -> Any:
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A mapping of a JSON object's pairs, for ``object_pairs_hook``. Raises ValueError for a key given twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key[:80]!r} is given twice")
-            seen.add(key)
-    return found
+    twice = given_twice(pairs)
+    if twice is not None:
+        raise ValueError(f"the key {twice[:80]!r} is given twice")
+    return dict(pairs)
+
+
+def given_twice(pairs: list[tuple[str, Any]]) -> str | None:
+    """The first key of a JSON object that is there again."""
+    if len(dict(pairs)) == len(pairs):
+        return None
+    times = Counter(key for key, _ in pairs)
+    return next(key for key in times if times[key] > 1)
 
 
 def _refuse(name: str) -> float:
