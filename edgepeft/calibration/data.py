@@ -13,7 +13,7 @@ from edgepeft.calibration.corpora import calibration_text
 from edgepeft.calibration.unmerged import calibration_lead
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.encoder_base import EncoderFacts
-from edgepeft.checkpoints.skeleton import model_config
+from edgepeft.checkpoints.skeleton import context_length, model_config
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.formats import read_data, read_text
 from edgepeft.data.prompt import Encoded, Prompter
@@ -183,8 +183,7 @@ def _context(job: Job) -> int:
     """Tokens that the model of a job reads at most."""
     if "task" in job.settings:
         return EncoderFacts.of(job.inputs["base"]).context_length
-    config = model_config(checkpoint_folder(job.inputs["base"]))
-    return int(getattr(config, "max_position_embeddings", WINDOW))
+    return context_length(model_config(checkpoint_folder(job.inputs["base"])))
 
 
 def _batch(sequences: list[_Sequence], kind: Kind, lead: int) -> Batch:

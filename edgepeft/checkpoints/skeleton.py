@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from edgepeft.checkpoints.declared_config import keep_declared
+from edgepeft.models.inspect import POSITIONS, UNSAID_CONTEXT
 from edgepeft.models.tasks import GENERATION, auto_class_name, head_of
 
 HEAD = "lm_head.weight"
@@ -42,6 +43,11 @@ def model_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     return keep_declared(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+
+
+def context_length(config: Any) -> int:
+    """Tokens that a model with this configuration of transformers reads at most."""
+    return int(getattr(config, POSITIONS, UNSAID_CONTEXT))
 
 
 def auto_class(config: Any) -> Any:

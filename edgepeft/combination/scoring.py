@@ -17,6 +17,7 @@ from edgepeft.adapters.base_match import refuse_other_base
 from edgepeft.adapters.provenance import read_provenance
 from edgepeft.calibration.statistics import InputWatcher
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
+from edgepeft.checkpoints.skeleton import context_length
 from edgepeft.config.test_sets import GivenTests
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
@@ -97,7 +98,7 @@ class Scorer:
         self.model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
         onto_training_grid(self.model, open_base(model), read_provenance(adapters[0].folder))
         self._scored = TorchModel(self.model, changes_head=False)
-        self.context = int(getattr(self.model.config, "max_position_embeddings", 2048))
+        self.context = context_length(self.model.config)
         self._hooks: list[Any] = []
         self._prompters: dict[str, Prompter] = {}
 

@@ -69,9 +69,10 @@ class BareBase:
         import torch
         from transformers import AutoModelForCausalLM
 
+        from edgepeft.checkpoints.skeleton import context_length
+
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        config = self._model.config
-        self._context = int(getattr(config, "max_position_embeddings", 2048))
+        self._context = context_length(self._model.config)
 
     def stream(self, messages: Sequence[Message], *, max_new_tokens: int = 256) -> Stream:
         """The likeliest answer, piece by piece. Raises InputError for a prompt longer than the context."""

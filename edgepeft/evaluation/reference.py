@@ -21,7 +21,11 @@ from edgepeft.adapters.provenance import Provenance
 from edgepeft.adapters.training_grid import dequantized
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
-from edgepeft.checkpoints.skeleton import head_and_embedding_names, linear_weight_names
+from edgepeft.checkpoints.skeleton import (
+    context_length,
+    head_and_embedding_names,
+    linear_weight_names,
+)
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
@@ -65,7 +69,7 @@ def run(job: Job) -> dict[str, Any]:
     )
     folder = checkpoint_folder(job.inputs["base"])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    context = int(getattr(model.config, "max_position_embeddings", 2048))
+    context = context_length(model.config)
     unmerged = open_unmerged(job)
     if unmerged is not None:
         # The reference puts its virtual tokens before these, as the bundle will.

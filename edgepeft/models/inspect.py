@@ -20,6 +20,8 @@ _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
 _COUNTED = ("layers", "hidden_size", "intermediate_size", "vocab_size")
 _LARGEST = 1 << 27
 POSITIONS = "max_position_embeddings"
+UNSAID_CONTEXT = 2048
+"""Tokens that a model is taken to read whose configuration says nothing of it."""
 _GGUF_ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -172,7 +174,7 @@ def _inspect_folder(path: Path) -> ModelInfo:
         intermediate_size=_size(config, "intermediate_size"),
         vocab_size=_size(config, "vocab_size"),
         tied_embeddings=_is_tied(config, str(architectures[0])),
-        context_length=_size(config, POSITIONS) or 2048,
+        context_length=_size(config, POSITIONS) or UNSAID_CONTEXT,
         licence=_folder_licence(path),
         config=config,
         head_size=_head_size(config),
