@@ -1,4 +1,4 @@
-"""Stages in processes of their own: ``python -m edgepeft.stages.worker``, started by ``process.Workers``.
+"""Stages in processes of their own: ``python -m edgepeft.stages.worker``, started by ``pool.Workers``.
 
 This process loads the heavy libraries once and forks for every stage, so that a stage starts with them in place.
 Memory comes back when the fork ends, and what libraries do to the interpreter stays there. Where a fork would be
@@ -12,9 +12,9 @@ and error; and a pipe for events, as JSON lines. Answers are JSON lines: the for
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -31,13 +31,6 @@ from edgepeft.utils.memory import peak_memory_bytes
 
 FILES = 3
 """File descriptors that come with a message: job, log, events."""
-
-
-def load_function(reference: str) -> StageFunction:
-    """Import ``package.module:function``."""
-    module, _, name = reference.partition(":")
-    function: StageFunction = getattr(importlib.import_module(module), name)
-    return function
 
 
 def main() -> None:
@@ -110,8 +103,8 @@ def work(events_fd: int) -> NoReturn:
     status: int
     fields: dict[str, Any]
     try:
-        result = load_function(request["function"])(job)
-        status, fields = 0, {"result": result}
+        function: StageFunction = pkgutil.resolve_name(request["function"])
+        status, fields = 0, {"result": function(job)}
     except BaseException as error:
         status, fields = ending(error, job.out)
     send(

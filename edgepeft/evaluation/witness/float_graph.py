@@ -8,7 +8,7 @@ witness in every runtime that edgepeft answers with. It is thrown away afterward
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import shutil
 import time
 from typing import Any
@@ -19,7 +19,7 @@ from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.runs.folder import publish, staging_folder
 from edgepeft.runtime.adapters import FACTORS
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.stages.job import Job
+from edgepeft.stages.job import Job, StageFunction
 from edgepeft.targets import find_exporter
 
 
@@ -44,8 +44,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _export(job: Job, final: Any) -> Bundle:
     """The bundle of the export stage's settings over float weights."""
-    module, _, name = find_exporter(job.settings["exporter"]).stage.partition(":")
-    exports = getattr(importlib.import_module(module), name)
+    exports: StageFunction = pkgutil.resolve_name(find_exporter(job.settings["exporter"]).stage)
     shutil.rmtree(final, ignore_errors=True)
     staged = staging_folder(final)
     inputs = {

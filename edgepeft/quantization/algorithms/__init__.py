@@ -5,7 +5,7 @@ Plug-ins register through the entry point group ``edgepeft.quantizers``.
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
@@ -77,6 +77,5 @@ def is_calibrated(name: str) -> bool:
 def find_algorithm(name: str) -> Rounding:
     """Import an algorithm by name. Raises InputError."""
     check_algorithm(name)
-    module, _, attribute = algorithm_names()[name].partition(":")
-    rounding: Rounding = getattr(importlib.import_module(module), attribute)
+    rounding: Rounding = pkgutil.resolve_name(algorithm_names()[name])
     return rounding
