@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from edgepeft.config.loader import load_recipe
+from edgepeft.errors import InputError
 from edgepeft.pipeline.plan import Plan
 from edgepeft.pipeline.planner import make_plan
 from edgepeft.runs.folder import RunFolder
@@ -35,6 +37,12 @@ class Project:
     def keys(self, *overrides: str, until: str = "verify", out: str = "run") -> Keys:
         """Names of the planned stages and their keys."""
         return {s.name: s.key for s in self.plan(*overrides, until=until, out=out).stages}
+
+    def refuses(self, *overrides: str, match: str) -> None:
+        """Planning raises InputError that matches, in one line."""
+        with pytest.raises(InputError, match=match) as caught:
+            self.plan(*overrides)
+        assert "\n" not in str(caught.value)
 
     def use_adapter(self) -> None:
         """Hand in an adapter instead of training one."""

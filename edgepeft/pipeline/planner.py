@@ -32,9 +32,7 @@ from edgepeft.pipeline.validate import (
     for_task,
     rows_of,
 )
-from edgepeft.quantization.algorithms import (
-    check_algorithm,
-)
+from edgepeft.quantization.algorithms import check_algorithm
 from edgepeft.runs.folder import RunFolder
 from edgepeft.stages.registry import ENCODER, ORDER, require_libraries
 from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resolve_target

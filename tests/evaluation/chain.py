@@ -74,7 +74,7 @@ def carry(case: Planted, root: Path) -> None:
         "base_name": case.fault,
         "layout": "all",
     }
-    vars(float_graph)["find_exporter"] = lambda name: Faulty
+    float_graph.find_exporter = lambda name: Faulty
     run_stage(
         float_graph.run,
         root / "float-graph",

@@ -18,14 +18,8 @@ from edgepeft.stages import registry
 from edgepeft.stages.registry import ORDER
 from edgepeft.targets import find_target
 from tests.command import edgepeft
-from tests.conftest import ModelMaker
-from tests.project import Keys, Project, write_project
+from tests.project import Keys, Project
 from tests.stages import write_adapter
-
-
-@pytest.fixture
-def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
-    return write_project(tiny_model("llama"), tmp_path)
 
 
 def changed(before: Keys, after: Keys) -> set[str]:

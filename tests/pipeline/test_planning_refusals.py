@@ -11,17 +11,11 @@ from typing import Any
 import pytest
 
 from edgepeft.errors import InputError
-from tests.conftest import ModelMaker
-from tests.project import Project, write_project
+from tests.project import Project
 from tests.stages import write_adapter
 from tests.tiny import build_tokenizer
 
 ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "\n"
-
-
-@pytest.fixture
-def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
-    return write_project(tiny_model("llama"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +88,7 @@ def project(tiny_model: ModelMaker, tmp_path: Path) -> Project:
 def test_what_is_wrong_is_named_by_its_key(
     project: Project, overrides: list[str], match: str
 ) -> None:
-    with pytest.raises(InputError, match=match) as caught:
-        project.plan(*overrides)
-    assert "\n" not in str(caught.value)
+    project.refuses(*overrides, match=match)
 
 
 @pytest.mark.parametrize(
