@@ -57,9 +57,9 @@ def main() -> None:
     import tempfile
 
     from edgepeft.config.run_recipe import recipe_of
-    from edgepeft.pipeline.validate import rows_of
+    from edgepeft.pipeline.resolve import resolve
 
-    _, rows, _ = rows_of(recipe_of(options.run), test=True)
+    rows = resolve(recipe_of(options.run), measured=True).test_rows
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump([row.prompt_messages for row in rows[: options.rows]], file)

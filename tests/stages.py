@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from edgepeft.events import Event, Events
+from edgepeft.merging.settings import AdapterSettings
 from edgepeft.runs.folder import publish, staging_folder
-from edgepeft.stages.job import Job, StageFunction
+from edgepeft.stages.job import Job, StageFunction, StageSettings, settings_for
 
 
 def make_job(
@@ -22,10 +23,11 @@ def make_job(
     settings: Mapping[str, Any],
     inputs: Mapping[str, Path],
     sink: Callable[[Event], None] = lambda event: None,
-) -> Job:
-    """A job that writes into ``out``; its progress is not thinned out."""
+    model: type[StageSettings] = AdapterSettings,
+) -> Job[StageSettings]:
+    """A job, of a stage with such settings, that writes into ``out``; its progress is not thinned out."""
     events = Events(out.name, sink, min_interval=0.0)
-    return Job(settings, inputs, out, out.parent / "scratch", events)
+    return Job(model.model_validate(dict(settings)), inputs, out, out.parent / "scratch", events)
 
 
 def run_stage(
@@ -38,9 +40,16 @@ def run_stage(
 ) -> Path:
     """Run a stage as the pipeline does, publish its output as ``final`` and return that."""
     staged = staging_folder(final)
-    result = function(make_job(staged, settings, inputs))
-    manifest = {"kind": kind, "key": final.name, "settings": dict(settings), "result": result}
-    publish(staged, final, manifest)
+    job = Job(
+        settings_for(function, settings),
+        inputs,
+        staged,
+        staged.parent / "scratch",
+        Events(staged.name, lambda event: None, min_interval=0.0),
+    )
+    result = function(job).as_dict()
+    kept = job.settings.model_dump(mode="json")
+    publish(staged, final, {"kind": kind, "key": final.name, "settings": kept, "result": result})
     return final
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from edgepeft.adapters.config import read_adapter_config
-from edgepeft.adapters.folder import find_adapter
+from edgepeft.adapters.header import AdapterHeader
 from edgepeft.adapters.overview import BaseNeeds, base_needs, tokenizer_notes
-from edgepeft.config.loader import RecipeFile
 from edgepeft.errors import InputError
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.inspect import ModelInfo
@@ -22,36 +19,34 @@ from edgepeft.models.tokens import read_vocabulary, refuse_beyond
 
 
 def needs_of(
-    recipe: RecipeFile, model: ModelInfo, task: Task, adapter: Path | None
+    adapter: AdapterHeader | None,
+    shared: Sequence[AdapterHeader],
+    model: ModelInfo,
+    task: Task,
+    *,
+    templated: bool,
 ) -> tuple[BaseNeeds, list[str]]:
     """What the recipe's own adapter needs, and notes on the model's files and on those of all adapters.
 
-    Raises InputError where an adapter and the base can't go together.
+    ``shared`` are adapters that share the base with others; ``templated`` says whether the recipe leaves the chat
+    template open. Raises InputError where an adapter and the base can't go together.
     """
     notes = file_notes(model.path, MODEL_FILES) if model.path.is_dir() else []
     notes += [f"{model.path.name}: {note}" for note in name_notes(model.tensors)]
     if task == EMBEDDING:
         notes += read_sentence_files(model.path).notes
-    templated = recipe.recipe.data.template in ("auto", "chat")
     needs = BaseNeeds()
     if adapter is not None:
-        config = read_adapter_config(adapter)
-        needs = base_needs(adapter, config, model, task, templated=templated)
+        needs = base_needs(adapter.path, adapter.config, model, task, templated=templated)
         notes += needs.notes
-    settings = recipe.recipe
-    shared = [one.path for one in settings.adapters]
-    if isinstance(settings.adapter, list):
-        shared += [part.path for part in settings.adapter]
-    for path in shared:
-        folder = find_adapter(recipe.resolve(path))
-        config = read_adapter_config(folder)
-        own = base_needs(folder, config, model, task)
+    for one in shared:
+        own = base_needs(one.path, one.config, model, task)
         if own.rows is not None or own.own_head:
             raise InputError(
-                f"{folder}: brings a whole embedding or head of its own, which can't be shared with other "
+                f"{one.path}: brings a whole embedding or head of its own, which can't be shared with other "
                 "adapters; name it alone as adapter"
             )
-        notes += tokenizer_notes(folder, model.path)
+        notes += tokenizer_notes(one.path, model.path)
     return needs, list(dict.fromkeys(notes))
 
 
@@ -76,8 +71,8 @@ def as_staged(model: ModelInfo, needs: BaseNeeds, task: Task) -> ModelInfo:
     return replace(model, **changes)
 
 
-def check_tokens(recipe: RecipeFile, model: ModelInfo, needs: BaseNeeds) -> None:
-    """Raise InputError where the tokenizer has ids that the embedding has no rows for."""
+def check_tokens(model: ModelInfo, needs: BaseNeeds, added: Sequence[str]) -> None:
+    """Raise InputError where the tokenizer has ids that the embedding has no rows for; ``added`` get new ones."""
     where = needs.tokenizer or model.path
     found: Mapping[str, int] | None
     if where.is_file():
@@ -87,4 +82,4 @@ def check_tokens(recipe: RecipeFile, model: ModelInfo, needs: BaseNeeds) -> None
         if found is None and where != model.path and model.path.is_dir():
             found = read_vocabulary(model.path)
     if found is not None:
-        refuse_beyond(found, model.vocab_size, where, recipe.recipe.data.tokens)
+        refuse_beyond(found, model.vocab_size, where, added)

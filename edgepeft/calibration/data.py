@@ -10,17 +10,18 @@ from typing import Literal, Protocol
 import torch
 
 from edgepeft.calibration.corpora import calibration_text
+from edgepeft.calibration.settings import CalibratedSettings
 from edgepeft.calibration.unmerged import calibration_lead
 from edgepeft.checkpoints.base import checkpoint_folder
-from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.skeleton import context_length, model_config
-from edgepeft.data.control_tokens import policy_of
-from edgepeft.data.formats import read_data, read_text
+from edgepeft.data.formats import read_text
 from edgepeft.data.prompt import Encoded, Prompter
 from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder
 from edgepeft.errors import InputError
 from edgepeft.merging.stage import open_unmerged
+from edgepeft.models.tasks import GENERATION
 from edgepeft.stages.job import Job
 
 WINDOW = 256
@@ -133,38 +134,42 @@ def calibration_batches(
 
 
 def job_calibration(
-    job: Job, tokens: int, *, other_end: bool = False, rows_at_once: int = ROWS_AT_ONCE
+    job: Job[CalibratedSettings],
+    tokens: int,
+    *,
+    other_end: bool = False,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> list[Batch]:
     """A job's calibration data, ``tokens`` of it: training rows if it names any, and generic text.
 
     ``other_end`` and ``rows_at_once`` as in ``calibration_batches``. Warns where there is less than half of that.
     Raises InputError.
     """
-    data, wanted = job.settings["data"], job.settings["quantize"]["calibration"]
+    data, wanted = job.settings.data, job.settings.quantize.calibration
     lead = calibration_lead(open_unmerged(job))
     # Past its context a model with learned positions fails, and another says nothing of what it will be asked.
     window = min(WINDOW, _context(job) - lead)
     prompter: Reader
-    if "task" in job.settings:
-        prompter = _WholeTexts(TextEncoder(job.inputs["base"], window, policy_of(data)))
+    if job.settings.task != GENERATION:
+        prompter = _WholeTexts(TextEncoder(job.inputs["base"], window, data.control_tokens))
     else:
         prompter = Prompter.from_folder(
-            job.inputs["base"], job.template(data["template"]), policy_of(data)
+            job.inputs["base"], job.template(data.template), data.control_tokens
         )
     rows: list[Row] = []
     if "calibration_rows" in job.inputs:
-        rows = read_data(job.inputs["calibration_rows"], data)
+        rows = data.read(job.inputs["calibration_rows"]).rows
     text = calibration_text()
     if "calibration_text" in job.inputs:
         text = read_text(job.inputs["calibration_text"], "quantize.calibration.text")
-    task = int(tokens * wanted["task_share"]) if rows else 0
+    task = int(tokens * wanted.task_share) if rows else 0
     batches = calibration_batches(
         rows,
         prompter,
         text,
         task_tokens=task,
         generic_tokens=tokens - task,
-        seed=wanted["seed"],
+        seed=wanted.seed,
         other_end=other_end,
         lead=lead,
         rows_at_once=rows_at_once,
@@ -179,10 +184,10 @@ def job_calibration(
     return batches
 
 
-def _context(job: Job) -> int:
+def _context(job: Job[CalibratedSettings]) -> int:
     """Tokens that the model of a job reads at most."""
-    if "task" in job.settings:
-        return EncoderFacts.of(job.inputs["base"]).context_length
+    if job.settings.task != GENERATION:
+        return EncoderFacts.read(job.inputs["base"]).context_length
     return context_length(model_config(checkpoint_folder(job.inputs["base"])))
 
 

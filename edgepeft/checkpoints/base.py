@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgepeft.checkpoints.base_stage import BaseResult, BaseSettings, base_facts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite
 from edgepeft.checkpoints.gguf_stage import stage_gguf
@@ -27,21 +28,15 @@ from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.tokenizer_overlay import lay_over
 from edgepeft.models.tokens import TOKENIZER, read_vocabulary, refuse_beyond
-from edgepeft.runs.folder import read_manifest
 from edgepeft.stages.job import Job
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job[BaseSettings]) -> BaseResult:
     """Stage function. Inputs: ``model`` (folder or .gguf), and ``tokenizer`` (an adapter's folder) where the
-    adapter brings one of its own. Settings: ``tokens`` to add, ``rows`` of the vocabulary and ``own_head``, if
-    any.
-
-    Result: ``weights``, the checkpoint's folder; ``dropped``, what of it the model does not need;
-    ``rows`` where the vocabulary's height is another than the model's; ``renamed`` where its tensors are;
-    ``fingerprints`` of the model as it was given and as it fits, before rows or head change.
+    adapter brings one of its own. Raises InputError.
     """
     model, settings = job.inputs["model"], job.settings
-    tokens = settings.get("tokens", [])
+    tokens = settings.tokens
     own = job.inputs.get("tokenizer")
     if model.is_file():
         stage_gguf(model, job.out)
@@ -61,52 +56,45 @@ def run(job: Job) -> dict[str, Any]:
     prints = dict.fromkeys((fingerprint(source), fingerprint(fitted.apply(source))))
     config = _read(job.out / "config.json")
     size = max(vocabulary.values()) + 1
-    rows = settings.get("rows") or (rows_for(size, config) if tokens else int(config["vocab_size"]))
+    rows = settings.rows or (rows_for(size, config) if tokens else int(config["vocab_size"]))
     refuse_beyond(vocabulary, rows, own or model)
     stays, changes = int(config["vocab_size"]), dict[str, Any]()
-    if rows != config["vocab_size"] or settings.get("own_head"):
-        own_head = bool(settings.get("own_head"))
-        whole, changes = reshaped(whole, skeleton, rows, own_head=own_head)
+    if rows != config["vocab_size"] or settings.own_head:
+        whole, changes = reshaped(whole, skeleton, rows, own_head=settings.own_head)
     weights, dropped = "." if stored == job.out else str(model), fitted.dropped
     if changes or fitted.renamed:
         rewrite_checkpoint(whole, job.out)
         text = json.dumps(config | changes, indent=2) + "\n"
         (job.out / "config.json").write_text(text, encoding="utf-8")
         weights, dropped = ".", ()
-    return {
-        "weights": weights,
-        "architecture": config["architectures"][0],
-        "dropped": list(dropped),
-        "rows": None if stays == rows else rows,
-        "renamed": fitted.renamed,
-        "fingerprints": list(prints),
-    }
+    return BaseResult(
+        weights=weights,
+        architecture=config["architectures"][0],
+        dropped=tuple(dropped),
+        rows=None if stays == rows else rows,
+        renamed=fitted.renamed,
+        fingerprints=tuple(prints),
+    )
 
 
 def checkpoint_folder(base: Path) -> Path:
     """The folder with ``config.json`` and weights that a finished base stage points to."""
-    weights = Path(base_facts(base).get("weights", "."))
+    weights = Path(base_facts(base).weights)
     return weights if weights.is_absolute() else base
 
 
 def open_base(base: Path) -> SafetensorsSource:
     """The base's weights as a lazy source, without those that the model does not need. Raises InputError."""
     source = SafetensorsSource.from_folder(checkpoint_folder(base))
-    return source.without(base_facts(base).get("dropped", ()))
-
-
-def base_facts(base: Path) -> Mapping[str, Any]:
-    """What a finished base stage says of itself, of encoders too."""
-    found: Mapping[str, Any] = (read_manifest(base) or {}).get("result", {})
-    return found
+    return source.without(base_facts(base).dropped)
 
 
 def base_fingerprints(base: Path) -> frozenset[str]:
     """Fingerprints of a finished base stage: of the model that it was made of, and of what it is now."""
-    return frozenset({*base_facts(base).get("fingerprints", ()), fingerprint(open_base(base))})
+    return frozenset({*base_facts(base).fingerprints, fingerprint(open_base(base))})
 
 
-def _counter(job: Job, total: int) -> Callable[[], None]:
+def _counter(job: Job[BaseSettings], total: int) -> Callable[[], None]:
     done = 0
     job.events.progress(0, total)
 

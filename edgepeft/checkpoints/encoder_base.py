@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgepeft.checkpoints.base import save_tokenizer
+from edgepeft.checkpoints.base_stage import BaseSettings, EncoderFacts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.fit import HARMLESS, fit_checkpoint, unwrapped_names
 from edgepeft.checkpoints.gguf_stage import stage_gguf
@@ -31,10 +31,9 @@ from edgepeft.errors import InputError, one_line
 from edgepeft.models.checks import check_headers
 from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.inspect import inspect_model
-from edgepeft.models.sentence_files import Pooling, SentenceFiles, read_sentence_files
-from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS
+from edgepeft.models.sentence_files import SentenceFiles, read_sentence_files
+from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS, Task
 from edgepeft.models.tokens import refuse_beyond
-from edgepeft.runs.folder import read_manifest
 from edgepeft.stages.job import Job
 from edgepeft.utils.finite import all_finite
 
@@ -44,41 +43,11 @@ _GENERATES = "generates"
 _UNWRAPPED = "unwrapped"
 
 
-@dataclass(frozen=True)
-class EncoderFacts:
-    """What later stages need to know of a staged encoder.
-
-    ``new_modules`` are the modules that were made for the task and are trained whole; ``context_length`` counts
-    the tokens of a text, its special ones included.
-    """
-
-    task: str
-    labels: tuple[str, ...]
-    new_modules: tuple[str, ...]
-    context_length: int
-    pooling: Pooling | None
-
-    @classmethod
-    def of(cls, base: Path) -> EncoderFacts:
-        """Those of a finished base stage."""
-        found = (read_manifest(base) or {})["result"]
-        pooling = found["pooling"]
-        return cls(
-            found["task"],
-            tuple(found["labels"]),
-            tuple(found["new_modules"]),
-            found["context_length"],
-            Pooling(**pooling) if pooling else None,
-        )
-
-
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job[BaseSettings]) -> EncoderFacts:
     """Stage function. Inputs: ``model``, a folder or a GGUF file; ``tokenizer`` and ``sentence``, an adapter's
-    folder where it brings its own. Settings: ``task``, ``labels``, and ``rows`` of the vocabulary, if any.
-
-    Result: ``weights``, the fields of ``EncoderFacts`` and ``fingerprints``. Raises InputError.
+    folder where it brings its own. Raises InputError.
     """
-    given, task, labels = job.inputs["model"], job.settings["task"], job.settings["labels"]
+    given, task, labels = job.inputs["model"], job.settings.task, job.settings.labels
     model = given
     if given.is_file():
         # transformers knows the names in a GGUF file for models that generate alone.
@@ -92,7 +61,7 @@ def run(job: Job) -> dict[str, Any]:
     own = job.inputs.get("tokenizer")
     with each_file_read_once():
         vocabulary = save_tokenizer(given, job.out, own=own)
-    rows = job.settings.get("rows")
+    rows = job.settings.rows
     resized = rows is not None and rows != loaded.config.vocab_size
     if rows is not None and resized:
         _resize(loaded, rows)
@@ -108,22 +77,21 @@ def run(job: Job) -> dict[str, Any]:
         sentence = read_sentence_files(job.inputs.get("sentence", given))
         _refuse_lowering(sentence, job.out, given)
     limit = context_length(loaded.config.to_dict())
-    return {
-        "weights": ".",
-        "architecture": type(loaded).__name__,
-        "task": task,
-        "labels": labels,
-        "new_modules": sorted(new),
-        "context_length": min(limit, (sentence and sentence.max_tokens) or limit),
-        "pooling": asdict(sentence.pooling) if sentence else None,
-        "rows": rows if resized else None,
-        "renamed": folder != model,
-        "pooled_by": str(job.inputs.get("sentence", given)),
-        "fingerprints": [fingerprint(source)],
-    }
+    return EncoderFacts(
+        architecture=type(loaded).__name__,
+        task=task,
+        labels=labels,
+        new_modules=tuple(sorted(new)),
+        context_length=min(limit, (sentence and sentence.max_tokens) or limit),
+        pooling=sentence.pooling if sentence else None,
+        rows=rows if resized else None,
+        renamed=folder != model,
+        pooled_by=str(job.inputs.get("sentence", given)),
+        fingerprints=(fingerprint(source),),
+    )
 
 
-def _unwrapped(model: Path, source: SafetensorsSource, job: Job) -> Path:
+def _unwrapped(model: Path, source: SafetensorsSource, job: Job[BaseSettings]) -> Path:
     """The checkpoint's folder, or a copy of it without the prefixes that wrappers left on its names."""
     names = unwrapped_names(source)
     if names is None:
@@ -139,7 +107,7 @@ def _unwrapped(model: Path, source: SafetensorsSource, job: Job) -> Path:
 
 
 def _load(
-    folder: Path, given: Path, task: str, labels: list[str], job: Job
+    folder: Path, given: Path, task: Task, labels: Sequence[str], job: Job[BaseSettings]
 ) -> tuple[Any, set[str]]:
     """The model for the task in float32, and the modules that were made for it. Raises InputError."""
     import transformers
@@ -178,7 +146,9 @@ def _load(
     return loaded, new
 
 
-def _account_for(unexpected: Iterable[str], prefix: str, given: Path, job: Job) -> None:
+def _account_for(
+    unexpected: Iterable[str], prefix: str, given: Path, job: Job[BaseSettings]
+) -> None:
     """Raise InputError for stored parts of the body that the model has no place for; say which head is left
     out."""
     left = sorted(key for key in unexpected if not any(re.search(p, key) for p in HARMLESS))

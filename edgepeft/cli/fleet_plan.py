@@ -81,13 +81,13 @@ def _bundle_bytes(cell: CellPlan) -> int:
     from edgepeft.pipeline.sizes import bundle_bytes
 
     assert cell.plan is not None
-    (target,) = cell.plan.targets
-    return int(bundle_bytes(cell.plan, target))
+    (target,) = cell.plan.resolved.targets
+    return int(bundle_bytes(cell.plan.resolved, target))
 
 
 def _show(fleet: Fleet, costs: Sequence[StageEstimate], facts: dict[str, Any]) -> None:
-    model = fleet.plans[0].model
-    names = ", ".join(dict.fromkeys(plan.base_name for plan in fleet.plans))
+    model = fleet.plans[0].resolved.model
+    names = ", ".join(dict.fromkeys(plan.resolved.base_name for plan in fleet.plans))
     say(f"model    {names}: {model.architecture}, {model.parameters / 1e6:.0f} M parameters")
     cached = {cost.name for cost in costs if cost.cached}
     rows = []

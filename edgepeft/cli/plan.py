@@ -65,14 +65,13 @@ def show_plan(
 
         show_fleet_plan(recipe, folder, until=until, as_json=as_json, price=price, only=only or [])
         return
-    from edgepeft.adapters.methods import find_method
     from edgepeft.cli.progress import duration
     from edgepeft.cli.tables import megabytes, print_table
-    from edgepeft.pipeline.costs import steps
     from edgepeft.pipeline.planner import make_plan
     from edgepeft.pipeline.resources import estimate
     from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
     from edgepeft.runs.folder import RunFolder, free_bytes
+    from edgepeft.training.settings import step_count
 
     plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
     costs = estimate(plan)
@@ -80,23 +79,25 @@ def show_plan(
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    model = plan.model
+    resolved = plan.resolved
+    model = resolved.model
     say(
-        f"model    {plan.base_name}: {model.architecture}, {model.parameters / 1e6:.0f} M parameters, "
+        f"model    {resolved.base_name}: {model.architecture}, {model.parameters / 1e6:.0f} M parameters, "
         f"{model.dtype}{', tied embeddings' if model.tied_embeddings else ''}"
     )
-    say(f"data     {len(plan.train_rows)} training rows, {len(plan.test_rows)} test rows")
+    say(f"data     {len(resolved.train_rows)} training rows, {len(resolved.test_rows)} test rows")
     parts = recipe.recipe.adapter
     if parts is None:
-        method = recipe.recipe.method
-        common = find_method(method.name).common(method.model_dump())
+        method, training = recipe.recipe.method, recipe.recipe.training
+        common = resolved.method.common(method.model_dump()) if resolved.method else {}
         rank = f", rank {common['rank']}" if "rank" in common else ""
-        count, processes = adapter_parameters(plan), recipe.recipe.training.processes
+        count, processes = adapter_parameters(resolved), training.processes
         together = f" of {processes} processes" if processes > 1 else ""
         size = "" if count is None else f", about {count / 1e6:.1f} M trainable parameters"
-        say(f"method   {method.name}{rank}{size}, {steps(plan)} steps{together}")
-    elif plan.adapter is not None:
-        say(f"adapter  {plan.adapter}")
+        steps = step_count(training, len(resolved.train_rows))
+        say(f"method   {method.name}{rank}{size}, {steps} steps{together}")
+    elif resolved.adapter is not None:
+        say(f"adapter  {resolved.adapter.path}")
     elif not isinstance(parts, str):
         named = ", ".join(f"{part.path} x {part.weight:g}" for part in parts)
         say(f"adapter  {named}, combined by {recipe.recipe.combine.method}")
@@ -114,8 +115,8 @@ def show_plan(
             for cost in costs
         ],
     )
-    for target in plan.targets:
-        say(f"bundle   {target.name}: about {megabytes(bundle_bytes(plan, target))}")
+    for target in resolved.targets:
+        say(f"bundle   {target.name}: about {megabytes(bundle_bytes(resolved, target))}")
     say(
         f"in all   about {duration(facts['seconds'])}, peak memory {megabytes(facts['peak_memory_bytes'])}, "
         f"disk {megabytes(facts['disk_bytes'])} of {megabytes(free_bytes(folder))} free"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Any
 
 import torch
 
@@ -17,9 +16,8 @@ from edgepeft.combination.folders import Parts
 from edgepeft.combination.methods import MOMENT_BYTES
 from edgepeft.combination.regmean import Moments, fit
 from edgepeft.combination.scoring import Scorer
-from edgepeft.combination.stage import asked_of, outcome
-from edgepeft.data.control_tokens import policy_of
-from edgepeft.data.formats import read_data
+from edgepeft.combination.settings import CombineResult, CombineSettings
+from edgepeft.combination.stage import adapter_folders
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
 from edgepeft.evaluation.probes import Question, task_questions
@@ -27,29 +25,26 @@ from edgepeft.merging.lora import LoraFactors
 from edgepeft.stages.job import Job
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function, as that of ``combination.stage``, with ``rows-0``, ``rows-1`` and so on besides.
-
-    Settings: ``data`` says how rows are read, ``combine.rows`` how many of each. Result: what was combined.
-    """
-    base, data = job.inputs["base"], job.settings["data"]
-    allow_mismatch = job.settings["merge"]["allow_base_mismatch"]
-    folders, how = asked_of(job)
+def run(job: Job[CombineSettings]) -> CombineResult:
+    """Stage function, as that of ``combination.stage``, with ``rows-0``, ``rows-1`` and so on besides."""
+    base, data, how = job.inputs["base"], job.settings.data, job.settings.how
+    allow_mismatch = job.settings.allow_base_mismatch
+    folders = adapter_folders(job)
     parts = Parts.open(folders, model=checkpoint_folder(base), allow_base_mismatch=allow_mismatch)
     scorer = Scorer(base, parts.adapters, allow_mismatch=allow_mismatch)
-    prompter = Prompter.from_folder(base, job.template(data["template"]), policy_of(data))
+    prompter = Prompter.from_folder(base, job.template(data.template), data.control_tokens)
     questions = []
     for index in range(len(folders)):
         file = job.inputs[f"rows-{index}"]
-        asked = task_questions(read_data(file, data), prompter, scorer.context)
-        questions.append(asked[: job.settings["combine"]["rows"]])
+        asked = task_questions(data.read(file).rows, prompter, scorer.context)
+        questions.append(asked[: job.settings.rows])
         if not questions[-1]:
             raise InputError(f"{file}: contains no rows with prompt and answer to fit to")
     fitter = Fitter(scorer, parts.factors, questions)
     done, total = count(1), fitter.passes * sum(map(len, questions))
     job.events.progress(0, total)
     fitted = fitter.fit(how.weights, lambda: job.events.progress(next(done), total))
-    return outcome(parts.write(how, fitted, job.out / "adapter"))
+    return CombineResult.model_validate(parts.write(how, fitted, job.out / "adapter"))
 
 
 class Fitter:

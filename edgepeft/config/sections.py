@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepeft.bundle.layout import ADAPTER_NAME
+from edgepeft.data.formats import DataFile, read_file
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LARGEST = 10**15
 """No number of a recipe is larger; what is computed from several must not overflow."""
 LARGEST_SEED = 2**32 - 1
 """What numpy takes, which the trainer seeds with the same number."""
+
+
+TEMPLATE_MODES = ("auto", "chat", "plain")
+"""What ``data.template`` may be besides a file."""
 
 
 class Section(BaseModel):
@@ -75,6 +81,10 @@ class Data(Section):
         None,
         description="Text file for the measures on generic text; default: a text that comes with edgepeft.",
     )
+
+    def read(self, path: Path) -> DataFile:
+        """A file of rows, read as this section says. Raises InputError, MissingError."""
+        return read_file(path, columns=self.columns, shape=self.shape, system=self.system)
 
 
 class Method(Section):

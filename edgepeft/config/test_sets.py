@@ -11,7 +11,6 @@ from edgepeft.config.run_recipe import recipe_of
 from edgepeft.config.sections import Data
 from edgepeft.config.target_sections import Gates
 from edgepeft.data.arrow_files import is_dataset_folder
-from edgepeft.data.formats import read_data
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 
@@ -43,12 +42,11 @@ class GivenTests:
         data = recipe.recipe.data
         if data.test is None:
             raise InputError(f"--test: {file} names no data.test")
-        template = data.template
-        if template not in ("auto", "chat", "plain"):
-            template = str(recipe.resolve(template))
         generic = None if data.generic is None else recipe.resolve(data.generic)
-        return cls(recipe.resolve(data.test), data, template, generic, promised(recipe.recipe))
+        return cls(
+            recipe.resolve(data.test), data, recipe.template, generic, promised(recipe.recipe)
+        )
 
     def rows(self) -> list[Row]:
         """The rows, all of them. Raises InputError."""
-        return read_data(self.path, self.data.model_dump(mode="json"))
+        return self.data.read(self.path).rows

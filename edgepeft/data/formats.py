@@ -94,11 +94,6 @@ def read_rows(
     return read_file(path, columns=columns, shape=shape, system=system).rows
 
 
-def read_data(path: Path, data: Mapping[str, Any]) -> list[Row]:
-    """Rows as a stage's ``data`` settings say how to read them. Raises InputError."""
-    return read_rows(path, columns=data["columns"], shape=data["shape"], system=data["system"])
-
-
 def read_text(path: Path, key: str) -> str:
     """A plain text file; ``key`` is the recipe key that names it. Raises InputError."""
     try:

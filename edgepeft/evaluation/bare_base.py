@@ -20,7 +20,7 @@ from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runs.folder import read_manifest
 from edgepeft.runtime.answer import Progress, Stream
-from edgepeft.stages.registry import require_libraries
+from edgepeft.stages.needs import ADAPTED, require_libraries
 
 _BYTES = 4
 """The base computes in float32, as it does where the bundle is measured."""
@@ -48,7 +48,7 @@ class BareBase:
         Raises InputError as ``base_of`` does and for an encoder, MissingError without torch, EdgepeftError where
         memory is short.
         """
-        require_libraries(["reference"])
+        require_libraries([{"export": ADAPTED}])
         manifest = read_manifest(bundle) or {}
         task = manifest.get("result", {}).get("task", GENERATION)
         if task != GENERATION:

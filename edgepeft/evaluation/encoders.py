@@ -17,14 +17,17 @@ import torch
 from safetensors.torch import save_file
 
 from edgepeft.checkpoints.base import checkpoint_folder
-from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import auto_class, model_config
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.evaluation.execution import Agreement, Execution, agreed, statement
+from edgepeft.evaluation.execution import Agreement, agreed, statement
 from edgepeft.evaluation.graph_variants import with_float_products, without_accuracy_level
+from edgepeft.evaluation.measures import MEASURES_OF, EncoderMeasures
 from edgepeft.evaluation.probes import test_rows
 from edgepeft.evaluation.reference import adapted
+from edgepeft.evaluation.results import WitnessFacts
+from edgepeft.evaluation.settings import ReferenceSettings, VerifySettings
 from edgepeft.evaluation.verify import MEASURES
 from edgepeft.evaluation.witness.check import agreement
 from edgepeft.evaluation.witness.stage import WitnessRecord
@@ -33,10 +36,11 @@ from edgepeft.metrics.encoder_examples import Example, encode_row, open_encoder
 from edgepeft.metrics.encoders import Quality, closeness, quality
 from edgepeft.metrics.generation import recovery, wilson_interval
 from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS
+from edgepeft.runs.folder import write_json
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.encoder import EncoderSession, pool
-from edgepeft.stages.job import Job
+from edgepeft.stages.job import Job, StageResult
 from edgepeft.utils.threads import chosen_threads
 
 EXAMPLES = "examples.json"
@@ -48,13 +52,20 @@ Forward = Callable[[list[int]], torch.Tensor]
 """The graph's output for one text's token ids: logits [C] or [T, C], or token vectors [T, H]."""
 
 
-def reference(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``merge``, ``data``. Inputs: ``base``, ``adapter`` or ``train``, and ``test``.
+class EncoderReferenceResult(StageResult):
+    """An encoder bare and with its unmerged adapter; rows, and the targets that are judged in them."""
 
-    Result: loss and shares of the bare base and of the unmerged adapter, rows and targets measured.
-    """
-    facts, encoder = EncoderFacts.of(job.inputs["base"]), open_encoder(job)
-    rows = test_rows(job.inputs["test"], job.settings["data"])
+    base: Quality
+    reference: Quality
+    rows: int
+    targets: int
+
+
+def reference(job: Job[ReferenceSettings]) -> EncoderReferenceResult:
+    """Stage function. Inputs: ``base``, ``adapter`` or ``train``, and ``test``."""
+    data, facts = job.settings.data, EncoderFacts.read(job.inputs["base"])
+    encoder = open_encoder(job.inputs["base"], data.control_tokens)
+    rows = test_rows(job.inputs["test"], data)
     examples = [encode_row(row, facts.task, encoder, facts.labels) for row in rows]
     examples = [one for one in examples if one.positions or one.other]
     if not examples:
@@ -83,23 +94,23 @@ def reference(job: Job) -> dict[str, Any]:
         "reference": asdict(own),
     }
     (job.out / EXAMPLES).write_text(json.dumps(record) + "\n", encoding="utf-8")
-    return {
-        "base": asdict(base),
-        "reference": asdict(own),
-        "rows": len(examples),
-        "targets": sum(len(one.targets) or 1 for one in examples),
-    }
+    return EncoderReferenceResult(
+        base=base,
+        reference=own,
+        rows=len(examples),
+        targets=sum(len(one.targets) or 1 for one in examples),
+    )
 
 
-def verify(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``bundle``, ``reference``, ``base``, ``witness``, and ``float-graph`` where the
-    bundle's weights are rounded; setting: ``execution``.
+def verify(job: Job[VerifySettings]) -> EncoderMeasures:
+    """Stage function; leaves the measures as a file, too.
 
-    Result: the measures, also as a file.
+    Inputs: ``bundle``, ``reference``, ``base``, ``witness``, and ``float-graph`` where the bundle's weights are
+    rounded.
     """
     shipped = Bundle.open(job.inputs["bundle"], check="sizes")
-    facts = EncoderFacts.of(job.inputs["base"])
-    execution = Execution(**job.settings["execution"])
+    facts = EncoderFacts.read(job.inputs["base"])
+    execution = job.settings.execution
     record = json.loads((job.inputs["reference"] / EXAMPLES).read_text(encoding="utf-8"))
     examples = [Example(**entry) for entry in record["examples"]]
     base, own = (Quality(**record[key]) for key in ("base", "reference"))
@@ -126,37 +137,36 @@ def verify(job: Job) -> dict[str, Any]:
     mine = quality(facts.task, found, examples, facts.labels)
     targets = sum(len(one.targets) or 1 for one in examples)
     main = next(iter(mine.shares))
-    measures = {
-        "task": facts.task,
-        "witness": witness,
+    measures = MEASURES_OF[facts.task](
+        witness=witness,
         **_beside(mine, own, base),
         **closeness(facts.task, wanted, found),
-        f"{main}_interval": list(wilson_interval(round(mine.shares[main] * targets), targets)),
-        "recovery": recovery(base.loss, mine.loss, own.loss),
-        "task_loss": mine.loss,
-        "reference_task_loss": own.loss,
-        "base_task_loss": base.loss,
-        "rows": len(examples),
-        "targets": targets,
-        "texts_per_second": round(texts / seconds, 1),
-        "threads": chosen_threads(),
-        "provider": shipped.provider,
-        "executed_on": execution.provider,
-        "execution": statement(execution, agreement),
-        "not_executed_because": execution.missing,
-        "software_max_difference": agreement.max_difference if agreement else None,
-    }
-    (job.out / MEASURES).write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+        **{f"{main}_interval": wilson_interval(round(mine.shares[main] * targets), targets)},
+        recovery=recovery(base.loss, mine.loss, own.loss),
+        task_loss=mine.loss,
+        reference_task_loss=own.loss,
+        base_task_loss=base.loss,
+        rows=len(examples),
+        targets=targets,
+        texts_per_second=round(texts / seconds, 1),
+        threads=chosen_threads(),
+        provider=shipped.provider,
+        executed_on=execution.provider,
+        execution=statement(execution, agreement),
+        not_executed_because=execution.missing,
+        software_max_difference=agreement.max_difference if agreement else None,
+    )
+    write_json(job.out / MEASURES, measures.as_dict())
     return measures
 
 
 def _cross_examined(
-    job: Job,
+    job: Job[VerifySettings],
     bundle: Bundle,
     provider: str,
     examples: Sequence[Example],
     outputs: Sequence[torch.Tensor],
-) -> dict[str, Any] | None:
+) -> WitnessFacts | None:
     """What the second witness says of bundle and reference; None where none was asked."""
     if "witness" not in job.inputs:
         return None
@@ -171,13 +181,13 @@ def _cross_examined(
             (wanted, own[tuple(one.ids)][: len(wanted)])
             for one, wanted in pairs
             if tuple(one.ids) in own
-        ).as_dict()
-    return {**facts, "reference": agreed}
+        ).told()
+    return facts.model_copy(update={"reference": agreed})
 
 
-def _beside(mine: Quality, own: Quality, base: Quality) -> dict[str, float]:
+def _beside(mine: Quality, own: Quality, base: Quality) -> dict[str, Any]:
     """Each share of the bundle, with the reference's and the base's under their own names."""
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for name, share in mine.shares.items():
         found[name] = share
         found[f"reference_{name}"] = own.shares[name]

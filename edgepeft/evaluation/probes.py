@@ -6,13 +6,14 @@ original base, the reference and every bundle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edgepeft.calibration.corpora import evaluation_text
-from edgepeft.data.formats import read_data, read_text
+from edgepeft.config.sections import Data
+from edgepeft.data.formats import read_text
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message, Row
 from edgepeft.errors import EdgepeftError, InputError
@@ -107,9 +108,9 @@ def generic_probes(prompter: Prompter, context: int, text: str) -> list[Probe]:
     return probes
 
 
-def test_rows(path: Path, data: Mapping[str, Any]) -> list[Row]:
+def test_rows(path: Path, data: Data) -> list[Row]:
     """The test rows that gates and report use. Raises InputError."""
-    return read_data(path, data)[: data["max_test_rows"]]
+    return data.read(path).rows[: data.max_test_rows]
 
 
 def generic_text(path: Path | None) -> str:

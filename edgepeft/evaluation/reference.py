@@ -27,7 +27,6 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
 )
 from edgepeft.checkpoints.source import TensorSource
-from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.probes import (
@@ -39,7 +38,10 @@ from edgepeft.evaluation.probes import (
     task_questions,
     test_rows,
 )
+from edgepeft.evaluation.results import ModelFacts, ReferenceResult
+from edgepeft.evaluation.settings import ReferenceSettings
 from edgepeft.evaluation.torch_model import TorchModel
+from edgepeft.merging.settings import AdapterSettings
 from edgepeft.merging.stage import (
     adapter_folder,
     check_base,
@@ -56,16 +58,13 @@ HEAD = "head"
 """The head's weight among the hidden states, where the adapter changed it."""
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``base``, ``adapter`` or ``train``, ``test``, ``generic`` if the recipe has one.
-
-    Result: losses and exact match of base and reference, rows and tokens measured.
-    """
+def run(job: Job[ReferenceSettings]) -> ReferenceResult:
+    """Stage function. Inputs: ``base``, ``adapter`` or ``train``, ``test``, ``generic`` if the recipe has one."""
     from transformers import AutoModelForCausalLM
 
-    data = job.settings["data"]
+    data = job.settings.data
     prompter = Prompter.from_folder(
-        job.inputs["base"], job.template(data["template"]), policy_of(data)
+        job.inputs["base"], job.template(data.template), data.control_tokens
     )
     folder = checkpoint_folder(job.inputs["base"])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -104,22 +103,22 @@ def run(job: Job) -> dict[str, Any]:
         "head": head,
         "embedding": embedding,
         "outer_head": reference.outer.as_dict(),
-        "base": base_facts,
-        "reference": facts,
+        "base": base_facts.as_dict(),
+        "reference": facts.as_dict(),
     }
     (job.out / PROBES).write_text(json.dumps(record) + "\n", encoding="utf-8")
-    return {
-        "base": base_facts,
-        "reference": facts,
-        "rows": len(questions),
-        "exact_match_seconds": base_facts["exact_match_seconds"] + facts["exact_match_seconds"],
-        "task_tokens": sum(probe.scored for probe in task),
-        "generic_tokens": sum(probe.scored for probe in generic),
-    }
+    return ReferenceResult(
+        base=base_facts,
+        reference=facts,
+        rows=len(questions),
+        exact_match_seconds=base_facts.exact_match_seconds + facts.exact_match_seconds,
+        task_tokens=sum(probe.scored for probe in task),
+        generic_tokens=sum(probe.scored for probe in generic),
+    )
 
 
 class _Counter:
-    def __init__(self, job: Job, total: int) -> None:
+    def __init__(self, job: Job[ReferenceSettings], total: int) -> None:
         self._events, self._total, self._done = job.events, total, 0
         self._events.progress(0, total)
 
@@ -128,7 +127,7 @@ class _Counter:
         self._events.progress(self._done, self._total)
 
 
-def adapted(job: Job, model: Any) -> Any:
+def adapted(job: Job[AdapterSettings], model: Any) -> Any:
     """The unmerged adapter on ``model``, once that is the base it was trained on; ``model`` is consumed."""
     folder = adapter_folder(job)
     if is_full(folder):
@@ -161,7 +160,7 @@ def _measure(
     questions: list[Question],
     prompter: Prompter,
     progress: _Counter,
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+) -> tuple[ModelFacts, dict[str, torch.Tensor]]:
     """Task loss, exact match and the hidden states of scored positions of one model."""
     kept: dict[str, torch.Tensor] = {}
     losses = 0.0
@@ -204,10 +203,10 @@ def _measure(
     for index, probe in enumerate(generic):
         score(index, probe, model.hidden(probe.ids))
         progress.step()
-    facts = {
-        "task_loss": losses / sum(probe.scored for probe in task),
-        "exact_match": correct / len(questions) if questions else None,
-        "exact_match_seconds": round(decoding, 2),
-        "wrong": wrong[:20],
-    }
+    facts = ModelFacts(
+        task_loss=losses / sum(probe.scored for probe in task),
+        exact_match=correct / len(questions) if questions else None,
+        exact_match_seconds=round(decoding, 2),
+        wrong=tuple(wrong[:20]),
+    )
     return facts, kept

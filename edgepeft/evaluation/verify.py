@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,10 +19,13 @@ from edgepeft.checkpoints.base import open_base
 from edgepeft.checkpoints.outer_head import OuterHead
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
-from edgepeft.evaluation.execution import Execution, check_software, statement
+from edgepeft.evaluation.execution import check_software, statement
 from edgepeft.evaluation.graph_variants import widened, with_float_products, without_accuracy_level
+from edgepeft.evaluation.measures import GenerationMeasures, Level0, WrongAnswer
 from edgepeft.evaluation.probes import Probe, Question, check_asked
 from edgepeft.evaluation.reference import HEAD, HIDDEN, PROBES
+from edgepeft.evaluation.results import ModelFacts, WitnessFacts
+from edgepeft.evaluation.settings import VerifySettings
 from edgepeft.evaluation.torch_model import ANSWER_SLACK
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.verdict import reference_facts, witness_facts
@@ -32,6 +35,7 @@ from edgepeft.metrics.generation import (
     recovery,
     wilson_interval,
 )
+from edgepeft.runs.folder import write_json
 from edgepeft.runtime.adapters import FACTORS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
@@ -72,20 +76,24 @@ class Reference:
         """The questions for exact match."""
         return [Question(**entry) for entry in self.record["questions"]]
 
+    def facts(self, who: Literal["base", "reference"]) -> ModelFacts:
+        """What was measured of the bare base, or of the reference itself."""
+        return ModelFacts.model_validate(self.record[who])
+
     def logits(self, kind: str, index: int) -> torch.Tensor:
         """Reference logits float32 [T, V] at a probe's scored positions."""
         return self.outer(self.hidden.load(f"{kind}.{index}") @ self.head.T)
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``bundle``, ``reference``, ``base``, and ``adapter`` for one of a hot-swap bundle;
-    ``witness``, and ``float-graph`` where the bundle's weights are rounded. Setting: ``execution``.
+def run(job: Job[VerifySettings]) -> GenerationMeasures:
+    """Stage function; leaves the measures as a file, too.
 
-    Result: the measures, also as a file.
+    Inputs: ``bundle``, ``reference``, ``base``, and ``adapter`` for one of a hot-swap bundle; ``witness``, and
+    ``float-graph`` where the bundle's weights are rounded.
     """
     shipped = Bundle.open(job.inputs["bundle"], check="sizes")
     reference = Reference.open(job.inputs["reference"], job.inputs["base"])
-    execution = Execution(**job.settings["execution"])
+    execution = job.settings.execution
     provider = execution.provider
     io_dtype = shipped.manifest["settings"]["target"]["io_dtype"]
     bundle = shipped
@@ -116,9 +124,7 @@ def run(job: Job) -> dict[str, Any]:
     first = {kind: _compare(session, reference, kind, lead, FIRST, step) for kind in kinds}
     rest = {kind: _compare(session, reference, kind, lead, REST, step) for kind in kinds}
     del session
-    level_0 = _at_level_0(bundle, provider, reference, job.scratch, factors)
-    if level_0 is not None:
-        level_0 |= {f"{kind}_kl_as_shipped": first[kind].kl for kind in kinds}
+    level_0 = _at_level_0(bundle, provider, reference, job.scratch, factors, first)
     runtime = Runtime(bundle, provider=provider)
     if adapter is not None:
         runtime.swap_adapter(adapter.name)
@@ -126,46 +132,50 @@ def run(job: Job) -> dict[str, Any]:
     check_asked(questions, runtime.prompter, lead)
     correct, wrong, speed = _exact_match(runtime, questions, step, lead)
     decoding = time.monotonic() - started
-    base, trained = reference.record["base"], reference.record["reference"]
+    base, trained = reference.facts("base"), reference.facts("reference")
     low, high = wilson_interval(correct, len(questions))
     task, generic = (first[kind] + rest[kind] for kind in kinds)
-    measures = {
-        "witness": witness,
-        "exact_match": correct / len(questions) if questions else None,
-        "exact_match_interval": [low, high] if questions else None,
-        "reference_exact_match": trained["exact_match"],
-        "base_exact_match": base["exact_match"],
-        "rows": len(questions),
-        "task_kl": task.kl,
-        "generic_kl": generic.kl,
-        "top1_agreement": task.top1_agreement,
-        "generic_top1_agreement": generic.top1_agreement,
-        "recovery": recovery(base["task_loss"], task.loss, task.reference_loss),
-        "task_loss": task.loss,
-        "reference_task_loss": task.reference_loss,
-        "base_task_loss": base["task_loss"],
-        "generic_perplexity": _exp(generic.loss),
-        "reference_generic_perplexity": _exp(generic.reference_loss),
-        "task_tokens": task.tokens,
-        "generic_tokens": generic.tokens,
-        "tokens_per_second": speed,
-        "threads": chosen_threads(),
-        "exact_match_seconds": round(decoding, 2),
-        "accuracy_level_0": level_0,
-        "provider": bundle.provider,
-        "executed_on": provider,
-        "execution": statement(execution, agreement),
-        "not_executed_because": execution.missing,
-        "software_max_difference": agreement.max_difference if agreement else None,
-        "wrong": wrong[:5],
-    }
-    (job.out / MEASURES).write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+    measures = GenerationMeasures(
+        witness=witness,
+        exact_match=correct / len(questions) if questions else None,
+        exact_match_interval=(low, high) if questions else None,
+        reference_exact_match=trained.exact_match,
+        base_exact_match=base.exact_match,
+        rows=len(questions),
+        task_kl=task.kl,
+        generic_kl=generic.kl,
+        top1_agreement=task.top1_agreement,
+        generic_top1_agreement=generic.top1_agreement,
+        recovery=recovery(base.task_loss, task.loss, task.reference_loss),
+        task_loss=task.loss,
+        reference_task_loss=task.reference_loss,
+        base_task_loss=base.task_loss,
+        generic_perplexity=_exp(generic.loss),
+        reference_generic_perplexity=_exp(generic.reference_loss),
+        task_tokens=task.tokens,
+        generic_tokens=generic.tokens,
+        tokens_per_second=speed,
+        threads=chosen_threads(),
+        exact_match_seconds=round(decoding, 2),
+        accuracy_level_0=level_0,
+        provider=bundle.provider,
+        executed_on=provider,
+        execution=statement(execution, agreement),
+        not_executed_because=execution.missing,
+        software_max_difference=agreement.max_difference if agreement else None,
+        wrong=tuple(wrong[:5]),
+    )
+    write_json(job.out / MEASURES, measures.as_dict())
     return measures
 
 
 def _cross_examined(
-    job: Job, bundle: Bundle, provider: str, reference: Reference, factors: Path | None
-) -> dict[str, Any] | None:
+    job: Job[VerifySettings],
+    bundle: Bundle,
+    provider: str,
+    reference: Reference,
+    factors: Path | None,
+) -> WitnessFacts | None:
     """What the second witness says of bundle and reference; None where none was asked."""
     if "witness" not in job.inputs:
         return None
@@ -173,7 +183,7 @@ def _cross_examined(
     facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), factors)
     probes = reference.probes("task")
     agreed = reference_facts(testimony, probes, lambda index: reference.logits("task", index))
-    return {**facts, "reference": agreed}
+    return facts.model_copy(update={"reference": agreed})
 
 
 def _exp(value: float) -> float:
@@ -181,9 +191,16 @@ def _exp(value: float) -> float:
 
 
 def _at_level_0(
-    bundle: Bundle, provider: str, reference: Reference, scratch: Path, adapter: Path | None
-) -> dict[str, float] | None:
-    """KL of the first probes with float activations; None where the bundle has them as it is."""
+    bundle: Bundle,
+    provider: str,
+    reference: Reference,
+    scratch: Path,
+    adapter: Path | None,
+    shipped: Mapping[str, Comparison],
+) -> Level0 | None:
+    """KL of the first probes with float activations, beside that as ``shipped``; None where the bundle has float
+    activations as it is.
+    """
     exact = without_accuracy_level(bundle, scratch)
     if exact is None:
         return None
@@ -191,10 +208,16 @@ def _at_level_0(
         exact = with_float_products(exact, scratch)
     session = GraphSession(exact, providers=[provider], adapter=adapter)
     lead = list(bundle.virtual_ids)
-    return {
-        f"{kind}_kl": _compare(session, reference, kind, lead, FIRST, lambda: None).kl
+    task, generic = (
+        _compare(session, reference, kind, lead, FIRST, lambda: None).kl
         for kind in ("task", "generic")
-    }
+    )
+    return Level0(
+        task_kl=task,
+        generic_kl=generic,
+        task_kl_as_shipped=shipped["task"].kl,
+        generic_kl_as_shipped=shipped["generic"].kl,
+    )
 
 
 def probe_logits(session: GraphSession, probe: Probe, lead: list[int], width: int) -> torch.Tensor:
@@ -229,10 +252,10 @@ def _compare(
 
 def _exact_match(
     runtime: Runtime, questions: list[Question], step: Any, lead: Sequence[int] = ()
-) -> tuple[int, list[dict[str, str]], float | None]:
+) -> tuple[int, list[WrongAnswer], float | None]:
     """Right answers, the wrong ones (as far as they were decoded), and tokens decoded per second."""
     correct = 0
-    wrong: list[dict[str, str]] = []
+    wrong: list[WrongAnswer] = []
     tokens, seconds = 0, 0.0
     decode = runtime.prompter.decode
     for question in questions:
@@ -254,6 +277,6 @@ def _exact_match(
         if text == wanted:
             correct += 1
         else:
-            wrong.append({"where": question.where, "wanted": wanted, "got": text})
+            wrong.append(WrongAnswer(where=question.where, wanted=wanted, got=text))
         step()
     return correct, wrong, round(tokens / seconds, 1) if seconds and tokens else None

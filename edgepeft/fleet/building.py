@@ -144,7 +144,7 @@ def build_fleet(
 
 
 def _models(fleet: Fleet) -> str:
-    return ", ".join(dict.fromkeys(plan.base_name for plan in fleet.plans))
+    return ", ".join(dict.fromkeys(plan.resolved.base_name for plan in fleet.plans))
 
 
 def _announce(fleet: Fleet, events: Events) -> None:
@@ -170,7 +170,7 @@ class _Vetter:
     def __call__(self, one: CellPlan) -> EdgepeftError | None:
         plan = one.plan
         assert plan is not None
-        recipe = plan.recipe.recipe
+        recipe = plan.resolved.recipe
         seen = [plan.stage("base").key, recipe.data.model_dump(mode="json"), recipe.adapter is None]
         key = json.dumps(seen)
         if key not in self._known:

@@ -13,21 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.bundle.layout import ADAPTERS
+from edgepeft.checkpoints.base_stage import BaseSettings
+from edgepeft.config.sections import TEMPLATE_MODES, Merge
 from edgepeft.config.test_sets import GivenTests
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.errors import InputError
 from edgepeft.evaluation.execution import choose_execution
 from edgepeft.evaluation.report import seal_adapter
+from edgepeft.evaluation.settings import ReferenceSettings, VerifySettings, WitnessSettings
 from edgepeft.events import Sink
 from edgepeft.hot_swap.store import add_adapter
+from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import find_model
 from edgepeft.pipeline.execute import Order, carry_out
+from edgepeft.pipeline.inputs import at_default
+from edgepeft.pipeline.kinds.base import BASE
+from edgepeft.pipeline.kinds.reference import REFERENCE
+from edgepeft.pipeline.kinds.spec import StageSpec
+from edgepeft.pipeline.kinds.verify import VERIFY
+from edgepeft.pipeline.kinds.witness import WITNESS
 from edgepeft.runs.folder import writing_failed
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.slots import slots_of
-from edgepeft.stages.job import Stage
+from edgepeft.stages.job import Stage, StageSettings
 from edgepeft.stages.pool import Workers
-from edgepeft.stages.registry import STAGES
 
 
 @dataclass(frozen=True)
@@ -82,36 +91,31 @@ def try_adapter(
     added = add_adapter(copy, name, folder, allow_base_mismatch=allow_base_mismatch)
     target = bundle.manifest["settings"]["target"]
     execution = choose_execution(bundle.provider, target["io_dtype"], target["verify_provider"])
-    data = given.data.model_dump(
-        mode="json", exclude={"train", "test", "generic", "labels", "max_length"}
-    )
     # It is measured as the bundle is asked.
-    data["control_tokens"] = policy_of(bundle.manifest["result"].get("prompt") or {})
+    policy = policy_of(bundle.manifest["result"].get("prompt") or {})
+    unread = ("train", "test", "generic", "labels", "max_length")
+    data = at_default(given.data, *unread).model_copy(update={"control_tokens": policy})
     files = {"test": given.path, "adapter": folder}
     if given.generic is not None:
         files["generic"] = given.generic
-    if given.template not in ("auto", "chat", "plain"):
+    if given.template not in TEMPLATE_MODES:
         files["template"] = Path(given.template)
-    merge = {"base": "dequantized", "grid": "auto", "allow_base_mismatch": allow_base_mismatch}
+    merge = Merge.model_validate({"allow_base_mismatch": allow_base_mismatch})
     with Workers() as workers:
         run = _Stages(scratch, workers, sink)
-        tokens = {"tokens": given.data.tokens} if given.data.tokens else {}
-        base = run("base", tokens, {"model": model})
-        reference = run(
-            "reference",
-            {"merge": merge, "data": data},
-            {"base": base, **files},
-        )
+        base = run(BASE, BaseSettings(tokens=tuple(given.data.tokens)), {"model": model})
+        settings = ReferenceSettings(merge=merge, data=data)
+        reference = run(REFERENCE, settings, {"base": base, **files})
         slots = slots_of(copy)
-        frozen = {"grid": dict(slots.grid), "quantized": slots.quantized}
+        frozen = FrozenBase.model_validate({"grid": slots.grid, "quantized": slots.quantized})
         witness = run(
-            "witness",
-            {"merge": merge, "data": data, "hot_swap": {"frozen": frozen}},
+            WITNESS,
+            WitnessSettings(merge=merge, data=data, frozen=frozen),
             {"base": base, "model": model, **files},
         )
         measured = run(
-            "verify",
-            {"execution": execution.as_dict()},
+            VERIFY,
+            VerifySettings(execution=execution),
             {
                 "bundle": copied,
                 "reference": reference,
@@ -129,10 +133,13 @@ class _Stages:
     def __init__(self, scratch: Path, workers: Workers, sink: Sink) -> None:
         self._scratch, self._workers, self._sink = scratch, workers, sink
 
-    def __call__(self, kind: str, settings: Mapping[str, Any], inputs: Mapping[str, Path]) -> Path:
+    def __call__(
+        self, spec: StageSpec, settings: StageSettings, inputs: Mapping[str, Path]
+    ) -> Path:
         """Run one; its folder."""
+        kind = spec.kind
         final = self._scratch / kind
-        function, work = STAGES[kind].functions[""], self._scratch / "work"
+        function, work = spec.functions[""], self._scratch / "work"
         stage = Stage(kind, kind, function, settings, {}, {}, kind, final, work)
         log = self._scratch / f"{kind}.log"
         carry_out(Order(stage, inputs, {}, log, seed=0), self._workers, self._sink)

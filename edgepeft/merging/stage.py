@@ -16,11 +16,12 @@ from edgepeft.adapters.base_match import refuse_other_base
 from edgepeft.adapters.config import carried_as, is_full, read_adapter_config
 from edgepeft.adapters.folder import WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical
-from edgepeft.adapters.provenance import FILE, Provenance, TrainingGrid, read_provenance
+from edgepeft.adapters.provenance import FILE, Provenance, read_provenance
 from edgepeft.adapters.tables import under_tokens
 from edgepeft.adapters.training_grid import dequantized
 from edgepeft.adapters.unmerged import Unmerged, unmerged_of
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
+from edgepeft.checkpoints.base_stage import base_facts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.skeleton import (
     HEAD,
@@ -31,9 +32,9 @@ from edgepeft.checkpoints.skeleton import (
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.merge import merged
+from edgepeft.merging.settings import AdapterSettings, FrozenBase, MergeResult
 from edgepeft.models.safetensors_header import read_header
-from edgepeft.runs.folder import read_manifest
-from edgepeft.stages.job import Job
+from edgepeft.stages.job import Job, StageSettings
 from edgepeft.utils.finite import all_finite
 from edgepeft.utils.memory import return_large_blocks
 
@@ -46,7 +47,7 @@ TOKENIZER_FILES = (
 )
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job[AdapterSettings]) -> MergeResult:
     """Stage function: write the merged checkpoint. Inputs: ``base``, ``adapter`` or ``train``."""
     return_large_blocks()
     source = merged_source(job)
@@ -63,22 +64,22 @@ def run(job: Job) -> dict[str, Any]:
     unmerged = open_unmerged(job)
     if unmerged is not None:
         unmerged.write(job.out)
-    return {"tensors": len(source.specs)}
+    return MergeResult(tensors=len(source.specs))
 
 
-def open_weights(job: Job) -> TensorSource:
+def open_weights(job: Job[AdapterSettings]) -> TensorSource:
     """The weights to quantize or export: the merged checkpoint if it was kept, else the merge done lazily.
 
     Where adapters are swapped, the base alone.
     """
-    if "hot_swap" in job.settings:
-        return unadapted(job)
+    if job.settings.frozen is not None:
+        return unadapted(job.inputs["base"], job.settings.frozen)
     if "merge" in job.inputs:
         return _kept(job)
     return merged_source(job)
 
 
-def _kept(job: Job) -> TensorSource:
+def _kept(job: Job[AdapterSettings]) -> TensorSource:
     """The merged checkpoint that was kept. Raises InputError where its tensors are not those of the base."""
     folder = job.inputs["merge"]
     kept, base = SafetensorsSource.from_folder(folder), open_base(job.inputs["base"])
@@ -92,9 +93,9 @@ def _kept(job: Job) -> TensorSource:
     return kept
 
 
-def open_unmerged(job: Job) -> Unmerged | None:
+def open_unmerged(job: Job[AdapterSettings]) -> Unmerged | None:
     """What of a job's adapter stays beside the weights that ``open_weights`` gives; None for nothing."""
-    if "hot_swap" in job.settings:
+    if job.settings.frozen is not None:
         return None
     if "merge" in job.inputs:
         return Unmerged.read(job.inputs["merge"])
@@ -105,7 +106,7 @@ def open_unmerged(job: Job) -> Unmerged | None:
     return unmerged_of(open_adapter(folder), config)
 
 
-def merged_source(job: Job) -> TensorSource:
+def merged_source(job: Job[AdapterSettings]) -> TensorSource:
     """Base and adapter of a job, merged lazily as its ``merge`` settings say."""
     folder = adapter_folder(job)
     base = open_base(job.inputs["base"])
@@ -114,7 +115,7 @@ def merged_source(job: Job) -> TensorSource:
         check_base(job)
         return _tuned(base, folder)
     frozen = frozen_base(job)
-    rounding = job.settings["merge"]["base"]
+    rounding = job.settings.merge.base
     adapter = open_adapter(folder)
     if rounding == "original":
         return _adapted(frozen, skeleton, adapter)
@@ -127,14 +128,13 @@ def merged_source(job: Job) -> TensorSource:
     return adapted
 
 
-def unadapted(job: Job) -> TensorSource:
-    """The base as it lay under the adapters of a hot-swap bundle, without any: settings ``hot_swap.frozen``."""
-    base = open_base(job.inputs["base"])
-    skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]), base.specs)
-    frozen = job.settings["hot_swap"]["frozen"]
-    names = frozen["quantized"]
+def unadapted(folder: Path, frozen: FrozenBase) -> TensorSource:
+    """A staged base as it lay under the adapters of a hot-swap bundle, without any."""
+    base = open_base(folder)
+    skeleton = build_skeleton(checkpoint_folder(folder), base.specs)
+    names = frozen.quantized
     chosen = linear_weight_names(skeleton) if names is None else names
-    return dequantized(base, TrainingGrid.from_dict(frozen["grid"]), chosen)
+    return dequantized(base, frozen.grid, chosen)
 
 
 def _adapted(base: TensorSource, skeleton: Any, adapter: Adapter) -> TensorSource:
@@ -144,7 +144,7 @@ def _adapted(base: TensorSource, skeleton: Any, adapter: Adapter) -> TensorSourc
     return merged(base, skeleton, adapter)
 
 
-def frozen_base(job: Job) -> TensorSource:
+def frozen_base(job: Job[AdapterSettings]) -> TensorSource:
     """The weights that stayed frozen in training, not yet on their grid: the base less any initial factors.
 
     Raises InputError where the adapter was trained on another base.
@@ -166,11 +166,11 @@ def frozen_base(job: Job) -> TensorSource:
     )
 
 
-def check_base(job: Job) -> None:
+def check_base(job: Job[AdapterSettings]) -> None:
     """Raise InputError where the job's adapter was trained on another base, unless the recipe allows it."""
     folder, base = adapter_folder(job), job.inputs["base"]
     config = read_adapter_config(folder)
-    if not job.settings["merge"].get("allow_base_mismatch"):
+    if not job.settings.merge.allow_base_mismatch:
         refuse_other_base(base_fingerprints(base), folder, config, job_provenance(job))
     if not is_full(folder):
         _refuse_made_parts(base, folder)
@@ -179,7 +179,7 @@ def check_base(job: Job) -> None:
 def _refuse_made_parts(base: Path, folder: Path) -> None:
     """Raise InputError where a part of the base was made at random for its task and the adapter brings no
     other."""
-    made = set((read_manifest(base) or {}).get("result", {}).get("new_modules", ()))
+    made = set(base_facts(base).new_modules)
     if not made:
         return
     path = folder / WEIGHTS
@@ -214,13 +214,13 @@ def _tuned(base: TensorSource, folder: Path) -> TensorSource:
     return ComputedSource({name: tuned.specs[name] for name in base.specs}, load)
 
 
-def adapter_folder(job: Job) -> Path:
+def adapter_folder(job: Job[StageSettings]) -> Path:
     """The adapter of a job: one that was handed in, or the train stage's."""
     return job.inputs["adapter"] if "adapter" in job.inputs else job.inputs["train"] / "adapter"
 
 
-def job_provenance(job: Job) -> Provenance:
+def job_provenance(job: Job[AdapterSettings]) -> Provenance:
     """What the job's adapter was trained on."""
     folder = adapter_folder(job)
-    declared = "auto" if (folder / FILE).is_file() else job.settings["merge"]["grid"]
+    declared = "auto" if (folder / FILE).is_file() else job.settings.merge.grid
     return read_provenance(folder, declared)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from edgepeft.checkpoints.encoder_base import EncoderFacts
-from edgepeft.data.control_tokens import policy_of
+from edgepeft.checkpoints.base_stage import EncoderFacts
+from edgepeft.data.control_tokens import Policy
 from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder, spans_of
 from edgepeft.models.tasks import EMBEDDING, TAGGING
-from edgepeft.stages.job import Job
 
 SCALE = 20.0
 """Cosines are multiplied with this before they compete, as in sentence-transformers."""
@@ -46,13 +46,10 @@ def encode_row(row: Row, task: str, encoder: TextEncoder, labels: Sequence[str])
     return Example(encoded.ids, [at for at, _ in kept], [t for _, t in kept], None, row.where)
 
 
-def open_encoder(job: Job) -> TextEncoder:
-    """The text encoder of a job, at the recipe's length or the model's, whichever is less."""
-    facts = EncoderFacts.of(job.inputs["base"])
-    longest = min(
-        job.settings["data"].get("max_length") or facts.context_length, facts.context_length
-    )
-    return TextEncoder(job.inputs["base"], longest, policy_of(job.settings["data"]))
+def open_encoder(base: Path, policy: Policy, max_length: int | None = None) -> TextEncoder:
+    """The text encoder of a staged base, at the model's length or ``max_length``, whichever is less."""
+    longest = EncoderFacts.read(base).context_length
+    return TextEncoder(base, min(max_length or longest, longest), policy)
 
 
 def contrast(anchors: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:

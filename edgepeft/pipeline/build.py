@@ -26,6 +26,7 @@ from edgepeft.pipeline.execute import carry_out, is_done, order_of, peak_memory
 from edgepeft.pipeline.plan import Plan
 from edgepeft.pipeline.planner import make_plan
 from edgepeft.pipeline.record import Record, recorded
+from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.pipeline.resources import disk_needed
 from edgepeft.runs.folder import (
     RunFolder,
@@ -93,7 +94,8 @@ def build(
     with run.locked():
         if fresh:
             run.clear()
-        record = Record.start(run, recipe, plan.base_name, [target.name for target in plan.targets])
+        names = [target.name for target in plan.resolved.targets]
+        record = Record.start(run, recipe, plan.resolved.base_name, names)
         sink = recorded(run.events, sink)
         events = Events("build", sink)
         events.emit("planned", stages=[stage.name for stage in plan.stages])
@@ -192,37 +194,34 @@ def check_rows(plan: Plan, events: Events) -> dict[str, Any] | None:
 
     The plan's base stage is finished. Returns what was found, None for a plan without rows.
     """
-    if not plan.test_rows and not plan.train_rows:
+    if not plan.resolved.test_rows and not plan.resolved.train_rows:
         return None
-    report = _checked(plan, plan.stage("base").final)
+    report = _checked(plan.resolved, plan.stage("base").final)
     events.emit("data", report=report.as_dict())
     for warning in report.warnings:
         events.warning(warning)
     return report.as_dict()
 
 
-def _checked(plan: Plan, base: Path) -> DataReport:
-    """The checks of a plan's rows as its model reads them."""
-    settings = plan.recipe.recipe
-    train = plan.train_rows if settings.adapter is None else []
-    test = plan.test_rows or plan.train_rows
+def _checked(resolved: ResolvedRecipe, base: Path) -> DataReport:
+    """The checks of a recipe's rows as its model reads them."""
+    settings, model = resolved.recipe, resolved.model
+    train = resolved.train_rows if resolved.trains else []
+    test = resolved.test_rows or resolved.train_rows
     longest = settings.data.max_length
-    if plan.task != GENERATION:
-        longest = min(longest, plan.model.context_length)
+    if resolved.task != GENERATION:
+        longest = min(longest, model.context_length)
         return check_texts(
             train, test, TextEncoder(base, WHOLE, settings.data.control_tokens), max_length=longest
         )
-    template = settings.data.template
-    if template not in ("auto", "chat", "plain"):
-        template = str(plan.recipe.resolve(template))
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     return check_data(
         train,
         test,
-        Prompter.from_folder(base, template, settings.data.control_tokens),
+        Prompter.from_folder(base, resolved.file.template, settings.data.control_tokens),
         max_length=longest,
-        objective=settings.training.objective if settings.adapter is None else "supervised",
-        context=plan.model.context_length,
+        objective=settings.training.objective if resolved.trains else "supervised",
+        context=model.context_length,
         ids=config.get("vocab_size"),
     )
 
@@ -230,8 +229,9 @@ def _checked(plan: Plan, base: Path) -> DataReport:
 def collect(plan: Plan, result: BuildResult) -> None:
     """Gather the paths and, for verified bundles, seal them with their report and gates."""
     names = {stage.name: stage for stage in plan.stages}
-    if plan.adapter is not None:
-        result.adapter = plan.adapter
+    resolved = plan.resolved
+    if resolved.adapter is not None:
+        result.adapter = resolved.adapter.path
     for name in ("train", "combine"):
         if name in names:
             result.adapter = names[name].final / "adapter"
@@ -242,13 +242,13 @@ def collect(plan: Plan, result: BuildResult) -> None:
         verify = names.get(f"verify-{target}")
         quantized = names.get(stage.inputs.get("quantize", ""))
         measured = {one.inputs.get("adapter"): one.final for one in plan.kind("verify")}
-        gates = promised(plan.recipe.recipe)
-        profile = next(one for one in plan.targets if one.name == target)
-        if plan.recipe.recipe.merge.base == "dequantized" and not plan.swaps(profile):
-            gates = for_precision(gates, profile.precision)
+        gates = promised(resolved.recipe)
+        built = resolved.target(target)
+        if resolved.recipe.merge.base == "dequantized" and not built.swaps:
+            gates = for_precision(gates, built.profile.precision)
         # What further adapters gained is no matter of this training.
         others = gates.model_copy(update={"min_reference_gain": None})
-        own = f"adapt-{target}-{plan.recipe.adapter_name}"
+        own = f"adapt-{target}-{resolved.file.adapter_name}"
         adapters = [
             seal_adapter(one.final, measured.get(one.name), gates if one.name == own else others)
             for one in plan.kind("adapt")

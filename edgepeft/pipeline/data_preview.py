@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.adapters.base_needs import as_staged, needs_of
+from edgepeft.adapters.header import AdapterHeader
+from edgepeft.adapters.overview import BaseNeeds
 from edgepeft.config.loader import RecipeFile
 from edgepeft.data.checks import check_data
-from edgepeft.data.formats import read_file
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.models import find_model, inspect_model
+from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.task_resolution import resolve_task
-from edgepeft.models.tasks import GENERATION
+from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
-from edgepeft.pipeline.validate import adapter_of
+from edgepeft.pipeline.kinds.registry import require_kinds
 from edgepeft.runs.digests import DigestCache
-from edgepeft.stages.registry import require_libraries
 from edgepeft.utils.user_folders import cache_folder
 from edgepeft.utils.whole_files import new_folder, scratch_folder
 
@@ -48,7 +48,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         if name is None:
             continue
         path = recipe.resolve(name)
-        found = read_file(path, columns=data.columns, shape=data.shape, system=data.system)
+        found = data.read(path)
         splits[split] = found.rows
         files[split] = {"path": str(path), **found.layout()}
         notes += found.usage.warnings()
@@ -58,7 +58,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         )
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
-    needs, told = needs_of(recipe, info, task, adapter_of(recipe))
+    needs, told = _needs(recipe, info, task)
     notes = [*told, *notes]
     tokenizer = _tokenizer_folder(model, needs.tokenizer)
     if task != GENERATION:
@@ -69,10 +69,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
             "mode": task,
             **_of_texts(recipe, tokenizer, splits, shown[:count], longest, notes),
         }
-    template = data.template
-    if template not in ("auto", "chat", "plain"):
-        template = str(recipe.resolve(template))
-    prompter = Prompter.from_folder(tokenizer, template, data.control_tokens)
+    prompter = Prompter.from_folder(tokenizer, recipe.template, data.control_tokens)
     report = None
     if splits["test"]:
         training = splits["train"] if recipe.recipe.adapter is None else []
@@ -145,6 +142,21 @@ def _as_read(row: Row, prompter: Prompter, max_length: int) -> dict[str, Any]:
     return {"where": row.where, "tokens": len(encoded.ids), "pieces": pieces}
 
 
+def _needs(recipe: RecipeFile, model: ModelInfo, task: Task) -> tuple[BaseNeeds, list[str]]:
+    """What the adapters that a recipe names ask of the base."""
+    named, grid = recipe.recipe.adapter, recipe.recipe.merge.grid
+    shared = [one.path for one in recipe.recipe.adapters]
+    if isinstance(named, list):
+        shared += [part.path for part in named]
+    return needs_of(
+        AdapterHeader.read(recipe.resolve(named), grid) if isinstance(named, str) else None,
+        [AdapterHeader.read(recipe.resolve(path), grid) for path in shared],
+        model,
+        task,
+        templated=recipe.recipe.data.template in ("auto", "chat"),
+    )
+
+
 def _spelled(prompter: Prompter, ids: Sequence[int]) -> str:
     text: str = prompter.tokenizer.decode(list(ids), skip_special_tokens=False)
     return text
@@ -164,7 +176,7 @@ def _tokenizer_folder(model: Path, own: Path | None) -> Path:
     digests.save()
     kept = cache_folder() / "tokenizers" / digest[:16]
     if not (kept / "tokenizer.json").is_file():
-        require_libraries(["base"])
+        require_kinds(["base"])
         try:
             with new_folder(kept) as made:
                 _write_tokenizer(model, made, own)

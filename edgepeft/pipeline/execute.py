@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepeft import __version__
+from edgepeft.checkpoints.base_stage import base_facts
 from edgepeft.events import Sink
+from edgepeft.pipeline.kinds.registry import all_kinds
 from edgepeft.runs.folder import is_finished, publish, read_manifest
 from edgepeft.stages.job import Stage
 from edgepeft.stages.pool import Workers
-from edgepeft.stages.registry import STAGES
 from edgepeft.utils.whole_files import staged_folder
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def order_of(plan: Plan, stage: Stage, log: Path | None = None) -> Order:
             **{name: digest for name, (_, digest) in stage.files.items()},
         },
         log=log or plan.run.logs / f"{stage.name}.log",
-        seed=plan.recipe.recipe.training.seed,
+        seed=plan.resolved.recipe.training.seed,
     )
 
 
@@ -75,7 +76,7 @@ def is_done(stage: Stage) -> bool:
     if stage.kind != "base":
         return True
     # A base made from a model folder names that folder; the folder may have moved since.
-    weights = Path(str((read_manifest(stage.final) or {}).get("result", {}).get("weights", ".")))
+    weights = Path(base_facts(stage.final).weights)
     return not weights.is_absolute() or weights.is_dir()
 
 
@@ -92,7 +93,7 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
         with staged_folder(stage.final) as staged:
             ended = workers.run(stage, dict(order.inputs), staged, order.log, sink)
             manifest = {
-                "kind": STAGES[stage.kind].writes,
+                "kind": all_kinds()[stage.kind].writes,
                 "stage": stage.name,
                 "key": stage.key,
                 "edgepeft": __version__,
@@ -100,7 +101,7 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
                 "seconds": round(ended["seconds"], 2),
                 "peak_memory_bytes": ended["peak_memory_bytes"],
                 "seed": order.seed,
-                "settings": dict(stage.settings),
+                "settings": stage.settings.model_dump(mode="json"),
                 "inputs": dict(order.digests),
                 "versions": _versions(),
                 "result": ended["result"],

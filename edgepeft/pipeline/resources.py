@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from edgepeft.pipeline.costs import COSTS
+from edgepeft.pipeline.kinds.registry import all_kinds
 from edgepeft.pipeline.plan import Plan
 from edgepeft.runs.folder import is_finished
 from edgepeft.stages.job import Stage
@@ -46,7 +46,7 @@ def disk_needed(plan: Plan) -> int:
 def disk_of(stages: Iterable[tuple[Plan, Stage]]) -> int:
     """The same of stages with the plans that they are of."""
     sizes = [
-        COSTS[stage.kind].disk(plan, stage.name)
+        all_kinds()[stage.kind].disk(plan.resolved, stage.name)
         for plan, stage in stages
         if not is_finished(stage.final, stage.key)
     ]
@@ -64,15 +64,15 @@ def estimate_stage(plan: Plan, stage: Stage, flops_per_second: float) -> StageEs
     return StageEstimate(
         name=stage.name,
         memory_bytes=memory_of(plan, stage),
-        disk_bytes=COSTS[stage.kind].disk(plan, stage.name),
-        seconds=COSTS[stage.kind].seconds(plan, flops_per_second),
+        disk_bytes=all_kinds()[stage.kind].disk(plan.resolved, stage.name),
+        seconds=all_kinds()[stage.kind].seconds(plan.resolved, flops_per_second),
         cached=is_finished(stage.final, stage.key),
     )
 
 
 def memory_of(plan: Plan, stage: Stage) -> float:
     """Bytes of memory that a stage takes at its peak, roughly."""
-    return COSTS[stage.kind].memory(plan)
+    return all_kinds()[stage.kind].memory(plan.resolved)
 
 
 def measure_flops() -> float:

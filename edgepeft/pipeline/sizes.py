@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from edgepeft.adapters.methods import find_method
-from edgepeft.pipeline.plan import Plan
-from edgepeft.quantization.algorithms import is_calibrated, resolve_algorithm
-from edgepeft.targets import TargetProfile
+from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
+from edgepeft.quantization.algorithms import is_calibrated
 
 _RUNTIME_BYTES = 160e6
 """Resident size of Python with onnxruntime-genai and a tokenizer, before any weight."""
 
 
-def adapter_parameters(plan: Plan) -> int | None:
+def adapter_parameters(resolved: ResolvedRecipe) -> int | None:
     """Elements that train: of the whole model, of a LoRA, or None for methods whose size PEFT alone knows.
 
     A LoRA is taken to be on every linear layer, or on the named ones as far as the shapes are known.
     """
-    model, settings = plan.model, plan.recipe.recipe.method
-    method = find_method(settings.name)
+    model, settings, method = resolved.model, resolved.recipe.method, resolved.method
+    assert method is not None
     if method.peft_type is None:
         return model.parameters
     if method.peft_type not in ("LORA", "ADALORA"):
@@ -42,53 +40,53 @@ def adapter_parameters(plan: Plan) -> int | None:
     return rank * model.layers * sum(chosen.values())
 
 
-def adapter_elements(plan: Plan) -> int:
+def adapter_elements(resolved: ResolvedRecipe) -> int:
     """Elements of the adapter for estimates; a hundredth of the model where nothing better is known."""
-    found = adapter_parameters(plan)
-    return plan.model.parameters // 100 if found is None else found
+    found = adapter_parameters(resolved) if resolved.trains else None
+    return resolved.model.parameters // 100 if found is None else found
 
 
-def bundle_bytes(plan: Plan, target: TargetProfile) -> float:
+def bundle_bytes(resolved: ResolvedRecipe, target: ResolvedTarget) -> float:
     """Size of a target's bundle: weights on their grids plus tokenizer and configuration."""
-    model, quantize = plan.model, plan.grids[target.name]
+    model, quantize, profile = resolved.model, target.grid, target.profile
     body = model.parameters - model.embedding_parameters
     width = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0}
-    if target.precision == "nf4":
+    if profile.precision == "nf4":
         return (
             body * (0.5 + 4 / 64)
-            + adapter_elements(plan) * 4
+            + adapter_elements(resolved) * 4
             + model.embedding_parameters * 4
             + 4e6
         )
-    if target.bits is None:
-        return model.parameters * width[target.precision] + 4e6
+    if profile.bits is None:
+        return model.parameters * width[profile.precision] + 4e6
     if quantize.max_bytes is not None:
         return float(quantize.max_bytes)
     zero = 0.0 if quantize.symmetric else 1.0
     # Calibrated rounding chooses its codes for scales in half precision; the others keep float32.
-    scale = 2.0 if is_calibrated(resolve_algorithm(quantize.algorithm, target.bits)) else 4.0
+    scale = 2.0 if is_calibrated(target.algorithm) else 4.0
 
     def per_weight(bits: int, block_size: int) -> float:
         return bits / 8 + (scale + zero * bits / 8) / block_size
 
     head = (
-        width[target.io_dtype]
+        width[profile.io_dtype]
         if quantize.head == "float"
-        else per_weight(int(quantize.head.removeprefix("int")), quantize.head_blocks(target.bits))
+        else per_weight(int(quantize.head.removeprefix("int")), quantize.head_blocks(profile.bits))
     )
-    layers = body * per_weight(target.bits, quantize.block_size)
+    layers = body * per_weight(profile.bits, quantize.block_size)
     return layers + model.embedding_parameters * head + 4e6
 
 
-def device_memory(plan: Plan, target: TargetProfile, tokens: int = 2048) -> float:
+def device_memory(resolved: ResolvedRecipe, target: ResolvedTarget, tokens: int = 2048) -> float:
     """Resident bytes of a process that answers with a target's bundle, its cache holding ``tokens``.
 
     Measured on SmolLM2 as int4 and int8: 162 MB besides the bundle's own bytes, the cache next to empty.
     """
-    model = plan.model
+    model = resolved.model
     heads = int(model.config.get("num_attention_heads") or 0)
     kv_heads = int(model.config.get("num_key_value_heads") or heads or 1)
     head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))
-    width = 2 if target.io_dtype == "fp16" else 4
+    width = 2 if target.profile.io_dtype == "fp16" else 4
     cache = 2 * model.layers * kv_heads * head * min(tokens, model.context_length) * width
-    return bundle_bytes(plan, target) + cache + _RUNTIME_BYTES
+    return bundle_bytes(resolved, target) + cache + _RUNTIME_BYTES

@@ -11,6 +11,7 @@ from edgepeft.calibration.data import Batch, job_calibration
 from edgepeft.calibration.layer_stream import LayerStream
 from edgepeft.checkpoints.skeleton import head_and_embedding_names, linear_weight_names
 from edgepeft.checkpoints.source import TensorSource
+from edgepeft.config.target_sections import Quantize
 from edgepeft.errors import InputError
 from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.mixed_precision import (
@@ -23,6 +24,7 @@ from edgepeft.quantization.mixed_precision import (
     spend,
 )
 from edgepeft.quantization.sensitivity import Unit, measure_sensitivities
+from edgepeft.quantization.settings import QuantizeSettings
 from edgepeft.stages.job import Job
 
 SENSITIVITY_TOKENS = 1024
@@ -42,14 +44,13 @@ class Formats:
     why: list[dict[str, Any]] | None = None
 
 
-def as_told(skeleton: Any, settings: Mapping[str, Any], bits: int) -> Formats:
+def as_told(skeleton: Any, quantize: Quantize, bits: int) -> Formats:
     """Linear layers as the target says, the head as the recipe says."""
-    block_size, symmetric = settings["block_size"], settings["symmetric"]
-    body = IntGrid(bits, block_size, symmetric)
+    body = IntGrid(bits, quantize.block_size, quantize.symmetric)
     chosen = dict.fromkeys(linear_weight_names(skeleton), body)
-    if settings["head"] != "float":
-        head_bits = int(settings["head"].removeprefix("int"))
-        head_grid = IntGrid(head_bits, settings["head_block_size"], symmetric)
+    if quantize.head != "float":
+        head_bits = int(quantize.head.removeprefix("int"))
+        head_grid = IntGrid(head_bits, quantize.head_blocks(bits), quantize.symmetric)
         chosen.update(dict.fromkeys(head_and_embedding_names(skeleton), head_grid))
     return Formats(chosen)
 
@@ -91,22 +92,22 @@ class Menu:
         return Formats(grids, half, report(kept, choices, self.kinds))
 
 
-def open_menu(job: Job, weights: TensorSource, skeleton: Any) -> Menu:
+def open_menu(job: Job[QuantizeSettings], weights: TensorSource, skeleton: Any) -> Menu:
     """Measure what each unit's rounding would cost. Raises InputError where there is nothing to measure on."""
     job.events.message("measuring how much each layer's rounding would cost")
-    settings = job.settings["quantize"]
+    quantize = job.settings.quantize
     calibration = job_calibration(job, SENSITIVITY_TOKENS)
-    spending = settings.get("max_bytes") is not None
+    spending = quantize.max_bytes is not None
     # Measured: bytes are spent better where every token is judged, prompts included, and all in one figure.
     batches = (
         {"all": [replace(batch, scored=batch.mask) for batch in calibration]}
         if spending
         else by_kind(calibration)
     )
-    stream, seed = LayerStream(skeleton, weights), settings["calibration"]["seed"]
+    stream, seed = LayerStream(skeleton, weights), quantize.calibration.seed
     found = [measure_sensitivities(stream, part, weights, seed) for part in batches.values()]
-    candidates = candidate_grids(settings["symmetric"])
-    eight_bit = bool(job.settings["eight_bit_inputs"]) and not spending
+    candidates = candidate_grids(quantize.symmetric)
+    eight_bit = job.settings.eight_bit_inputs and not spending
     options: dict[str, list[Choice]] = {}
     head, embedding = head_and_embedding_names(skeleton)
     for unit in zip(*found, strict=True):
@@ -115,7 +116,7 @@ def open_menu(job: Job, weights: TensorSource, skeleton: Any) -> Menu:
         if name != head and not spending:
             options[name].append(in_half_precision(unit, weights))
     linear = linear_weight_names(skeleton)
-    if settings["head"] == "float":
+    if quantize.head == "float":
         del options[head]
     elif embedding != head:
         # The embedding goes onto the head's grid; what its rounding costs is not predicted.
@@ -157,7 +158,9 @@ def within_bytes(menu: Menu, max_bytes: int) -> Formats:
     return menu.formats(spend(menu.options, max_bytes - menu.outside, menu.price))
 
 
-def _bytes_outside(job: Job, weights: TensorSource, quantized: Sequence[str]) -> int:
+def _bytes_outside(
+    job: Job[QuantizeSettings], weights: TensorSource, quantized: Sequence[str]
+) -> int:
     """Bytes of a bundle that are no codes: tokenizer, configuration, graph, and weights kept in float32."""
     base = job.inputs["base"]
     files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")

@@ -15,6 +15,7 @@ from edgepeft.quantization.divergence import Judge
 from edgepeft.quantization.format_selection import Formats, Menu, by_kind, open_menu
 from edgepeft.quantization.mixed_precision import Choice, reach, total, within
 from edgepeft.quantization.packed_weights import QuantizedWeights
+from edgepeft.quantization.settings import QuantizeSettings
 from edgepeft.stages.job import Job
 
 JUDGED_TOKENS = 2048
@@ -37,7 +38,7 @@ class Attempt:
 
 
 def round_within(
-    job: Job,
+    job: Job[QuantizeSettings],
     weights: TensorSource,
     skeleton: Any,
     round_into: Callable[[Path, Formats], None],
@@ -48,13 +49,13 @@ def round_within(
     reached where a bound can't be kept.
     """
     menu = open_menu(job, weights, skeleton)
-    bounds = {kind: job.settings["quantize"].get(f"max_{kind}_kl") for kind in menu.kinds}
+    bounds = {kind: getattr(job.settings.quantize, f"max_{kind}_kl", None) for kind in menu.kinds}
     held_out = by_kind(job_calibration(job, JUDGED_TOKENS, other_end=True))
     judge = Judge(
         skeleton,
         weights,
         {kind: held_out[kind] for kind in menu.kinds},
-        eight_bit_inputs=bool(job.settings["eight_bit_inputs"]),
+        eight_bit_inputs=job.settings.eight_bit_inputs,
     )
     attempts: list[Attempt] = []
 

@@ -7,13 +7,13 @@ the form of the other quantize stage, with parts ``codes``, ``absmax``, ``lora_a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from edgepeft.adapters.attach import open_adapter
-from edgepeft.adapters.provenance import ASSUMED, Provenance
+from edgepeft.adapters.provenance import ASSUMED
 from edgepeft.adapters.training_grid import grid_codes
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.skeleton import (
@@ -24,34 +24,41 @@ from edgepeft.checkpoints.skeleton import (
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.merging.low_rank import low_rank_factors
+from edgepeft.merging.settings import AdapterSettings
 from edgepeft.merging.stage import adapter_folder, frozen_base, job_provenance
 from edgepeft.quantization.packed_weights import Parts, write_codes, write_plan
+from edgepeft.quantization.settings import QuantizeResult
 from edgepeft.stages.job import Job
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs: ``base`` and ``adapter`` or ``train``; with ``hot_swap`` among the settings the
-    codes stand alone.
+def run(job: Job[AdapterSettings]) -> QuantizeResult:
+    """Stage function. Inputs: ``base`` and ``adapter`` or ``train``; of a base alone, the codes stand alone.
 
-    Result: as the other quantize stage's. Raises InputError where the adapter was not trained on a 4-bit base,
-    is no plain LoRA, or a weight's rows are no whole number of blocks.
+    Raises InputError where the adapter was not trained on a 4-bit base, is no plain LoRA, or a weight's rows are
+    no whole number of blocks.
     """
-    swapped = "hot_swap" in job.settings
-    base: TensorSource = open_base(job.inputs["base"]) if swapped else frozen_base(job)
+    frozen = job.settings.frozen
+    base: TensorSource = frozen_base(job) if frozen is None else open_base(job.inputs["base"])
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]), base.specs)
     head, embedding = head_and_embedding_names(skeleton)
-    provenance = (
-        Provenance.from_dict(job.settings["hot_swap"]["frozen"]) if swapped else job_provenance(job)
-    )
-    grid = provenance.grid
+    known = "as trained on"
+    if frozen is None:
+        provenance = job_provenance(job)
+        grid, quantized = provenance.grid, provenance.quantized
+        if provenance.source == ASSUMED:
+            known = "as assumed of its training"
+    else:
+        grid, quantized = frozen.grid, frozen.quantized
     if grid.kind == "none":
         raise InputError(
             "a lossless target carries 4-bit codes, and this adapter was trained at full precision; choose "
             "cpu-fp32, which loses nothing there"
         )
     linear = linear_weight_names(skeleton)
-    chosen = linear if provenance.quantized is None else list(provenance.quantized)
-    factors = {} if swapped else low_rank_factors(skeleton, open_adapter(adapter_folder(job)))
+    chosen = linear if quantized is None else list(quantized)
+    factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    if frozen is None:
+        factors = low_rank_factors(skeleton, open_adapter(adapter_folder(job)))
     entries: dict[str, Any] = {}
     specs: dict[str, TensorSpec] = {}
     for name in chosen:
@@ -88,12 +95,11 @@ def run(job: Job) -> dict[str, Any]:
     write_plan(job.out, plan)
     ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
     beside = f", with unmerged LoRA of rank {'/'.join(map(str, ranks))}" if ranks else ""
-    known = "as assumed of its training" if provenance.source == ASSUMED else "as trained on"
-    return {
-        "algorithm": None,
-        "linear": f"{grid.kind} {known}{beside}",
-        "head": "float",
-        "embedding": "float",
-        "tied": head == embedding,
-        "bytes": sum(spec.nbytes for spec in specs.values()),
-    }
+    return QuantizeResult(
+        algorithm=None,
+        linear=f"{grid.kind} {known}{beside}",
+        head="float",
+        embedding="float",
+        tied=head == embedding,
+        bytes=sum(spec.nbytes for spec in specs.values()),
+    )

@@ -38,31 +38,27 @@ from edgepeft.quantization.packed_weights import (
     write_plan,
 )
 from edgepeft.quantization.rounding import round_each, round_in_sequence
+from edgepeft.quantization.settings import QuantizeResult, QuantizeSettings
 from edgepeft.quantization.smoothing import TOKENS, Smoothing
 from edgepeft.stages.job import Job
 
 _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": torch.uint8}
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``quantize``, ``bits`` and, for calibration, ``data``; for budgets
-    and smoothing, ``eight_bit_inputs``: whether products round what they are multiplied with.
+def run(job: Job[QuantizeSettings]) -> QuantizeResult:
+    """Stage function. Inputs: as ``open_weights``; ``calibration_rows`` and ``calibration_text``, if any.
 
-    Inputs: as ``open_weights``; ``calibration_rows`` and ``calibration_text`` if there are any.
-
-    Result: how linear layers, head and embedding are kept, the bytes of codes, for bounds on divergence what was
-    measured, and ``layer_errors``: each layer's ``layer_error`` on the calibration data, None without
-    calibration. Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
+    Raises InputError for a budget out of reach, EdgepeftError where a weight is not finite.
     """
     weights = open_weights(job)
     skeleton = build_skeleton(checkpoint_folder(job.inputs["base"]), weights.specs)
     carry(skeleton, open_unmerged(job))
-    settings = job.settings["quantize"]
+    settings = job.settings.quantize
     divergence: dict[str, float] | None = None
-    if settings.get("max_bytes"):
-        formats = within_bytes(open_menu(job, weights, skeleton), int(settings["max_bytes"]))
+    if settings.max_bytes is not None:
+        formats = within_bytes(open_menu(job, weights, skeleton), settings.max_bytes)
         _round_into(job.out, job, weights, skeleton, formats)
-    elif settings.get("max_task_kl") is not None or settings.get("max_generic_kl") is not None:
+    elif settings.budget is not None:
         best = round_within(
             job,
             weights,
@@ -73,34 +69,34 @@ def run(job: Job) -> dict[str, Any]:
         for file in sorted(best.folder.iterdir()):
             shutil.move(file, job.out / file.name)
     else:
-        formats = as_told(skeleton, settings, job.settings["bits"])
+        formats = as_told(skeleton, settings, job.settings.bits)
         _round_into(job.out, job, weights, skeleton, formats)
     head, embedding = head_and_embedding_names(skeleton)
     encodes = is_encoder(skeleton.config)
     sizes = {name: torch.Size(spec.shape).numel() for name, spec in weights.specs.items()}
-    return {
-        "algorithm": settings["algorithm"],
-        "linear": describe(formats, {name: sizes[name] for name in linear_weight_names(skeleton)}),
+    return QuantizeResult(
+        algorithm=settings.algorithm,
+        linear=describe(formats, {name: sizes[name] for name in linear_weight_names(skeleton)}),
         # A classifier's head is small and decides, so it stays as it is; its logits are few.
-        "head": "float" if encodes else describe(formats, {head: sizes[head]}),
-        "embedding": describe(formats, {embedding: sizes[embedding]}),
-        "tied": not encodes and head == embedding,
-        "bytes": (job.out / CODES).stat().st_size,
-        "divergence": divergence,
-        "layer_errors": json.loads((job.out / PLAN).read_text(encoding="utf-8"))["layer_errors"],
-    }
+        head="float" if encodes else describe(formats, {head: sizes[head]}),
+        embedding=describe(formats, {embedding: sizes[embedding]}),
+        tied=not encodes and head == embedding,
+        bytes=(job.out / CODES).stat().st_size,
+        divergence=divergence,
+        layer_errors=json.loads((job.out / PLAN).read_text(encoding="utf-8"))["layer_errors"],
+    )
 
 
 def _round_into(
-    folder: Path, job: Job, weights: TensorSource, skeleton: Any, formats: Formats
+    folder: Path, job: Job[QuantizeSettings], weights: TensorSource, skeleton: Any, formats: Formats
 ) -> None:
     """Round weights onto their formats and leave codes and plan in a folder."""
-    settings = job.settings["quantize"]
+    settings = job.settings.quantize
     # What lies beside the weights was made for the channels as they are.
-    smooths = bool(settings.get("smooth")) and open_unmerged(job) is None
-    steps = int(settings.get("learn_steps", 0))
+    smooths = bool(settings.smooth) and open_unmerged(job) is None
+    steps = settings.learn_steps
     smoothing: Smoothing | None = None
-    algorithm = find_algorithm(settings["algorithm"])
+    algorithm = find_algorithm(settings.algorithm)
     entries: dict[str, Any] = {}
     errors: list[float] = []
     specs: dict[str, TensorSpec] = {}
@@ -110,13 +106,14 @@ def _round_into(
         for part, shape in grid.shapes(rows, width).items():
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
     if algorithm.calibrated or smooths or steps:
-        tokens = settings["calibration"]["tokens"] if algorithm.calibrated or steps else TOKENS
+        tokens = settings.calibration.tokens if algorithm.calibrated or steps else TOKENS
         together = LEARNED_AT_ONCE if steps else ROWS_AT_ONCE
         batches = job_calibration(job, tokens, rows_at_once=together)
         stream = LayerStream(skeleton, weights)
         if smooths:
-            coarse = bool(job.settings["eight_bit_inputs"])
-            smoothing = Smoothing(stream, batches, formats.grids, eight_bit_inputs=coarse)
+            smoothing = Smoothing(
+                stream, batches, formats.grids, eight_bit_inputs=job.settings.eight_bit_inputs
+            )
         learner = Learner(stream, batches, steps) if steps else None
         units = round_in_sequence(
             stream, batches, weights, formats.grids, algorithm, errors, smoothing, learner
@@ -136,7 +133,7 @@ def _round_into(
         job.events.message(f"smoothed the inputs of {smoothing.places} products")
     head, embedding = head_and_embedding_names(skeleton)
     plan = {
-        "algorithm": settings["algorithm"],
+        "algorithm": settings.algorithm,
         "weights": entries,
         "half": list(formats.half),
         "head": head,

@@ -61,7 +61,7 @@ class Workers:
         request = {
             "stage": stage.name,
             "function": stage.function,
-            "settings": dict(stage.settings),
+            "settings": stage.settings.model_dump(mode="json"),
             "inputs": {name: str(path) for name, path in inputs.items()},
             "out": str(out),
             "scratch": str(stage.scratch),

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from edgepeft.errors import EXIT_INTERRUPTED, outcome_of
 from edgepeft.events import Event, Events
-from edgepeft.stages.job import Job, StageFunction
+from edgepeft.stages.job import Job, StageFunction, settings_for
 from edgepeft.utils.memory import peak_memory_bytes
 
 FILES = 3
@@ -93,20 +93,20 @@ def work(events_fd: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     started = time.monotonic()
-    job = Job(
-        settings=request["settings"],
-        inputs={name: Path(path) for name, path in request["inputs"].items()},
-        out=Path(request["out"]),
-        scratch=Path(request["scratch"]),
-        events=Events(request["stage"], send),
-    )
     status: int
     fields: dict[str, Any]
     try:
         function: StageFunction = pkgutil.resolve_name(request["function"])
-        status, fields = 0, {"result": function(job)}
+        job = Job(
+            settings=settings_for(function, request["settings"]),
+            inputs={name: Path(path) for name, path in request["inputs"].items()},
+            out=Path(request["out"]),
+            scratch=Path(request["scratch"]),
+            events=Events(request["stage"], send),
+        )
+        status, fields = 0, {"result": function(job).as_dict()}
     except BaseException as error:
-        status, fields = ending(error, job.out)
+        status, fields = ending(error, Path(request["out"]))
     send(
         {
             "event": "ended",

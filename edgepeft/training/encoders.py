@@ -12,26 +12,26 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
-from edgepeft.checkpoints.encoder_base import EncoderFacts
-from edgepeft.data.formats import read_data
+from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.data.texts import TextEncoder
 from edgepeft.errors import InputError
 from edgepeft.metrics.encoder_examples import Example, contrast, encode_row, open_encoder
 from edgepeft.models.sentence_files import Pooling
 from edgepeft.models.tasks import EMBEDDING, TAGGING
 from edgepeft.stages.job import Job
+from edgepeft.training.settings import TrainSettings
 
 IGNORED = -100
 """The label of a token that is not learned, as in torch's cross-entropy."""
 
 
-def encode_job(job: Job) -> tuple[list[Example], list[Example]]:
+def encode_job(job: Job[TrainSettings]) -> tuple[list[Example], list[Example]]:
     """Training examples and those of the evaluation loss."""
-    facts, data = EncoderFacts.of(job.inputs["base"]), job.settings["data"]
-    encoder = open_encoder(job)
+    facts, data = EncoderFacts.read(job.inputs["base"]), job.settings.data
+    encoder = open_encoder(job.inputs["base"], data.control_tokens, data.max_length)
 
     def read(name: str, most: int | None) -> list[Example]:
-        rows = read_data(job.inputs[name], data)[:most]
+        rows = data.read(job.inputs[name]).rows[:most]
         return [encode_row(row, facts.task, encoder, facts.labels) for row in rows]
 
     rows = [row for row in read("train", None) if row.positions or row.other]
@@ -39,7 +39,7 @@ def encode_job(job: Job) -> tuple[list[Example], list[Example]]:
         raise InputError("data.max_length: leaves no word of any training row to learn")
     if facts.task == EMBEDDING and len(rows) < 2:
         raise InputError("data.train: embeddings need at least two pairs")
-    held_out = read("test", job.settings["training"]["eval_rows"]) if "test" in job.inputs else []
+    held_out = read("test", job.settings.training.eval_rows) if "test" in job.inputs else []
     return rows, held_out
 
 

@@ -19,6 +19,7 @@ from edgepeft.stages.worker import ending
 from edgepeft.training.callbacks import StopRequest
 from edgepeft.training.launching import STOP
 from edgepeft.training.ranks import Ranks
+from edgepeft.training.settings import TrainResult, TrainSettings
 
 
 def main(path: Path) -> int:
@@ -31,7 +32,7 @@ def main(path: Path) -> int:
     stop = StopRequest()
     channel = _Channel.open(Path(request["socket"]), request["host"], stop)
     job = Job(
-        settings=request["settings"],
+        settings=TrainSettings.model_validate(request["settings"]),
         inputs={name: Path(place) for name, place in request["inputs"].items()},
         out=Path(request["out"]),
         scratch=Path(request["scratch"]),
@@ -40,7 +41,7 @@ def main(path: Path) -> int:
     status: int
     fields: dict[str, Any]
     try:
-        status, fields = 0, {"result": _train(job, ranks, stop)}
+        status, fields = 0, {"result": _train(job, ranks, stop).as_dict()}
     except BaseException as error:
         status, fields = ending(error, job.out)
     if channel is not None:
@@ -49,7 +50,7 @@ def main(path: Path) -> int:
     return 0 if status in (0, EXIT_INTERRUPTED) else status
 
 
-def _train(job: Job, ranks: Ranks, stop: StopRequest) -> dict[str, Any]:
+def _train(job: Job[TrainSettings], ranks: Ranks, stop: StopRequest) -> TrainResult:
     import torch
 
     from edgepeft.training.stage import train

@@ -27,6 +27,7 @@ from edgepeft.errors import ERROR_CLASSES, EXIT_INTERRUPTED, EdgepeftError, Miss
 from edgepeft.stages.job import Job
 from edgepeft.training.callbacks import StopRequest
 from edgepeft.training.hosts import hosts_of
+from edgepeft.training.settings import TrainResult, TrainSettings
 from edgepeft.utils.threads import chosen_threads
 
 _LOOK_SECONDS = 0.2
@@ -34,7 +35,7 @@ STOP = b"stop\n"
 """What the processes are sent to have them save a checkpoint and end."""
 
 
-def launch(job: Job) -> dict[str, Any]:
+def launch(job: Job[TrainSettings]) -> TrainResult:
     """Carry out the train stage in ``training.processes`` processes; returns its result.
 
     Raises what the training raises, MissingError where there are fewer GPUs than processes here,
@@ -43,9 +44,9 @@ def launch(job: Job) -> dict[str, Any]:
     stop = StopRequest()
     stop.listen()
     job.scratch.mkdir(parents=True, exist_ok=True)
-    config = job.settings.get("accelerate_config")
+    config = job.settings.training.accelerate_config
     machines = hosts_of(Path(config) if config is not None else None)
-    _check_devices(int(job.settings["training"]["processes"]) // machines)
+    _check_devices(job.settings.training.processes // machines)
     # A socket's path must be short, which that of a user's own temporary folder need not be.
     short = "/tmp" if Path("/tmp").is_dir() else None
     with (
@@ -74,7 +75,7 @@ def launch(job: Job) -> dict[str, Any]:
                 raise
     result = _result(ended, launcher.returncode)
     shutil.rmtree(job.scratch, ignore_errors=True)
-    return result
+    return TrainResult.model_validate(result)
 
 
 _C = ctypes.CDLL(None)
@@ -96,10 +97,10 @@ def _check_devices(here: int) -> None:
         )
 
 
-def _request(job: Job, place: Path) -> dict[str, Any]:
+def _request(job: Job[TrainSettings], place: Path) -> dict[str, Any]:
     return {
         "stage": job.events.stage,
-        "settings": dict(job.settings),
+        "settings": job.settings.model_dump(mode="json"),
         "inputs": {name: str(path) for name, path in job.inputs.items()},
         "out": str(job.out),
         "scratch": str(job.scratch),
@@ -108,14 +109,14 @@ def _request(job: Job, place: Path) -> dict[str, Any]:
     }
 
 
-def _arguments(job: Job, machines: int) -> list[str]:
+def _arguments(job: Job[TrainSettings], machines: int) -> list[str]:
     """Arguments of ``accelerate launch``, those that differ from host to host aside."""
-    processes = int(job.settings["training"]["processes"])
-    config = job.settings.get("accelerate_config")
+    processes = job.settings.training.processes
+    config = job.settings.training.accelerate_config
     if config is None:
         # Without a file of ours the user's own default would be taken, whatever it was made for.
-        config = job.scratch / "accelerate.yaml"
-        config.write_text(
+        config = str(job.scratch / "accelerate.yaml")
+        Path(config).write_text(
             yaml.safe_dump(
                 {
                     "compute_environment": "LOCAL_MACHINE",
@@ -132,7 +133,7 @@ def _arguments(job: Job, machines: int) -> list[str]:
     cores = int(given) if given.isdecimal() else chosen_threads()
     threads = max(1, cores // max(1, processes // machines))
     return [
-        *("--config_file", str(config)),
+        *("--config_file", config),
         # The launcher's word for processes of any device; without GPUs they talk through gloo.
         "--multi_gpu",
         *("--num_processes", str(processes)),
@@ -148,7 +149,9 @@ def _command(arguments: list[str], request: Path) -> list[str]:
     return [*launcher, *arguments, "-m", "edgepeft.training.launched", str(request)]
 
 
-def _tell_hosts(job: Job, machines: int, arguments: list[str], request: Path) -> None:
+def _tell_hosts(
+    job: Job[TrainSettings], machines: int, arguments: list[str], request: Path
+) -> None:
     """Say what the other hosts have to start; they read the same files."""
     for rank in range(1, machines):
         ours = [*arguments, "--machine_rank", str(rank)]
@@ -159,7 +162,10 @@ def _tell_hosts(job: Job, machines: int, arguments: list[str], request: Path) ->
 
 
 def _follow(
-    job: Job, listener: socket.socket, launcher: subprocess.Popen[bytes], stop: StopRequest
+    job: Job[TrainSettings],
+    listener: socket.socket,
+    launcher: subprocess.Popen[bytes],
+    stop: StopRequest,
 ) -> list[dict[str, Any]]:
     """Pass on what the processes say until the launcher has ended; returns how they said they ended."""
     listener.setblocking(False)
@@ -212,7 +218,7 @@ def _send_stop(connection: socket.socket) -> None:
         connection.sendall(STOP)
 
 
-def _hear(event: dict[str, Any], job: Job, ended: list[dict[str, Any]]) -> None:
+def _hear(event: dict[str, Any], job: Job[TrainSettings], ended: list[dict[str, Any]]) -> None:
     if event["event"] == "ended":
         ended.append(event)
         return

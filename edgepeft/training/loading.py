@@ -14,7 +14,7 @@ from edgepeft.adapters.base_init import Factors, changes_base, initial_factors, 
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.patterns import check_patterns
 from edgepeft.adapters.provenance import TrainingGrid
-from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import (
     auto_class,

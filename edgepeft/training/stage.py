@@ -18,13 +18,12 @@ from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import find_method
 from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
-from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.skeleton import build_skeleton
-from edgepeft.data.control_tokens import policy_of
-from edgepeft.data.formats import read_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
+from edgepeft.models.tasks import GENERATION
 from edgepeft.stages.job import Job
 from edgepeft.training.checkpoints import last_complete
 from edgepeft.training.loading import (
@@ -44,17 +43,18 @@ from edgepeft.training.objectives import (
 )
 from edgepeft.training.ranks import ALONE, Ranks
 from edgepeft.training.saving import load_start, save_start, save_trained
+from edgepeft.training.settings import TrainResult, TrainSettings, step_count
 
 if TYPE_CHECKING:
     from edgepeft.training.callbacks import StopRequest
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job[TrainSettings]) -> TrainResult:
     """Stage function. Inputs: ``base``, ``train`` and, for the evaluation loss, ``test``.
 
-    The adapter's folder also says what it was trained on. Result: counts and seconds of optimizer steps.
+    The adapter's folder also says what it was trained on.
     """
-    if job.settings["training"].get("processes", 1) > 1:
+    if job.settings.training.processes > 1:
         from edgepeft.training.launching import launch
 
         return launch(job)
@@ -67,7 +67,7 @@ def run(job: Job) -> dict[str, Any]:
     return result
 
 
-def train(job: Job, stop: StopRequest, ranks: Ranks) -> dict[str, Any]:
+def train(job: Job[TrainSettings], stop: StopRequest, ranks: Ranks) -> TrainResult:
     """Train in this process, which is one of ``ranks``; the first of them reports and writes what is kept.
 
     Raises KeyboardInterrupt once ``stop`` has been obeyed, with a whole checkpoint in the job's scratch folder.
@@ -78,14 +78,15 @@ def train(job: Job, stop: StopRequest, ranks: Ranks) -> dict[str, Any]:
     from edgepeft.training.callbacks import PromptState, RankAllocation, Reporter
 
     settings = job.settings
-    training = settings["training"]
-    method = find_method(settings["method"]["name"])
-    grid = TrainingGrid(method.chosen_grid(settings["method"]))
-    set_seed(training["seed"])
+    training = settings.training
+    method = find_method(settings.method.name)
+    grid = TrainingGrid(method.chosen_grid(settings.method.model_dump()))
+    set_seed(training.seed)
 
-    rows, held_out = _encoded(job) if "task" not in settings else _encoded_texts(job)
+    encodes = settings.task != GENERATION
+    rows, held_out = _encoded_texts(job) if encodes else _encoded(job)
     steps = step_count(training, len(rows))
-    facts = EncoderFacts.of(job.inputs["base"]) if "task" in settings else None
+    facts = EncoderFacts.read(job.inputs["base"]) if encodes else None
     folder = checkpoint_folder(job.inputs["base"])
     whole = () if facts is None else whole_modules(build_skeleton(folder), facts)
     model = load_base_for_training(folder, grid, whole)
@@ -95,7 +96,7 @@ def train(job: Job, stop: StopRequest, ranks: Ranks) -> dict[str, Any]:
     start = _start(job, adapted, method, grid, ranks)
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
-    batch = training["batch_size"] * training["gradient_accumulation"] * ranks.size
+    batch = training.batch_size * training.gradient_accumulation * ranks.size
     mean_tokens = sum(map(token_count, rows)) / len(rows)
     reporter = Reporter(job.events, stop, mean_tokens * batch, ranks)
     # What keeps a method's own state goes before the reporter, which says that a checkpoint is whole.
@@ -121,7 +122,7 @@ def train(job: Job, stop: StopRequest, ranks: Ranks) -> dict[str, Any]:
 
     _refuse_divergence(trainer.state.log_history)
     if ranks.first:
-        base_name = settings["base_name"]
+        base_name = settings.base_name
         record = {"name": base_name, "fingerprint": fingerprint(open_base(job.inputs["base"]))}
         provenance = Provenance(grid, tuple(quantized), "edgepeft", method.name, record)
         save_trained(adapted, job.out / "adapter", provenance, base_name, start)
@@ -129,39 +130,29 @@ def train(job: Job, stop: StopRequest, ranks: Ranks) -> dict[str, Any]:
         (job.out / "history.json").write_text(history + "\n")
     # Nobody leaves while another still writes.
     ranks.wait()
-    return {
-        "method": method.name,
-        "grid": grid.kind,
-        "objective": training["objective"],
-        "steps": steps,
-        "rows": len(rows),
-        "processes": ranks.size,
-        "trainable_parameters": trainable,
-        "train_seconds": round(seconds, 2),
-        "step_seconds": round(reporter.step_seconds, 2),
-        "tokens_per_second": round(
+    return TrainResult(
+        method=method.name,
+        grid=grid.kind,
+        objective=training.objective,
+        steps=steps,
+        rows=len(rows),
+        processes=ranks.size,
+        trainable_parameters=trainable,
+        train_seconds=round(seconds, 2),
+        step_seconds=round(reporter.step_seconds, 2),
+        tokens_per_second=round(
             mean_tokens * batch * reporter.steps_run / max(reporter.step_seconds, 1e-9), 1
         ),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-    }
-
-
-def step_count(training: Mapping[str, Any], rows: int) -> int:
-    """Optimizer steps of a training: ``max_steps``, or what ``epochs`` come to."""
-    if training["max_steps"]:
-        return int(training["max_steps"])
-    per_step = int(
-        training["batch_size"] * training["gradient_accumulation"] * training.get("processes", 1)
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     )
-    return max(1, math.ceil(math.ceil(rows / per_step) * float(training["epochs"])))
 
 
-def _method_settings(job: Job, method: TrainingMethod) -> dict[str, Any]:
+def _method_settings(job: Job[TrainSettings], method: TrainingMethod) -> dict[str, Any]:
     """The method's settings, with the rows of new tokens among what trains unless the recipe says which do."""
     from tokenizers import Tokenizer
 
-    settings = dict(job.settings["method"])
-    tokens, options = job.settings["data"].get("tokens", []), dict(settings["options"])
+    settings = job.settings.method.model_dump(mode="json")
+    tokens, options = job.settings.data.tokens, dict(settings["options"])
     key = "token_indices" if method.modules == "embedding" else "trainable_token_indices"
     if (
         tokens
@@ -178,7 +169,7 @@ def _method_settings(job: Job, method: TrainingMethod) -> dict[str, Any]:
 
 
 def _trainer(
-    job: Job,
+    job: Job[TrainSettings],
     facts: EncoderFacts | None,
     adapted: Any,
     rows: list[Any],
@@ -189,7 +180,7 @@ def _trainer(
     """The trainer of an objective, or of an encoder's task."""
     from transformers import AutoTokenizer
 
-    training = job.settings["training"]
+    training, data = job.settings.training, job.settings.data
     arguments = _arguments(job, steps, evaluate=bool(held_out))
     parts = {
         "processing_class": AutoTokenizer.from_pretrained(job.inputs["base"]),
@@ -199,48 +190,48 @@ def _trainer(
         from edgepeft.metrics.encoder_examples import open_encoder
         from edgepeft.training.encoders import make_encoder_trainer
 
-        return make_encoder_trainer(
-            facts, open_encoder(job), adapted, rows, held_out, arguments, **parts
-        )
-    objective, beta = training["objective"], training["beta"]
-    return make_trainer(objective, adapted, rows, held_out, arguments, beta, **parts)
+        encoder = open_encoder(job.inputs["base"], data.control_tokens, data.max_length)
+        return make_encoder_trainer(facts, encoder, adapted, rows, held_out, arguments, **parts)
+    return make_trainer(
+        training.objective, adapted, rows, held_out, arguments, training.beta, **parts
+    )
 
 
-def _encoded_texts(job: Job) -> tuple[list[Any], list[Any]]:
+def _encoded_texts(job: Job[TrainSettings]) -> tuple[list[Any], list[Any]]:
     """Training examples of an encoder and those of its evaluation loss."""
     from edgepeft.training.encoders import encode_job
 
     return encode_job(job)
 
 
-def _encoded(job: Job) -> tuple[list[Any], list[Any]]:
+def _encoded(job: Job[TrainSettings]) -> tuple[list[Any], list[Any]]:
     """Training rows and those of the evaluation loss, as the objective learns them."""
-    training, data = job.settings["training"], job.settings["data"]
+    training, data = job.settings.training, job.settings.data
     encode: Any = {"text": encode_texts, "preference": encode_pairs}.get(
-        training["objective"], encode_rows
+        training.objective, encode_rows
     )
     prompter = Prompter.from_folder(
-        job.inputs["base"], job.template(data["template"]), policy_of(data)
+        job.inputs["base"], job.template(data.template), data.control_tokens
     )
-    rows = encode(read_data(job.inputs["train"], data), prompter, data["max_length"])
+    rows = encode(data.read(job.inputs["train"]).rows, prompter, data.max_length)
     held_out: list[Any] = []
-    if "test" in job.inputs and training["eval_rows"]:
-        test = read_data(job.inputs["test"], data)[: training["eval_rows"]]
+    if "test" in job.inputs and training.eval_rows:
+        test = data.read(job.inputs["test"]).rows[: training.eval_rows]
         # Test rows say what the answer is, and may lack the rejected one or be no plain text.
         fits = {
             "preference": all(row.rejected is not None for row in test),
             "text": all(row.messages is None for row in test),
         }
-        if fits.get(training["objective"], True):
-            held_out = encode(test, prompter, data["max_length"])
+        if fits.get(training.objective, True):
+            held_out = encode(test, prompter, data.max_length)
     return rows, held_out
 
 
 def _start(
-    job: Job, adapted: Any, method: TrainingMethod, grid: TrainingGrid, ranks: Ranks
+    job: Job[TrainSettings], adapted: Any, method: TrainingMethod, grid: TrainingGrid, ranks: Ranks
 ) -> Start | None:
     """The start taken out of the base, if the method has one; a resumed training takes the same again."""
-    init = method.arguments(job.settings["method"], 1).get("init_lora_weights")
+    init = method.arguments(job.settings.method.model_dump(), 1).get("init_lora_weights")
     if method.peft_type != "LORA" or not changes_base(init):
         return None
     path = job.scratch / "start.safetensors"
@@ -251,33 +242,33 @@ def _start(
     return start
 
 
-def _arguments(job: Job, steps: int, *, evaluate: bool) -> dict[str, Any]:
+def _arguments(job: Job[TrainSettings], steps: int, *, evaluate: bool) -> dict[str, Any]:
     """Transformers' training arguments, those of the objective aside."""
     import torch
 
-    training = job.settings["training"]
+    training = job.settings.training
     on_cuda = torch.cuda.is_available()
     return {
         "output_dir": str(job.scratch / "checkpoints"),
         "max_steps": steps,
-        "per_device_train_batch_size": training["batch_size"],
-        "per_device_eval_batch_size": training["batch_size"],
-        "gradient_accumulation_steps": training["gradient_accumulation"],
-        "learning_rate": training["learning_rate"],
-        "lr_scheduler_type": training["schedule"],
-        "warmup_steps": min(training["warmup_steps"], max(0, steps - 1)),
-        "weight_decay": training["weight_decay"],
-        "max_grad_norm": training["max_grad_norm"],
-        "seed": training["seed"],
-        "data_seed": training["seed"],
+        "per_device_train_batch_size": training.batch_size,
+        "per_device_eval_batch_size": training.batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.schedule,
+        "warmup_steps": min(training.warmup_steps, max(0, steps - 1)),
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "seed": training.seed,
+        "data_seed": training.seed,
         "bf16": on_cuda and torch.cuda.is_bf16_supported(),
         "use_cpu": not on_cuda,
         "gradient_checkpointing": False,
         "logging_steps": 1,
         "eval_strategy": "steps" if evaluate else "no",
-        "eval_steps": training["eval_steps"] or max(1, math.ceil(steps / 3)),
+        "eval_steps": training.eval_steps or max(1, math.ceil(steps / 3)),
         "save_strategy": "steps",
-        "save_steps": training["save_steps"] or max(1, math.ceil(steps / 6)),
+        "save_steps": training.save_steps or max(1, math.ceil(steps / 6)),
         "save_total_limit": 2,
         "dataloader_pin_memory": on_cuda,
         "disable_tqdm": True,

@@ -192,8 +192,8 @@ def test_a_plan_finds_what_the_base_needs(project: Project, case: str) -> None:
     write_adapter(project.folder / "model", project.folder / "adapter", rows=rows, **lora)
     plan = project.plan()
     assert plan.stage("base").settings == needed
-    assert plan.model.vocab_size == (rows or 512)
-    assert plan.model.tied_embeddings == (not needed.get("own_head", False))
+    assert plan.resolved.model.vocab_size == (rows or 512)
+    assert plan.resolved.model.tied_embeddings == (not needed.get("own_head", False))
     said = [note for note in plan.notes if "brings a whole" in note]
     assert bool(said) == bool(lora or rows)
     assert all(("two tensors" in note) == bool(needed.get("own_head")) for note in said)
@@ -293,8 +293,8 @@ def test_a_trainers_output_folder_means_its_newest_checkpoint(project: Project) 
     for step in (20, 100):
         shutil.copytree(made, project.folder / "adapter" / f"checkpoint-{step}")
     plan = project.plan()
-    assert plan.adapter == project.folder / "adapter" / "checkpoint-100"
-    assert plan.stage("reference").files["adapter"][0] == plan.adapter
+    assert plan.resolved.adapter.path == project.folder / "adapter" / "checkpoint-100"
+    assert plan.stage("reference").files["adapter"][0] == plan.resolved.adapter.path
     assert (
         "adapter holds checkpoints of an adapter; checkpoint-100, the newest, is taken"
         in plan.notes

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
+from edgepeft.checkpoints.base_stage import BaseSettings
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
@@ -100,10 +101,14 @@ def test_tensors_that_carry_nothing_are_left_out_with_a_word(
     from tests.stages import make_job
 
     (tmp_path / "out").mkdir()
-    result = base_stage.run(
-        make_job(tmp_path / "out", {}, {"model": model}, lambda e: said.append(str(e.get("text"))))
+    job = make_job(
+        tmp_path / "out",
+        {},
+        {"model": model},
+        lambda e: said.append(str(e.get("text"))),
+        model=BaseSettings,
     )
-    assert result["dropped"] == [name]
+    assert base_stage.run(job).dropped == (name,)
     assert any("model: left out" in text and "(1 tensors)" in text for text in said)
     base = stage(model, tmp_path / "base")
     assert checkpoint_folder(base) == model

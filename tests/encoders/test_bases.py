@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints import encoder_base
 from edgepeft.checkpoints.base import open_base
-from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.checkpoints.base_stage import BaseSettings, EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.errors import InputError
@@ -119,7 +119,7 @@ def test_a_pooler_that_nobody_brings_is_named(tmp_path: Path) -> None:
     """Made at random for the task, it would stand in for the one that the adapter was trained with."""
     model = write_tiny_encoder(tmp_path / "model", "bert")
     base = stage(model, tmp_path / "base")
-    assert EncoderFacts.of(base).new_modules == ("classifier", "pooler")
+    assert EncoderFacts.read(base).new_modules == ("classifier", "pooler")
     adapter = write_adapter(classifier(model), tmp_path / "adapter")
     job = make_job(tmp_path, MERGE, {"base": base, "adapter": adapter})
     with pytest.raises(InputError, match=r"the base has no pooler, so one was made at random"):
@@ -134,7 +134,11 @@ def test_another_tasks_head_is_left_out_with_a_word_and_layers_never(tmp_path: P
     (tmp_path / "out").mkdir()
     settings = {"task": CLASSIFICATION, "labels": list(LABELS)}
     job = make_job(
-        tmp_path / "out", settings, {"model": model}, lambda e: said.append(str(e.get("text")))
+        tmp_path / "out",
+        settings,
+        {"model": model},
+        lambda e: said.append(str(e.get("text"))),
+        model=BaseSettings,
     )
     encoder_base.run(job)
     assert any("left out what belongs to another task's head (cls." in text for text in said)
@@ -177,14 +181,14 @@ def settings_of(folder: Path, **said: Any) -> None:
 
 def test_the_longest_text_is_sentence_transformers(tmp_path: Path) -> None:
     model = write_tiny_encoder(tmp_path / "model", "minilm")
-    assert EncoderFacts.of(stage(model, tmp_path / "plain", EMBEDDING)).context_length == 128
+    assert EncoderFacts.read(stage(model, tmp_path / "plain", EMBEDDING)).context_length == 128
     settings_of(model, max_seq_length=48, do_lower_case=False)
-    assert EncoderFacts.of(stage(model, tmp_path / "short", EMBEDDING)).context_length == 48
+    assert EncoderFacts.read(stage(model, tmp_path / "short", EMBEDDING)).context_length == 48
     settings_of(model, max_seq_length=4096)
-    assert EncoderFacts.of(stage(model, tmp_path / "long", EMBEDDING)).context_length == 128
+    assert EncoderFacts.read(stage(model, tmp_path / "long", EMBEDDING)).context_length == 128
     # The task decides whether texts are pooled at all.
     settings_of(model, max_seq_length=48)
-    assert EncoderFacts.of(stage(model, tmp_path / "labels")).context_length == 128
+    assert EncoderFacts.read(stage(model, tmp_path / "labels")).context_length == 128
 
 
 def test_lower_case_that_the_tokenizer_does_not_make(tmp_path: Path) -> None:
@@ -206,6 +210,6 @@ def test_an_adapters_own_pooling_goes_before_the_bases(tmp_path: Path) -> None:
     (own / "1_Pooling").mkdir(parents=True)
     shutil.copyfile(model / "modules.json", own / "modules.json")
     (own / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
-    pooling = EncoderFacts.of(stage(model, tmp_path / "base", EMBEDDING, sentence=own)).pooling
+    pooling = EncoderFacts.read(stage(model, tmp_path / "base", EMBEDDING, sentence=own)).pooling
     assert pooling is not None
     assert pooling.mode == "cls"

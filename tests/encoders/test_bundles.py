@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 
-from edgepeft.checkpoints.encoder_base import EncoderFacts, Pooling
+from edgepeft.checkpoints.base_stage import EncoderFacts, Pooling
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.evaluation.encoders import EXAMPLES, OUTPUTS
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
@@ -146,7 +146,7 @@ def test_a_vector_is_the_mean_at_unit_length(built: Find, case: str) -> None:
     mean = output_of(merged_model(built, case), EMBEDDING, ids).mean(axis=0)
     vector = encoder.embed(TEXT)
     np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
-    assert EncoderFacts.of(built(case, "base")).pooling == Pooling("mean", True)
+    assert EncoderFacts.read(built(case, "base")).pooling == Pooling("mean", True)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -169,7 +169,7 @@ def test_a_changed_head_is_found_out(built: Find, case: str) -> None:
 
 def test_a_head_that_was_there_is_kept_and_trained(built: Find) -> None:
     base, trained = built("own-head", "base"), built("own-head", "train") / "adapter"
-    assert EncoderFacts.of(base).new_modules == ()
+    assert EncoderFacts.read(base).new_modules == ()
     model = SafetensorsSource.from_folder(built("own-head", "model"))
     staged = SafetensorsSource.from_folder(base)
     assert torch.equal(model.load("classifier.weight"), staged.load("classifier.weight"))
@@ -179,7 +179,7 @@ def test_a_head_that_was_there_is_kept_and_trained(built: Find) -> None:
 
 def test_a_new_head_trains_whole_and_stays_float(built: Find) -> None:
     case = f"minilm-{CLASSIFICATION}"
-    assert EncoderFacts.of(built(case, "base")).new_modules == ("classifier",)
+    assert EncoderFacts.read(built(case, "base")).new_modules == ("classifier",)
     record = json.loads((built(case, "train") / "adapter" / "edgepeft_training.json").read_text())
     assert "bert.encoder.layer.0.attention.self.query.weight" in record["quantized"]
     assert "classifier.weight" not in record["quantized"]

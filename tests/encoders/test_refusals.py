@@ -42,11 +42,11 @@ def write_rows(path: Path, *rows: dict[str, Any]) -> None:
 @pytest.mark.parametrize("task", [CLASSIFICATION, TAGGING, EMBEDDING])
 def test_the_rows_tell_the_task_of_a_bare_encoder(tmp_path: Path, task: str) -> None:
     made = plan(tmp_path, task)
-    assert made.task == task
-    assert made.targets[0].exporter == "encoder"
+    assert made.resolved.task == task
+    assert made.resolved.targets[0].profile.exporter == "encoder"
     labels = {CLASSIFICATION: sorted(LABELS), TAGGING: ["O", "B-number", "B-thing", "I-thing"]}
-    assert made.labels == labels.get(task, [])
-    assert made.stage("base").settings["task"] == task
+    assert list(made.resolved.labels) == labels.get(task, [])
+    assert made.stage("base").settings.identity()["task"] == task
 
 
 def test_the_head_of_a_model_tells_its_task_and_labels(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_decoder_is_given_a_head_where_that_is_asked_for(tmp_path: Path) -> No
     write_tiny_model(tmp_path / "model", "llama")
     made = plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION)
     assert (made.task, made.labels) == (CLASSIFICATION, sorted(LABELS))
-    assert made.targets[0].exporter == "encoder"
+    assert made.resolved.targets[0].profile.exporter == "encoder"
 
 
 @pytest.mark.parametrize(

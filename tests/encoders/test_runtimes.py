@@ -14,6 +14,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation import encoders as fidelity
 from edgepeft.evaluation import execution as executions
 from edgepeft.evaluation.execution import choose_execution
+from edgepeft.evaluation.settings import VerifySettings
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.runtime import Encoder
 from edgepeft.runtime.devices import WEBGPU
@@ -63,7 +64,8 @@ def verify_on_webgpu(built: Find, folder: Path, bundle: Path) -> dict[str, Any]:
         "base": built(case, "base"),
     }
     folder.mkdir()
-    return fidelity.verify(make_job(folder, {"execution": execution.as_dict()}, inputs))
+    settings = {"execution": execution.as_dict()}
+    return fidelity.verify(make_job(folder, settings, inputs, model=VerifySettings))
 
 
 def test_webgpu_runs_the_graph_itself(built: Find, webgpu: str, tmp_path: Path) -> None:

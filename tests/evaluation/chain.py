@@ -78,7 +78,7 @@ def carry(case: Planted, root: Path) -> None:
     run_stage(
         float_graph.run,
         root / "float-graph",
-        {"exporter": "faulty", "settings": settings},
+        {"exporter": "faulty", "export": settings},
         {"witness": witness, **{f"export/{key}": path for key, path in inputs.items()}},
     )
     from tests.evaluation.faulty import exporting

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
+from edgepeft.export.settings import ExportResult, ExportSettings
 from edgepeft.stages.job import Job
 
 Fault = Callable[[Any], None]
@@ -62,12 +63,12 @@ def plant(bundle: Path, fault: str) -> None:
     )
 
 
-def exporting(job: Job) -> dict[str, Any]:
+def exporting(job: Job[ExportSettings]) -> ExportResult:
     """Stage function: the decoders' export, and the fault that ``base_name`` calls for."""
     from edgepeft_exporters.decoder import stage
 
     result = stage.run(job)
-    fault = job.settings["base_name"]
+    fault = job.settings.base_name
     if fault in FAULTS:
         (path,) = (job.out / "onnx").glob("*.onnx_data")
         whole = onnx.load(path.with_suffix(".onnx"))

@@ -62,14 +62,16 @@ def build(case: Case, root: Path) -> None:
     for target in map(find_target, case.targets):
         inputs = {"base": base}
         folder = root / f"quantize-{target.name}"
-        settings: dict[str, Any] = {"hot_swap": {"frozen": frozen}}
+        settings: dict[str, Any] = {"frozen": frozen}
         if target.precision == "nf4":
             inputs["quantize"] = run_stage(lossless_stage.run, folder, settings, inputs)
         elif target.bits:
             settings |= {"quantize": UNSAID, "bits": target.bits}
             inputs["quantize"] = run_stage(quantize_stage.run, folder, settings, inputs)
         settings = {
-            "hot_swap": {"frozen": frozen, "rank": RANK, "modules": case.modules},
+            "frozen": frozen,
+            "adapter_rank": RANK,
+            "adapter_modules": case.modules,
             "target": target.as_dict(),
             "accuracy_level": 0,
             "template": "auto",

@@ -30,7 +30,7 @@ def test_targets_of_the_same_grid_share_one_rounding(project: Project) -> None:
     ]
     shared = [
         target.name
-        for target in plan.targets
+        for target in plan.resolved.targets
         if dict(plan.stage(f"export-{target.name}").inputs)["quantize"] == "quantize-int4"
     ]
     assert shared == ["cuda-int4", "webgpu-int4", "webgpu-int4-fp32", "cpu-int4"]
@@ -40,14 +40,14 @@ def test_targets_of_the_same_grid_share_one_rounding(project: Project) -> None:
 
 def test_a_default_gives_way_to_the_kernels_and_says_so(project: Project) -> None:
     plan = project.plan("targets=[trt-rtx-int4]")
-    grid = plan.grids["trt-rtx-int4"]
+    grid = plan.resolved.target("trt-rtx-int4").grid
     assert (grid.symmetric, grid.head, grid.block_size) == (True, "float", 32)
     assert (
         "trt-rtx-int4: quantize uses symmetric: true, head: float, as its kernels need"
         in plan.notes
     )
     assert not project.plan("targets=[cuda-int4, cpu-int4]").notes
-    assert bundle_bytes(plan, plan.targets[0]) > 0
+    assert bundle_bytes(plan.resolved, plan.resolved.targets[0]) > 0
     assert len(estimate(plan, 1e9)) == len(plan.stages)
 
 
@@ -109,7 +109,7 @@ def test_a_head_of_8_bits_on_layers_of_4_has_longer_blocks(
 ) -> None:
     plan = project.plan("targets=[cpu-int4]", *overrides)
     (stage,) = plan.kind("quantize")
-    assert stage.settings["quantize"]["head_block_size"] == blocks
+    assert stage.settings.identity()["quantize"]["head_block_size"] == blocks
     assert not plan.notes
 
 
@@ -129,17 +129,17 @@ def test_a_device_of_the_recipes_own(project: Project) -> None:
         "session_options: {session.intra_op.allow_spinning: '0'}, graph_options: {enable_cuda_graph: 'true'}}]"
     )
     plan = project.plan(own)
-    van = plan.targets[1]
+    van = plan.resolved.target("van").profile
     assert (van.name, van.provider, van.accuracy_level) == ("van", "CUDAExecutionProvider", 4)
     assert van.graph_options["enable_cuda_graph"] == "true"
     assert van.graph_options["enable_cuda_fpa_intb_gemm"] == "true"
-    assert plan.grids["van"].block_size == 64
-    assert plan.stage("export-van").settings["accuracy_level"] == 4
+    assert plan.resolved.target("van").grid.block_size == 64
+    assert plan.stage("export-van").settings.identity()["accuracy_level"] == 4
     assert plan.stage("export-cpu-int4").key == project.keys()["export-cpu-int4"]
     assert dict(plan.stage("export-van").inputs)["quantize"] == "quantize-int4-block-64"
     # The resolved recipe, which a run keeps, says the same.
     resolved = project.folder / "again.yaml"
-    resolved.write_text(plan.recipe.resolved_yaml())
+    resolved.write_text(plan.resolved.file.resolved_yaml())
 
 
 def test_a_model_whose_settings_a_provider_passes_over_is_refused(
@@ -149,13 +149,13 @@ def test_a_model_whose_settings_a_provider_passes_over_is_refused(
     project = write_project(tiny_model("gemma2"), tmp_path)
     with pytest.raises(InputError, match=r"webgpu-int4: .* ignores attn_logit_softcapping"):
         project.plan("targets=[webgpu-int4]")
-    assert project.plan("targets=[cuda-int4]").targets
+    assert project.plan("targets=[cuda-int4]").resolved.targets
 
 
 def test_what_can_run_a_bundle_here_is_part_of_its_verification(project: Project) -> None:
     settings = project.plan("targets=[cuda-fp16]").stage("verify-cuda-fp16").settings
-    assert settings["execution"]["provider"] == "CPUExecutionProvider"
-    assert "edgepeft[cuda]" in settings["execution"]["missing"]
+    assert settings.identity()["execution"]["provider"] == "CPUExecutionProvider"
+    assert "edgepeft[cuda]" in settings.identity()["execution"]["missing"]
 
 
 @pytest.mark.parametrize("name", list(all_targets()))

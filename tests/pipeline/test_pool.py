@@ -13,7 +13,7 @@ import pytest
 
 from edgepeft.errors import EdgepeftError, GateError, InterruptedRun
 from edgepeft.events import Event, discard
-from edgepeft.stages.job import Stage
+from edgepeft.stages.job import Stage, StageSettings
 from edgepeft.stages.pool import THREADS, Workers
 from edgepeft.utils.processors import processors
 
@@ -36,7 +36,7 @@ def _stage(function: str, folder: Path) -> Stage:
         name=function,
         kind="base",
         function=f"tests.worker_jobs:{function}",
-        settings={},
+        settings=StageSettings(),
         inputs={},
         files={},
         key="key",

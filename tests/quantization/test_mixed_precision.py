@@ -36,6 +36,7 @@ from edgepeft.quantization.mixed_precision import (
 )
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.quantization.sensitivity import measure_sensitivities
+from edgepeft.quantization.settings import QuantizeSettings
 from tests.conftest import ModelMaker
 from tests.quantize_settings import UNSAID
 from tests.stages import make_job, run_stage, write_adapter
@@ -135,7 +136,7 @@ def test_the_judge_measures_what_the_rounded_model_does(
     settings = {"merge": merge, "quantize": UNSAID, "bits": 4}
     folder = run_stage(quantize_stage.run, tmp_path / "codes", settings, inputs)
     quantized = QuantizedWeights.open(folder)
-    job = make_job(tmp_path / "unused", settings, inputs)
+    job = make_job(tmp_path / "unused", settings, inputs, model=QuantizeSettings)
     weights = open_weights(job)
     skeleton = build_skeleton(model)
     data = {"generic": batches()}

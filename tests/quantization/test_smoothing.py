@@ -23,6 +23,7 @@ from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.divergence import Judge, to_eight_bits
 from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.packed_weights import QuantizedWeights
+from edgepeft.quantization.settings import QuantizeSettings
 from edgepeft.quantization.smoothing import Smoothing, Trial
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
@@ -193,7 +194,7 @@ def test_the_stage_loses_less_and_what_reads_it_finds_the_norms(
         run_stage(quantize_stage.run, folder, settings, inputs)
         quantized = QuantizedWeights.open(folder)
         assert quantized.plan["smoothed"] == (6 if smooth else 0)
-        weights = open_weights(make_job(tmp_path / "job", settings, inputs))
+        weights = open_weights(make_job(tmp_path / "job", settings, inputs, model=QuantizeSettings))
         judge = Judge(
             build_skeleton(model), weights, {"generic": [batch(8)]}, eight_bit_inputs=True
         )

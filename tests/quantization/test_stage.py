@@ -21,6 +21,7 @@ from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.grids import IntGrid, unpack_weight
 from edgepeft.quantization.packed_weights import PLAN, QuantizedWeights
 from edgepeft.quantization.rounding import round_weight
+from edgepeft.quantization.settings import QuantizeSettings
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
 from tests.quantize_settings import UNSAID
@@ -46,7 +47,7 @@ def run(tiny_model: ModelMaker, tmp_path: Path) -> Run:
             "quantize": {**UNSAID, **settings},
             "bits": bits,
         }
-        job = make_job(root, all_settings, inputs)
+        job = make_job(root, all_settings, inputs, model=QuantizeSettings)
         folder = run_stage(quantize_stage.run, root / "quantized", all_settings, inputs)
         return folder, {"job": job, "model": model}
 

@@ -22,7 +22,8 @@ import yaml
 from safetensors.torch import load_file
 
 from edgepeft.errors import InputError
-from edgepeft.pipeline.costs import steps, training_memory
+from edgepeft.pipeline.costs import training_memory
+from edgepeft.training.settings import step_count
 from edgepeft.training.trainer import _orthogonality
 from tests.command import COMMAND, edgepeft, start, write_recipe
 from tests.conftest import ModelMaker
@@ -262,8 +263,11 @@ def test_processes_count_in_steps_memory_and_key_and_hosts_do_not(
 ) -> None:
     project = write_project(tiny_model("llama"), tmp_path)
     one, two = project.plan(), project.plan("training.processes=2")
-    assert steps(one) == 2 * steps(two)
-    assert sum(training_memory(two).values()) == 2 * sum(training_memory(one).values())
+    rows = len(one.resolved.train_rows)
+    counts = [step_count(plan.resolved.recipe.training, rows) for plan in (one, two)]
+    assert counts[0] == 2 * counts[1]
+    memory = [training_memory(plan.resolved) for plan in (one, two)]
+    assert sum(memory[1].values()) == 2 * sum(memory[0].values())
     assert one.stage("train").key != two.stage("train").key
     assert project.plan("training.processes=1").stage("train").key == one.stage("train").key
     (tmp_path / "hosts.yaml").write_text(
@@ -271,7 +275,7 @@ def test_processes_count_in_steps_memory_and_key_and_hosts_do_not(
     )
     apart = project.plan("training.processes=2", "training.accelerate_config=hosts.yaml")
     assert apart.stage("train").key == two.stage("train").key
-    assert training_memory(apart) == training_memory(one)
+    assert training_memory(apart.resolved) == memory[0]
 
 
 def test_adaloras_penalty_is_not_multiplied_by_processes(

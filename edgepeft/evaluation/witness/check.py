@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edgepeft.bundle.layout import GENAI, ORT
+from edgepeft.evaluation.results import Difference, GraphFacts
 from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.models.tasks import CLASSIFICATION, GENERATION
@@ -41,13 +42,10 @@ class Agreement:
     positions: int
     kl: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON form; a difference that is no number is null there."""
+    def told(self) -> Difference:
+        """As a report has it; a difference that is no number is None there."""
         finite = np.isfinite(self.difference)
-        return {
-            "difference": self.difference if finite else None,
-            "positions": self.positions,
-        }
+        return Difference(difference=self.difference if finite else None, positions=self.positions)
 
 
 def agreement(pairs: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Agreement:
@@ -120,20 +118,20 @@ def encoder_outputs(bundle: Bundle, provider: str = CPU) -> LogitsAt:
 
 def bundle_facts(
     bundle: Bundle, testimony: WitnessRecord, factors: Path | None = None
-) -> dict[str, Any]:
+) -> GraphFacts:
     """How a float bundle stands against the witness: ``graph``, and each of ``engines`` by its name.
 
     Engines take adapters in a way of their own, so with ``factors`` the graph alone is asked.
     """
     if bundle.task != GENERATION:
-        return {"graph": held(testimony, encoder_outputs(bundle)).as_dict(), "engines": {}}
+        return GraphFacts(graph=held(testimony, encoder_outputs(bundle)).told())
     longest = len(testimony.statements[-1].ids)
     graph = held(testimony, graph_logits(bundle, longest, adapter=factors))
     engines = {}
     if factors is None:
         for name in engines_of(bundle):
-            engines[name] = engine_agreement(bundle, testimony, name).as_dict()
-    return {"graph": graph.as_dict(), "engines": engines}
+            engines[name] = engine_agreement(bundle, testimony, name).told()
+    return GraphFacts(graph=graph.told(), engines=engines)
 
 
 def engines_of(bundle: Bundle) -> tuple[str, ...]:

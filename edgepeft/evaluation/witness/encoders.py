@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.base import base_facts
-from edgepeft.checkpoints.encoder_base import EncoderFacts
+from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.probes import test_rows
+from edgepeft.evaluation.results import WitnessResult
+from edgepeft.evaluation.settings import WitnessSettings
 from edgepeft.evaluation.witness.models import load_adapted
 from edgepeft.evaluation.witness.probes import Limits, Statement, spread
 from edgepeft.evaluation.witness.stage import WitnessRecord, sources_of
@@ -25,14 +26,12 @@ _LONGEST = 2048
 _POSITIONS = 32
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function. Inputs and settings as those of models that generate, with ``task`` and ``labels``.
-
-    Result: texts, positions, tokens of the longest text and seconds taken.
-    """
+def run(job: Job[WitnessSettings]) -> WitnessResult:
+    """Stage function. Inputs as those of models that generate."""
     started = time.monotonic()
-    facts, encoder = EncoderFacts.of(job.inputs["base"]), open_encoder(job)
-    rows = test_rows(job.inputs["test"], job.settings["data"])
+    data, facts = job.settings.data, EncoderFacts.read(job.inputs["base"])
+    encoder = open_encoder(job.inputs["base"], data.control_tokens)
+    rows = test_rows(job.inputs["test"], data)
     examples = [encode_row(row, facts.task, encoder, facts.labels) for row in rows[:_TEXTS]]
     statements = [
         Statement(list(one.ids), list(one.positions) if facts.task == TAGGING else [0])
@@ -45,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
     sources = sources_of(job, ENCODER_TASKS[facts.task].auto_class, len(facts.labels) or None)
     model = load_adapted(sources)
     logits = [
-        own_output(model, one, facts.task, Path(base_facts(job.inputs["base"])["pooled_by"]))
+        own_output(model, one, facts.task, Path(facts.pooled_by))
         for one in job.events.track(statements)
     ]
     testimony = WitnessRecord(

@@ -11,8 +11,10 @@ from __future__ import annotations
 import pkgutil
 import shutil
 import time
-from typing import Any
+from pathlib import Path
 
+from edgepeft.evaluation.results import FloatGraphResult
+from edgepeft.evaluation.settings import FloatGraphSettings
 from edgepeft.evaluation.witness.check import bundle_facts
 from edgepeft.evaluation.witness.exact import OF_EXPORT
 from edgepeft.evaluation.witness.stage import WitnessRecord
@@ -23,12 +25,9 @@ from edgepeft.stages.job import Job, StageFunction
 from edgepeft.targets import find_exporter
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job[FloatGraphSettings]) -> FloatGraphResult:
     """Stage function. Inputs: ``witness``, those of the export stage behind ``export/``, and ``adapter``, a
-    folder of factors, for a bundle that takes them. Settings: ``exporter``, its name, and ``settings`` of the
-    export stage.
-
-    Result: as ``bundle_facts``, with the seconds taken.
+    folder of factors, for a bundle that takes them.
     """
     started = time.monotonic()
     testimony = WitnessRecord.open(job.inputs["witness"])
@@ -39,12 +38,13 @@ def run(job: Job) -> dict[str, Any]:
         facts = bundle_facts(bundle, testimony, None if adapter is None else adapter / FACTORS)
     finally:
         shutil.rmtree(final, ignore_errors=True)
-    return {**facts, "seconds": round(time.monotonic() - started, 2)}
+    seconds = round(time.monotonic() - started, 2)
+    return FloatGraphResult(graph=facts.graph, engines=facts.engines, seconds=seconds)
 
 
-def _export(job: Job, final: Any) -> Bundle:
+def _export(job: Job[FloatGraphSettings], final: Path) -> Bundle:
     """The bundle of the export stage's settings over float weights."""
-    exports: StageFunction = pkgutil.resolve_name(find_exporter(job.settings["exporter"]).stage)
+    exports: StageFunction = pkgutil.resolve_name(find_exporter(job.settings.exporter).stage)
     shutil.rmtree(final, ignore_errors=True)
     staged = staging_folder(final)
     inputs = {
@@ -52,7 +52,8 @@ def _export(job: Job, final: Any) -> Bundle:
         for key, path in job.inputs.items()
         if key.startswith(OF_EXPORT)
     }
-    settings = job.settings["settings"]
+    settings = job.settings.export
     result = exports(Job(settings, inputs, staged, job.scratch / "export", job.events))
-    publish(staged, final, {"kind": "bundle", "key": "", "settings": settings, "result": result})
+    manifest = {"kind": "bundle", "key": "", "settings": settings.model_dump(mode="json")}
+    publish(staged, final, {**manifest, "result": result.as_dict()})
     return Bundle.open(final, check="sizes")

@@ -15,11 +15,14 @@ from safetensors.torch import load_file, save_file
 
 from edgepeft.adapters.config import is_full
 from edgepeft.adapters.plain import plain_adapter
-from edgepeft.checkpoints.base import base_facts, checkpoint_folder
+from edgepeft.checkpoints.base import checkpoint_folder
+from edgepeft.checkpoints.base_stage import base_facts
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.probes import generic_text, task_probes, task_questions, test_rows
+from edgepeft.evaluation.results import WitnessResult
+from edgepeft.evaluation.settings import WitnessSettings
 from edgepeft.evaluation.witness.models import Sources, adapter_config, load_adapted
 from edgepeft.evaluation.witness.probes import (
     Limits,
@@ -72,15 +75,15 @@ class WitnessRecord:
         }
         (folder / STATEMENTS).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> WitnessResult:
         """What the stage's manifest says of it."""
-        return {
-            "texts": len(self.statements),
-            "positions": sum(len(one.positions) for one in self.statements),
-            "longest": len(self.statements[-1].ids),
-            "limits": list(self.limits.all),
-            "seconds": self.seconds,
-        }
+        return WitnessResult(
+            texts=len(self.statements),
+            positions=sum(len(one.positions) for one in self.statements),
+            longest=len(self.statements[-1].ids),
+            limits=tuple(self.limits.all),
+            seconds=self.seconds,
+        )
 
     def after(self, tokens: int) -> torch.Tensor:
         """Logits float32 [V] after so many tokens of the long text, where nothing follows them. Raises
@@ -94,15 +97,13 @@ class WitnessRecord:
         return self.logits[index][statement.positions.index(tokens - 1)]
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job[WitnessSettings]) -> WitnessResult:
     """Stage function. Inputs: ``model`` as the recipe names it, ``adapter`` or ``train``, ``base`` for the
-    tokenizer, ``test`` and ``generic``. Settings: ``merge``, ``data``.
-
-    Result: texts, positions, tokens of the longest text and seconds taken.
+    tokenizer, ``test`` and ``generic``.
     """
     started = time.monotonic()
-    data = job.settings["data"]
-    prompter = Prompter.from_folder(job.inputs["base"], job.template(data["template"]))
+    data = job.settings.data
+    prompter = Prompter.from_folder(job.inputs["base"], job.template(data.template))
     sources = sources_of(job)
     model = load_adapted(sources)
     config = getattr(model, "get_base_model", lambda: model)().config
@@ -126,23 +127,23 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def sources_of(
-    job: Job, auto_class: str = "AutoModelForCausalLM", labels: int | None = None
+    job: Job[WitnessSettings], auto_class: str = "AutoModelForCausalLM", labels: int | None = None
 ) -> Sources:
     """Where a job's model comes from; ``labels`` is the number of a classifier's labels."""
     folder = adapter_folder(job)
     provenance = job_provenance(job)
     config = json.loads((job.inputs["base"] / "config.json").read_text(encoding="utf-8"))
-    merge_base = job.settings["merge"]["base"]
-    grid, quantized = provenance.grid.as_dict(), provenance.quantized
+    merge_base = job.settings.merge.base
+    grid, quantized = provenance.grid, provenance.quantized
     of_reference = merge_base == "dequantized"
-    if "hot_swap" in job.settings:
+    frozen = job.settings.frozen
+    if frozen is not None:
         # Adapters that are swapped are served on one base, whatever each was trained on.
-        frozen = job.settings["hot_swap"]["frozen"]
-        of_reference = frozen["grid"] == grid
-        merge_base, grid, quantized = "dequantized", frozen["grid"], frozen["quantized"]
+        of_reference = frozen.grid == grid
+        merge_base, grid, quantized = "dequantized", frozen.grid, frozen.quantized
     model = job.inputs["model"]
     facts = base_facts(job.inputs["base"])
-    if facts.get("renamed") or (model.is_file() and auto_class != "AutoModelForCausalLM"):
+    if facts.renamed or (model.is_file() and auto_class != "AutoModelForCausalLM"):
         # transformers knows the names in a GGUF file for models that generate alone, and none of a wrapper.
         model = checkpoint_folder(job.inputs["base"])
     return Sources(
@@ -150,16 +151,16 @@ def sources_of(
         adapter=_readable(job, folder),
         whole=is_full(folder),
         merge_base=merge_base,
-        grid=grid,
+        grid=grid.as_dict(),
         quantized=quantized,
         of_reference=of_reference,
         auto_class=auto_class,
         labels=labels,
-        rows=config["vocab_size"] if facts.get("rows") else None,
+        rows=config["vocab_size"] if facts.rows else None,
     )
 
 
-def _readable(job: Job, folder: Path) -> Path:
+def _readable(job: Job[WitnessSettings], folder: Path) -> Path:
     """An adapter that PEFT loads whole: with the names of a wrapper it would take nothing of it, and say
     nothing."""
     if is_full(folder):

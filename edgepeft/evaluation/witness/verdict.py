@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from edgepeft.evaluation.probes import Probe
+from edgepeft.evaluation.results import Difference, FloatGraphResult, GraphFacts, WitnessFacts
 from edgepeft.evaluation.witness.check import (
     agreement,
     bundle_facts,
@@ -21,7 +21,6 @@ from edgepeft.evaluation.witness.check import (
 from edgepeft.evaluation.witness.exact import is_exact
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.models.tasks import EMBEDDING, GENERATION
-from edgepeft.runs.folder import read_manifest
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.targets import TargetProfile
 
@@ -32,14 +31,8 @@ def witness_facts(
     provider: str,
     float_graph: Path | None,
     factors: Path | None,
-) -> dict[str, Any]:
-    """The facts of a bundle, as ``fidelity.json`` keeps them under ``witness``.
-
-    ``compared`` says what was held against the witness in floating point, with ``difference`` and ``engines``:
-    the bundle itself, or its float form, of which ``float_graph`` is the finished stage; None for rounded weights
-    whose float form is not at hand. ``long_kl`` is the mean
-    KL(witness || bundle) on the long text alone, rounding included.
-    """
+) -> WitnessFacts:
+    """The facts of a bundle, but for the reference's; ``float_graph`` is the finished stage of its float form."""
     text = testimony.statements[-1]
     shipped = (
         graph_logits(bundle, len(text.ids), provider, factors)
@@ -47,28 +40,31 @@ def witness_facts(
         else encoder_outputs(bundle, provider)
     )
     long = held(testimony, shipped, slice(len(testimony.statements) - 1, None))
-    facts: dict[str, Any] = {"graph": {"difference": None, "positions": 0}, "engines": {}}
+    facts = GraphFacts()
+    compared: str | None
     compared, seconds = None, 0.0
     if is_exact(TargetProfile.from_dict(bundle.manifest["settings"]["target"])):
         facts, compared = bundle_facts(bundle, testimony, factors), "the bundle"
     elif float_graph is not None:
-        facts = (read_manifest(float_graph) or {})["result"]
-        compared, seconds = "its graph with float weights", float(facts["seconds"])
-    return {
-        "compared": compared,
-        **facts["graph"],
-        "engines": facts["engines"],
-        "longest": len(text.ids),
-        "limits": list(testimony.limits.all),
+        of_float = FloatGraphResult.read(float_graph)
+        facts, seconds = of_float, of_float.seconds
+        compared = "its graph with float weights"
+    return WitnessFacts(
+        compared=compared,
+        difference=facts.graph.difference,
+        positions=facts.graph.positions,
+        engines=facts.engines,
+        longest=len(text.ids),
+        limits=tuple(testimony.limits.all),
         # A vector is no distribution, so an encoder for embeddings has none.
-        "long_kl": None if bundle.task == EMBEDDING else long.kl,
-        "seconds": round(testimony.seconds + seconds, 2),
-    }
+        long_kl=None if bundle.task == EMBEDDING else long.kl,
+        seconds=round(testimony.seconds + seconds, 2),
+    )
 
 
 def reference_facts(
     testimony: WitnessRecord, probes: Sequence[Probe], logits: Callable[[int], torch.Tensor]
-) -> dict[str, Any] | None:
+) -> Difference | None:
     """How the reference stands against the witness on the rows that both have; None where it means another base.
 
     ``logits`` gives the reference's own, float32 [scored positions, V], of a probe by its index.
@@ -84,4 +80,4 @@ def reference_facts(
                     yield wanted, logits(index)[[p - first for p in statement.positions]]
                     break
 
-    return agreement(pairs()).as_dict()
+    return agreement(pairs()).told()

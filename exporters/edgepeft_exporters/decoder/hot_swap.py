@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgepeft.errors import InputError
+from edgepeft.merging.settings import FrozenBase
 from edgepeft.runtime.slots import Run, Slot, Slots
 from edgepeft_exporters.decoder.graph import DecoderGraph
 from edgepeft_exporters.lazy.bind import deferred_input
@@ -56,19 +57,19 @@ def add_slots(
 
 def describe_slots(
     slots: tuple[Slot, ...],
-    settings: Mapping[str, Any],
+    rank: int,
+    frozen: FrozenBase,
     base: Mapping[str, str],
     served: str,
     *,
     exact: bool,
 ) -> Slots:
-    """The list a bundle keeps of its slots, from the stage's ``hot_swap`` settings."""
-    frozen = settings["frozen"]
+    """The list a bundle keeps of its slots for adapters up to ``rank``, trained on a base that was ``frozen``."""
     return Slots(
-        rank=int(settings["rank"]),
+        rank=rank,
         base=base,
-        grid=frozen["grid"],
-        quantized=frozen["quantized"],
+        grid=frozen.grid.as_dict(),
+        quantized=frozen.quantized,
         served=served,
         exact=exact,
         slots=slots,

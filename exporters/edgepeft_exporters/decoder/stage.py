@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -12,14 +11,14 @@ from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
-from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
+from edgepeft.export.settings import ExportResult, ExportSettings, VirtualTokens
+from edgepeft.merging.settings import FrozenBase
 from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.models.tasks import GENERATION
 from edgepeft.quantization.packed_weights import QuantizedWeights
-from edgepeft.runs.folder import read_manifest
+from edgepeft.quantization.settings import QuantizeResult
 from edgepeft.stages.job import Job
-from edgepeft.targets import TargetProfile
 from edgepeft.utils.memory import return_large_blocks
 from edgepeft_exporters.decoder.graph import (
     DecoderGraph,
@@ -45,36 +44,33 @@ _IO_DTYPES = {
 
 
 def _keep_slots(
-    job: Job, graph: DecoderGraph, target: TargetProfile, io_dtype: ir.DataType
+    job: Job[ExportSettings], frozen: FrozenBase, graph: DecoderGraph, io_dtype: ir.DataType
 ) -> None:
     """Make room for adapters in the graph, and list it beside the graph."""
-    settings = job.settings["hot_swap"]
+    settings, target = job.settings, job.settings.target
     base = open_base(job.inputs["base"])
     names = linear_weight_names(build_skeleton(checkpoint_folder(job.inputs["base"]), base.specs))
     shapes = {name: (base.specs[name].shape[0], base.specs[name].shape[1]) for name in names}
-    slots = add_slots(graph, shapes, settings["modules"], io_dtype)
-    kept = target.precision
+    slots = add_slots(graph, shapes, settings.adapter_modules, io_dtype)
+    kept: str = target.precision
     if "quantize" in job.inputs:
-        kept = (read_manifest(job.inputs["quantize"]) or {})["result"]["linear"]
-    made_from = {"name": job.settings["base_name"], "fingerprint": fingerprint(base)}
+        kept = QuantizeResult.read(job.inputs["quantize"]).linear
+    made_from = {"name": settings.base_name, "fingerprint": fingerprint(base)}
     exact = target.precision in ("nf4", "fp32")
-    describe_slots(slots, settings, made_from, kept, exact=exact).write(job.out)
+    rank = settings.adapter_rank
+    describe_slots(slots, rank, frozen, made_from, kept, exact=exact).write(job.out)
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``template``, ``layout``. Inputs:
-    ``base``, the weights as ``open_weights``, and ``quantize`` for integer targets.
+def run(job: Job[ExportSettings]) -> ExportResult:
+    """Stage function. Inputs: ``base``, the weights as ``open_weights``, and ``quantize`` for integer targets.
 
-    With ``hot_swap`` among the settings the base is exported without its adapter, and with slots for any.
-
-    Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
+    A base alone is exported with slots for adapters. Raises InputError, EdgepeftError.
     """
     return_large_blocks()
-    target = TargetProfile.from_dict(job.settings["target"])
+    settings, target, frozen = job.settings, job.settings.target, job.settings.frozen
     quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.quantized else None
     weights = open_weights(job) if quantized is None else quantized.over(open_weights(job))
     head_is_float = quantized is None or quantized.plan["head"] not in quantized.plan["weights"]
-    accuracy_level = int(job.settings["accuracy_level"])
 
     graphs = job.out / "onnx"
     graphs.mkdir()
@@ -82,16 +78,16 @@ def run(job: Job) -> dict[str, Any]:
     graph = build_graph(folder, weights, target, job.out, share_embedding=head_is_float)
     counts: dict[str, int] = {}
     io_dtype = _IO_DTYPES[target.io_dtype]
-    if "hot_swap" in job.settings:
-        _keep_slots(job, graph, target, io_dtype)
+    if frozen is not None:
+        _keep_slots(job, frozen, graph, io_dtype)
     if quantized is not None and target.precision == "nf4":
         counts = bind_lossless(graph, quantized, io_dtype)
     elif quantized is not None and target.weight_layout == "qdq":
         counts = bind_dequantized(graph, quantized, io_dtype)
     elif quantized is not None:
-        counts = bind_codes(graph, quantized, io_dtype, accuracy_level)
+        counts = bind_codes(graph, quantized, io_dtype, settings.accuracy_level)
     prompter = Prompter.from_folder(
-        job.inputs["base"], job.template(job.settings["template"]), policy_of(job.settings)
+        job.inputs["base"], job.template(settings.template), settings.control_tokens
     )
     unmerged = open_unmerged(job)
     lead = range(0)
@@ -103,34 +99,33 @@ def run(job: Job) -> dict[str, Any]:
     model_file = f"onnx/{target.file_stem}.onnx"
     genai = point_genai_config(job.out, model_file, target.session_options)
     write_side_files(job.inputs["base"], job.out, prompter, target)
-    facts: dict[str, Any] = {}
+    virtual = None
     if lead:
         prompter = lead_with(job.out, prompter, lead)
-        facts["virtual_tokens"] = {"first": lead.start, "count": len(lead)}
+        virtual = VirtualTokens(first=lead.start, count=len(lead))
     switch = rotary_switch(read_json(folder / "config.json"))
-    if switch is not None:
-        facts["rotary_switch"] = switch
-    layout, swaps = job.settings["layout"], "hot_swap" in job.settings
+    layout = settings.layout
     loading, answering = (
         runtimes_of(layout, GENERATION, target.js_dtype, swaps=asked, switch=switch)
-        for asked in (False, swaps)
+        for asked in (False, frozen is not None)
     )
     leave_out(job.out, layout, loading)
     options = genai["model"]["decoder"]["session_options"]
-    return {
-        **facts,
-        "target": target.name,
-        "model_file": model_file,
-        "prompt": prompter.describe(),
-        "provider": target.provider,
-        "verify_provider": target.verify_provider,
-        "base": job.settings["base_name"],
-        "layout": layout,
-        "runtimes": list(answering),
-        "session_options": {key: value for key, value in options.items() if "." in key},
-        "vocab_size": lead.stop if lead else int(genai["model"]["vocab_size"]),
-        "context_length": int(genai["model"]["context_length"]),
-        "accuracy_level": accuracy_level if target.bits else None,
-        "operators": counts,
-        "exporter": Path(__file__).parent.name,
-    }
+    return ExportResult(
+        virtual_tokens=virtual,
+        rotary_switch=switch,
+        target=target.name,
+        model_file=model_file,
+        prompt=prompter.describe(),
+        provider=target.provider,
+        verify_provider=target.verify_provider,
+        base=settings.base_name,
+        layout=layout,
+        runtimes=tuple(answering),
+        session_options={key: value for key, value in options.items() if "." in key},
+        vocab_size=lead.stop if lead else int(genai["model"]["vocab_size"]),
+        context_length=int(genai["model"]["context_length"]),
+        accuracy_level=settings.accuracy_level if target.bits else None,
+        operators=counts,
+        exporter=Path(__file__).parent.name,
+    )

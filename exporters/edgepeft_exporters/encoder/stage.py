@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 import torch
 
-from edgepeft.bundle.layout import LayoutName, runtimes_of
+from edgepeft.bundle.layout import runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder
-from edgepeft.checkpoints.encoder_base import EncoderFacts
-from edgepeft.data.control_tokens import policy_of
+from edgepeft.checkpoints.base_stage import EncoderFacts
+from edgepeft.export.settings import ExportResult, ExportSettings
 from edgepeft.merging.stage import open_weights
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.stages.job import Job
-from edgepeft.targets import TargetProfile
 from edgepeft_exporters.encoder.graph import build_graph
 from edgepeft_exporters.lazy.bind import bind_codes
 from edgepeft_exporters.lazy.graph import save_graph
@@ -26,45 +23,42 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _IR_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Stage function. Settings: ``target`` (a profile), ``accuracy_level``, ``base_name``, ``layout``. Inputs:
-    ``base``, the weights as ``open_weights``, and ``quantize`` for integer targets.
+def run(job: Job[ExportSettings]) -> ExportResult:
+    """Stage function. Inputs: ``base``, the weights as ``open_weights``, and ``quantize`` for integer targets.
 
-    Result: what a runtime and the report need to know of the bundle. Raises InputError, EdgepeftError.
+    Raises InputError, EdgepeftError.
     """
-    target = TargetProfile.from_dict(job.settings["target"])
-    facts = EncoderFacts.of(job.inputs["base"])
+    settings, target = job.settings, job.settings.target
+    facts = EncoderFacts.read(job.inputs["base"])
     folder = checkpoint_folder(job.inputs["base"])
     graph = build_graph(folder, open_weights(job), facts.task, _DTYPES[target.io_dtype])
-    accuracy_level = int(job.settings["accuracy_level"])
     counts: dict[str, int] = {}
     if target.quantized:
         quantized = QuantizedWeights.open(job.inputs["quantize"])
-        counts = bind_codes(graph, quantized, _IR_DTYPES[target.io_dtype], accuracy_level)
+        counts = bind_codes(graph, quantized, _IR_DTYPES[target.io_dtype], settings.accuracy_level)
     graphs = job.out / "onnx"
     graphs.mkdir()
     save_graph(graph, graphs, target.file_stem, job.events.progress)
     config = write_config(folder, job.out, target)
     write_tokenizer(folder, job.out, facts.context_length)
-    layout: LayoutName = job.settings["layout"]
-    runtimes = runtimes_of(layout, facts.task, target.js_dtype)
-    leave_out(job.out, layout, runtimes)
-    return {
-        "target": target.name,
-        "task": facts.task,
-        "labels": list(facts.labels),
-        "pooling": asdict(facts.pooling) if facts.pooling else None,
-        "model_file": f"onnx/{target.file_stem}.onnx",
-        "provider": target.provider,
-        "verify_provider": target.verify_provider,
-        "layout": layout,
-        "runtimes": list(runtimes),
-        "session_options": dict(target.session_options),
-        "base": job.settings["base_name"],
-        "context_length": facts.context_length,
-        "vocab_size": int(config["vocab_size"]),
-        "control_tokens": policy_of(job.settings),
-        "accuracy_level": accuracy_level if target.bits else None,
-        "operators": counts,
-        "exporter": Path(__file__).parent.name,
-    }
+    runtimes = runtimes_of(settings.layout, facts.task, target.js_dtype)
+    leave_out(job.out, settings.layout, runtimes)
+    return ExportResult(
+        target=target.name,
+        task=facts.task,
+        labels=facts.labels,
+        pooling=facts.pooling,
+        model_file=f"onnx/{target.file_stem}.onnx",
+        provider=target.provider,
+        verify_provider=target.verify_provider,
+        layout=settings.layout,
+        runtimes=tuple(runtimes),
+        session_options=dict(target.session_options),
+        base=settings.base_name,
+        context_length=facts.context_length,
+        vocab_size=int(config["vocab_size"]),
+        control_tokens=settings.control_tokens,
+        accuracy_level=settings.accuracy_level if target.bits else None,
+        operators=counts,
+        exporter=Path(__file__).parent.name,
+    )

@@ -1,0 +1,61 @@
+"""What the base stage reads and what it says of its output, of models that generate and of encoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepeft.models.sentence_files import Pooling
+from edgepeft.models.tasks import GENERATION, Task
+from edgepeft.runs.folder import read_manifest
+from edgepeft.stages.job import StageResult, StageSettings
+
+
+class BaseSettings(StageSettings):
+    """How a model is staged.
+
+    ``tokens`` are added to the tokenizer; ``rows`` is the vocabulary's height where an adapter brings another;
+    with ``own_head`` the head is stored apart from the embedding. ``labels`` are a classifier's.
+    """
+
+    task: Task = GENERATION
+    labels: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    rows: int | None = None
+    own_head: bool = False
+
+
+class BaseResult(StageResult):
+    """What later stages need to know of a staged base.
+
+    ``weights`` is the checkpoint's folder, ``.`` for the stage's own; ``dropped`` are its tensors that the model
+    does not need; ``rows`` is the vocabulary's height where that is not the model's own; ``renamed`` says whether
+    tensors have other names than in the model's files. ``fingerprints`` are of the model as it was given and as
+    it fits, before rows or head change. ``new_modules`` were made for the task and are trained whole.
+    """
+
+    weights: str = "."
+    architecture: str = ""
+    dropped: tuple[str, ...] = ()
+    rows: int | None = None
+    renamed: bool = False
+    fingerprints: tuple[str, ...] = ()
+    new_modules: tuple[str, ...] = ()
+
+
+class EncoderFacts(BaseResult):
+    """The same of an encoder.
+
+    ``context_length`` counts the tokens of a text, its special ones included; ``pooled_by`` is the folder whose
+    sentence-transformers files say how vectors are pooled.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    context_length: int
+    pooling: Pooling | None
+    pooled_by: str = ""
+
+
+def base_facts(base: Path) -> BaseResult:
+    """What a finished base stage says of itself; a model's own folder is a base as it is."""
+    return BaseResult() if read_manifest(base) is None else BaseResult.read(base)

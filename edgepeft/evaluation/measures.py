@@ -1,0 +1,127 @@
+"""What the verify stage measures of a bundle, by task; losses and divergences in nats, shares from 0 to 1."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgepeft.evaluation.results import WitnessFacts
+from edgepeft.stages.job import StageResult
+
+
+class Measures(StageResult):
+    """What every task's measures have.
+
+    Losses are of the bundle, the unmerged adapter and the bare base on the test rows; ``recovery`` is how much of
+    what training gained the bundle keeps. ``execution`` says in a line who ran the graph: ``executed_on`` did,
+    and where that is not its ``provider``, ``not_executed_because`` says why.
+    """
+
+    witness: WitnessFacts | None
+    recovery: float | None
+    task_loss: float
+    reference_task_loss: float
+    base_task_loss: float
+    rows: int
+    threads: int
+    provider: str
+    executed_on: str
+    execution: str
+    not_executed_because: str | None
+    software_max_difference: float | None
+
+
+class WrongAnswer(StageResult):
+    """A row whose answer is not the wanted one, as far as it was decoded."""
+
+    where: str
+    wanted: str
+    got: str
+
+
+class Level0(StageResult):
+    """Divergence of the first probes with float activations, beside theirs as the bundle has them."""
+
+    task_kl: float
+    generic_kl: float
+    task_kl_as_shipped: float
+    generic_kl_as_shipped: float
+
+
+class GenerationMeasures(Measures):
+    """A model that generates: KL per token on completions (``task_kl``) and on generic text, exact match
+    of greedy answers where rows have completions.
+    """
+
+    task: Literal["text-generation"] = "text-generation"
+    exact_match: float | None
+    exact_match_interval: tuple[float, float] | None
+    reference_exact_match: float | None
+    base_exact_match: float | None
+    task_kl: float
+    generic_kl: float
+    top1_agreement: float
+    generic_top1_agreement: float
+    generic_perplexity: float
+    reference_generic_perplexity: float
+    task_tokens: int
+    generic_tokens: int
+    tokens_per_second: float | None
+    exact_match_seconds: float
+    accuracy_level_0: Level0 | None
+    wrong: tuple[WrongAnswer, ...]
+
+
+class EncoderMeasures(Measures):
+    """What measures of encoders have; ``targets`` are what is judged in the rows: texts, words or pairs."""
+
+    targets: int
+    texts_per_second: float
+
+
+class ClassificationMeasures(EncoderMeasures):
+    """A classifier of texts."""
+
+    task: Literal["text-classification"] = "text-classification"
+    accuracy: float
+    reference_accuracy: float
+    base_accuracy: float
+    accuracy_interval: tuple[float, float]
+    macro_f1: float
+    reference_macro_f1: float
+    base_macro_f1: float
+    task_kl: float
+    label_agreement: float
+
+
+class TaggingMeasures(EncoderMeasures):
+    """A classifier of words; ``span_f1`` counts whole spans with their labels."""
+
+    task: Literal["token-classification"] = "token-classification"
+    accuracy: float
+    reference_accuracy: float
+    base_accuracy: float
+    accuracy_interval: tuple[float, float]
+    span_f1: float
+    reference_span_f1: float
+    base_span_f1: float
+    task_kl: float
+    label_agreement: float
+
+
+class EmbeddingMeasures(EncoderMeasures):
+    """A model of embeddings: cosines with the reference's vectors, and how often an anchor finds its positive."""
+
+    task: Literal["feature-extraction"] = "feature-extraction"
+    retrieval_accuracy: float
+    reference_retrieval_accuracy: float
+    base_retrieval_accuracy: float
+    retrieval_accuracy_interval: tuple[float, float]
+    cosine_similarity: float
+    min_cosine_similarity: float
+
+
+MEASURES_OF: dict[str, type[EncoderMeasures]] = {
+    "text-classification": ClassificationMeasures,
+    "token-classification": TaggingMeasures,
+    "feature-extraction": EmbeddingMeasures,
+}

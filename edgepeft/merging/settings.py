@@ -1,0 +1,31 @@
+"""What stages read that work on a base and its adapter, merged or apart."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.config.sections import Merge
+from edgepeft.stages.job import StageResult, StageSettings
+
+
+class FrozenBase(StageSettings):
+    """How the base lay under adapters that are swapped: ``quantized`` names the weights that were on ``grid``,
+    None standing for every linear layer.
+    """
+
+    grid: TrainingGrid = Field(default_factory=TrainingGrid)
+    quantized: tuple[str, ...] | None = None
+
+
+class AdapterSettings(StageSettings):
+    """Which weights a stage works on: base and adapter as ``merge`` says, or with ``frozen`` the base alone."""
+
+    merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
+    frozen: FrozenBase | None = None
+
+
+class MergeResult(StageResult):
+    """How many tensors the merged checkpoint has."""
+
+    tensors: int

@@ -1,0 +1,50 @@
+"""What of given adapters can't be combined, or can't go with the model."""
+
+from __future__ import annotations
+
+from edgepeft.combination.methods import REGMEAN, Combination, check_combination
+from edgepeft.errors import InputError
+from edgepeft.pipeline.resolved import ResolvedRecipe
+
+
+def check_combination_of(resolved: ResolvedRecipe) -> None:
+    """``combine`` and the list of ``adapter`` that it combines."""
+    parts, combine = resolved.recipe.adapter, resolved.recipe.combine
+    if not isinstance(parts, list):
+        return
+    how = Combination(
+        combine.method, tuple(part.weight for part in parts), combine.density, combine.rank
+    )
+    fits = combine.method == REGMEAN
+    for index, part in enumerate(parts):
+        if fits and part.rows is None:
+            raise InputError(
+                f"adapter.{index}.rows: regmean needs rows of every adapter's task; name their file"
+            )
+        if part.rows is not None and not fits:
+            raise InputError(
+                f"adapter.{index}.rows: is used by combine.method regmean only; remove it"
+            )
+    try:
+        check_combination(how, len(parts), rows=fits)
+    except InputError as error:
+        said = str(error).replace("--weights", "adapter.weight").replace("--", "combine.")
+        raise InputError(said) from None
+
+
+def check_prefix(resolved: ResolvedRecipe) -> None:
+    """A prefix is learned for one rotation of positions: not where a prompt's length chooses it."""
+    if resolved.adapter is not None:
+        key, carried = "adapter", resolved.adapter.carried
+    elif resolved.method is not None:
+        key, carried = "method.name", resolved.method.carried
+    else:
+        return
+    config = resolved.given.config
+    rotary = [config.get(name) or {} for name in ("rope_parameters", "rope_scaling")]
+    kinds = {one.get("rope_type") or one.get("type") for one in rotary}
+    if carried == "prefix" and "longrope" in kinds:
+        raise InputError(
+            f"{key}: prefix tuning does not work with the longrope of {resolved.given.architecture}, whose "
+            "positions depend on the length of the prompt; use prompt_tuning"
+        )

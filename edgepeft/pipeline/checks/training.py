@@ -1,0 +1,44 @@
+"""What of method and training does not go together."""
+
+from __future__ import annotations
+
+from edgepeft.adapters.config import refuse_head
+from edgepeft.adapters.method import trains_rows
+from edgepeft.adapters.methods import check_method
+from edgepeft.errors import InputError
+from edgepeft.pipeline.resolved import ResolvedRecipe
+
+_PLAIN_STARTS = ("gaussian", "orthogonal")
+
+
+def check_method_of(resolved: ResolvedRecipe) -> None:
+    """``method``: options that its method has not."""
+    if resolved.method is not None:
+        settings = resolved.recipe.method
+        check_method(settings.model_dump(mode="json"))
+        refuse_head(settings.target_modules, "method.target_modules")
+
+
+def check_new_tokens(resolved: ResolvedRecipe) -> None:
+    """``data.tokens``: new tokens whose embeddings nothing trains."""
+    recipe, method = resolved.recipe, resolved.method
+    if method is None or not recipe.data.tokens:
+        return
+    if not trains_rows(method, recipe.method.options):
+        raise InputError(
+            f"data.tokens: {method.name} does not train the embeddings of new tokens; use lora, qlora, dora or "
+            "trainable_tokens, or add embed_tokens to method.options.modules_to_save"
+        )
+
+
+def check_preference(resolved: ResolvedRecipe) -> None:
+    """``training.objective``: preference, which compares with the base as it is."""
+    recipe, method = resolved.recipe, resolved.method
+    if method is None or recipe.training.objective != "preference":
+        return
+    start = recipe.method.options.get("init_lora_weights")
+    if method.peft_type != "LORA" or (isinstance(start, str) and start not in _PLAIN_STARTS):
+        raise InputError(
+            "training.objective: preference needs the unchanged base model as its reference; use lora, qlora, "
+            "rslora or dora with their default init_lora_weights"
+        )

@@ -1,0 +1,162 @@
+"""What the stages of a plan read: files by their content, outputs of earlier stages, the weights to work on."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from edgepeft.adapters.header import AdapterHeader
+from edgepeft.config.sections import TEMPLATE_MODES, Data, Merge, Section
+from edgepeft.errors import InputError
+from edgepeft.merging.settings import FrozenBase
+from edgepeft.models.sentence_files import SENTENCE_FILES
+from edgepeft.models.tasks import GENERATION
+from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
+from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
+from edgepeft.runs.digests import DigestCache
+from edgepeft.runs.folder import RunFolder
+
+Files = dict[str, tuple[Path, str]]
+"""Paths and digests by the name that a stage's job gives them."""
+
+ENCODER = "encoder"
+"""The form of stages that are others for encoders."""
+
+_S = TypeVar("_S", bound=Section)
+
+
+def at_default(section: _S, *keys: str) -> _S:
+    """A section with keys at their defaults that the reader passes over, so that they don't change its key."""
+    fields = type(section).model_fields
+    unread = {key: fields[key].get_default(call_default_factory=True) for key in keys}
+    return section.model_copy(update=unread)
+
+
+class Weights(NamedTuple):
+    """What a stage reads of weights: base and adapter merged as ``merge`` says, or a ``frozen`` base alone.
+
+    ``inputs`` are names of stages by the job's name for them.
+    """
+
+    merge: Merge
+    frozen: FrozenBase | None
+    inputs: dict[str, str]
+    files: Files
+
+
+class Inputs:
+    """Answers what the stages of a build read, which stops at those of kind ``until``.
+
+    ``planned`` holds the stages so far, and where each leaves its output; ``notes`` is what is worth a word.
+    """
+
+    def __init__(
+        self, resolved: ResolvedRecipe, run: RunFolder, *, until: str, bundles_apart: bool
+    ) -> None:
+        self.until = until
+        self.planned: dict[str, Path] = {}
+        self.notes: list[str] = []
+        self.form = "" if resolved.task == GENERATION else ENCODER
+        self._resolved = resolved
+        self._run = run
+        self._bundles_apart = bundles_apart
+        self._digests = DigestCache()
+
+    def note(self, note: str) -> None:
+        """Say something once before the build begins."""
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def bundle(self, target: str) -> Path | None:
+        """Where a target's bundle goes; None where bundles lie among the stages, each under its key."""
+        return None if self._bundles_apart else self._run.bundle(target)
+
+    def save(self) -> None:
+        """Keep the digests for the next plan."""
+        self._digests.save()
+
+    def model(self) -> Files:
+        """The model's folder, or its one GGUF file."""
+        path = self._resolved.model.path
+        if path.is_dir():
+            return {"model": (path, self._digests.folder(path, None))}
+        return {"model": (path, self._digests.folder(path.parent, [path.name]))}
+
+    def file(self, name: str | None) -> tuple[Path, str]:
+        """A file the recipe names. Raises InputError where it cannot be read."""
+        assert name is not None
+        path = self._resolved.file.resolve(name)
+        try:
+            # A folder of rows is all that lies in it.
+            digest = self._digests.folder(path) if path.is_dir() else self._digests.file(path)
+            return path, digest
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+    def adapter(self, header: AdapterHeader) -> tuple[Path, str]:
+        """An adapter's folder that the recipe names."""
+        names = {self._resolved.recipe.model, self._resolved.model.path.name}
+        rounded = self._resolved.recipe.merge.base != "original"
+        for note in header.notes(self._resolved.base_name, names, rounded=rounded):
+            self.note(note)
+        return header.path, self._digests.folder(header.path)
+
+    def tested(self, test: str | None) -> Files:
+        """Rows that a model is measured on, the recipe's generic text, and the template of prompts."""
+        generic = self._resolved.recipe.data.generic
+        files = {"test": self.file(test), **self.template()}
+        return files if generic is None else {**files, "generic": self.file(generic)}
+
+    def own(self) -> Files:
+        """What of an adapter's folder the base is staged with."""
+        needs = self._resolved.needs
+        found: Files = {}
+        for name, folder, files in (
+            ("tokenizer", needs.tokenizer, (*VOCABULARY, *BESIDE)),
+            ("sentence", needs.sentence, SENTENCE_FILES),
+        ):
+            if folder is not None:
+                there = [file for file in files if (folder / file).is_file()]
+                found[name] = (folder, self._digests.folder(folder, there))
+        return found
+
+    def template(self) -> Files:
+        """A template that is a file is an input like any other."""
+        template = self._resolved.recipe.data.template
+        return {} if template in TEMPLATE_MODES else {"template": self.file(template)}
+
+    def data(self, *unread: str) -> Data:
+        """How rows are read; files enter by content, and labels are settled in the base stage."""
+        return at_default(self._resolved.recipe.data, "train", "test", "generic", "labels", *unread)
+
+    def merge(self) -> Merge:
+        """How an adapter is merged."""
+        return at_default(self._resolved.recipe.merge, "save")
+
+    def base_alone(self) -> Weights:
+        """The base without adapters: how it lay while they were trained."""
+        return Weights(Merge.model_validate({}), self._resolved.frozen, {"base": "base"}, {})
+
+    @cached_property
+    def adapted(self) -> Weights:
+        """The base and the recipe's adapter, whether it exists, is combined or is trained."""
+        merge, own = self.merge(), self._resolved.adapter
+        if own is not None:
+            return Weights(merge, None, {"base": "base"}, {"adapter": self.adapter(own)})
+        made = "train" if self._resolved.trains else "combine"
+        return Weights(merge, None, {"base": "base", "train": made}, {})
+
+    def with_further(self, header: AdapterHeader) -> Weights:
+        """The base and an adapter that goes into hot-swap bundles beside the recipe's own."""
+        return Weights(self.merge(), None, {"base": "base"}, {"adapter": self.adapter(header)})
+
+    def weights(self, target: ResolvedTarget) -> Weights:
+        """What a target's stages read: the merged checkpoint where one is kept, else its ingredients, or where
+        adapters are swapped the base alone.
+        """
+        if target.swaps:
+            return self.base_alone()
+        if "merge" in self.planned:
+            return Weights(self.merge(), None, {"base": "base", "merge": "merge"}, {})
+        return self.adapted

@@ -1,0 +1,55 @@
+"""The base stage: the model as later stages read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgepeft.checkpoints.base_stage import BaseSettings
+from edgepeft.models.tasks import GENERATION
+from edgepeft.pipeline.costs import LIBRARIES_BYTES, lazy_seconds, whole_bytes
+from edgepeft.pipeline.inputs import ENCODER, Inputs
+from edgepeft.pipeline.kinds.spec import PlannedStage, StageSpec
+from edgepeft.pipeline.resolved import ResolvedRecipe
+from edgepeft.stages.needs import MODEL
+
+
+def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
+    needs, data = resolved.needs, resolved.recipe.data
+    settings = BaseSettings(
+        task=resolved.task,
+        labels=resolved.labels,
+        tokens=tuple(data.tokens),
+        rows=needs.rows,
+        own_head=needs.own_head,
+    )
+    files = {**read.model(), **read.own()}
+    yield PlannedStage("base", settings, {}, files, form=read.form)
+
+
+def _memory(resolved: ResolvedRecipe) -> float:
+    whole = whole_bytes(resolved.model)
+    return LIBRARIES_BYTES + (2.2 * whole if resolved.model.kind == "gguf" else 0)
+
+
+def _disk(resolved: ResolvedRecipe, name: str) -> float:
+    if resolved.model.kind == "gguf" or resolved.task != GENERATION:
+        return whole_bytes(resolved.model)
+    needs = resolved.needs
+    changed = needs.rows is not None or needs.own_head or resolved.recipe.data.tokens
+    return resolved.model.file_bytes * 1.1 if changed else 5e6
+
+
+BASE = StageSpec(
+    kind="base",
+    version=4,
+    settings=BaseSettings,
+    functions={
+        "": "edgepeft.checkpoints.base:run",
+        ENCODER: "edgepeft.checkpoints.encoder_base:run",
+    },
+    needs={"export": (*MODEL, "gguf")},
+    plan=_plan,
+    memory=_memory,
+    disk=_disk,
+    seconds=lazy_seconds,
+)

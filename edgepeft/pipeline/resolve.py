@@ -1,0 +1,145 @@
+"""From a recipe to what its files say, each read once. Nothing heavy is imported on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgepeft.adapters.base_needs import as_staged, needs_of
+from edgepeft.adapters.header import AdapterHeader
+from edgepeft.adapters.methods import find_method
+from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.config.loader import RecipeFile
+from edgepeft.config.recipe import Recipe
+from edgepeft.data.rows import Row
+from edgepeft.errors import InputError
+from edgepeft.merging.settings import FrozenBase
+from edgepeft.models import find_model, inspect_model
+from edgepeft.models.task_resolution import labels_of, resolve_task
+from edgepeft.models.tasks import GENERATION, Task
+from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
+from edgepeft.quantization.algorithms import check_algorithm
+from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resolve_target
+from edgepeft.training.hosts import processes_here
+
+
+def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
+    """Read all that a recipe names; ``measured`` says whether test rows are needed. Raises InputError."""
+    recipe = file.recipe
+    grid = recipe.merge.grid
+    method = find_method(recipe.method.name) if recipe.adapter is None else None
+    targets = _targets(recipe)
+    path = find_model(recipe.model, file.folder)
+    given = inspect_model(path)
+    check_architecture(given, [target.profile for target in targets], recipe.model)
+    adapter = None
+    parts: list[AdapterHeader] = []
+    if isinstance(recipe.adapter, str):
+        adapter = AdapterHeader.read(file.resolve(recipe.adapter), grid)
+    elif recipe.adapter is not None:
+        parts = [AdapterHeader.read(file.resolve(part.path), grid) for part in recipe.adapter]
+    further = [AdapterHeader.read(file.resolve(one.path), grid) for one in recipe.adapters]
+    train, test, unused = _rows(file, measured=measured)
+    task = resolve_task(recipe.task, given, [*train, *test])
+    templated = recipe.data.template in ("auto", "chat")
+    needs, notes = needs_of(adapter, [*further, *parts], given, task, templated=templated)
+    resolved = ResolvedRecipe(
+        file=file,
+        model=as_staged(given, needs, task),
+        given=given,
+        base_name=recipe.model if file.resolve(recipe.model) != path else path.name,
+        targets=tuple(for_task(target, task) for target in targets),
+        method=method,
+        adapter=adapter,
+        parts=tuple(parts),
+        further=tuple(further),
+        train_rows=train,
+        test_rows=test,
+        task=task,
+        labels=tuple(labels_of(task, given, recipe.data.labels, train, test)),
+        needs=needs,
+        local_processes=processes_here(file),
+        notes=(*file.notes, *notes, *unused),
+    )
+    changed = [note for target in resolved.targets for note in _grid_notes(target, recipe)]
+    if any(target.swaps for target in resolved.targets):
+        resolved = replace(resolved, frozen=_frozen(resolved))
+    return replace(resolved, notes=(*resolved.notes, *changed))
+
+
+def _targets(recipe: Recipe) -> list[ResolvedTarget]:
+    found = []
+    for asked in recipe.targets:
+        profile = resolve_target(asked)
+        grid = profile.grid(
+            recipe.quantize, asked.quantize.model_dump(mode="json", exclude_none=True)
+        )
+        level = recipe.quantize.accuracy_level
+        found.append(ResolvedTarget(profile, asked, grid, fallback_level=level))
+    for name in {recipe.quantize.algorithm, *(target.grid.algorithm for target in found)}:
+        check_algorithm(name)
+    return found
+
+
+def for_task(target: ResolvedTarget, task: Task) -> ResolvedTarget:
+    """The target with the exporter that the task calls for. Raises InputError where it only serves generation."""
+    return replace(target, task=task, profile=_profile_for(target.profile, task))
+
+
+def _profile_for(profile: TargetProfile, task: Task) -> TargetProfile:
+    if task == GENERATION or profile.exporter != "decoder":
+        return profile
+    if profile.precision == "nf4" or profile.weight_layout != "nbits" or profile.io_dtype == "bf16":
+        raise InputError(
+            f"targets: {profile.name}: is for text generation only; for {task} choose a target such as cpu-int8, "
+            "cpu-int4, cpu-fp32, webgpu-int4-fp32 or cuda-fp16"
+        )
+    return replace(profile, exporter="encoder")
+
+
+def _rows(file: RecipeFile, *, measured: bool) -> tuple[list[Row], list[Row], list[str]]:
+    """Training and test rows, and what of their files is not used. Raises InputError."""
+    data = file.recipe.data
+    if file.recipe.adapter is None and data.train is None:
+        raise InputError(
+            "data.train: this key is required to train an adapter; or give an existing adapter"
+        )
+    if measured and data.test is None:
+        raise InputError("data.test: this key is required to measure a bundle")
+    notes: list[str] = []
+
+    def read(name: str | None) -> list[Row]:
+        if name is None:
+            return []
+        found = data.read(file.resolve(name))
+        notes.extend(found.usage.warnings())
+        return found.rows
+
+    return read(data.train), read(data.test), notes
+
+
+def _frozen(resolved: ResolvedRecipe) -> FrozenBase:
+    """The base under hot-swap bundles: the one that was frozen under the recipe's own adapter.
+
+    It is known before the adapter is trained, so that a base once rounded serves every adapter trained on it.
+    """
+    if resolved.recipe.merge.base == "original":
+        return FrozenBase()
+    if resolved.method is not None:
+        grid = resolved.method.chosen_grid(resolved.recipe.method.model_dump(mode="json"))
+        return FrozenBase(grid=TrainingGrid(grid))
+    first = resolved.adapter or resolved.parts[0]
+    return FrozenBase(grid=first.provenance.grid, quantized=first.provenance.quantized)
+
+
+def _grid_notes(target: ResolvedTarget, recipe: Recipe) -> list[str]:
+    """Where a device's kernels made a target leave the recipe's defaults."""
+    changed = {
+        key: getattr(target.grid, key)
+        for key in GRID_KEYS
+        if getattr(target.grid, key)
+        not in (getattr(recipe.quantize, key), getattr(target.asked.quantize, key))
+    }
+    if not changed:
+        return []
+    what = ", ".join(f"{key}: {str(value).lower()}" for key, value in changed.items())
+    return [f"{target.name}: quantize uses {what}, as its kernels need"]
