@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def bottleneck_tensors(
     for layer in range(layers):
         for module in modules:
             for part, shape in shapes.items():
-                name = f"base_model.model.model.layers.{layer}.{_PATHS[module]}.bottleneck_{part}"
+                name = f"{PREFIX}model.layers.{layer}.{_PATHS[module]}.bottleneck_{part}"
                 if name not in left:
                     raise InputError(f"{where[1]}: lacks {name}; another base model?")
                 tensor = left.pop(name)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from edgepeft.adapters.base_init import Factors, changes_base, initial_factors, without
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.patterns import check_patterns
 from edgepeft.adapters.provenance import TrainingGrid
@@ -199,7 +200,7 @@ def take_start(
     for path, layer in adapted.named_modules():
         if not isinstance(layer, LoraLayer):
             continue
-        name = f"{path.removeprefix('base_model.model.')}.weight"
+        name = f"{path.removeprefix(PREFIX)}.weight"
         (active,) = layer.active_adapters
         scaling = float(layer.scaling[active])
         weight = base.load(name).to(torch.float32)
