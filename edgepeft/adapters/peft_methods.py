@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from edgepeft.adapters.method import Option, TrainingMethod
 from edgepeft.adapters.shared_options import CHOSEN, LAYERS, SAVED, number, switch, whole
 
@@ -38,6 +41,17 @@ _LYCORIS = {
     "alpha_pattern": Option((dict,), "alphas of single modules"),
     **LAYERS,
 }
+
+
+def _falling_ranks(common: Mapping[str, float], steps: int) -> dict[str, int]:
+    """AdaLoRA's budget, which falls from half as much again over the middle of a training, as PEFT has it."""
+    return {
+        "init_r": math.ceil(1.5 * int(common["rank"])),
+        "tinit": steps // 10,
+        "tfinal": steps // 3,
+        "deltaT": 1,
+        "total_step": steps,
+    }
 
 
 def _lora(name: str, summary: str, **changes: object) -> TrainingMethod:
@@ -80,6 +94,8 @@ METHODS = (
             "orth_reg_weight": number("weight of the factors' orthogonality in the loss"),
             **LAYERS,
         },
+        paced=_falling_ranks,
+        hooks="edgepeft.training.adalora:AdaLora",
     ),
     TrainingMethod(
         name="loha",

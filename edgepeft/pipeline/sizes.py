@@ -20,7 +20,7 @@ def adapter_parameters(plan: Plan) -> int | None:
     method = find_method(settings.name)
     if method.peft_type is None:
         return model.parameters
-    if method.peft_type not in ("LORA", "ADALORA"):
+    if not method.low_rank:
         return None
     heads = int(model.config.get("num_attention_heads") or 0)
     head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))

@@ -116,7 +116,7 @@ def add_adapter(
             modules = _adapted_layers(model, whole)
     if modules is not None:
         arguments["target_modules"] = modules
-    if method.peft_type == "IA3" and "feedforward_modules" not in arguments:
+    if "feedforward_modules" in method.options and "feedforward_modules" not in arguments:
         arguments["feedforward_modules"] = [
             name for name in modules or () if name.rpartition(".")[2] == "down_proj"
         ]

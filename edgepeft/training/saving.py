@@ -15,6 +15,7 @@ from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.provenance import Provenance
 from edgepeft.adapters.scale import divisor
+from edgepeft.training.hooks import hooks_of
 from edgepeft.training.loading import Start
 
 
@@ -26,10 +27,7 @@ def save_trained(
     With a ``start`` in full precision the adapter becomes plain LoRA of twice the rank on the untouched base; on
     a grid the initial factors are kept beside it.
     """
-    config = getattr(adapted, "peft_config", {}).get("default")
-    if config is not None and config.peft_type == "ADALORA":
-        # Ranks given up are zeros; without the pattern PEFT keeps them, and every tensor has one shape.
-        config.rank_pattern = None
+    hooks_of(adapted).before_saving(adapted)
     adapted.save_pretrained(str(folder), safe_serialization=True)
     provenance.write(folder)
     if start is not None and provenance.grid.kind == "none":
@@ -47,6 +45,7 @@ def save_trained(
         if start is not None:
             # The start is dealt with; PEFT must not repeat it when it loads the adapter.
             changes["init_lora_weights"] = True
+        config = adapted.peft_config["default"]
         if getattr(config, "tokenizer_name_or_path", None):
             changes["tokenizer_name_or_path"] = base_name
         _edit_config(folder, changes)
