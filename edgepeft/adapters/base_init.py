@@ -82,7 +82,10 @@ def _split(weight: torch.Tensor, rank: int, scaling: float, rounds: int | None) 
 
 
 def without(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """What is left of a weight once B A (scaling in B) is taken out; training and merging share it."""
+    """What is left of a weight [out, in] of any dtype once B A is taken out: float32 [out, in].
+
+    ``a`` is float32 [r, in], ``b`` float32 [out, r] with the scaling in it. Training and merging share this.
+    """
     return weight.to(torch.float32) - b @ a
 
 

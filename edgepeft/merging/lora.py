@@ -46,7 +46,7 @@ class LoraFactors:
         return self.scaling * (b @ a)
 
     def padded(self, rank: int) -> LoraFactors:
-        """The same adapter with every module of ``rank``; what is added is zero."""
+        """The same adapter with A [rank, in] and B [out, rank] in every module; what is added is zero."""
 
         def pad(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             more = rank - a.shape[0]
@@ -66,7 +66,10 @@ def is_plain_lora(adapter: Adapter) -> bool:
 
 
 def lora_factors(adapter: Adapter) -> LoraFactors:
-    """The factors of a plain LoRA. Raises InputError where the two of a module don't go together."""
+    """The factors of a plain LoRA, of any float dtype, as float32; modules' own scales are in B.
+
+    Raises InputError where the two of a module don't go together.
+    """
     where = adapter.folder / WEIGHTS
     config = adapter.config
     names = [
@@ -139,7 +142,10 @@ def _renamed(adapter: LoraFactors, known: set[str]) -> LoraFactors:
 
 
 def decompose(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """The best factors A [r, in] and B [out, r] of a float32 change, and the share of its norm they miss."""
+    """The best factors of a change float32 [out, in], and the share of its norm (Frobenius) that they miss.
+
+    A float32 [r, in] and B float32 [out, r], where r is ``rank`` or, if that is less, the shorter side.
+    """
     u, s, vh = torch.linalg.svd(delta, full_matrices=False)
     kept = min(rank, s.numel())
     total = float(torch.linalg.norm(s))
