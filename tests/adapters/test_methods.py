@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Iterator
 from enum import Enum
 from types import UnionType
@@ -168,6 +170,17 @@ def test_common_settings_are_numbers_of_peft() -> None:
         hints = get_type_hints(config)
         for name in method.names.values():
             assert taken(hints[name])[0] & {int, float}, (method.name, name)
+
+
+def test_methods_are_listed_and_checked_without_heavy_libraries() -> None:
+    code = (
+        "import sys; from edgepeft.adapters.methods import all_methods, find_method\n"
+        "for method in all_methods(): find_method(method).check({'options': {}})\n"
+        "find_method('adalora').arguments({'options': {}}, 10)\n"
+        "sys.exit(', '.join({'torch', 'peft', 'transformers', 'numpy'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
