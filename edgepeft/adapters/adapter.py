@@ -14,7 +14,7 @@ import torch
 class Adapter:
     """A PEFT adapter on disk: its folder, its configuration and its tensors, mapped from the file.
 
-    Tensors have the names that PEFT writes, whatever the file calls them.
+    Tensors have the names that PEFT writes, whatever the file calls them, and the file's shapes and dtypes.
     """
 
     folder: Path

@@ -19,9 +19,8 @@ from edgepeft.adapters.adapter import Adapter
 from edgepeft.adapters.config import read_adapter_config
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import canonical, module_of
-from edgepeft.adapters.patterns import own_values
 from edgepeft.adapters.placement import placed
-from edgepeft.adapters.scale import check_scaled
+from edgepeft.adapters.scale import check_scaled, lora_scales
 from edgepeft.adapters.unmerged import unmerged_of
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError, InputError, one_line
@@ -91,14 +90,9 @@ def _refuse_infinite_products(
     if config["peft_type"] != "LORA" or not pairs:
         return
     where = str(folder / CONFIG)
-    ranks, alphas = (
-        own_values(config.get(key), key, list(pairs), where)
-        for key in ("rank_pattern", "alpha_pattern")
-    )
+    scales = lora_scales(config, list(pairs), where)
     for module, (a, b) in pairs.items():
-        rank = int(ranks.get(module, config.get("r", 8)))
-        alpha = float(alphas.get(module, config.get("lora_alpha", 8)))
-        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        rank, scale = scales[module]
         largest = (float(tensors[a].abs().max()), float(tensors[b].abs().max()))
         check_scaled(folder / WEIGHTS, module, largest, rank, scale)
 

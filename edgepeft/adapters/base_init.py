@@ -19,7 +19,9 @@ import torch
 
 from edgepeft.adapters.config import INITIAL, KEEPS_BASE
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.provenance import FILE, TrainingGrid
+from edgepeft.adapters.scale import divisor
 from edgepeft.adapters.training_grid import through_grid
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
@@ -80,7 +82,10 @@ def _split(weight: torch.Tensor, rank: int, scaling: float, rounds: int | None) 
 
 
 def without(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """What is left of a weight once B A (scaling in B) is taken out; training and merging share it."""
+    """What is left of a weight [out, in] of any dtype once B A is taken out: float32 [out, in].
+
+    ``a`` is float32 [r, in], ``b`` float32 [out, r] with the scaling in it. Training and merging share this.
+    """
     return weight.to(torch.float32) - b @ a
 
 
@@ -109,7 +114,7 @@ def without_initial(base: TensorSource, folder: Path, config: Mapping[str, Any])
     else:
         names = _adapted(folder)
         rank = int(config["r"])
-        scaling = float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
+        scaling = float(config["lora_alpha"]) / divisor(config, rank)
 
         def factors(name: str) -> Factors:
             weight = base.load(name).to(torch.float32)
@@ -159,7 +164,7 @@ def _adapted(folder: Path) -> set[str]:
     found = SafetensorsSource.from_file(folder / WEIGHTS).specs
     ends = ".lora_A.weight"
     return {
-        f"{name.removeprefix('base_model.model.').removesuffix(ends)}.weight"
+        f"{name.removeprefix(PREFIX).removesuffix(ends)}.weight"
         for name in found
         if name.endswith(ends)
     }

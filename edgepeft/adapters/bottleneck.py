@@ -77,7 +77,10 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The base layer's output [..., N], adapted by every active adapter in turn."""
+        """The base layer's output [..., N] for ``x`` [..., K], adapted by every active adapter in turn.
+
+        It has the dtype of the base layer's own output.
+        """
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _PATHS = {"o_proj": "self_attn.o_proj", "down_proj": "mlp.down_proj"}
 
 
 def activate(name: str, values: torch.Tensor) -> torch.Tensor:
-    """One of ACTIVATIONS; gelu is the exact one, not its approximation by tanh."""
+    """One of ACTIVATIONS, of ``values`` in any shape and float dtype, which are kept; gelu is the exact one."""
     import torch
 
     functions = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "tanh": torch.tanh}
@@ -33,7 +34,10 @@ def activate(name: str, values: torch.Tensor) -> torch.Tensor:
 def adapted(
     output: torch.Tensor, parts: Mapping[str, torch.Tensor], activation: str
 ) -> torch.Tensor:
-    """What an adapter with these PARTS makes of a layer's output [..., H]."""
+    """What an adapter makes of a layer's ``output`` [..., H]: of the same shape and float dtype.
+
+    ``parts`` are PARTS in that dtype: down.weight [r, H], down.bias [r], up.weight [H, r], up.bias [H].
+    """
     from torch.nn.functional import linear
 
     inner = linear(output, parts["down.weight"], parts["down.bias"])
@@ -47,10 +51,10 @@ def bottleneck_tensors(
     layers: int,
     width: int,
 ) -> dict[str, torch.Tensor]:
-    """An adapter's tensors, float32, by ``layer.module.part`` as in ``0.o_proj.down.weight``.
+    """An adapter's tensors by ``layer.module.part`` as in ``0.o_proj.down.weight``; float32, for ``adapted``.
 
-    ``where`` names configuration and weights in errors; ``layers`` and ``width`` are the model's. Raises
-    InputError where they contradict each other.
+    ``tensors`` have PEFT's names and any float dtype. ``where`` names configuration and weights in errors;
+    ``layers`` and ``width`` (H) are the model's. Raises InputError where they contradict each other.
     """
     import torch
 
@@ -74,7 +78,7 @@ def bottleneck_tensors(
     for layer in range(layers):
         for module in modules:
             for part, shape in shapes.items():
-                name = f"base_model.model.model.layers.{layer}.{_PATHS[module]}.bottleneck_{part}"
+                name = f"{PREFIX}model.layers.{layer}.{_PATHS[module]}.bottleneck_{part}"
                 if name not in left:
                     raise InputError(f"{where[1]}: lacks {name}; another base model?")
                 tensor = left.pop(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,7 +65,8 @@ class TrainingMethod:
     values where the recipe is silent. ``options`` are further hyperparameters, ``fixed`` what is always passed.
     ``modules`` are the modules adapted where the recipe says ``all-linear``: those themselves, the norms, the
     embedding (left to PEFT), the ones with these names, or none that could be named. ``carried`` says what a
-    bundle keeps of it.
+    bundle keeps of it. ``paced`` makes arguments of PEFT's out of the common settings and the number of steps.
+    ``hooks`` name a class of ``training.hooks`` as ``package.module:name``, imported where it trains.
     """
 
     name: str
@@ -79,6 +80,13 @@ class TrainingMethod:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     modules: Literal["all-linear", "norms", "embedding", "none"] | tuple[str, ...] = "all-linear"
     carried: Carried = "weights"
+    paced: Callable[[Mapping[str, float], int], Mapping[str, Any]] | None = None
+    hooks: str | None = None
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether it learns a pair of factors of its rank for each adapted weight."""
+        return self.peft_type in ("LORA", "ADALORA")
 
     def common(self, settings: Mapping[str, Any]) -> dict[str, float]:
         """Values of the common settings that this method has, under our names."""
@@ -113,25 +121,14 @@ class TrainingMethod:
             raise InputError(f"method.target_modules: {self.name} adapts no modules; leave it out")
         if "prompt_tuning_init" in self.options:
             _check_prompt_start({**self.fixed, **settings.get("options", {})})
-        if self.options.get("init_lora_weights") and self.name != "adalora":
+        if self.options.get("init_lora_weights"):
             _check_start({**self.fixed, **settings.get("options", {})}, grid)
 
     def arguments(self, settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Keyword arguments of PEFT's configuration, target modules aside; ``steps`` the training takes."""
         common = {self.names[key]: value for key, value in self.common(settings).items()}
-        arguments = {**self.fixed, **common, **settings.get("options", {})}
-        if self.peft_type == "ADALORA":
-            # The budget falls from half as much again over the middle of the training, in PEFT's own proportion.
-            rank = int(self.common(settings)["rank"])
-            schedule = {
-                "init_r": math.ceil(1.5 * rank),
-                "tinit": steps // 10,
-                "tfinal": steps // 3,
-                "deltaT": 1,
-                "total_step": steps,
-            }
-            arguments = {**schedule, **arguments}
-        return arguments
+        paced = {} if self.paced is None else self.paced(self.common(settings), steps)
+        return {**paced, **self.fixed, **common, **settings.get("options", {})}
 
 
 def trains_rows(method: TrainingMethod, options: Mapping[str, Any]) -> bool:

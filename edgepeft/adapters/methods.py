@@ -1,9 +1,10 @@
 """The registry of adapter methods: what each trains, with which hyperparameters, and on which grids.
 
-A method is a declaration (``peft_methods.py``; ``unmerged_methods.py`` for those that change no weights), not
-code: PEFT's own type, what PEFT calls our common settings, and its further hyperparameters under PEFT's names.
-Adding one is an entry there, or an entry point in the group ``edgepeft.methods``; the command line, the schema
-and the plan show it.
+A method is a declaration (``peft_methods.py`` and ``further_methods.py``; ``unmerged_methods.py`` for those that
+change no weights), not code: PEFT's own type, what PEFT calls our common settings, and its further
+hyperparameters under PEFT's names. Their types restate what PEFT's configurations say, for reading those imports
+torch; a test holds the two together. Adding a method is an entry there, or an entry point in the group
+``edgepeft.methods``; the command line, the schema and the plan show it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from edgepeft.adapters import peft_methods, unmerged_methods
+from edgepeft.adapters import further_methods, peft_methods, unmerged_methods
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.errors import InputError, unknown_name
 
@@ -26,7 +27,7 @@ def method_of_type(peft_type: str) -> TrainingMethod | None:
 @cache
 def all_methods() -> Mapping[str, TrainingMethod]:
     """Every registered method by name."""
-    declared = (*peft_methods.METHODS, *unmerged_methods.METHODS)
+    declared = (*peft_methods.METHODS, *further_methods.METHODS, *unmerged_methods.METHODS)
     found = {method.name: method for method in declared}
     for point in entry_points(group="edgepeft.methods"):
         method: TrainingMethod = point.load()

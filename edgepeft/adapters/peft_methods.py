@@ -1,34 +1,20 @@
-"""The methods that merge: one declaration each, hyperparameters under PEFT's names."""
+"""The usual methods that merge: one declaration each, hyperparameters under PEFT's names."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from edgepeft.adapters.method import GRIDS, Grid, Option, TrainingMethod
+from edgepeft.adapters.method import Option, TrainingMethod
+from edgepeft.adapters.shared_options import CHOSEN, LAYERS, SAVED, number, switch, whole
 
-_FLOAT = (float, int)
-_ANY = (bool, int, float, str, list, dict)
-_SAVED = {
-    "modules_to_save": Option(
-        (list,), "modules trained and kept whole, as [embed_tokens, lm_head]"
-    ),
-}
-_CHOSEN = {
-    "layers_to_transform": Option((list, int), "indices of the layers that are adapted"),
-    "layers_pattern": Option((str, list), "name of the list of layers, where PEFT can't tell"),
-    **_SAVED,
-}
-_LAYERS = {
-    "exclude_modules": Option((list, str), "modules left out of target_modules"),
-    **_CHOSEN,
-}
 _TOKENS = {
     "trainable_token_indices": Option((list,), "ids of tokens whose embedding rows train as well"),
-    "ensure_weight_tying": Option((bool,), "keep a tied head and embedding one in modules_to_save"),
+    "ensure_weight_tying": switch("keep a tied head and embedding one in modules_to_save"),
 }
 _LORA = {
-    "use_rslora": Option((bool,), "scale by alpha / sqrt(rank) (https://arxiv.org/abs/2312.03732)"),
-    "use_dora": Option((bool,), "weight-decomposed LoRA (https://arxiv.org/abs/2402.09353)"),
+    "use_rslora": switch("scale by alpha / sqrt(rank) (https://arxiv.org/abs/2312.03732)"),
+    "use_dora": switch("weight-decomposed LoRA (https://arxiv.org/abs/2402.09353)"),
     "init_lora_weights": Option(
         (bool, str),
         "start of the factors: true, gaussian, orthogonal, pissa, pissa_niter_4, olora or loftq",
@@ -43,18 +29,29 @@ _LORA = {
     ),
     "rank_pattern": Option((dict,), "ranks of single modules, by name or expression"),
     "alpha_pattern": Option((dict,), "alphas of single modules, by name or expression"),
-    **_LAYERS,
+    **LAYERS,
     **_TOKENS,
 }
 _LORA_NAMES = {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
 _LORA_DEFAULTS = {"rank": 16, "alpha": 32.0, "dropout": 0.0}
 _LYCORIS = {
-    "rank_dropout": Option(_FLOAT, "share of the ranks dropped in a step"),
-    "module_dropout": Option(_FLOAT, "share of the modules switched off in a step"),
+    "rank_dropout": number("share of the ranks dropped in a step"),
+    "module_dropout": number("share of the modules switched off in a step"),
     "rank_pattern": Option((dict,), "ranks of single modules"),
     "alpha_pattern": Option((dict,), "alphas of single modules"),
-    **_LAYERS,
+    **LAYERS,
 }
+
+
+def _falling_ranks(common: Mapping[str, float], steps: int) -> dict[str, int]:
+    """AdaLoRA's budget, which falls from half as much again over the middle of a training, as PEFT has it."""
+    return {
+        "init_r": math.ceil(1.5 * int(common["rank"])),
+        "tinit": steps // 10,
+        "tfinal": steps // 3,
+        "deltaT": 1,
+        "total_step": steps,
+    }
 
 
 def _lora(name: str, summary: str, **changes: object) -> TrainingMethod:
@@ -66,182 +63,6 @@ def _lora(name: str, summary: str, **changes: object) -> TrainingMethod:
         defaults=_LORA_DEFAULTS,
         options=_LORA,
         **changes,  # type: ignore[arg-type]
-    )
-
-
-def _simple(
-    name: str,
-    summary: str,
-    *,
-    peft_type: str | None = None,
-    rank: int | None = None,
-    alpha: str | None = None,
-    dropout: str | None = None,
-    grids: tuple[Grid, ...] = ("none",),
-    modules: Mapping[str, Option] = _LAYERS,
-    **options: str,
-) -> TrainingMethod:
-    """A declaration in a few words: which of the common settings PEFT has, and a help text for each option."""
-    given = {"rank": "r" if rank else None, "alpha": alpha, "dropout": dropout}
-    return TrainingMethod(
-        name=name,
-        summary=summary,
-        peft_type=peft_type or name.upper(),
-        grids=grids,
-        names={key: value for key, value in given.items() if value},
-        defaults={"rank": rank or 16, "alpha": 32.0, "dropout": 0.0},
-        options={**{key: Option(_ANY, text) for key, text in options.items()}, **modules},
-    )
-
-
-def _others() -> tuple[TrainingMethod, ...]:
-    """PEFT's further methods that merge: nothing here but their names, hyperparameters and a word on each."""
-    return (
-        _simple(
-            "boft",
-            "butterfly-factorized rotations of the weights",
-            dropout="boft_dropout",
-            boft_block_size="width of a rotated block",
-            boft_block_num="number of blocks, instead of their size",
-            boft_n_butterfly_factor="butterfly factors",
-        ),
-        _simple(
-            "oft",
-            "block-diagonal rotations of the weights",
-            grids=GRIDS,
-            oft_block_size="width of a rotated block",
-            r="number of blocks, instead of their size",
-            coft="keep rotations near the identity",
-            eps="how near",
-            block_share="one rotation for all blocks",
-        ),
-        _simple(
-            "hra",
-            "a chain of learned reflections of the weights",
-            rank=8,
-            apply_GS="orthogonalize the reflections",
-        ),
-        _simple(
-            "c3a",
-            "circular convolutions in blocks",
-            modules=_CHOSEN,
-            grids=GRIDS,
-            block_size="a divisor of both sides of every weight",
-            block_size_pattern="block sizes of single modules",
-        ),
-        _simple("deft", "the weight's part in a learned subspace replaced", rank=16),
-        _simple(
-            "delora",
-            "LoRA of normalized directions with one learned strength",
-            rank=8,
-            delora_lambda="first strength",
-            module_dropout="share of the modules switched off in a step",
-        ),
-        _simple(
-            "fourierft",
-            "a few learned coefficients of the update's spectrum",
-            grids=GRIDS,
-            n_frequency="coefficients of a weight",
-            scaling="factor of the update",
-            random_loc_seed="seed of their places",
-        ),
-        _simple(
-            "waveft",
-            "a few learned wavelet coefficients of the update",
-            grids=GRIDS,
-            n_frequency="coefficients of a weight",
-            scaling="factor of the update",
-            wavelet_family="which wavelets",
-            random_loc_seed="seed of their places",
-        ),
-        _simple("glora", "scale and shift of weight and input, low-rank", modules=_SAVED, rank=8),
-        _simple(
-            "gralora",
-            "LoRA in blocks of its own",
-            modules=_CHOSEN,
-            grids=GRIDS,
-            rank=16,
-            alpha="alpha",
-            dropout="gralora_dropout",
-            gralora_k="blocks along a side; divides the rank",
-            hybrid_r="further rank without blocks",
-        ),
-        _simple(
-            "hira",
-            "the weight times a low-rank update, element by element",
-            grids=GRIDS,
-            rank=16,
-            dropout="hira_dropout",
-        ),
-        _simple(
-            "miss",
-            "one small matrix shared by shards of the input",
-            grids=GRIDS,
-            rank=16,
-            dropout="miss_dropout",
-            init_weights="true, bat or mini",
-            mini_r="further rank of mini",
-        ),
-        _simple(
-            "pvera",
-            "VeRA with a learned distribution instead of a vector",
-            modules=_CHOSEN,
-            grids=GRIDS,
-            rank=256,
-            dropout="pvera_dropout",
-            d_initial="first value of the inner vector",
-            projection_prng_key="seed of the projections",
-            save_projection="store the projections with the adapter",
-        ),
-        _simple(
-            "randlora",
-            "full-rank updates from random bases with learned scales",
-            modules=_CHOSEN,
-            grids=GRIDS,
-            rank=32,
-            alpha="randlora_alpha",
-            dropout="randlora_dropout",
-            projection_prng_key="seed of the bases",
-            save_projection="store the bases with the adapter",
-            sparse="sparse bases",
-            very_sparse="very sparse bases",
-        ),
-        _simple(
-            "road",
-            "learned rotations of pairs of outputs",
-            modules=_SAVED,
-            grids=GRIDS,
-            variant="road_1, road_2 or road_4",
-            group_size="outputs that are paired",
-        ),
-        _simple(
-            "supertuning",
-            "a sparse choice of each module's own weights",
-            modules=_SAVED,
-            sparsity="share of the weights that stay as they are",
-            select_top="train the largest rather than the smallest",
-            save_precomputed_indices="store which weights with the adapter",
-        ),
-        _simple(
-            "tinylora",
-            "a handful of numbers in the weight's own directions",
-            modules=_CHOSEN,
-            rank=2,
-            u="size of the learned vector",
-            weight_tying="share of the modules that share one vector",
-            projection_seed="seed of the projections",
-            save_projection="store the projections with the adapter",
-        ),
-        _simple(
-            "vblora",
-            "LoRA put together from one bank of vectors",
-            grids=GRIDS,
-            rank=4,
-            dropout="vblora_dropout",
-            num_vectors="vectors in the bank",
-            vector_length="their length; divides both sides of every weight",
-            topk="vectors mixed for each part",
-        ),
     )
 
 
@@ -264,15 +85,17 @@ METHODS = (
         names={"rank": "target_r", "alpha": "lora_alpha", "dropout": "lora_dropout"},
         defaults=_LORA_DEFAULTS,
         options={
-            "init_r": Option((int,), "rank of every module before any is taken away"),
-            "tinit": Option((int,), "steps before ranks are taken away"),
-            "tfinal": Option((int,), "steps at the end in which the ranks stay"),
-            "deltaT": Option((int,), "steps between two allocations"),
-            "beta1": Option(_FLOAT, "smoothing of the sensitivity"),
-            "beta2": Option(_FLOAT, "smoothing of its uncertainty"),
-            "orth_reg_weight": Option(_FLOAT, "weight of the factors' orthogonality in the loss"),
-            **_LAYERS,
+            "init_r": whole("rank of every module before any is taken away"),
+            "tinit": whole("steps before ranks are taken away"),
+            "tfinal": whole("steps at the end in which the ranks stay"),
+            "deltaT": whole("steps between two allocations"),
+            "beta1": number("smoothing of the sensitivity"),
+            "beta2": number("smoothing of its uncertainty"),
+            "orth_reg_weight": number("weight of the factors' orthogonality in the loss"),
+            **LAYERS,
         },
+        paced=_falling_ranks,
+        hooks="edgepeft.training.adalora:AdaLora",
     ),
     TrainingMethod(
         name="loha",
@@ -291,8 +114,8 @@ METHODS = (
         defaults=_LORA_DEFAULTS,
         grids=("none",),
         options={
-            "decompose_both": Option((bool,), "make both factors low-rank"),
-            "decompose_factor": Option((int,), "size of the smaller factor; -1: near the root"),
+            "decompose_both": switch("make both factors low-rank"),
+            "decompose_factor": whole("size of the smaller factor; -1: near the root"),
             **_LYCORIS,
         },
     ),
@@ -303,10 +126,10 @@ METHODS = (
         names={"rank": "r", "dropout": "vera_dropout"},
         defaults={"rank": 256, "dropout": 0.0},
         options={
-            "d_initial": Option(_FLOAT, "first value of the inner vector"),
-            "projection_prng_key": Option((int,), "seed of the projections"),
-            "save_projection": Option((bool,), "store the projections with the adapter"),
-            **_CHOSEN,
+            "d_initial": number("first value of the inner vector"),
+            "projection_prng_key": whole("seed of the projections"),
+            "save_projection": switch("store the projections with the adapter"),
+            **CHOSEN,
         },
     ),
     TrainingMethod(
@@ -316,7 +139,7 @@ METHODS = (
         modules=("k_proj", "v_proj", "qkv_proj", "down_proj"),
         options={
             "feedforward_modules": Option((list,), "target modules whose input is scaled"),
-            **_SAVED,
+            **SAVED,
         },
     ),
     TrainingMethod(
@@ -324,7 +147,7 @@ METHODS = (
         summary="the weights of the norms themselves",
         peft_type="LN_TUNING",
         modules="norms",
-        options=_SAVED,
+        options=SAVED,
     ),
     TrainingMethod(
         name="trainable_tokens",
@@ -339,5 +162,4 @@ METHODS = (
         peft_type=None,
         grids=("none",),
     ),
-    *_others(),
 )

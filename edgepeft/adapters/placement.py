@@ -22,8 +22,8 @@ def placed(
 ) -> Mapping[str, torch.Tensor]:
     """An adapter's tensors named as ``model`` names their modules; ``config``, PEFT's, is made to fit.
 
-    ``where`` begins an error. Raises InputError for patterns that are none or take too long, and for single
-    tokens that the model does not have.
+    Shapes and dtypes stay as they are. ``where`` begins an error. Raises InputError for patterns that are none or
+    take too long, and for single tokens that the model does not have.
     """
     names = [name for name, _ in model.named_modules() if name]
     place = language_model_of(tensors, names)

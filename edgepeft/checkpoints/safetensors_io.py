@@ -97,20 +97,26 @@ class SafetensorsSource:
         return self._specs
 
     def load(self, name: str) -> torch.Tensor:
-        """Read one tensor into memory of its own. Raises KeyError."""
+        """Read one tensor into memory of its own, in the file's shape and dtype. Raises KeyError."""
         # Pages of a mapping stay resident for as long as it is open, so none is kept between tensors.
         with _opened(self._files[name]) as handle:
             tensor: torch.Tensor = handle.get_tensor(self._stored[name]).clone()
         return tensor
 
     def mapped(self, name: str) -> torch.Tensor:
-        """One tensor over the file's own pages, which the system may drop and read again. Raises KeyError."""
+        """One tensor over the file's own pages, which the system may drop and read again.
+
+        It has the file's shape and dtype. Raises KeyError.
+        """
         with _opened(self._files[name]) as handle:
             tensor: torch.Tensor = handle.get_tensor(self._stored[name])
         return tensor
 
     def rows(self, name: str, indices: Sequence[int] | None) -> torch.Tensor:
-        """Some rows of a tensor, or all of it for None, without reading the others. Raises KeyError."""
+        """Some rows of a tensor, or all of it for None, without reading the others.
+
+        [len(indices), ...] in the file's dtype, in the order of ``indices``. Raises KeyError.
+        """
         if indices is None:
             return self.load(name)
         with _opened(self._files[name]) as handle:

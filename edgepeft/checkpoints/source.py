@@ -36,7 +36,10 @@ class TensorSource(Protocol):
         ...
 
     def load(self, name: str) -> torch.Tensor:
-        """The tensor's value; the caller may keep it, the source does not. Raises KeyError."""
+        """The tensor's value, in the shape and dtype of its spec; the caller may keep it, the source does not.
+
+        Raises KeyError.
+        """
         ...
 
 

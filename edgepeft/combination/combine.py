@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from edgepeft.adapters.attach import adapter_stays_put
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.combination.methods import Combination, check_combination
 from edgepeft.errors import InputError, one_line
 from edgepeft.merging.lora import LoraFactors
@@ -54,7 +55,7 @@ def combine(adapters: Sequence[LoraFactors], how: Combination) -> LoraFactors:
         if "combined" in getattr(module, "lora_A", {}):
             a, b = (getattr(module, part)["combined"].weight.data for part in ("lora_A", "lora_B"))
             scale = module.scaling["combined"]
-            factors[name.removeprefix("base_model.model.")] = (
+            factors[name.removeprefix(PREFIX)] = (
                 a.contiguous(),
                 (scale * b).contiguous(),
             )
@@ -106,7 +107,7 @@ def _with_adapters(adapters: Sequence[LoraFactors], shapes: dict[str, tuple[int,
                 model.add_adapter(str(index), config)
             modules = dict(model.named_modules())
             for name, (a, b) in adapter.factors.items():
-                layer = modules[f"base_model.model.{name}"]
+                layer = modules[f"{PREFIX}{name}"]
                 layer.lora_A[str(index)].weight = nn.Parameter(a.clone(), requires_grad=False)
                 layer.lora_B[str(index)].weight = nn.Parameter(b.clone(), requires_grad=False)
     return model

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from edgepeft.adapters.config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
-from edgepeft.adapters.patterns import Question, first_matches, is_named, own_values
+from edgepeft.adapters.patterns import Question, first_matches, is_named
 from edgepeft.adapters.provenance import FILE, Provenance, read_provenance
-from edgepeft.adapters.scale import check_scaled
+from edgepeft.adapters.scale import check_scaled, lora_scales
 from edgepeft.adapters.tables import tables_of
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.names import moved
@@ -162,16 +162,11 @@ def _factors(
         if absent:
             raise InputError(f"{where}: lacks {PREFIX}{module}.lora_{min(absent)}.weight")
     names = [theirs[module] for module in halves]
-    ranks, alphas = (
-        own_values(config.get(key), key, names, str(folder / CONFIG))
-        for key in ("rank_pattern", "alpha_pattern")
-    )
+    scales = lora_scales(config, names, str(folder / CONFIG))
     found: dict[str, tuple[Array, Array]] = {}
     for module, parts in halves.items():
-        rank = int(ranks.get(theirs[module], config.get("r", 8)))
-        alpha = float(alphas.get(theirs[module], config.get("lora_alpha", 8)))
+        rank, scale = scales[theirs[module]]
         _check_shapes(where, module, parts, rank, shapes[module], slots.rank)
-        scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
         largest = (float(np.abs(parts["A"]).max()), float(np.abs(parts["B"]).max()))
         check_scaled(where, module, largest, rank, scale)
         found[module] = (parts["A"], parts["B"] * np.float32(scale))

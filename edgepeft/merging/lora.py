@@ -19,7 +19,7 @@ from edgepeft.adapters.adapter import Adapter
 from edgepeft.adapters.attach import attach
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX
-from edgepeft.adapters.patterns import own_values
+from edgepeft.adapters.scale import lora_scale, lora_scales
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.merge import merge_units
@@ -46,7 +46,7 @@ class LoraFactors:
         return self.scaling * (b @ a)
 
     def padded(self, rank: int) -> LoraFactors:
-        """The same adapter with every module of ``rank``; what is added is zero."""
+        """The same adapter with A [rank, in] and B [out, rank] in every module; what is added is zero."""
 
         def pad(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             more = rank - a.shape[0]
@@ -66,16 +66,17 @@ def is_plain_lora(adapter: Adapter) -> bool:
 
 
 def lora_factors(adapter: Adapter) -> LoraFactors:
-    """The factors of a plain LoRA. Raises InputError where the two of a module don't go together."""
+    """The factors of a plain LoRA, of any float dtype, as float32; modules' own scales are in B.
+
+    Raises InputError where the two of a module don't go together.
+    """
     where = adapter.folder / WEIGHTS
     config = adapter.config
     names = [
         key.removeprefix(PREFIX).removesuffix(_A) for key in adapter.tensors if key.endswith(_A)
     ]
-    settings = str(adapter.folder / CONFIG)
-    rank_of = own_values(config.get("rank_pattern"), "rank_pattern", names, settings)
-    alpha_of = own_values(config.get("alpha_pattern"), "alpha_pattern", names, settings)
-    scaling = _scaling(config, int(config.get("r", 8)), float(config.get("lora_alpha", 8)))
+    scales = lora_scales(config, names, str(adapter.folder / CONFIG))
+    scaling = lora_scale(config)
     found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name in sorted(names):
         stem = f"{PREFIX}{name}"
@@ -83,23 +84,17 @@ def lora_factors(adapter: Adapter) -> LoraFactors:
         if other not in adapter.tensors:
             raise InputError(f"{where}: lacks {other}")
         a, b = adapter.tensors[f"{stem}{_A}"].float(), adapter.tensors[other].float()
-        rank = int(rank_of.get(name, config.get("r", 8)))
+        rank, own = scales[name]
         if a.dim() != 2 or b.dim() != 2 or not a.shape[0] == b.shape[1] == rank:
             raise InputError(
                 f"{where}: {stem} has factors of {tuple(a.shape)} and {tuple(b.shape)}, and {CONFIG} calls for "
                 f"rank {rank}"
             )
-        alpha = float(alpha_of.get(name, config.get("lora_alpha", 8)))
-        own = _scaling(config, rank, alpha)
         found[name] = (a, b * (own / scaling))
     extra = [key for key in adapter.tensors if key.endswith(".lora_B.weight")]
     if len(extra) != len(found) or not found:
         raise InputError(f"{where}: factors A and B are not of the same modules")
     return LoraFactors(found, scaling)
-
-
-def _scaling(config: Mapping[str, Any], rank: int, alpha: float) -> float:
-    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def converted(
@@ -147,7 +142,10 @@ def _renamed(adapter: LoraFactors, known: set[str]) -> LoraFactors:
 
 
 def decompose(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """The best factors A [r, in] and B [out, r] of a float32 change, and the share of its norm they miss."""
+    """The best factors of a change float32 [out, in], and the share of its norm (Frobenius) that they miss.
+
+    A float32 [r, in] and B float32 [out, r], where r is ``rank`` or, if that is less, the shorter side.
+    """
     u, s, vh = torch.linalg.svd(delta, full_matrices=False)
     kept = min(rank, s.numel())
     total = float(torch.linalg.norm(s))

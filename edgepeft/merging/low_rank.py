@@ -18,7 +18,7 @@ Factors = tuple[torch.Tensor, torch.Tensor]
 
 
 def low_rank_factors(skeleton: Any, adapter: Adapter) -> Mapping[str, Factors]:
-    """Factors by weight name. ``skeleton`` is consumed.
+    """Factors of each adapted weight [N, K] by its name, as ``Factors`` says. ``skeleton`` is consumed.
 
     An adapter that changes no weight has none. Raises InputError where its update is not a plain product of two
     matrices.

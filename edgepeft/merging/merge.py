@@ -72,7 +72,10 @@ class MergeUnit:
     replaced: bool = False
 
     def merge(self, base: TensorSource) -> dict[str, torch.Tensor]:
-        """Merged float32 parameters by checkpoint name. Raises EdgepeftError where one is not finite."""
+        """Merged parameters by checkpoint name: float32, in the shapes that they have in ``base``.
+
+        Raises EdgepeftError where one is not finite.
+        """
         if self.replaced:
             results = {
                 name: self.layer.get_parameter(own).data.to(torch.float32)

@@ -18,7 +18,7 @@ def adapter_parameters(resolved: ResolvedRecipe) -> int | None:
     assert method is not None
     if method.peft_type is None:
         return model.parameters
-    if method.peft_type not in ("LORA", "ADALORA"):
+    if not method.low_rank:
         return None
     heads = int(model.config.get("num_attention_heads") or 0)
     head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))

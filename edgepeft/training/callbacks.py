@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
@@ -117,39 +116,3 @@ class PromptState(TrainerCallback):  # type: ignore[misc]  # transformers ships 
             return False
         adapted.prompt_encoder.load_state_dict(load_file(str(checkpoint / cls.FILE)))
         return True
-
-
-class RankAllocation(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """Has AdaLoRA share out its ranks after each optimizer step, while the gradients are still there.
-
-    What it knows of importance is saved with every checkpoint, so that a training that is taken up again goes on
-    as it would have.
-    """
-
-    FILE = "adalora.pt"
-
-    def __init__(self, adapted: Any) -> None:
-        self._tuner = adapted.base_model
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take up what an interrupted training had learned of importance."""
-        kept = Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE
-        if state.global_step and kept.is_file():
-            found = torch.load(kept, weights_only=True)
-            self._tuner.peft_config["default"].rank_pattern = found.pop("rank_pattern")
-            for name, value in found.items():
-                setattr(self._tuner.rankallocator, name, value)
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Allocate; the step that was just taken is counted only later."""
-        self._tuner.update_and_allocate(state.global_step + 1)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep the importances beside the checkpoint that was just written."""
-        if not state.is_world_process_zero:
-            return
-        allocator = self._tuner.rankallocator
-        kept = {name: getattr(allocator, name) for name in ("ipt", "exp_avg_ipt", "exp_avg_unc")}
-        pattern = self._tuner.peft_config["default"].rank_pattern
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        torch.save({**kept, "rank_pattern": pattern}, folder / self.FILE)

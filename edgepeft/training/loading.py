@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from edgepeft.adapters.base_init import Factors, changes_base, initial_factors, without
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.patterns import check_patterns
 from edgepeft.adapters.provenance import TrainingGrid
@@ -115,7 +116,7 @@ def add_adapter(
             modules = _adapted_layers(model, whole)
     if modules is not None:
         arguments["target_modules"] = modules
-    if method.peft_type == "IA3" and "feedforward_modules" not in arguments:
+    if "feedforward_modules" in method.options and "feedforward_modules" not in arguments:
         arguments["feedforward_modules"] = [
             name for name in modules or () if name.rpartition(".")[2] == "down_proj"
         ]
@@ -199,7 +200,7 @@ def take_start(
     for path, layer in adapted.named_modules():
         if not isinstance(layer, LoraLayer):
             continue
-        name = f"{path.removeprefix('base_model.model.')}.weight"
+        name = f"{path.removeprefix(PREFIX)}.weight"
         (active,) = layer.active_adapters
         scaling = float(layer.scaling[active])
         weight = base.load(name).to(torch.float32)

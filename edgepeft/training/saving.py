@@ -12,7 +12,10 @@ from safetensors.torch import load_file, save_file
 from edgepeft.adapters.base_init import Factors
 from edgepeft.adapters.config import INITIAL
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
+from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.provenance import Provenance
+from edgepeft.adapters.scale import divisor
+from edgepeft.training.hooks import hooks_of
 from edgepeft.training.loading import Start
 
 
@@ -24,10 +27,7 @@ def save_trained(
     With a ``start`` in full precision the adapter becomes plain LoRA of twice the rank on the untouched base; on
     a grid the initial factors are kept beside it.
     """
-    config = getattr(adapted, "peft_config", {}).get("default")
-    if config is not None and config.peft_type == "ADALORA":
-        # Ranks given up are zeros; without the pattern PEFT keeps them, and every tensor has one shape.
-        config.rank_pattern = None
+    hooks_of(adapted).before_saving(adapted)
     adapted.save_pretrained(str(folder), safe_serialization=True)
     provenance.write(folder)
     if start is not None and provenance.grid.kind == "none":
@@ -45,6 +45,7 @@ def save_trained(
         if start is not None:
             # The start is dealt with; PEFT must not repeat it when it loads the adapter.
             changes["init_lora_weights"] = True
+        config = adapted.peft_config["default"]
         if getattr(config, "tokenizer_name_or_path", None):
             changes["tokenizer_name_or_path"] = base_name
         _edit_config(folder, changes)
@@ -71,14 +72,14 @@ def _fold_start(folder: Path, start: Start) -> None:
     """Take the initial factors out of the adapter: B A - B0 A0 is a LoRA of twice the rank."""
     tensors = load_file(str(folder / WEIGHTS))
     for name, (a, b) in start.factors.items():
-        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        stem = f"{PREFIX}{name.removesuffix('.weight')}"
         for part, extra, along in (("lora_A", a, 0), ("lora_B", -b, 1)):
             key = f"{stem}.{part}.weight"
             tensors[key] = torch.cat([tensors[key], extra], dim=along).contiguous()
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    # Twice the rank must not change alpha / rank (or alpha / sqrt(rank)).
-    factor = 2**0.5 if config.get("use_rslora") else 2
+    # Twice the rank must not change the scale.
+    factor = divisor(config, 2)
     _edit_config(folder, {"r": 2 * config["r"], "lora_alpha": factor * config["lora_alpha"]})
 
 

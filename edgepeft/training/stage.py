@@ -26,6 +26,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.models.tasks import GENERATION
 from edgepeft.stages.job import Job
 from edgepeft.training.checkpoints import last_complete
+from edgepeft.training.hooks import hooks_of
 from edgepeft.training.loading import (
     Start,
     add_adapter,
@@ -75,7 +76,7 @@ def train(job: Job[TrainSettings], stop: StopRequest, ranks: Ranks) -> TrainResu
     import torch
     from transformers import set_seed
 
-    from edgepeft.training.callbacks import PromptState, RankAllocation, Reporter
+    from edgepeft.training.callbacks import PromptState, Reporter
 
     settings = job.settings
     training = settings.training
@@ -100,9 +101,7 @@ def train(job: Job[TrainSettings], stop: StopRequest, ranks: Ranks) -> TrainResu
     mean_tokens = sum(map(token_count, rows)) / len(rows)
     reporter = Reporter(job.events, stop, mean_tokens * batch, ranks)
     # What keeps a method's own state goes before the reporter, which says that a checkpoint is whole.
-    callbacks: list[Any] = [reporter]
-    if method.peft_type == "ADALORA":
-        callbacks.insert(0, RankAllocation(adapted))
+    callbacks: list[Any] = [*hooks_of(adapted).callbacks(adapted), reporter]
     if method.carried in ("tokens", "prefix"):
         callbacks.insert(0, PromptState(adapted))
     trainer = _trainer(job, facts, adapted, rows, held_out, steps, callbacks)

@@ -14,6 +14,7 @@ import torch
 from trl import DPOTrainer, SFTTrainer
 
 from edgepeft.training.callbacks import PromptState
+from edgepeft.training.hooks import hooks_of
 
 IGNORED = -100
 """The label of a token that is not learned, as in torch's cross-entropy."""
@@ -67,7 +68,8 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             # The count is that of all processes, and their gradients are averaged.
             loss = loss * self.accelerator.num_processes
         if model.training:
-            loss = loss + _orthogonality(self.accelerator.unwrap_model(model))
+            bare = self.accelerator.unwrap_model(model)
+            loss = loss + hooks_of(bare).penalty(bare)
         return (loss, outputs) if return_outputs else loss
 
 
@@ -76,19 +78,3 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl ships no types
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
-
-
-def _orthogonality(model: Any) -> Any:
-    """AdaLoRA's penalty for factors that are not orthogonal (https://arxiv.org/abs/2303.10512, eq. 4); else 0.
-
-    PEFT adds it to the loss a model computes itself, and ours is computed outside.
-    """
-    config = getattr(model, "peft_config", {}).get("default")
-    if config is None or config.peft_type != "ADALORA":
-        return 0.0
-    norms = []
-    for name, factor in model.named_parameters():
-        if "lora_A" in name or "lora_B" in name:
-            gram = factor @ factor.T if "lora_A" in name else factor.T @ factor
-            norms.append(torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device)))
-    return config.orth_reg_weight * torch.stack(norms).mean()

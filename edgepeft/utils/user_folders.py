@@ -1,4 +1,4 @@
-"""The user's folders for edgepeft: what is remembered between commands, and what can be made again."""
+"""The user's folders for edgepeft: what is remembered between commands, what can be made again, and settings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def cache_folder() -> Path:
     return _folder("EDGEPEFT_CACHE", "XDG_CACHE_HOME", ".cache")
 
 
+def config_folder() -> Path:
+    """Where the user may keep what edgepeft only reads (the XDG place)."""
+    return _folder(None, "XDG_CONFIG_HOME", ".config")
+
+
 def library_places() -> dict[str, str]:
     """Environment variables for libraries that would fail where the home can't be written; empty where it can."""
     home = os.environ.get("HOME")
@@ -29,8 +34,8 @@ def library_places() -> dict[str, str]:
     return {"HABANA_LOGS": os.environ.get("HABANA_LOGS") or str(_homeless() / "logs")}
 
 
-def _folder(own: str, shared: str, below_home: str) -> Path:
-    if named := os.environ.get(own):
+def _folder(own: str | None, shared: str, below_home: str) -> Path:
+    if own is not None and (named := os.environ.get(own)):
         return Path(named)
     # A relative path would mean another place in every folder; the XDG specification has it ignored.
     above = os.environ.get(shared, "")

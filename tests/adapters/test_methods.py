@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
+from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import NOT_MERGEABLE, all_methods, check_method, find_method
 from edgepeft.errors import InputError
 
@@ -100,22 +107,98 @@ def test_arguments_are_pefts() -> None:
     assert (adalora["tinit"], adalora["tfinal"], adalora["total_step"]) == (3, 2, 30)
 
 
-def test_every_option_is_one_that_peft_has() -> None:
+def configurations() -> Iterator[tuple[TrainingMethod, type[Any]]]:
+    """Every method with PEFT's configuration of it."""
     pytest.importorskip("peft")
-    import dataclasses
-
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     from edgepeft.adapters.bottleneck import register
 
     register()
     for method in all_methods().values():
-        if method.peft_type is None:
-            continue
-        config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type]
+        if method.peft_type is not None:
+            yield method, PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type]
+
+
+def test_every_option_is_one_that_peft_has() -> None:
+    for method, config in configurations():
         known = {field.name for field in dataclasses.fields(config)}
         wanted = {*method.names.values(), *method.options, *method.fixed}
         assert wanted <= known, (method.name, wanted - known)
+
+
+def taken(annotation: Any) -> tuple[set[type], set[str]]:
+    """The types and the words that an annotation of PEFT's allows."""
+    if get_origin(annotation) is Literal:
+        words = {word for word in get_args(annotation) if isinstance(word, str)}
+        return {type(word) for word in get_args(annotation)}, words
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [taken(part) for part in get_args(annotation)]
+        return set().union(*(types for types, _ in parts)), set().union(*(w for _, w in parts))
+    kind = get_origin(annotation) or annotation
+    if issubclass(kind, Enum):
+        return {str}, {str(one.value) for one in kind}
+    return {kind, int} if kind is float else {kind}, set()
+
+
+WIDER = {
+    "delora_lambda": "a factor, which PEFT calls a whole number",
+    "layers_pattern": "PEFT's one matcher takes a list for every method, and some say so",
+}
+"""Options that take more than PEFT's annotations say, and why."""
+PATTERNED = {f"pissa_niter_{number}" for number in range(1, 65)}
+"""Words of which PEFT states the form alone."""
+
+
+def test_options_take_what_peft_takes() -> None:
+    for method, config in configurations():
+        hints = get_type_hints(config)
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        for key, option in method.options.items():
+            types, words = taken(hints[key])
+            if key not in WIDER:
+                assert set(option.types) <= types, (method.name, key, hints[key])
+            assert not words or set(option.choices) <= words | PATTERNED, (method.name, key, words)
+            default = defaults[key]
+            if isinstance(default, (bool, int, float, str)):
+                default = default.value if isinstance(default, Enum) else default
+                assert option.refusal(default) is None, (method.name, key, default)
+
+
+def test_common_settings_are_numbers_of_peft() -> None:
+    for method, config in configurations():
+        hints = get_type_hints(config)
+        for name in method.names.values():
+            assert taken(hints[name])[0] & {int, float}, (method.name, name)
+
+
+def test_methods_are_listed_and_checked_without_heavy_libraries() -> None:
+    code = (
+        "import sys; from edgepeft.adapters.methods import all_methods, find_method\n"
+        "for method in all_methods(): find_method(method).check({'options': {}})\n"
+        "find_method('adalora').arguments({'options': {}}, 10)\n"
+        "sys.exit(', '.join({'torch', 'peft', 'transformers', 'numpy'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "match"),
+    [
+        ("boft", "boft_block_size", "four", "must be a whole number"),
+        ("oft", "coft", 1, "must be true or false"),
+        ("waveft", "scaling", [25], "must be a number"),
+        ("c3a", "block_size_pattern", 8, "must be a mapping"),
+        ("road", "variant", "road_3", "must be one of road_1, road_2, road_4"),
+        ("miss", "init_weights", "bats", "must be one of bat, mini"),
+    ],
+)
+def test_options_of_the_further_methods_have_types(
+    name: str, option: str, value: Any, match: str
+) -> None:
+    with pytest.raises(InputError, match=rf"method\.options\.{option}: {match}"):
+        check_method(settings(name=name, options={option: value}))
 
 
 def test_every_type_of_peft_is_a_method_or_has_a_reason() -> None:

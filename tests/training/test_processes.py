@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 
 from edgepeft.errors import InputError
 from edgepeft.pipeline.costs import training_memory
+from edgepeft.training.adalora import AdaLora
 from edgepeft.training.settings import step_count
-from edgepeft.training.trainer import _orthogonality
 from tests.command import COMMAND, edgepeft, start, write_recipe
 from tests.conftest import ModelMaker
 from tests.fleet.test_build import wait_for
@@ -297,6 +297,6 @@ def test_adaloras_penalty_is_not_multiplied_by_processes(
         one = loss()
         monkeypatch.setattr(type(trainer.accelerator), "num_processes", 2)
         two = loss()
-        penalty = float(_orthogonality(trainer.model))
+        penalty = float(AdaLora().penalty(trainer.model))
     assert penalty > 0.1
     assert two - penalty == pytest.approx(2 * (one - penalty), rel=1e-5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from edgepeft.runs.folder import write_json
 from edgepeft.runs.index import state_folder
 from edgepeft.utils.files import read_text_file
 from edgepeft.utils.scalars import TEXT_BYTES, TextProblem
+from edgepeft.utils.user_folders import config_folder
 from edgepeft.utils.yaml_text import read_yaml
 from edgepeft_tui.run_files import Damaged, read_json
 
@@ -57,8 +57,7 @@ class State:
 
 def keymap_file() -> Path:
     """Where a user may say which keys do what."""
-    own = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(own) if own else Path.home() / ".config") / "edgepeft" / "keymap.yaml"
+    return config_folder() / "keymap.yaml"
 
 
 def read_keymap(known: set[str]) -> dict[str, str]:
