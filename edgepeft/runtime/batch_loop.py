@@ -56,8 +56,9 @@ class Answer:
         return token not in self._stop_ids and said < self.request.room
 
     def end(self, error: EdgepeftError | None = None) -> None:
-        """Nothing more will come."""
-        self.lease = None
+        """Nothing more will come, and the adapter is given back."""
+        if self.lease is not None:
+            self.lease.close()
         self._queue.put(error)
 
 

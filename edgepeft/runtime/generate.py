@@ -5,6 +5,7 @@ onnxruntime-genai does it, or plain onnxruntime where a bundle is laid out witho
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -133,17 +134,17 @@ class Runtime(Answerer):
         chosen = self._chosen(adapter)
         answer: list[int] = []
         try:
-            cached = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY, chosen)
-            generator = cached.generator
-            for _ in range(room):
-                generator.generate_next_token()
-                token = int(generator.get_next_tokens()[0])
-                if token in self.prompter.stop_ids:
-                    break
-                answer.append(token)
-                if stop_when is not None and stop_when(answer):
-                    break
-            self._caches.ended(cached)
+            fresh = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY, chosen)
+            with contextlib.closing(fresh) as cached:
+                for _ in range(room):
+                    cached.generator.generate_next_token()
+                    token = int(cached.generator.get_next_tokens()[0])
+                    if token in self.prompter.stop_ids:
+                        break
+                    answer.append(token)
+                    if stop_when is not None and stop_when(answer):
+                        break
+                self._caches.ended(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
         return answer
@@ -160,12 +161,12 @@ class Runtime(Answerer):
                 resume=request.continues,
                 adapter=request.adapter,
             )
-            step, newest = cached.generator.generate_next_token, cached.generator.get_next_tokens
             try:
                 for _ in range(request.room):
-                    step()
-                    yield int(newest()[0])
+                    cached.generator.generate_next_token()
+                    yield int(cached.generator.get_next_tokens()[0])
             finally:
+                # Also where whoever asked has left the stream, or forgotten it.
                 self._caches.give_back(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
