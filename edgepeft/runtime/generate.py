@@ -18,6 +18,7 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.engine import load_model, new_generator
 from edgepeft.runtime.kv_cache import Caches
 from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.speculation import require_even_steps
 
@@ -130,7 +131,7 @@ class Runtime(Answerer):
         InputError for a prompt longer than the context or ids outside the vocabulary,
         EdgepeftError when the runtime fails.
         """
-        room = self._room(prompt_ids, max_new_tokens)
+        room = self._room(prompt_ids, SamplingParams(max_new_tokens=max_new_tokens))
         chosen = self._chosen(adapter)
         answer: list[int] = []
         try:

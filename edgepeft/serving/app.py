@@ -73,15 +73,15 @@ class Endpoint:
         deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
         asked = ChatRequest.read(await read_body(request, self._limits))
         name = self._known(asked.model)
-        settings = asked.settings(self._limits.tokens)
-        if takes_adapters(self._runtime.bundle):
-            settings["adapter"] = name
+        sampling = asked.sampling(self._limits.tokens)
+        adapter = name if takes_adapters(self._runtime.bundle) else None
         async with contextlib.AsyncExitStack() as held:
             await held.enter_async_context(self._turnstile.turn(deadline))
             if await request.is_disconnected():  # while it waited
                 raise ClientDisconnect
             stream = await anyio.to_thread.run_sync(
-                lambda: self._runtime.stream(asked.turns(), **settings), limiter=self._threads
+                lambda: self._runtime.stream(asked.turns(), sampling, adapter=adapter),
+                limiter=self._threads,
             )
             held.enter_context(stream)
             reply = Reply(name)
