@@ -13,9 +13,10 @@ from edgepeft.errors import MissingError
 
 def command(as_json: JsonOption = False) -> None:
     """Name versions, hardware and problems; exit 3 if something installed can't work."""
-    from edgepeft.cli.tables import megabytes, print_table
+    from edgepeft.cli.tables import print_table
     from edgepeft.utils import environment as doctor
     from edgepeft.utils.extras import extras
+    from edgepeft.utils.quantities import megabytes
 
     installed = doctor.versions()
     wrong = doctor.problems(installed)

@@ -6,7 +6,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
-from edgepeft.cli.tables import megabytes
+from edgepeft.utils.quantities import megabytes
 from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import HANG, mark, marked, pairs
