@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.runtime.decoder_session import Cache, GraphSession, Step
+from edgepeft.runtime.decoder_graph import Cache
+from edgepeft.runtime.decoder_session import GraphSession, Step
 from edgepeft.runtime.factors import Factors
 from edgepeft.runtime.slots import Slot
 
