@@ -13,6 +13,7 @@ from edgepeft.config.target_sections import Gates
 from edgepeft.data.arrow_files import is_dataset_folder
 from edgepeft.data.formats import read_data
 from edgepeft.data.rows import Row
+from edgepeft.data.template_modes import AUTO, TEMPLATE_WORDS
 from edgepeft.errors import InputError
 
 _RECIPES = (".yaml", ".yml")
@@ -28,7 +29,7 @@ class GivenTests:
 
     path: Path
     data: Data
-    template: str = "auto"
+    template: str = AUTO
     generic: Path | None = None
     gates: Gates = field(default_factory=lambda: Gates.model_validate({}))
 
@@ -44,7 +45,7 @@ class GivenTests:
         if data.test is None:
             raise InputError(f"--test: {file} names no data.test")
         template = data.template
-        if template not in ("auto", "chat", "plain"):
+        if template not in TEMPLATE_WORDS:
             template = str(recipe.resolve(template))
         generic = None if data.generic is None else recipe.resolve(data.generic)
         return cls(recipe.resolve(data.test), data, template, generic, promised(recipe.recipe))

@@ -15,6 +15,7 @@ from typing import Unpack
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
+from edgepeft.data.template_modes import AUTO, MODES
 from edgepeft.errors import InputError
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runtime.adapters import adapter_names
@@ -53,7 +54,7 @@ class Answerer(ABC):
                 f"{self.bundle.path}: is for {self.bundle.task}; open it with edgepeft.runtime.Encoder"
             )
         mode = self.bundle.prompt_mode
-        template = mode if mode in ("chat", "plain") else "auto"
+        template = mode if mode in MODES else AUTO
         asked = self.bundle.manifest["result"].get("prompt") or {}
         self.prompter = Prompter.from_folder(self.bundle.path, template, policy_of(asked))
 

@@ -107,7 +107,6 @@ class DecoderGraph:
         self, ids: Sequence[int], past: int, until: int | None = None
     ) -> dict[str, ort.OrtValue]:
         """The inputs that say which tokens are read, and where. Raises InputError for ids that can't be."""
-
         check_ids(self.model_file, ids, self.vocab_size)
         total = past + len(ids)
         width = total
