@@ -87,8 +87,9 @@ class GraphSession(DecoderGraph):
     ) -> tuple[npt.NDArray[np.float32], list[ort.OrtValue]]:
         """Read ``ids`` after the ``past`` tokens of a cache (None: no tokens).
 
-        Returns logits [vocabulary] after the last of them, and the cache grown by them, a tensor [1, kv heads,
-        tokens, head size] for each of ``cache_names``. ``factors`` are an adapter's inputs. Raises as ``logits``.
+        Returns logits float32 [vocabulary] after the last of them, and the cache grown by them, a tensor of the
+        graph's type [1, kv heads, tokens, head size] for each of ``cache_names``. ``factors`` are an adapter's
+        inputs. Raises as ``logits``.
         """
         wanted = ["logits", *self._present]
         logits, *grown = self._run(ids, cache or self._empty, past, wanted, factors)
