@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import subprocess
 from typing import Any
 
 import pytest
 
 from edgepeft.utils import environment as doctor
-from edgepeft.utils import nvidia
 
 HEALTHY: dict[str, str | None] = {
     **dict.fromkeys(doctor.LIBRARIES),
@@ -70,7 +70,7 @@ def test_versions_are_those_that_are_installed() -> None:
     assert found["onnxruntime-gpu"] is None
 
 
-def answering(answer: Any) -> Any:
+def nvidia(answer: Any) -> Any:
     def run(command: list[str], **options: Any) -> Any:
         if isinstance(answer, Exception):
             raise answer
@@ -97,8 +97,8 @@ def answering(answer: Any) -> Any:
 def test_gpus_are_those_the_driver_names(
     monkeypatch: pytest.MonkeyPatch, tool: str | None, answer: Any, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(nvidia.shutil, "which", lambda name: tool)
-    monkeypatch.setattr(nvidia.subprocess, "run", answering(answer))
+    monkeypatch.setattr(shutil, "which", lambda name: tool)
+    monkeypatch.setattr(subprocess, "run", nvidia(answer))
     assert doctor.hardware()["gpus"] == expected
 
 
