@@ -7,9 +7,7 @@ twice in one. Prints one JSON object: the measures, or ``error`` and ``status``.
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from edgepeft.runtime.engine import load_model
 from edgepeft.runtime.kv_cache import Caches
 from edgepeft.runtime.providers import provider_name
 from edgepeft.runtime.search_options import GREEDY
+from edgepeft.utils import nvidia
 from edgepeft.utils.memory import peak_memory_bytes
 from edgepeft.utils.threads import chosen_threads
 
@@ -162,14 +161,9 @@ def _by_llama_cpp(file: Path, capacity: int, threads: int | None) -> Decode:
 
 
 def _device_memory() -> int | None:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = [tool, "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=10)
-    for line in done.stdout.splitlines():
-        pid, _, mebibytes = line.partition(",")
-        if pid.strip() == str(os.getpid()) and mebibytes.strip().isdigit():
+    for pid, used in nvidia.query("compute-apps", "pid", "used_memory"):
+        mebibytes = used.removesuffix(" MiB")
+        if pid == str(os.getpid()) and mebibytes.isdigit():
             return int(mebibytes) * 2**20
     return None
 

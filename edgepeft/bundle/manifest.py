@@ -23,6 +23,7 @@ from edgepeft.bundle.shape import (
     text,
     whole,
 )
+from edgepeft.data.template_modes import MODES
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.tasks import ENCODER_TASKS, GENERATION
 
@@ -60,7 +61,7 @@ _RESULT: Mapping[str, Shape] = {
     "session_options": _OBJECT,
     "prompt": Keys(
         {
-            "mode": one_of("chat", "plain"),
+            "mode": one_of(*MODES),
             "template_sha256": either(_SHA256, NULL, "a SHA-256 in lower-case hex, or null"),
             "stop_ids": Items(_SIZE),
             "vocab_size": _SIZE,

@@ -116,11 +116,12 @@ def carry_out(
     progress: ProgressMode,
 ) -> None:
     """Run the stages up to ``until`` and print the outcome."""
-    from edgepeft.cli.progress import duration, show_events
+    from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import GateError
     from edgepeft.evaluation.report import table_rows, witness_lines
     from edgepeft.pipeline.build import build
+    from edgepeft.utils.quantities import duration
 
     with show_events(progress) as sink:
         result = build(recipe, folder, until=until, fresh=fresh, force=force, sink=sink)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from edgepeft.cli.answers import print_answer, print_stats
 from edgepeft.errors import InputError
@@ -12,6 +14,8 @@ from edgepeft.errors import InputError
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
     from edgepeft.runtime import Runtime
+    from edgepeft.runtime.answer import Stream
+    from edgepeft.runtime.sampling_params import SamplingParams
 
 HELP = """/reset  clear the conversation
 /exit   leave (as do Ctrl-D, and Ctrl-C twice)
@@ -19,15 +23,18 @@ HELP = """/reset  clear the conversation
 Ctrl-C stops the answer. To send a message that begins with /, put a space before it."""
 
 
-def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> None:
+def chat(
+    runtime: Runtime, sampling: SamplingParams, system: str | None, *, show_stats: bool
+) -> None:
     """Read messages from the terminal and answer each in the light of those before.
 
-    ``settings`` are keywords of ``Runtime.stream``. Returns when the user leaves; an answer that
-    was stopped stays in the conversation as far as it came, one that failed does not.
+    Returns when the user leaves; an answer that was stopped stays in the conversation as far as it came, one that
+    failed does not.
     """
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (importing it gives input() a history and editing keys)
     _say(f"{runtime.bundle.base}, {runtime.bundle.target}. /help lists the commands.")
+    ask = partial(runtime.stream, sampling=sampling, system=system)
     messages: list[Message] = []
     interrupted = False
     while True:
@@ -54,20 +61,16 @@ def chat(runtime: Runtime, settings: dict[str, Any], *, show_stats: bool) -> Non
                 messages.clear()
             _say("Cleared." if text == "/reset" else HELP)
         elif text.strip():
-            interrupted = _turn(runtime, messages, text.strip(), settings, show_stats)
+            interrupted = _turn(ask, messages, text.strip(), show_stats)
 
 
 def _turn(
-    runtime: Runtime,
-    messages: list[Message],
-    text: str,
-    settings: dict[str, Any],
-    show_stats: bool,
+    ask: Callable[[list[Message]], Stream], messages: list[Message], text: str, show_stats: bool
 ) -> bool:
     """Answer ``text`` and add both to ``messages``; True when Ctrl-C stopped the answer."""
     messages.append({"role": "user", "content": text})
     try:
-        stream = runtime.stream(messages, **settings)
+        stream = ask(messages)
     except InputError as error:
         messages.pop()
         _say(f"{error} (/reset clears the conversation)")

@@ -33,7 +33,7 @@ def command(
     What is learned of a row stands in [[double brackets]]; the rest is the prompt. Of a recipe with a matrix the
     first cell is shown, or the first that --only names.
     """
-    from edgepeft.cli.progress import describe_data
+    from edgepeft.data.report_line import describe_data
     from edgepeft.pipeline.data_preview import preview_data
 
     loaded = recipe_from(recipe, overrides, model, adapter)

@@ -13,15 +13,21 @@ from edgepeft.errors import MissingError
 
 def command(as_json: JsonOption = False) -> None:
     """Name versions, hardware and problems; exit 3 if something installed can't work."""
-    from edgepeft.cli.tables import megabytes, print_table
+    from edgepeft.cli.tables import print_table
     from edgepeft.utils import environment as doctor
+    from edgepeft.utils.extras import extras
+    from edgepeft.utils.quantities import megabytes
 
     installed = doctor.versions()
     wrong = doctor.problems(installed)
     machine = doctor.hardware()
-    extras = doctor.extras(installed)
     if as_json:
-        facts = {"versions": installed, "hardware": machine, "extras": extras, "problems": wrong}
+        facts = {
+            "versions": installed,
+            "hardware": machine,
+            "extras": {extra.name: extra.as_json() for extra in extras()},
+            "problems": wrong,
+        }
         typer.echo(json.dumps(facts, indent=2))
     else:
         typer.echo(f"system     {machine['system']}")
@@ -41,16 +47,7 @@ def command(as_json: JsonOption = False) -> None:
         )
         print_table(
             ["extra", "for", "state"],
-            [
-                [
-                    f"edgepeft[{name}]",
-                    facts["for"],
-                    "complete"
-                    if facts["complete"]
-                    else f"missing {', '.join(facts['adds'])}: pip install 'edgepeft[{name}]'",
-                ]
-                for name, facts in extras.items()
-            ],
+            [[extra.install, extra.purpose, extra.state] for extra in extras()],
         )
         for line in wrong:
             typer.echo(f"problem    {line}", err=True)

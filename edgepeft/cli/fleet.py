@@ -35,11 +35,12 @@ def carry_out_fleet(
     progress: ProgressMode,
 ) -> None:
     """Build the cells of a recipe and print what became of them. Raises the worst cell's class of error."""
-    from edgepeft.cli.progress import duration, show_events
+    from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.config.matrix import cells_of, chosen_cells
     from edgepeft.errors import ERROR_CLASSES, InputError
     from edgepeft.fleet.building import build_fleet
+    from edgepeft.utils.quantities import duration
 
     if fresh and only:
         raise InputError("--fresh: would also delete the other cells; remove --fresh or --only")

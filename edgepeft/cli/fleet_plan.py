@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgepeft.cli.plan_facts import plan_facts
-from edgepeft.cli.progress import duration
 from edgepeft.cli.streams import say
-from edgepeft.cli.tables import megabytes, print_table
+from edgepeft.cli.tables import print_table
+from edgepeft.utils.quantities import duration, megabytes
 
 if TYPE_CHECKING:
     from edgepeft.config.loader import RecipeFile

@@ -65,13 +65,13 @@ def show_plan(
 
         show_fleet_plan(recipe, folder, until=until, as_json=as_json, price=price, only=only or [])
         return
-    from edgepeft.cli.progress import duration
-    from edgepeft.cli.tables import megabytes, print_table
+    from edgepeft.cli.tables import print_table
     from edgepeft.pipeline.planner import make_plan
     from edgepeft.pipeline.resources import estimate
     from edgepeft.pipeline.sizes import adapter_parameters, bundle_bytes
     from edgepeft.runs.folder import RunFolder, free_bytes
     from edgepeft.training.settings import step_count
+    from edgepeft.utils.quantities import duration, megabytes
 
     plan = make_plan(recipe, RunFolder(folder.resolve()), until=until)
     costs = estimate(plan)

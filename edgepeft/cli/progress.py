@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgepeft.cli.options import ProgressMode
+from edgepeft.data.report_line import describe_data
 from edgepeft.events import Event, Sink, discard
+from edgepeft.utils.quantities import duration
 from edgepeft.utils.terminal_text import VisibleStream, visible_line
 
 _PLAIN_INTERVAL = 15.0
@@ -43,29 +45,6 @@ def describe_progress(event: Event) -> str:
         if key in metrics:
             parts.append(f"{label} {form.format(metrics[key])}")
     return "  ".join(parts)
-
-
-def describe_data(report: dict[str, Any]) -> str:
-    """The checks of the data in one line: rows, token lengths as a small histogram, truncation."""
-    lengths = report["train_lengths"] or report["test_lengths"]
-    most = max(lengths["counts"]) or 1
-    bars = "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // most)] for count in lengths["counts"])
-    return (
-        f"data: {report['train_rows']} training and {report['test_rows']} test rows; tokens "
-        f"{lengths['edges'][0]}│{bars}│{lengths['edges'][-1]}, median {lengths['median']}, "
-        f"{100 * report['truncated_share']:.0f} % truncated, {report['duplicates']} duplicates, "
-        f"{report['overlap']} test prompts also trained on"
-    )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: 8 s, 3 min 05 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def time_left(event: Event) -> float | None:

@@ -6,14 +6,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.models.tasks import CLASSIFICATION, TAGGING
 from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
-    from edgepeft.runtime import Bundle, Encoder
+    from edgepeft.runtime import Bundle
 
 
 def read_texts(
@@ -32,6 +30,7 @@ def read_texts(
     """
     from edgepeft.errors import InputError
     from edgepeft.runtime import Encoder
+    from edgepeft.runtime.readings import left_out, reading
 
     encoder = Encoder(bundle, threads=threads, provider=provider)
     started = time.perf_counter()
@@ -52,23 +51,6 @@ def read_texts(
     if show_stats:
         seconds = time.perf_counter() - started
         print(f"{len(texts)} texts, {len(texts) / seconds:.1f} texts/s", file=sys.stderr)
-
-
-def left_out(bundle: Bundle, tokens: int) -> str:
-    """What is said of a text that was too long by so many tokens."""
-    return (
-        f"the text is longer than the {bundle.context_length} tokens that this model reads; "
-        f"the last {tokens} tokens were left out"
-    )
-
-
-def reading(encoder: Encoder, text: str) -> dict[str, Any]:
-    """What a model makes of a text: ``labels``, ``spans`` or a ``vector``. Raises InputError for an empty one."""
-    if encoder.bundle.task == CLASSIFICATION:
-        return {"labels": [asdict(label) for label in encoder.classify(text)]}
-    if encoder.bundle.task == TAGGING:
-        return {"spans": [asdict(span) for span in encoder.spans(text)]}
-    return {"vector": encoder.embed(text).tolist()}
 
 
 def _lines(answer: dict[str, Any]) -> list[str]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgepeft.cli.answers import print_answer, print_stats
+from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
     from edgepeft.runtime import Completion, Runtime
+    from edgepeft.runtime.answer import Stream
 
 
 def command(
@@ -37,22 +39,22 @@ def command(
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
     max_new_tokens: Annotated[
         int, typer.Option(help="Maximum number of tokens of the answer.")
-    ] = 256,
+    ] = SamplingParams.max_new_tokens,
     temperature: Annotated[
         float, typer.Option(help="Sampling temperature; 0: always the most likely token.")
-    ] = 0.0,
+    ] = SamplingParams.temperature,
     top_k: Annotated[
         int, typer.Option(help="Sample from the k most likely tokens; 0: from all.")
-    ] = 0,
+    ] = SamplingParams.top_k,
     top_p: Annotated[
         float, typer.Option(help="Sample from the most likely tokens with total probability p.")
-    ] = 1.0,
+    ] = SamplingParams.top_p,
     repetition_penalty: Annotated[
         float, typer.Option(help="Values above 1 discourage repeated tokens.")
-    ] = 1.0,
+    ] = SamplingParams.repetition_penalty,
     seed: Annotated[
         int | None, typer.Option(help="Seed for reproducible sampling.", show_default=False)
-    ] = None,
+    ] = SamplingParams.seed,
     stop: Annotated[
         list[str] | None,
         typer.Option(help="Stop the answer before this string. Repeatable.", show_default=False),
@@ -131,41 +133,32 @@ def command(
             show_stats=sys.stderr.isatty() if stats is None else stats,
         )
         return
+    sampling = SamplingParams(
+        max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop or ()
+    )
     runtime = Runtime(opened, threads=threads, provider=provider, speculate=speculate)
     if adapter is not None and adapter != BASE:
         chosen = open_adapter(opened, adapter, check="hashes" if check else "sizes")
         if chosen.warning:
             print(f"warning: {visible_line(chosen.warning)}", file=sys.stderr)
         runtime.swap_adapter(adapter)
-    settings: dict[str, Any] = {
-        "system": system,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-        "stop": stop or [],
-    }
     show_stats = sys.stderr.isatty() if stats is None else stats
     try:
         if interactive:
             from edgepeft.cli.chat import chat
 
-            chat(runtime, settings, show_stats=show_stats)
+            chat(runtime, sampling, system, show_stats=show_stats)
         elif rows is not None:
-            _answer_rows(runtime, rows, settings, show_stats=show_stats)
+            _answer_rows(runtime, rows, sampling, system, show_stats=show_stats)
         else:
             text = prompt if prompt not in (None, "-") else _read_stdin()
-            _answer(runtime, text or "", settings, as_json=as_json, show_stats=show_stats)
+            stream = runtime.stream(text or "", sampling, system=system)
+            _answer(stream, text or "", as_json=as_json, show_stats=show_stats)
     except KeyboardInterrupt:
         raise InterruptedRun("run: interrupted") from None
 
 
-def _answer(
-    runtime: Runtime, prompt: str, settings: dict[str, Any], *, as_json: bool, show_stats: bool
-) -> None:
-    stream = runtime.stream(prompt, **settings)
+def _answer(stream: Stream, prompt: str, *, as_json: bool, show_stats: bool) -> None:
     if as_json:
         for _ in stream:
             pass
@@ -179,7 +172,8 @@ def _answer(
 def _answer_rows(
     runtime: Runtime,
     rows: list[tuple[str, str | list[Message]]],
-    settings: dict[str, Any],
+    sampling: SamplingParams,
+    system: str | None,
     *,
     show_stats: bool,
 ) -> None:
@@ -188,9 +182,8 @@ def _answer_rows(
     tokens, seconds = 0, 0.0
     for where, prompt in rows:
         own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
-        row_settings = {**settings, "system": None} if own_system else settings
         try:
-            done = runtime.complete(prompt, **row_settings)
+            done = runtime.complete(prompt, sampling, system=None if own_system else system)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         _print_json(prompt, done)

@@ -26,8 +26,3 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
 
 def _looks_numeric(text: str) -> bool:
     return text in ("–", "") or text[0] in "0123456789-+.<~"
-
-
-def megabytes(count: float) -> str:
-    """Bytes as people read them."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

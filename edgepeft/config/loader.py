@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgepeft.config.recipe import Recipe
-from edgepeft.config.sections import TEMPLATE_MODES
+from edgepeft.data.template_modes import TEMPLATE_WORDS
 from edgepeft.errors import InputError
 from edgepeft.utils.files import as_text, read_text_file
 from edgepeft.utils.scalars import DEPTH, TEXT_BYTES, TextProblem
@@ -67,7 +67,7 @@ class RecipeFile:
     def template(self) -> str:
         """The prompt template: the name of a mode, or the absolute path of a file."""
         template = self.recipe.data.template
-        return template if template in TEMPLATE_MODES else str(self.resolve(template))
+        return template if template in TEMPLATE_WORDS else str(self.resolve(template))
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default spelled out, as plain values."""

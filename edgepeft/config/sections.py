@@ -17,10 +17,6 @@ LARGEST_SEED = 2**32 - 1
 """What numpy takes, which the trainer seeds with the same number."""
 
 
-TEMPLATE_MODES = ("auto", "chat", "plain")
-"""What ``data.template`` may be besides a file."""
-
-
 class Section(BaseModel):
     """A strict mapping: an unknown key is an error, and a value is never silently changed after loading."""
 

@@ -12,6 +12,7 @@ from edgepeft.config.sections import Data
 from edgepeft.config.target_sections import Gates
 from edgepeft.data.arrow_files import is_dataset_folder
 from edgepeft.data.rows import Row
+from edgepeft.data.template_modes import AUTO
 from edgepeft.errors import InputError
 
 _RECIPES = (".yaml", ".yml")
@@ -27,7 +28,7 @@ class GivenTests:
 
     path: Path
     data: Data
-    template: str = "auto"
+    template: str = AUTO
     generic: Path | None = None
     gates: Gates = field(default_factory=lambda: Gates.model_validate({}))
 

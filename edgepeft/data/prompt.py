@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -21,6 +21,7 @@ from edgepeft.data.generation_prompt import Asking, asking
 from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.rendering import Renderer
 from edgepeft.data.rows import Message, Row
+from edgepeft.data.template_modes import AUTO, Mode
 from edgepeft.data.templates import ChatTemplate
 from edgepeft.data.tokenizer_files import (
     read_chat_template,
@@ -77,7 +78,7 @@ class Prompter:
     ``control`` knows the control tokens: text that looks like one is text, unless the policy is "tokens".
     """
 
-    mode: Literal["chat", "plain"]
+    mode: Mode
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class Prompter:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, template: str = "auto", control_tokens: Policy = "text"
+        cls, folder: Path, template: str = AUTO, control_tokens: Policy = "text"
     ) -> Prompter:
         """Read a model folder's tokenizer, chat template and end tokens.
 
@@ -127,7 +128,7 @@ class Prompter:
         special = read_special_tokens(folder)
         tokenizer = read_tokenizer(folder, special)
         chosen: ChatTemplate | None = None
-        if template in ("auto", "chat"):
+        if template in (AUTO, "chat"):
             found = read_chat_template(folder)
             if found is None and template == "chat":
                 raise InputError(

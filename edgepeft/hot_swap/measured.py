@@ -14,9 +14,10 @@ from typing import Any
 
 from edgepeft.bundle.layout import ADAPTERS
 from edgepeft.checkpoints.base_stage import BaseSettings
-from edgepeft.config.sections import TEMPLATE_MODES, Merge
+from edgepeft.config.sections import Merge
 from edgepeft.config.test_sets import GivenTests
 from edgepeft.data.control_tokens import policy_of
+from edgepeft.data.template_modes import TEMPLATE_WORDS
 from edgepeft.errors import InputError
 from edgepeft.evaluation.execution import choose_execution
 from edgepeft.evaluation.report import seal_adapter
@@ -98,7 +99,7 @@ def try_adapter(
     files = {"test": given.path, "adapter": folder}
     if given.generic is not None:
         files["generic"] = given.generic
-    if given.template not in TEMPLATE_MODES:
+    if given.template not in TEMPLATE_WORDS:
         files["template"] = Path(given.template)
     merge = Merge.model_validate({"allow_base_mismatch": allow_base_mismatch})
     with Workers() as workers:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from edgepeft.adapters.header import AdapterHeader
-from edgepeft.config.sections import TEMPLATE_MODES, Data, Merge, Section
+from edgepeft.config.sections import Data, Merge, Section
+from edgepeft.data.template_modes import TEMPLATE_WORDS
 from edgepeft.errors import InputError
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models.sentence_files import SENTENCE_FILES
@@ -124,7 +125,7 @@ class Inputs:
     def template(self) -> Files:
         """A template that is a file is an input like any other."""
         template = self._resolved.recipe.data.template
-        return {} if template in TEMPLATE_MODES else {"template": self.file(template)}
+        return {} if template in TEMPLATE_WORDS else {"template": self.file(template)}
 
     def data(self, *unread: str) -> Data:
         """How rows are read; files enter by content, and labels are settled in the base stage."""

@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     from edgepeft.runtime.decoder_session import GraphSession
     from edgepeft.runtime.encoder import Encoder
     from edgepeft.runtime.generate import Completion, Runtime
+    from edgepeft.runtime.sampling_params import SamplingParams
 
-__all__ = ["BatchRuntime", "Bundle", "Completion", "Encoder", "GraphSession", "Runtime"]
+__all__ = [
+    "BatchRuntime",
+    "Bundle",
+    "Completion",
+    "Encoder",
+    "GraphSession",
+    "Runtime",
+    "SamplingParams",
+]
 
 _HOMES = {
     "BatchRuntime": "batch_runtime",
@@ -25,6 +34,7 @@ _HOMES = {
     "Encoder": "encoder",
     "GraphSession": "decoder_session",
     "Runtime": "generate",
+    "SamplingParams": "sampling_params",
 }
 
 

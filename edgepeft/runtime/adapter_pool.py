@@ -75,13 +75,13 @@ class GenaiAdapters:
         return self._registry
 
 
-class Lease:
-    """An adapter lent to a cache: while this object lives it stays loaded, and is in use unless it rests."""
+class Lease(contextlib.AbstractContextManager["Lease"]):
+    """An adapter lent to an answer: until this is closed it stays loaded, and is in use unless it rests."""
 
     def __init__(self, pool: AdapterPool, name: str) -> None:
         self.name = name
         self._pool = pool
-        self._resting = False
+        self._resting = self._closed = False
 
     def activate(self, generator: og.Generator) -> None:
         """Make a generator of onnxruntime-genai that has read nothing yet answer with the adapter."""
@@ -100,15 +100,20 @@ class Lease:
             self._pool.settle(self.name, answering=1)
             self._resting = False
 
-    def __del__(self) -> None:
-        """Give the adapter back."""
-        self._pool.settle(self.name, answering=0 if self._resting else -1, leases=-1)
+    def close(self) -> None:
+        """Give the adapter back; once is enough."""
+        if not self._closed:
+            self._closed = True
+            self._pool.settle(self.name, answering=0 if self._resting else -1, leases=-1)
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
 
 
 class AdapterPool:
     """Loads, lends and unloads the adapters of one bundle for one loader; safe to use from several threads.
 
-    ``reclaim`` is told the name of an adapter that ought to go, to drop a resting lease of it.
+    ``reclaim`` is told the name of an adapter that ought to go, to close a resting lease of it.
     """
 
     def __init__(self, bundle: Bundle, loader: Loader, *, budget: int | None = None) -> None:
@@ -120,7 +125,7 @@ class AdapterPool:
         self.loader = loader
         self._budget = budget
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
-        # Reentrant, for a lease may be dropped by the garbage collector at any point, within here too.
+        # Reentrant, for what is reclaimed to make room gives its lease back from within here.
         self._lock = threading.RLock()
 
     @property
@@ -183,7 +188,7 @@ class AdapterPool:
         threading.Thread(target=fetch, name=f"prefetch {name}", daemon=True).start()
 
     def lease(self, name: str) -> Lease:
-        """Lend an adapter, which is loaded if it isn't; raises as ``load``."""
+        """Lend an adapter, which is loaded if it isn't, to who closes the lease; raises as ``load``."""
         with self._lock:
             self.load(name)
             self.settle(name, answering=1, leases=1)

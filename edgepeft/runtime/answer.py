@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 FinishReason = Literal["stop", "length", "interrupted"]
 """A stop token or string came; the tokens or the context ran out; the stream was left early."""
@@ -51,7 +51,10 @@ class Progress:
 
 
 class Stream(Iterator[str]):
-    """The pieces of an answer as they come; made by ``Runtime.stream``."""
+    """The pieces of an answer as they come; made by ``Runtime.stream``.
+
+    The answer's cache and adapter are given back when it has ended or is closed, at the end of a ``with`` too.
+    """
 
     def __init__(self, pieces: Generator[str, None, None], progress: Progress) -> None:
         self._pieces = pieces
@@ -59,6 +62,12 @@ class Stream(Iterator[str]):
 
     def __next__(self) -> str:
         return next(self._pieces)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the answer where it is; what has come so far stays in ``completion``."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.runtime.decoder_session import Cache, GraphSession, Step
+from edgepeft.runtime.decoder_graph import Cache
+from edgepeft.runtime.decoder_session import GraphSession, Step
 from edgepeft.runtime.factors import Factors
 from edgepeft.runtime.slots import Slot
 
@@ -37,7 +38,7 @@ class Reading:
         self.cache: list[ort.OrtValue] | None = None
 
     def advance(self) -> npt.NDArray[np.float32] | None:
-        """Read one piece more; logits [vocabulary] after the last one, else None. Raises EdgepeftError."""
+        """Read one piece more; logits float32 [V] after the last one, else None. Raises EdgepeftError."""
         piece = self.ids[self.read : self.read + PIECE]
         logits, self.cache = self._graph.read(piece, self.cache, self.read, self.factors)
         self.read += len(piece)
@@ -85,7 +86,7 @@ class Batch:
         self._lengths[row] = 0
 
     def step(self, newest: Mapping[int, int]) -> dict[int, npt.NDArray[np.float32]]:
-        """Feed every row in use its newest token; logits [vocabulary] of each. Raises EdgepeftError."""
+        """Feed every row in use its newest token; logits float32 [V] of each. Raises EdgepeftError."""
         last = max(self._used)
         width = next(width for width in self._widths if width > last)
         self._reserve(int(self._lengths.max()) + 1)

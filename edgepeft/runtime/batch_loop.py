@@ -48,7 +48,7 @@ class Answer:
         return self._ids[-1]
 
     def go_on(self, logits: npt.NDArray[np.float32]) -> bool:
-        """Say the token that ``logits`` [vocabulary] call for; whether the answer goes on after it."""
+        """Say the token that ``logits``, float32 [V], call for; whether the answer goes on after it."""
         token = self._sampler.choose(logits, self._ids)
         self._ids.append(token)
         self._queue.put(token)
@@ -56,8 +56,9 @@ class Answer:
         return token not in self._stop_ids and said < self.request.room
 
     def end(self, error: EdgepeftError | None = None) -> None:
-        """Nothing more will come."""
-        self.lease = None
+        """Nothing more will come, and the adapter is given back."""
+        if self.lease is not None:
+            self.lease.close()
         self._queue.put(error)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgepeft.errors import InputError
 from edgepeft.runtime.adapter_pool import AdapterPool
@@ -23,9 +22,6 @@ from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.factors import FactorFile, Factors, read_factors
 from edgepeft.runtime.invariance import equal_widths
 from edgepeft.runtime.slots import slots_of, takes_adapters
-
-if TYPE_CHECKING:
-    pass
 
 
 class BatchRuntime(Answerer):

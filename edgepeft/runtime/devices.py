@@ -13,8 +13,6 @@ import ctypes.util
 import importlib
 import importlib.util
 import os
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepeft.errors import EdgepeftError, MissingError, one_line
+from edgepeft.utils import nvidia
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -94,15 +93,10 @@ def _require_built_in(provider: str) -> None:
 
 
 def _nvidia_adapter(provider: str) -> Adapter:
-    tool = shutil.which("nvidia-smi")
-    command = [tool or "nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        if tool is None:
-            raise FileNotFoundError
-        names = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        return Adapter(names.stdout.splitlines()[0].strip(), software=False)
-    except (OSError, subprocess.SubprocessError, IndexError):
-        raise MissingError(f"{provider}: there is no NVIDIA GPU on this machine") from None
+    found = nvidia.query("gpu", "name")
+    if not found:
+        raise MissingError(f"{provider}: there is no NVIDIA GPU on this machine")
+    return Adapter(found[0][0], software=False)
 
 
 def _webgpu_adapter() -> Adapter:

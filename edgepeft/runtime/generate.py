@@ -5,6 +5,7 @@ onnxruntime-genai does it, or plain onnxruntime where a bundle is laid out witho
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.engine import load_model, new_generator
 from edgepeft.runtime.kv_cache import Caches
 from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.speculation import require_even_steps
 
@@ -129,21 +131,21 @@ class Runtime(Answerer):
         InputError for a prompt longer than the context or ids outside the vocabulary,
         EdgepeftError when the runtime fails.
         """
-        room = self._room(prompt_ids, max_new_tokens)
+        room = self._room(prompt_ids, SamplingParams(max_new_tokens=max_new_tokens))
         chosen = self._chosen(adapter)
         answer: list[int] = []
         try:
-            cached = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY, chosen)
-            generator = cached.generator
-            for _ in range(room):
-                generator.generate_next_token()
-                token = int(generator.get_next_tokens()[0])
-                if token in self.prompter.stop_ids:
-                    break
-                answer.append(token)
-                if stop_when is not None and stop_when(answer):
-                    break
-            self._caches.ended(cached)
+            fresh = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY, chosen)
+            with contextlib.closing(fresh) as cached:
+                for _ in range(room):
+                    cached.generator.generate_next_token()
+                    token = int(cached.generator.get_next_tokens()[0])
+                    if token in self.prompter.stop_ids:
+                        break
+                    answer.append(token)
+                    if stop_when is not None and stop_when(answer):
+                        break
+                self._caches.ended(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
         return answer
@@ -160,12 +162,12 @@ class Runtime(Answerer):
                 resume=request.continues,
                 adapter=request.adapter,
             )
-            step, newest = cached.generator.generate_next_token, cached.generator.get_next_tokens
             try:
                 for _ in range(request.room):
-                    step()
-                    yield int(newest()[0])
+                    cached.generator.generate_next_token()
+                    yield int(cached.generator.get_next_tokens()[0])
             finally:
+                # Also where whoever asked has left the stream, or forgotten it.
                 self._caches.give_back(cached)
         except RuntimeError as error:
             raise self._failed(error) from error

@@ -6,6 +6,8 @@ the model's context: on a 135M model that saves 0.7 s and 200 MB an answer.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 class Cached:
     """A generator, how many tokens its cache holds, and how long the prompt was it read last.
 
-    ``generator`` has the interface of onnxruntime-genai's. ``lease`` keeps its adapter loaded; None where it has
-    none.
+    ``generator`` has the interface of onnxruntime-genai's. ``lease`` keeps its adapter loaded until the cache is
+    closed; None where it has none.
     """
 
     generator: Any
@@ -44,12 +46,19 @@ class Cached:
         """The name of the adapter it answers with."""
         return None if self.lease is None else self.lease.name
 
+    def close(self) -> None:
+        """Free the cache and give its adapter back; once is enough."""
+        # An adapter can't be unloaded while a generator that answers with it lives.
+        self.generator = None
+        if self.lease is not None:
+            self.lease.close()
+
 
 class Caches:
     """Hands out generators that have read a prompt; the one given back serves a chat's next turn.
 
-    Every ``take`` gets a generator of its own, so several answers can be under way at once. All
-    methods raise RuntimeError when onnxruntime-genai fails.
+    Every ``take`` gets a generator of its own, so several answers can be under way at once; whoever has one gives
+    it back or closes it. All methods raise RuntimeError when onnxruntime-genai fails.
     """
 
     def __init__(
@@ -71,6 +80,8 @@ class Caches:
         self._pool = pool
         self._context_length = context_length
         self._kept: Cached | None = None
+        # Held for an exchange alone and never while the pool is asked, which calls ``forget`` under its own lock.
+        self._lock = threading.Lock()
         if pool is not None:
             pool.reclaim = self.forget
 
@@ -89,20 +100,24 @@ class Caches:
         prompt that one read, ``adapter`` is the same, and ``options`` are and hold no seed, which is used up
         there.
         """
-        kept, self._kept = self._kept, None
         capacity = need = len(ids) + room
         may_resume = resume and self._keeps and "random_seed" not in options
-        if kept is not None and may_resume and (kept.options, kept.adapter) == (options, adapter):
-            old = kept.generator.get_sequence(0)
-            same = _common_prefix(old, ids)
-            if same >= kept.prompt_length:
-                if need <= kept.capacity and _rewind(kept, min(same, len(old) - 1), ids):
-                    if kept.lease is not None:
-                        kept.lease.wake()
-                    return kept
-                # A chat that outgrew its cache will go on growing.
-                capacity = min(self._context_length, 2 * need)
-        kept = None  # frees its cache before another is allocated
+        # Closed before another cache is allocated, and where going on from it fails.
+        with contextlib.ExitStack() as unused:
+            kept = self._exchange(None)
+            if kept is not None:
+                unused.callback(kept.close)
+            if kept and may_resume and (kept.options, kept.adapter) == (options, adapter):
+                old = kept.generator.get_sequence(0)
+                same = _common_prefix(old, ids)
+                if same >= kept.prompt_length:
+                    if need <= kept.capacity and _rewind(kept, min(same, len(old) - 1), ids):
+                        if kept.lease is not None:
+                            kept.lease.wake()
+                        unused.pop_all()
+                        return kept
+                    # A chat that outgrew its cache will go on growing.
+                    capacity = min(self._context_length, 2 * need)
         return self.fresh(ids, capacity, options, adapter)
 
     def give_back(self, cached: Cached) -> None:
@@ -110,7 +125,8 @@ class Caches:
         if cached.lease is not None:
             cached.lease.rest()
         self.ended(cached)
-        self._kept = cached
+        if (before := self._exchange(cached)) is not None:
+            before.close()
 
     @staticmethod
     def ended(cached: Cached) -> None:
@@ -119,9 +135,19 @@ class Caches:
             cached.generator.done()
 
     def forget(self, adapter: str) -> None:
-        """Drop the kept cache if it is of that adapter, which it holds in use."""
-        if self._kept is not None and self._kept.adapter == adapter:
+        """Close the kept cache if it is of that adapter, which it holds in use."""
+        with self._lock:
+            kept = self._kept
+            if kept is None or kept.adapter != adapter:
+                return
             self._kept = None
+        kept.close()
+
+    def _exchange(self, cached: Cached | None) -> Cached | None:
+        """Keep ``cached``; what was kept before, for one caller alone."""
+        with self._lock:
+            before, self._kept = self._kept, cached
+        return before
 
     def fresh(
         self,
@@ -132,15 +158,20 @@ class Caches:
     ) -> Cached:
         """A generator with ``ids`` read into an empty cache of ``capacity`` tokens, with an adapter or none."""
         generator = new_generator(self._model, capacity, options)
+        cached = Cached(generator, capacity, options, len(ids))
+        # What is closed below must be the last to know of it.
+        del generator
         if self._lookup is not None and options == GREEDY:
-            generator = SpeculativeGenerator(generator, capacity, self._lookup)
-        lease = None
-        if adapter is not None:
-            assert self._pool is not None
-            lease = self._pool.lease(adapter)
-            lease.activate(generator)
-        generator.append_tokens(np.array(ids, np.int32))
-        return Cached(generator, capacity, options, len(ids), lease)
+            cached.generator = SpeculativeGenerator(cached.generator, capacity, self._lookup)
+        with contextlib.ExitStack() as failed:
+            failed.callback(cached.close)
+            if adapter is not None:
+                assert self._pool is not None
+                cached.lease = self._pool.lease(adapter)
+                cached.lease.activate(cached.generator)
+            cached.generator.append_tokens(np.array(ids, np.int32))
+            failed.pop_all()
+        return cached
 
 
 def _rewind(kept: Cached, same: int, ids: Sequence[int]) -> bool:

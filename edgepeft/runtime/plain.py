@@ -58,7 +58,7 @@ class PlainGenerator:
         self._logits = np.zeros((0, model.graph.vocab_size), np.float32)
 
     def append_tokens(self, tokens: Sequence[int] | npt.NDArray[np.int32]) -> None:
-        """Read tokens into the cache, with those generated since."""
+        """Read tokens, int32 [n], into the cache, with those generated since."""
         self._ids.extend(map(int, tokens))
         self._feed()
 
@@ -81,7 +81,7 @@ class PlainGenerator:
         return self._logits[None]
 
     def get_sequence(self, index: int) -> npt.NDArray[np.int32]:
-        """Prompt and answer so far."""
+        """Prompt and answer so far, int32 [n]."""
         return np.array(self._ids, np.int32)
 
     def rewind_to(self, length: int) -> None:

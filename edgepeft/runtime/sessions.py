@@ -110,7 +110,9 @@ def run_session(
     wanted: Sequence[str],
     feed: Mapping[str, ort.OrtValue],
 ) -> list[ort.OrtValue]:
-    """The ``wanted`` outputs for ``feed``, which has ``input_ids``. Raises EdgepeftError when the graph fails."""
+    """The ``wanted`` outputs, in that order and of the graph's shapes and types, for ``feed``, which has
+    ``input_ids`` [rows, tokens]. Raises EdgepeftError when the graph fails.
+    """
     try:
         return list(session.run_with_ort_values(list(wanted), dict(feed)))
     except Exception as error:  # onnxruntime's own exceptions share no base but this
@@ -132,7 +134,7 @@ def _failed(model_file: Path, tokens: int, error: Exception) -> EdgepeftError:
 
 
 def as_float32(value: ort.OrtValue) -> npt.NDArray[np.float32]:
-    """Copy a float32, float16 or bfloat16 tensor on the CPU into a float32 array."""
+    """Copy a float32, float16 or bfloat16 tensor on the CPU into a float32 array of its shape."""
     if value.element_type() != _BFLOAT16:
         return np.asarray(value.numpy(), dtype=np.float32)
     shape = value.shape()

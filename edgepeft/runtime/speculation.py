@@ -31,15 +31,15 @@ class Reader(Protocol):
     """What speculation asks of a generator: onnxruntime-genai's or our own over plain onnxruntime."""
 
     def append_tokens(self, tokens: npt.NDArray[np.int32]) -> None:
-        """Read tokens into the cache."""
+        """Read tokens, int32 [n], into the cache."""
         ...
 
     def get_logits(self) -> npt.NDArray[Any]:
-        """Logits [1, 1, V] of the token that was read last."""
+        """Logits [1, 1, V] of the token that was read last, of the graph's float type."""
         ...
 
     def get_output(self, name: str) -> npt.NDArray[Any]:
-        """An output of the last pass; "logits" has a row for each token that was read."""
+        """An output of the last pass; "logits" [1, n, V] of the n tokens that were read, of the graph's type."""
         ...
 
     def rewind_to(self, length: int) -> None:
@@ -72,7 +72,7 @@ class SpeculativeGenerator:
         self._guesser.done()
 
     def append_tokens(self, tokens: Sequence[int] | npt.NDArray[np.int32]) -> None:
-        """Read a prompt, or what comes after the answer so far."""
+        """Read a prompt, or what comes after the answer so far, int32 [n]."""
         self._guesser.done()
         kept = len(self._guesser.ids)
         if self._held > kept:
@@ -96,7 +96,7 @@ class SpeculativeGenerator:
         return [self._guesser.ids[-1]]
 
     def get_sequence(self, index: int) -> npt.NDArray[np.int32]:
-        """Prompt and answer so far."""
+        """Prompt and answer so far, int32 [n]."""
         return np.array(self._guesser.ids, np.int32)
 
     def rewind_to(self, length: int) -> None:

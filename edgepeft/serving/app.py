@@ -13,7 +13,6 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -74,31 +73,27 @@ class Endpoint:
         deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
         asked = ChatRequest.read(await read_body(request, self._limits))
         name = self._known(asked.model)
-        settings = asked.settings(self._limits.tokens)
-        if takes_adapters(self._runtime.bundle):
-            settings["adapter"] = name
-        # The turn lasts as long as the answer, which for a stream is longer than this call.
-        turn = self._turnstile.turn(deadline)
-        await turn.__aenter__()
-        held = True
-        try:
+        sampling = asked.sampling(self._limits.tokens)
+        adapter = name if takes_adapters(self._runtime.bundle) else None
+        async with contextlib.AsyncExitStack() as held:
+            await held.enter_async_context(self._turnstile.turn(deadline))
             if await request.is_disconnected():  # while it waited
                 raise ClientDisconnect
             stream = await anyio.to_thread.run_sync(
-                lambda: self._runtime.stream(asked.turns(), **settings), limiter=self._threads
+                lambda: self._runtime.stream(asked.turns(), sampling, adapter=adapter),
+                limiter=self._threads,
             )
+            held.enter_context(stream)
             reply = Reply(name)
             if asked.stream:
                 usage = asked.stream_options is not None and asked.stream_options.include_usage
-                held = False
-                return _Streamed(self._events(stream, reply, usage, deadline), turn)
+                # The turn and the adapter are held as long as the answer lasts, which is longer than this call.
+                events = self._events(stream, reply, usage, deadline)
+                return _Streamed(events, held.pop_all())
             async for _ in self._pieces(stream, deadline):
                 if await request.is_disconnected():
                     raise ClientDisconnect
             return JSONResponse(reply.whole(stream.completion()))
-        finally:
-            if held:
-                await turn.__aexit__(None, None, None)
 
     async def _events(
         self, stream: Stream, reply: Reply, usage: bool, deadline: float
@@ -119,21 +114,16 @@ class Endpoint:
         yield "data: [DONE]\n\n"
 
     async def _pieces(self, stream: Stream, deadline: float) -> AsyncIterator[str]:
-        """The pieces of an answer. Raises RequestError where it isn't done by ``deadline``."""
+        """The pieces of a stream, which stays open. Raises RequestError where it isn't done by ``deadline``."""
         clock = asyncio.get_running_loop().time
 
         def advance() -> object:
             return next(stream, _END)
 
-        try:
-            while (
-                piece := await anyio.to_thread.run_sync(advance, limiter=self._threads)
-            ) is not _END:
-                yield str(piece)
-                if clock() > deadline:
-                    raise too_slow()
-        finally:
-            stream.close()
+        while (piece := await anyio.to_thread.run_sync(advance, limiter=self._threads)) is not _END:
+            yield str(piece)
+            if clock() > deadline:
+                raise too_slow()
 
     def _known(self, name: str) -> str:
         if name not in self.names():
@@ -150,19 +140,17 @@ class Endpoint:
 
 
 class _Streamed(StreamingResponse):
-    """A stream that gives its turn back however it ends, also where the client left before it began."""
+    """A stream that gives back what it holds however it ends, also where the client left before it began."""
 
-    def __init__(self, events: AsyncIterator[str], turn: AbstractAsyncContextManager[None]) -> None:
+    def __init__(self, events: AsyncIterator[str], held: contextlib.AsyncExitStack) -> None:
         super().__init__(events, media_type="text/event-stream")
-        self._turn = turn
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, as far as the client stays."""
-        try:
+        async with self._held:
             with contextlib.suppress(ClientDisconnect):
                 await super().__call__(scope, receive, send)
-        finally:
-            await self._turn.__aexit__(None, None, None)
 
 
 def make_app(

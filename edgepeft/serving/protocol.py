@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgepeft.data.rows import Message
 from edgepeft.errors import one_line
 from edgepeft.runtime.answer import Completion
+from edgepeft.runtime.sampling_params import OutOfRange, SamplingParams
 from edgepeft.serving.fields import (
     HARMLESS,
     MESSAGE_NEUTRAL,
@@ -70,12 +71,13 @@ class ChatRequest(_Strict):
     messages: list[dict[str, str]] = Field(min_length=1)
     stream: bool = False
     stream_options: _StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    temperature: float = Field(0.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int | None = Field(None, ge=0, le=2**31 - 1)
-    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list, max_length=4)
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    # What the field's ranges are beside OpenAI's own bounds, ``sampling`` says.
+    temperature: float = Field(SamplingParams.temperature, le=2)
+    top_p: float = SamplingParams.top_p
+    seed: int | None = SamplingParams.seed
+    stop: list[str] = Field(default_factory=list, max_length=4)
 
     @classmethod
     def read(cls, body: bytes) -> ChatRequest:
@@ -95,26 +97,39 @@ class ChatRequest(_Strict):
         if isinstance(turns := fields.get("messages"), list):
             fields["messages"] = [_turn(turn, f"messages.{at}") for at, turn in enumerate(turns)]
         try:
-            return cls.model_validate(fields)
+            asked = cls.model_validate(fields)
         except ValidationError as error:
             first = error.errors()[0]
             param = ".".join(str(part) for part in first["loc"])
             raise RequestError(400, f"{param}: {first['msg']}", param=param) from None
+        asked.sampling()
+        return asked
 
-    def settings(self, most: int) -> dict[str, Any]:
-        """Keywords for ``Runtime.stream``. Raises RequestError where more tokens are asked for than ``most``."""
-        asked = self.max_completion_tokens or self.max_tokens
-        if asked is not None and asked > most:
+    def sampling(self, most: int | None = None) -> SamplingParams:
+        """What the request says of choosing tokens, ``most`` of them where it doesn't say how many.
+
+        Raises RequestError for a field that is out of range and for more tokens than ``most``.
+        """
+        word, asked = "max_tokens", self.max_tokens
+        if self.max_completion_tokens is not None:
+            word, asked = "max_completion_tokens", self.max_completion_tokens
+        if asked is not None and most is not None and asked > most:
             raise RequestError(
                 400, f"max_tokens: {asked} is more than this server's {most}", param="max_tokens"
             )
-        return {
-            "max_new_tokens": asked or most,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "seed": self.seed,
-            "stop": self.stop,
-        }
+        if asked is None:
+            asked = SamplingParams.max_new_tokens if most is None else most
+        try:
+            return SamplingParams(
+                max_new_tokens=asked,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                seed=self.seed,
+                stop=self.stop,
+            )
+        except OutOfRange as error:
+            param = word if error.name == "max_new_tokens" else error.name
+            raise RequestError(400, f"{param}: {error.said}", param=param) from None
 
     def turns(self) -> list[Message]:
         """The conversation."""

@@ -1,17 +1,15 @@
-"""What this machine has: libraries and their versions, hardware really seen, and what an extra would add."""
+"""What this machine has: libraries and their versions, hardware really seen, and what is wrong with it."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
-import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from edgepeft.utils import telemetry
+from edgepeft.utils import nvidia, telemetry
+from edgepeft.utils.extras import fits, floor, installed_version
 from edgepeft.utils.processors import processors
 from edgepeft.utils.threads import chosen_threads
 
@@ -36,19 +34,15 @@ LIBRARIES = (
     "numpy",
 )
 
-FLOORS = {"torch": (2, 10), "transformers": (5, 3), "onnx": (1, 21)}
-"""Versions below these have known security holes."""
+SECURED = ("torch", "transformers", "onnx")
+"""Libraries with known security holes below the version that edgepeft asks for."""
+
+_OF_GPUS = ("name", "memory.total", "driver_version")
 
 
 def versions() -> dict[str, str | None]:
     """Installed version of each library, None where it is absent."""
-    found: dict[str, str | None] = {}
-    for library in LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            found[library] = None
-    return found
+    return {library: installed_version(library) for library in LIBRARIES}
 
 
 def problems(installed: Mapping[str, str | None]) -> list[str]:
@@ -63,51 +57,13 @@ def problems(installed: Mapping[str, str | None]) -> list[str]:
                 f"{pair[0]} and {pair[1]} are both installed and overwrite each other's files: "
                 f"pip uninstall {pair[0]} {pair[1]}, then install one of edgepeft[cpu], edgepeft[cuda]"
             )
-    for name, floor in FLOORS.items():
-        version = installed.get(name)
-        if version and _numbers(version) < floor:
-            wanted = ".".join(map(str, floor))
+    for name in SECURED:
+        version, wanted = installed.get(name), floor(name)
+        if version and wanted is not None and not fits(wanted, version):
             found.append(
-                f"{name} {version} has known vulnerabilities: pip install '{name}>={wanted}'"
+                f"{name} {version} has known vulnerabilities: pip install '{name}{wanted.specifier}'"
             )
     return found
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-
-
-def extras(installed: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
-    """For each extra: whether it is complete, what it would add, and what it is for."""
-    purposes = {
-        "cpu": "run and verify bundles on a CPU",
-        "cuda": "run bundles on an NVIDIA GPU",
-        "train": "train adapters",
-        "export": "merge, quantize and export",
-        "serve": "serve bundles to OpenAI's clients",
-    }
-    report: dict[str, dict[str, Any]] = {}
-    try:
-        required = importlib.metadata.requires("edgepeft") or []
-    except importlib.metadata.PackageNotFoundError:
-        required = []
-    for extra, purpose in purposes.items():
-        names = [
-            re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0]
-            for line in required
-            if re.search(rf"extra == ['\"]{extra}['\"]", line)
-        ]
-        missing = [name for name in names if installed.get(name) is None and not _present(name)]
-        report[extra] = {"for": purpose, "complete": not missing, "adds": missing}
-    return report
-
-
-def _present(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def hardware() -> dict[str, Any]:
@@ -130,7 +86,7 @@ def hardware() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "free_memory_bytes": psutil.virtual_memory().available,
         "free_disk_bytes": _free_disk(),
-        "gpus": _nvidia_gpus(),
+        "gpus": [", ".join(facts) for facts in nvidia.query("gpu", *_OF_GPUS)],
     }
 
 
@@ -161,20 +117,3 @@ def _instructions() -> list[str]:
     flags = set(_cpuinfo("flags").split())
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
     return [flag for flag in wanted if flag in flags]
-
-
-def _nvidia_gpus() -> list[str]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    try:
-        answer = subprocess.run(
-            [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError, MissingError
 from edgepeft.runtime import Bundle, Completion, GraphSession, Runtime
+from edgepeft.runtime.sampling_params import OutOfRange, SamplingFields, SamplingParams
 from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.stopping import StopStrings
 from tests.runtime.fabricate import edit_json, write_manifest
@@ -244,6 +245,17 @@ def test_settings_out_of_range_are_named(runtime: Runtime, name: str, value: Any
     settings = {"temperature": 1.0, name: value}
     with pytest.raises(InputError, match=f"^{name}: must be"):
         runtime.stream("x", **settings)
+    with pytest.raises(OutOfRange) as caught:
+        SamplingParams(**settings)
+    assert caught.value.name == name
+
+
+def test_keywords_of_a_call_are_the_fields_of_one_declaration(runtime: Runtime) -> None:
+    assert get_type_hints(SamplingFields) == get_type_hints(SamplingParams)
+    sampling = SamplingParams(max_new_tokens=12, temperature=1.0, seed=7)
+    wanted = runtime.complete("x", max_new_tokens=12, temperature=1.0, seed=7).ids
+    assert runtime.complete("x", sampling).ids == wanted
+    assert runtime.complete("x", sampling, max_new_tokens=3).ids == wanted[:3]
 
 
 # Chats.

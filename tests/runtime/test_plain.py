@@ -16,6 +16,7 @@ from edgepeft.errors import InputError
 from edgepeft.runtime import Bundle, Runtime
 from edgepeft.runtime.plain import PlainModel
 from edgepeft.runtime.sampling import Sampler
+from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import GREEDY, search_options
 from tests.runtime.fabricate import edit_json, write_manifest
 
@@ -114,14 +115,8 @@ LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
 
 
 def drawn(count: int = 400, **settings: float) -> set[int]:
-    options = search_options(
-        **{
-            **{"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0},
-            **settings,
-        },  # type: ignore[arg-type]
-        seed=5,
-        vocab_size=4,
-    )
+    params = SamplingParams(**{"temperature": 1.0, "seed": 5, **settings})  # type: ignore[arg-type]
+    options = search_options(params, vocab_size=4)
     sampler = Sampler(options, ())
     return {sampler.choose(LOGITS, [1]) for _ in range(count)}
 
@@ -135,7 +130,7 @@ def test_what_may_be_drawn() -> None:
 
 
 def test_what_came_before_is_penalized() -> None:
-    options = search_options(0.0, 0, 1.0, 3.0, None, 4)
+    options = search_options(SamplingParams(repetition_penalty=3.0), vocab_size=4)
     positive = np.array([2.0, 1.9, 0.1, -1.0], np.float32)
     assert Sampler(options, ()).choose(positive, [3]) == 0
     assert Sampler(options, ()).choose(positive, [0, 3]) == 1

@@ -140,6 +140,7 @@ def test_null_leaves_an_honoured_field_open(field: str) -> None:
         ("max_tokens", 0),
         ("max_tokens", 10.5),
         ("max_completion_tokens", "10"),
+        ("max_completion_tokens", 0),
         ("stop", ""),
         ("stop", [""]),
         ("stop", ["a"] * 5),

@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 import edgepeft.utils.environment
+import edgepeft.utils.extras
 import edgepeft_tui.screens.wizard
 import edgepeft_tui.steps.data
 import edgepeft_tui.steps.model
@@ -155,7 +156,7 @@ def hold_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         edgepeft.utils.environment, "versions", lambda: {"edgepeft": "1", "torch": None}
     )
-    monkeypatch.setattr(edgepeft.utils.environment, "extras", lambda installed: {})
+    monkeypatch.setattr(edgepeft.utils.extras, "extras", list)
     monkeypatch.setenv("TZ", "UTC")
 
     async def load(self: Conversation) -> None:

@@ -230,10 +230,13 @@ def test_a_kept_draft_of_any_form_is_a_draft_or_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_state_of_any_form_lets_every_step_be_opened(
-    planted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    planted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The real core is asked; folder and state are the test's own nevertheless.
     monkeypatch.undo()
-    state = State(Path("state"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEPEFT_STATE", str(tmp_path / "state"))
+    state = State()
     for name, value in planted.items():
         state.put(name, value)
 
@@ -247,7 +250,6 @@ def test_a_state_of_any_form_lets_every_step_be_opened(
             await pilot.pause(0.7)
         assert text_of(app)
 
-    monkeypatch.setenv("EDGEPEFT_STATE", str(Path("state").resolve()))
     drive(scenario, size=(100, 40))
 
 

@@ -342,7 +342,7 @@ def test_wrong_places_are_named_at_their_fields_and_long_ones_show_their_end() -
 @pytest.mark.parametrize(
     ("held", "wanted"),
     [
-        ("{ not json", "tui.json: is not JSON"),
+        ("{ not json", "tui.json: not valid JSON"),
         ("[]", "tui.json: is not a mapping"),
         ('{"draft": {"raw": 3}}', "The saved draft is damaged and was left out."),
     ],

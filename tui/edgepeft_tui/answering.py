@@ -90,7 +90,7 @@ class Reader:
 
     def answer(self, question: Mapping[str, Any]) -> None:
         """Read a text; a vector is held against those of the texts before."""
-        from edgepeft.cli.read import left_out, reading
+        from edgepeft.runtime.readings import left_out, reading
 
         text = str(question["text"])
         began = time.perf_counter()

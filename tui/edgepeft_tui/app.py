@@ -122,7 +122,7 @@ class EdgepeftApp(App[None]):
 
     def use_keymap(self) -> None:
         """Take the user's own keys. Raises InputError for a file that names an action there isn't."""
-        keymap = read_keymap(set(binding_ids()))
+        keymap = read_keymap(set(binding_ids(type(self))))
         if keymap:
             self.set_keymap(keymap)
 

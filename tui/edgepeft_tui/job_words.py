@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edgepeft.cli.progress import duration
-from edgepeft.cli.tables import megabytes
+from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.job import STOPPING, Job
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.progress import StageView

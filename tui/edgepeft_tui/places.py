@@ -79,9 +79,8 @@ def _screen(app: EdgepeftApp, name: str, path: str) -> Screen[None]:
     raise ValueError(f"{name}: no such place")
 
 
-def binding_ids() -> Iterable[str]:
-    """The actions that a keymap may name."""
-    from edgepeft_tui.app import EdgepeftApp
+def binding_ids(app: type[EdgepeftApp]) -> Iterable[str]:
+    """The actions that a keymap may name: of the app, of its screens and of what is on them."""
     from edgepeft_tui.screens.chat import ChatScreen
     from edgepeft_tui.screens.home import HomeScreen
     from edgepeft_tui.screens.result import ResultScreen
@@ -92,7 +91,7 @@ def binding_ids() -> Iterable[str]:
     from edgepeft_tui.widgets.page import Page
 
     kinds = (
-        *(EdgepeftApp, Page, HomeScreen, WizardScreen),
+        *(app, Page, HomeScreen, WizardScreen),
         *(RunScreen, ResultScreen, ChatScreen, RunsScreen, LayerStrip),
     )
     for kind in kinds:

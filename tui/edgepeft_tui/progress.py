@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgepeft.cli.progress import describe_data, duration
-from edgepeft.cli.tables import megabytes
+from edgepeft.data.report_line import describe_data
+from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.run_files import Size, is_number
 
 CURVES = {"loss": "loss", "eval_loss": "eval loss"}

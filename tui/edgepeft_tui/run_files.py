@@ -6,7 +6,6 @@ nothing here raises but ``Damaged``, and no screen reads a file of a run in anot
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +13,12 @@ from typing import Annotated, Any, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from edgepeft.errors import InputError
 from edgepeft.metrics.names import vocabulary
 from edgepeft.runs.index import all_runs, read_run
+from edgepeft.utils import files
 from edgepeft_tui.plain_text import visible_line
 
-LARGEST = 32 << 20
-"""Bytes of a file of a run that are read at once; a record has some thousands."""
-
-Figure = Annotated[float, Field(ge=-1e18, le=1e18, allow_inf_nan=False)]
 Size = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 
 
@@ -30,19 +27,14 @@ class Damaged(Exception):
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises Damaged, FileNotFoundError."""
+    """What a JSON file of ours holds, numbers that are not finite too. Raises Damaged, FileNotFoundError."""
+    # A place below a file is no damaged file.
+    if not path.exists():
+        raise FileNotFoundError(path)
     try:
-        if not path.exists():
-            raise FileNotFoundError(path)
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            raise Damaged(f"{path.name}: is not a file, or too large")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Damaged(f"{path.name}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise Damaged(f"{path.name}: is not JSON") from None
+        return files.read_json(path, own=True)
+    except InputError as error:
+        raise Damaged(str(error).replace(str(path), path.name, 1)) from None
 
 
 class _Part(BaseModel):

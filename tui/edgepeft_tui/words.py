@@ -8,8 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from edgepeft.cli.progress import duration
-from edgepeft.cli.tables import megabytes
+from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 
 HANG = "\u2060"

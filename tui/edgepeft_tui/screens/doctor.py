@@ -6,7 +6,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
-from edgepeft.cli.tables import megabytes
+from edgepeft.utils.quantities import megabytes
 from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import HANG, mark, marked, pairs
@@ -36,6 +36,7 @@ class DoctorScreen(Page):
     def look(self) -> None:
         """Ask in a thread: a driver's tool may take its time."""
         from edgepeft.utils import environment as doctor
+        from edgepeft.utils.extras import extras
 
         installed = doctor.versions()
         machine = doctor.hardware()
@@ -51,14 +52,13 @@ class DoctorScreen(Page):
             ("disk", f"{megabytes(machine['free_disk_bytes'])} free"),
             ("gpu", "; ".join(machine["gpus"]) or "none found"),
         ]
-        extras = []
-        for name, extra in doctor.extras(installed).items():
-            state = "done" if extra["complete"] else "open"
-            about = plain_line(extra["for"])
-            if extra["adds"]:
-                missing = ", ".join(extra["adds"])
-                about += plain_line(f"; missing {missing}: pip install 'edgepeft[{name}]'")
-            extras.append(f"{mark(state)} {name:<8} {HANG}{about}")
+        found = []
+        for extra in extras():
+            about = extra.purpose
+            if not extra.complete:
+                about += f"; {extra.state}: {extra.install}"
+            state = mark("done" if extra.complete else "open")
+            found.append(f"{state} {plain_line(extra.name):<8} {HANG}{plain_line(about)}")
         libraries = [
             f"{mark('done' if version else 'open')} {name:<22} {version or 'not installed'}"
             for name, version in installed.items()
@@ -66,7 +66,7 @@ class DoctorScreen(Page):
         for panel, markup in (
             ("problems", wrong or f"{mark('done')} No problems found"),
             ("machine", pairs(facts)),
-            ("extras", "\n".join(extras)),
+            ("extras", "\n".join(found)),
             ("libraries", "\n".join(libraries)),
         ):
             self.app.call_from_thread(self.query_one(f"#{panel}", Panel).say, markup)

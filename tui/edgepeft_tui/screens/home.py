@@ -112,8 +112,8 @@ class HomeScreen(Page):
     @work(thread=True, exclusive=True)
     def look_at_machine(self) -> None:
         """Ask for the hardware in a thread: a driver's tool may take its time."""
-        from edgepeft.cli.tables import megabytes
         from edgepeft.utils.environment import hardware
+        from edgepeft.utils.quantities import megabytes
 
         found = hardware()
         lines = [

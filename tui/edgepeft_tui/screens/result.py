@@ -13,10 +13,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable
 
-from edgepeft.cli.progress import duration
-from edgepeft.cli.tables import megabytes
 from edgepeft.evaluation.gates import learned_little
 from edgepeft.evaluation.report import table_rows
+from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.job import Job
 from edgepeft_tui.layers import NO_LAYERS, layers_of
 from edgepeft_tui.plain_text import plain, plain_line, visible_line

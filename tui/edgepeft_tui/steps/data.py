@@ -9,6 +9,7 @@ from textual import work
 from textual.app import ComposeResult
 
 from edgepeft.data.formats import SUFFIXES
+from edgepeft.data.template_modes import MODES
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import ask
 from edgepeft_tui.plain_text import plain, plain_line
@@ -124,7 +125,7 @@ def rows_markup(facts: Mapping[str, Any], mapping: object) -> str:
         text = ""
         for piece in row["pieces"]:
             shown = plain(piece["text"].rstrip("\n") if piece["learned"] else piece["text"])
-            if piece["learned"] and text and facts.get("mode") not in (None, "chat", "plain"):
+            if piece["learned"] and text and facts.get("mode") not in (None, *MODES):
                 text += " "  # a label, not a text that goes on
             text += f"[b $text-success]»{shown}«[/]" if piece["learned"] else shown
         lines.append(text)

@@ -10,8 +10,8 @@ from textual.app import ComposeResult
 from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
-from edgepeft.cli.tables import megabytes
 from edgepeft.targets import TargetProfile, all_targets
+from edgepeft.utils.quantities import megabytes
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.plain_text import plain_line, title
 from edgepeft_tui.steps.base import Step

@@ -16,8 +16,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import Select, Static
 
-from edgepeft.cli.tables import megabytes
 from edgepeft.models.tasks import GENERATION
+from edgepeft.utils.quantities import megabytes
 from edgepeft_tui.asking import PYTHON
 from edgepeft_tui.plain_text import plain, plain_line, title
 from edgepeft_tui.readings import reading_markup

@@ -1,0 +1,67 @@
+"""How an answer's tokens are chosen and where it ends: fields, defaults and ranges, for all who ask for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from edgepeft.data.plain_text import refuse_halves
+from edgepeft.errors import InputError
+
+_MAX_SEED = 2**31 - 1
+
+
+class OutOfRange(InputError):
+    """A field whose value it can't have; ``name`` is the field's and ``said`` what is wrong with it."""
+
+    def __init__(self, name: str, said: str) -> None:
+        super().__init__(f"{name}: {said}")
+        self.name, self.said = name, said
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """One way to choose tokens.
+
+    ``temperature`` 0 takes the likeliest token; ``top_k`` 0 and ``top_p`` 1 do not restrict sampling, which
+    repeats itself with the same ``seed`` only. The answer ends at a stop token, before any of the strings
+    ``stop``, after ``max_new_tokens`` or with the context.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raises OutOfRange naming the field, InputError for a stop string that is no text."""
+        for name, holds, wanted in (
+            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+            ("top_k", self.top_k >= 0, "0 (any token) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("seed", 0 <= (self.seed or 0) <= _MAX_SEED, f"from 0 to {_MAX_SEED}"),
+        ):
+            if not holds:
+                raise OutOfRange(name, f"must be {wanted}, not {getattr(self, name)}")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise OutOfRange("stop", "must be a list of strings, none of them empty")
+        for text in self.stop:
+            refuse_halves(text, "stop")
+
+
+class SamplingFields(TypedDict, total=False):
+    """Fields of ``SamplingParams`` as keywords of a call."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    seed: int | None
+    stop: Sequence[str]
