@@ -18,8 +18,7 @@ from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.runtime import Encoder
 from edgepeft.runtime.devices import WEBGPU
 from tests.conftest import SAMPLES
-from tests.encoders.conftest import Find
-from tests.stages import make_job
+from tests.stages import Find, make_job
 
 TEXTS = ("What is the colour of a lemon (number 31)?", "Turn on the light in the kitchen.")
 

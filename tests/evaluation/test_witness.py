@@ -103,7 +103,7 @@ def test_what_is_no_number_is_no_agreement() -> None:
         assert difference(wanted, broken) == float("inf")
     found = agreement(iter([(wanted, torch.full((2, 4), torch.nan))])).as_dict()
     assert found["difference"] is None
-    facts = {"compared": "x", "difference": None, "engines": {}, "reference": None}
+    facts: dict[str, Any] = {"compared": "x", "difference": None, "engines": {}, "reference": None}
     (line,) = missed_gates({"witness": facts}, Gates())
     assert "is no number away" in line
 

@@ -311,7 +311,12 @@ def test_stage_finds_the_smallest_rounding_for_a_divergence(
             **bounds,
             "calibration": {"tokens": 512, "task_share": 0.25, "seed": 0},
         }
-        data = {"template": "auto", "columns": {}, "shape": "auto", "system": None}
+        data: dict[str, object] = {
+            "template": "auto",
+            "columns": {},
+            "shape": "auto",
+            "system": None,
+        }
         return {
             **{"merge": {"base": "dequantized", "grid": "nf4"}, "quantize": quantize},
             **{"bits": 4, "data": data, "eight_bit_inputs": False},

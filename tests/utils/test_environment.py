@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import subprocess
 from typing import Any
 
@@ -120,8 +121,8 @@ def nvidia(answer: Any) -> Any:
 def test_gpus_are_those_the_driver_names(
     monkeypatch: pytest.MonkeyPatch, tool: str | None, answer: Any, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: tool)
-    monkeypatch.setattr(doctor.subprocess, "run", nvidia(answer))
+    monkeypatch.setattr(shutil, "which", lambda name: tool)
+    monkeypatch.setattr(subprocess, "run", nvidia(answer))
     assert doctor.hardware()["gpus"] == expected
 
 
