@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,15 +107,14 @@ def test_more_files_than_anybody_lists(small: Path, monkeypatch: pytest.MonkeyPa
 # What is no regular file of its own.
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["README.md", "edgepeft.json", "genai_config.json", MODEL, DATA])
 def test_a_pipe_is_not_waited_for(small: Path, name: str) -> None:
     (small / "README.md").write_text("about it")
     write_manifest(small)
     (small / name).unlink()
     os.mkfifo(small / name)
-    started = time.monotonic()
     assert f"{small / name}: not a regular file" in refusal(small)
-    assert time.monotonic() - started < 5
 
 
 def test_a_device_and_a_link_to_one_are_not_read(small: Path) -> None:

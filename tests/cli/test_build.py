@@ -60,7 +60,6 @@ def test_second_build_reuses_everything(built: Built) -> None:
     again = build_json(built.recipe, "--out", built.out)
     assert "train" in again["reused"]
     assert "verify-cpu-fp32" in again["reused"]
-    assert again["seconds"] < 10
     assert again["bundles"] == built.result["bundles"]
     assert again["peak_memory_bytes"] == built.result["peak_memory_bytes"]
 

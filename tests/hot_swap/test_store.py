@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,9 +190,7 @@ def test_adding_touches_no_other_file(built: Find, own: Path) -> None:
     bundle = Bundle.open(own)
     add_adapter(bundle, "one", built("llama", "adapters") / "one")
     before = state(own)
-    started = time.perf_counter()
     add_adapter(bundle, "two", built("llama", "adapters") / "two")
-    assert time.perf_counter() - started < 2
     after = state(own)
     assert {name: after[name] for name in before} == before
     assert {name.rpartition("/")[0] for name in after.keys() - before.keys()} == {"adapters/two"}

@@ -19,7 +19,7 @@ from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.merging.stage import merged_source, open_unmerged
 from edgepeft.runtime import Bundle, GraphSession, Runtime
-from edgepeft_exporters.decoder.lead import _leading
+from edgepeft_exporters.decoder.lead import leading
 from edgepeft_exporters.decoder.virtual import NEVER
 from tests.methods.chain import CASES
 from tests.runtimes import by_genai, by_onnxruntime, by_transformers_js, without_stop
@@ -159,13 +159,13 @@ def test_what_a_post_processor_did_it_still_does() -> None:
     virtual = {"SpecialToken": {"id": "<v>", "type_id": 0}}
     levels = {"type": "ByteLevel", "trim_offsets": False}
     for old, length in ((None, 1), (levels, 2), (template, 1)):
-        made = _leading(json.loads(json.dumps(old)), {"<v>": 9})
+        made = leading(json.loads(json.dumps(old)), {"<v>": 9})
         steps = made.get("processors", [made])
         assert len(steps) == length
         assert steps[-1]["single"] == ([virtual, bos, one] if old is template else [virtual, one])
         assert steps[-1]["special_tokens"]["<v>"]["ids"] == [9]
     both = {"type": "Sequence", "processors": [levels, template]}
-    made = _leading(json.loads(json.dumps(both)), {"<v>": 9})
+    made = leading(json.loads(json.dumps(both)), {"<v>": 9})
     assert [step["type"] for step in made["processors"]] == ["ByteLevel", "TemplateProcessing"]
     assert made["processors"][1]["pair"] == [virtual, bos, one, two]
 
