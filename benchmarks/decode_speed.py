@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def main() -> None:
     """Build the alternative, take turns, print medians and the ratio."""
     if sys.argv[1:2] == ["--alone"]:
         side, *arguments = sys.argv[2:]
-        print({"ours": ours, "bare": bare}[side](*arguments))
+        speed: Callable[..., float] = ours if side == "ours" else bare
+        print(speed(*arguments))
         return
     from edgepeft.data.prompt import Prompter
     from edgepeft.evaluation.report import folder_bytes

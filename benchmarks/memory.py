@@ -51,7 +51,9 @@ def write_model(folder: Path, tokenizer: Path, layers: int, width: int) -> None:
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     generator = torch.Generator().manual_seed(0)
-    weight_map, shard, size = {}, {}, 0
+    weight_map: dict[str, str] = {}
+    shard: dict[str, torch.Tensor] = {}
+    size = 0
     names = list(skeleton.state_dict())
     for position, name in enumerate(names):
         shape = skeleton.get_parameter(name).shape

@@ -52,7 +52,8 @@ def main() -> None:
     options = parser.parse_args()
     bundle = str(options.run / "bundles" / options.target)
     if options.alone:
-        print(json.dumps(answers(bundle, *options.alone, options.threads)))
+        side, prompts = options.alone
+        print(json.dumps(answers(bundle, side, prompts, options.threads)))
         return
     import tempfile
 

@@ -38,7 +38,7 @@ QUIET_SECONDS = 0.03
 class PaintedApp(EdgepeftApp):
     """The app, noting when it paints."""
 
-    CSS_PATH = Path(inspect.getfile(EdgepeftApp)).with_name("styles.tcss")
+    CSS_PATH = str(Path(inspect.getfile(EdgepeftApp)).with_name("styles.tcss"))
     paints: list[float] = []  # noqa: RUF012
 
     def _display(self, *arguments: Any, **named: Any) -> None:

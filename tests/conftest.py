@@ -40,6 +40,17 @@ if importlib.util.find_spec("torch") is None:
         "training",
     ]
 
+MINUTES = {"real": 40, "methods": 30, "architectures": 30}
+"""Limits of a test, in minutes, in folders whose fixtures build for long; elsewhere pyproject.toml says it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of those folders their limit."""
+    for item in items:
+        minutes = MINUTES.get(item.path.relative_to(Path(__file__).parent).parts[0])
+        if minutes is not None:
+            item.add_marker(pytest.mark.timeout(60 * minutes))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,17 +17,27 @@ from edgepeft.merging.settings import AdapterSettings
 from edgepeft.runs.folder import publish, staging_folder
 from edgepeft.stages.job import Job, StageFunction, StageSettings, settings_for
 
+_S = TypeVar("_S", bound=StageSettings)
 
-def make_job(
+
+def job_of(
+    model: type[_S],
     out: Path,
     settings: Mapping[str, Any],
     inputs: Mapping[str, Path],
     sink: Callable[[Event], None] = lambda event: None,
-    model: type[StageSettings] = AdapterSettings,
-) -> Job[StageSettings]:
-    """A job, of a stage with such settings, that writes into ``out``; its progress is not thinned out."""
+) -> Job[_S]:
+    """A job with settings of a model that writes into ``out``; its progress is not thinned out."""
     events = Events(out.name, sink, min_interval=0.0)
-    return Job(model.model_validate(dict(settings)), inputs, out, out.parent / "scratch", events)
+    own = model.model_validate(dict(settings))
+    return Job(own, inputs, out, out.parent / "scratch", events)
+
+
+def make_job(
+    out: Path, settings: Mapping[str, Any], inputs: Mapping[str, Path]
+) -> Job[AdapterSettings]:
+    """A job of a stage that works on a base and its adapter."""
+    return job_of(AdapterSettings, out, settings, inputs)
 
 
 def run_stage(

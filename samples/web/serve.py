@@ -12,7 +12,7 @@ import json
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 PAGE = Path(__file__).resolve().parent
 LIBRARIES = PAGE.parent / "node_modules"
@@ -22,7 +22,7 @@ MANIFEST = "edgepeft.json"
 class Handler(SimpleHTTPRequestHandler):
     """The page at /, what a bundle's manifest lists under /model/, JavaScript libraries under /lib/."""
 
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map = {  # noqa: RUF012  # the base class reads it as an instance's
         **SimpleHTTPRequestHandler.extensions_map,
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",

@@ -271,7 +271,10 @@ def test_keys_of_wrappers_and_of_larger_models_arrive_at_their_modules(
     model: Path, tmp_path: Path, what: str
 ) -> None:
     change, settings = PLACED[what]
-    ranks = {"rank_pattern": {"layers.1.*": 2}, "alpha_pattern": {"layers.0.self_attn.v_proj": 3}}
+    ranks: dict[str, Any] = {
+        "rank_pattern": {"layers.1.*": 2},
+        "alpha_pattern": {"layers.0.self_attn.v_proj": 3},
+    }
     adapter = write_adapter(
         model, tmp_path / "adapter", target_modules=["q_proj", "v_proj"], **ranks
     )

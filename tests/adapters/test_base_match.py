@@ -15,7 +15,9 @@ from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
+from edgepeft.merging.settings import AdapterSettings
 from edgepeft.merging.stage import merged_source
+from edgepeft.stages.job import Job
 from tests.conftest import ModelMaker
 from tests.stages import make_job, run_stage, write_adapter
 from tests.tiny import write_tiny_model
@@ -23,7 +25,7 @@ from tests.tiny import write_tiny_model
 NONE = TrainingGrid("none")
 
 
-def job(model: Path, adapter: Path, root: Path, **merge: object) -> object:
+def job(model: Path, adapter: Path, root: Path, **merge: object) -> Job[AdapterSettings]:
     base = run_stage(base_stage.run, root / "base", {}, {"model": model})
     settings = {"merge": {"base": "dequantized", "grid": "auto", **merge}}
     return make_job(root / "out", settings, {"base": base, "adapter": adapter})

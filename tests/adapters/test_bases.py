@@ -20,6 +20,7 @@ from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints import base as base_stage
+from edgepeft.checkpoints.base_stage import BaseSettings
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
 from edgepeft.evaluation.reference import adapted
@@ -191,7 +192,7 @@ def test_a_plan_finds_what_the_base_needs(project: Project, case: str) -> None:
     _, rows, lora, needed = CASES[case]
     write_adapter(project.folder / "model", project.folder / "adapter", rows=rows, **lora)
     plan = project.plan()
-    assert plan.stage("base").settings == needed
+    assert plan.stage("base").settings == BaseSettings(**needed)
     assert plan.resolved.model.vocab_size == (rows or 512)
     assert plan.resolved.model.tied_embeddings == (not needed.get("own_head", False))
     said = [note for note in plan.notes if "brings a whole" in note]
@@ -293,8 +294,10 @@ def test_a_trainers_output_folder_means_its_newest_checkpoint(project: Project) 
     for step in (20, 100):
         shutil.copytree(made, project.folder / "adapter" / f"checkpoint-{step}")
     plan = project.plan()
-    assert plan.resolved.adapter.path == project.folder / "adapter" / "checkpoint-100"
-    assert plan.stage("reference").files["adapter"][0] == plan.resolved.adapter.path
+    adapter = plan.resolved.adapter
+    assert adapter is not None
+    assert adapter.path == project.folder / "adapter" / "checkpoint-100"
+    assert plan.stage("reference").files["adapter"][0] == adapter.path
     assert (
         "adapter holds checkpoints of an adapter; checkpoint-100, the newest, is taken"
         in plan.notes

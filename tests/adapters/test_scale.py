@@ -28,7 +28,7 @@ def test_scales_are_pefts(settings: dict[str, Any]) -> None:
     from peft import LoraConfig, get_peft_model
     from torch import nn
 
-    class Layer(nn.Module):
+    class Layer(nn.Module):  # type: ignore[misc]  # torch has no types here
         def __init__(self) -> None:
             super().__init__()
             self.q_proj, self.v_proj = nn.Linear(8, 8), nn.Linear(8, 8)

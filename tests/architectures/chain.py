@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgepeft.adapters.method import Grid
 from edgepeft.adapters.provenance import TrainingGrid
 from edgepeft.evaluation.witness import stage as witness_stage
 from edgepeft.evaluation.witness.check import bundle_facts, difference, graph_logits, held
@@ -29,7 +30,13 @@ from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_data
 
 SHORT = 24
-DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto", "max_test_rows": 4}
+DATA: dict[str, Any] = {
+    "shape": "auto",
+    "columns": {},
+    "system": None,
+    "template": "auto",
+    "max_test_rows": 4,
+}
 IDS = torch.randint(5, 400, (LONGEST,), generator=torch.Generator().manual_seed(0)).tolist()
 
 
@@ -44,7 +51,7 @@ def carry(case: Case, root: Path) -> None:
     if refused is not None:
         raise ValueError(refused)
     # Half of the cases have their base on a grid, half have not.
-    grid = "nf4" if len(root.name) % 2 else "none"
+    grid: Grid = "nf4" if len(root.name) % 2 else "none"
     merge = {"base": "dequantized", "grid": grid}
     base = run_stage(base_stage.run, root / "base", {}, {"model": model})
     inputs = {"base": base, "adapter": write_adapter(model, root / "adapter")}
@@ -64,7 +71,7 @@ def carry(case: Case, root: Path) -> None:
     kept = TrainingGrid(kind=grid).as_dict()
     sources = Sources(model, root / "adapter", False, "dequantized", kept, None)
     result = {
-        **bundle_facts(plain, testimony),
+        **bundle_facts(plain, testimony).as_dict(),
         "runtimes": plain.runtimes,
         "torch": beside_torch(plain, model, root / "adapter") if grid == "none" else None,
         "rounded": beside_codes(rounded, root / "quantize-cpu-int4", testimony, sources),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from edgepeft.checkpoints import encoder_base
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING, Task
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.encoder import EncoderSession
 from edgepeft.targets import find_target
@@ -62,7 +62,7 @@ class Case:
     family: str
     config: Mapping[str, Any] = field(default_factory=dict)
     stray: Mapping[str, Any] = field(default_factory=dict)
-    task: str = CLASSIFICATION
+    task: Task = CLASSIFICATION
     dtype: str = "float32"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ def refusal(folder: Path) -> str:
     said = set()
     for check in ("hashes", "sizes", "none"):
         with pytest.raises(InputError) as caught:
-            Bundle.open(folder, check=check)  # type: ignore[arg-type]
+            Bundle.open(folder, check=check)
         said.add(str(caught.value))
     (message,) = said
     assert "\n" not in message
@@ -105,15 +107,14 @@ def test_more_files_than_anybody_lists(small: Path, monkeypatch: pytest.MonkeyPa
 # What is no regular file of its own.
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["README.md", "edgepeft.json", "genai_config.json", MODEL, DATA])
 def test_a_pipe_is_not_waited_for(small: Path, name: str) -> None:
     (small / "README.md").write_text("about it")
     write_manifest(small)
     (small / name).unlink()
     os.mkfifo(small / name)
-    started = time.monotonic()
     assert f"{small / name}: not a regular file" in refusal(small)
-    assert time.monotonic() - started < 5
 
 
 def test_a_device_and_a_link_to_one_are_not_read(small: Path) -> None:
@@ -164,14 +165,14 @@ def test_a_hard_link_of_any_listed_file(small: Path, tmp_path: Path) -> None:
 def test_a_file_is_hashed_once_as_long_as_it_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = []
-    real = files.hashlib.file_digest
+    reads: list[str] = []
+    real: Callable[..., Any] = hashlib.file_digest
 
     def counted(file: object, name: str) -> object:
         reads.append(name)
-        return real(file, name)  # type: ignore[arg-type]
+        return real(file, name)
 
-    monkeypatch.setattr(files.hashlib, "file_digest", counted)
+    monkeypatch.setattr(hashlib, "file_digest", counted)
     monkeypatch.setattr(files, "_SETTLED_NS", 0)
     path = tmp_path / "file"
     path.write_bytes(b"one")
@@ -191,7 +192,7 @@ def test_a_file_changed_moments_ago_is_hashed_again(tmp_path: Path) -> None:
     for content in (b"one", b"two", b"six") * 20:
         path.write_bytes(content)
         os.utime(path, ns=(0, 0))
-        assert sha256_of(path) == files.hashlib.sha256(content).hexdigest()
+        assert sha256_of(path) == hashlib.sha256(content).hexdigest()
 
 
 def test_a_damaged_file_is_told_from_wrong_input(small: Path) -> None:
@@ -208,7 +209,7 @@ def chat(folder: Path, template: str) -> str:
     (folder / "chat_template.jinja").write_text(template, newline="")
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
     write_manifest(folder)
-    digest = files.hashlib.sha256(template.encode()).hexdigest()
+    digest = hashlib.sha256(template.encode()).hexdigest()
     edit_json(folder / "edgepeft.json", "result.prompt.template_sha256", digest)
     return digest
 

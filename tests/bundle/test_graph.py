@@ -170,6 +170,6 @@ def _wrapped(field: int, content: bytes) -> bytes:
 def test_a_graph_without_end_is_left_soon(small: Path, graph: bytes, wanted: str) -> None:
     import time
 
-    started = time.monotonic()
+    started = time.process_time()
     assert wanted in refusal(small, _wrapped(7, graph))
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30

@@ -98,15 +98,15 @@ def test_tensors_that_carry_nothing_are_left_out_with_a_word(
     plain = tiny_model("llama")
     model = changed(plain, tmp_path / "model", lambda t: t.update({name: HARMLESS[name]}))
     said: list[str] = []
-    from tests.stages import make_job
+    from tests.stages import job_of
 
     (tmp_path / "out").mkdir()
-    job = make_job(
+    job = job_of(
+        BaseSettings,
         tmp_path / "out",
         {},
         {"model": model},
         lambda e: said.append(str(e.get("text"))),
-        model=BaseSettings,
     )
     assert base_stage.run(job).dropped == (name,)
     assert any("model: left out" in text and "(1 tensors)" in text for text in said)

@@ -37,6 +37,11 @@ def _row_without_completion(recipe: dict[str, Any], folder: Path) -> None:
     (folder / "data" / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
 
 
+def _adapter_in_place_of_training(recipe: dict[str, Any], folder: Path) -> None:
+    del recipe["method"], recipe["training"]
+    recipe["adapter"] = "./no-adapter"
+
+
 def _pickle_only(recipe: dict[str, Any], folder: Path) -> None:
     (folder / "model" / "model.safetensors").rename(folder / "model" / "pytorch_model.bin")
 
@@ -73,10 +78,7 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "unknown algorithm": (_set("quantize", value={"algorithm": "rtm"}), ["did you mean rtn?"]),
     "missing data": (_set("data", "test", value="absent.jsonl"), ["absent.jsonl"]),
     "missing adapter": (
-        lambda recipe, folder: (
-            [recipe.pop("method"), recipe.pop("training")]
-            and recipe.__setitem__("adapter", "./no-adapter")
-        ),
+        _adapter_in_place_of_training,
         ["no-adapter"],
     ),
     "bad template": (_set("data", "template", value="missing.jinja"), ["missing.jinja"]),

@@ -60,7 +60,6 @@ def test_second_build_reuses_everything(built: Built) -> None:
     again = build_json(built.recipe, "--out", built.out)
     assert "train" in again["reused"]
     assert "verify-cpu-fp32" in again["reused"]
-    assert again["seconds"] < 10
     assert again["bundles"] == built.result["bundles"]
     assert again["peak_memory_bytes"] == built.result["peak_memory_bytes"]
 
@@ -201,7 +200,8 @@ def test_modules_that_lie_about_are_not_run(tmp_path: Path) -> None:
         write_tiny_data(tmp_path / "data"),
         training={"max_steps": 1, "batch_size": 2},
     )
-    command = [Path(sys.executable).parent / "edgepeft", "merge", recipe, "--out", tmp_path / "run"]
+    program = Path(sys.executable).parent / "edgepeft"
+    command: list[str | Path] = [program, "merge", recipe, "--out", tmp_path / "run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not trace.exists()

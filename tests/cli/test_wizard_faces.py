@@ -34,7 +34,7 @@ def test_a_recipe_on_standard_input_is_planned_relative_to_the_working_folder(
 ) -> None:
     write_tiny_data(tmp_path)
     data = {"train": "train.jsonl", "test": "test.jsonl"}
-    raw = {"model": str(tiny_model("llama")), "data": data}
+    raw: dict[str, object] = {"model": str(tiny_model("llama")), "data": data}
 
     def plan(recipe: dict[str, object]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

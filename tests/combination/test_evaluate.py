@@ -263,7 +263,7 @@ def test_a_search_walks_to_better_weights() -> None:
     before = {str(i): Score(100, 100, 0.0) for i in range(2)}
     found = search(Combination("svd", (1.0, 1.0)), ["ties", "cat"], before, measure, 40)
     assert found[0].how.method == "cat"
-    assert found[0].how.weights == (pytest.approx(0.7), pytest.approx(0.4))
+    assert found[0].how.weights == pytest.approx((0.7, 0.4))
     assert len(found) <= 40
     with pytest.raises(InputError, match="not these"):
         search(Combination("svd", (1.0, 1.0)), ["ties"], before, measure, 4)

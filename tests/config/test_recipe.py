@@ -42,7 +42,9 @@ def sections(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, typ
 def test_every_shipped_recipe_loads_and_names_files_that_are_there(path: Path) -> None:
     recipe = load_recipe(path)
     for one in (recipe.recipe, *(cell.recipe.recipe for cell in cells_of(recipe))):
-        for name in (one.data.train, one.data.test, one.adapter):
+        parts = one.adapter if isinstance(one.adapter, list) else []
+        alone = None if isinstance(one.adapter, list) else one.adapter
+        for name in (one.data.train, one.data.test, alone, *(part.path for part in parts)):
             assert name is None or recipe.resolve(name).exists()
     assert recipe.name == path.stem
     # What is stored as the resolved recipe means the same when it is read again.

@@ -34,14 +34,12 @@ def trl_columns() -> set[str]:
     found = {name for base, name in _looked_up() if _ROWS.fullmatch(base)} - _NO_COLUMNS
     for tree in _trl_modules():
         for node in ast.walk(tree):
-            targets = node.targets if isinstance(node, ast.Assign) else []
-            named = {ast.unparse(target) for target in targets}
-            if named & {"self._signature_columns", "supported_keys"} and isinstance(
-                node.value,
-                ast.List,  # type: ignore[attr-defined]
-            ):
-                found |= {one.value for one in node.value.elts if isinstance(one, ast.Constant)}  # type: ignore[attr-defined]
-    return {str(name) for name in found}
+            if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.List)):
+                continue
+            named = {ast.unparse(target) for target in node.targets}
+            if named & {"self._signature_columns", "supported_keys"}:
+                found |= {str(e.value) for e in node.value.elts if isinstance(e, ast.Constant)}
+    return found
 
 
 def trl_message_keys() -> set[str]:
@@ -65,6 +63,7 @@ def template_message_keys() -> set[str]:
         tree = sandbox.parse(templates_in_use.source(name))
         messages = {"message", "m", "msg"}
         for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+            assert isinstance(node, nodes.Getattr | nodes.Getitem)
             if not isinstance(node.node, nodes.Name) or node.node.name not in messages:
                 continue
             key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)

@@ -22,7 +22,10 @@ def prompter(tmp_path: Path) -> Prompter:
 
 
 def row(prompt: str, completion: str, where: str = "train.jsonl line 1") -> Row:
-    turns = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+    turns: tuple[Message, ...] = (
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": completion},
+    )
     return Row(turns, None, where)
 
 

@@ -228,7 +228,7 @@ def test_a_template_that_takes_look_alikes_apart_is_told(tmp_path: Path) -> None
 
 def bpe(*, merged: bool = False) -> Tokenizer:
     """Byte-level BPE; with ``merged`` its merges can make the end token of ordinary text."""
-    inner = build_tokenizer(template=None).backend_tokenizer
+    inner: Tokenizer = build_tokenizer(template=None).backend_tokenizer
     if not merged:
         return inner
     raw = json.loads(inner.to_str())

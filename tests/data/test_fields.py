@@ -158,11 +158,11 @@ def test_content_in_parts(tmp_path: Path) -> None:
         (row,) = read(tmp_path, {"messages": [{**USER, "content": parts}, ASSISTANT]}).rows
         assert turns(row)[0] == ("user", "Hey")
     for kind in {*declared_fields.OPENAI_PARTS, "image", "video", "tool_use"} - set(TEXT_PARTS):
-        parts = [{"type": "text", "text": "a"}, {"type": kind, kind: {}}]
+        other: list[dict[str, object]] = [{"type": "text", "text": "a"}, {"type": kind, kind: {}}]
         with pytest.raises(
             InputError, match=rf"messages\[1\]: part 2 of its content is of type '{kind}'"
         ):
-            read(tmp_path, {"messages": [{**USER, "content": parts}, ASSISTANT]})
+            read(tmp_path, {"messages": [{**USER, "content": other}, ASSISTANT]})
 
 
 def test_developers_speak_as_the_system_does(tmp_path: Path) -> None:
@@ -199,7 +199,8 @@ def test_columns_that_change_what_is_learned_are_refused(
     good = {"messages": [USER, ASSISTANT]}
     with pytest.raises(InputError, match=rf"^train\.jsonl line 2: {column}: .+; "):
         read(tmp_path, good, {**good, column: value})
-    for nothing in (None, "", [], {}):
+    empty: tuple[object, ...] = (None, "", [], {})
+    for nothing in empty:
         assert len(read(tmp_path, good, {**good, column: nothing}).rows) == 2
 
 

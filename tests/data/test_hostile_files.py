@@ -223,7 +223,10 @@ def test_files_of_prompts(tmp_path: Path) -> None:
         '{"messages": [{"role": "user", "content": "d"}, {"role": "assistant", "content": "e"}]}\n'
     )
     prompts, warnings = read_prompts(path)
-    user = lambda text: {"role": "user", "content": text}  # noqa: E731
+
+    def user(text: str) -> dict[str, str]:
+        return {"role": "user", "content": text}
+
     assert [asked for _, asked in prompts] == [
         "a",
         [{"role": "system", "content": "S"}, user("b")],

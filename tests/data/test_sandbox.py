@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from edgepeft.data import templates
+from edgepeft.data.rows import Message
 from edgepeft.data.templates import ChatTemplate
 from edgepeft.errors import InputError
 
-HI = [{"role": "user", "content": "hi"}]
+HI: list[Message] = [{"role": "user", "content": "hi"}]
 BIG = "{% set b = 'x' * 4000000 %}"
 NEST = (
     "{% set n = namespace(a=['x'], b=['x']) %}{% for i in range(60) %}"
@@ -140,7 +141,7 @@ def test_hostile_templates_are_stopped(name: str) -> None:
     with pytest.raises(
         InputError, match=r"^t\.jinja: the chat template uses what templates are not allowed: "
     ) as error:
-        template.render(HI, {}, generation_prompt=True)  # type: ignore[arg-type]
+        template.render(HI, {}, generation_prompt=True)
     assert time.thread_time() - started < 1.5
     assert len(str(error.value)) < 500
     assert "\n" not in str(error.value)
@@ -210,7 +211,7 @@ def test_each_rendering_has_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch)
     def work() -> None:
         for _ in range(5):
             try:
-                template.render(HI, {}, generation_prompt=True)  # type: ignore[arg-type]
+                template.render(HI, {}, generation_prompt=True)
             except InputError as error:
                 failed.append(error)
 
@@ -228,19 +229,17 @@ def test_a_long_conversation_is_no_hostile_one() -> None:
         "{{ '<|' ~ m.role ~ '|>' + m.content | trim }}{% endfor %}",
         "t",
     )
-    turns = [{"role": "user", "content": f"turn {n} " * 40} for n in range(3_000)]
-    text = chat.render(turns, {}, generation_prompt=True)  # type: ignore[arg-type]
+    turns: list[Message] = [{"role": "user", "content": f"turn {n} " * 40} for n in range(3_000)]
+    text = chat.render(turns, {}, generation_prompt=True)
     assert text.count("<|user|>") == 3_000
-    long = [{"role": "user", "content": "word " * 800_000}]
-    assert len(chat.render(long, {}, generation_prompt=True)) > 3_900_000  # type: ignore[arg-type]
+    long: list[Message] = [{"role": "user", "content": "word " * 800_000}]
+    assert len(chat.render(long, {}, generation_prompt=True)) > 3_900_000
 
 
 def test_the_message_of_a_template_is_cut() -> None:
     with pytest.raises(InputError) as error:
         ChatTemplate("{{ raise_exception('no! ' * 9999) }}", "t").render(
-            HI,
-            {},
-            generation_prompt=True,  # type: ignore[arg-type]
+            HI, {}, generation_prompt=True
         )
     assert len(str(error.value)) < 500
     assert "no! no! no!" in str(error.value)

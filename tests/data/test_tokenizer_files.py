@@ -140,10 +140,10 @@ def test_a_pattern_that_the_library_gives_up_on(
     monkeypatch.setattr(tokenizer_files, "check_steps", lambda tokenizer, name: None)
     change(folder, pre_tokenizer=split("(a+)+$"))
     prompter = Prompter.from_folder(folder)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match=r"the tokenizer gave up on a text .*retry-limit"):
         prompter.prompt([{"role": "user", "content": "a" * 40 + "b"}])
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(

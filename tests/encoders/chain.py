@@ -19,7 +19,7 @@ from tests.tiny_encoders import (
     write_tiny_encoder,
 )
 
-DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto"}
+DATA: dict[str, Any] = {"shape": "auto", "columns": {}, "system": None, "template": "auto"}
 ROWS = 12
 
 
@@ -37,7 +37,8 @@ class Case:
     @property
     def labels(self) -> list[str]:
         """The names of the outputs."""
-        return list({CLASSIFICATION: LABELS, TAGGING: TAGS}.get(self.task, ()))
+        names: dict[str, tuple[str, ...]] = {CLASSIFICATION: LABELS, TAGGING: TAGS}
+        return list(names.get(self.task, ()))
 
 
 # Left out are those whose graph differs in nothing from another case's.
@@ -121,7 +122,7 @@ def carry(case: Case, root: Path) -> None:
     base = run_stage(
         encoder_base.run, root / "base", {**task, "labels": case.labels}, {"model": model}
     )
-    method = {
+    method: dict[str, Any] = {
         "name": case.method,
         "grid": "auto",
         "rank": None if case.method == "full" else 4,
@@ -130,7 +131,7 @@ def carry(case: Case, root: Path) -> None:
         "target_modules": "all-linear",
         "options": {},
     }
-    settings = {
+    settings: dict[str, Any] = {
         **task,
         "method": method,
         "training": {

@@ -22,7 +22,7 @@ from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.errors import InputError
 from edgepeft.merging.stage import merged_source
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING
-from tests.stages import make_job, run_stage
+from tests.stages import job_of, make_job, run_stage
 from tests.tiny_encoders import LABELS, write_tiny_encoder
 
 Tensors = dict[str, torch.Tensor]
@@ -133,12 +133,12 @@ def test_another_tasks_head_is_left_out_with_a_word_and_layers_never(tmp_path: P
     said: list[str] = []
     (tmp_path / "out").mkdir()
     settings = {"task": CLASSIFICATION, "labels": list(LABELS)}
-    job = make_job(
+    job = job_of(
+        BaseSettings,
         tmp_path / "out",
         settings,
         {"model": model},
         lambda e: said.append(str(e.get("text"))),
-        model=BaseSettings,
     )
     encoder_base.run(job)
     assert any("left out what belongs to another task's head (cls." in text for text in said)

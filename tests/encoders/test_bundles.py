@@ -13,21 +13,23 @@ import pytest
 import torch
 import transformers
 
-from edgepeft.checkpoints.base_stage import EncoderFacts, Pooling
+from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.evaluation.encoders import EXAMPLES, OUTPUTS
+from edgepeft.models.sentence_files import Pooling
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.runtime import Bundle, Encoder
 from edgepeft.runtime.encoder import EncoderSession
 from tests.encoders.chain import CASES
-from tests.encoders.conftest import Find, result_of
+from tests.encoders.conftest import result_of
 from tests.simulation import put_codes
+from tests.stages import Find
 
 TEXT = "What is the colour of a lemon (number 17)? Turn on the light in the kitchen."
 
 
-def cases(*targets: str) -> Any:
+def cases(*targets: str) -> pytest.MarkDecorator:
     """Every case together with those of its targets that are asked for."""
     pairs = [(name, t) for name, case in CASES.items() for t in case.targets if t in targets]
     return pytest.mark.parametrize(("case", "target"), pairs)

@@ -51,15 +51,15 @@ def test_the_rows_tell_the_task_of_a_bare_encoder(tmp_path: Path, task: str) -> 
 
 def test_the_head_of_a_model_tells_its_task_and_labels(tmp_path: Path) -> None:
     made = plan(tmp_path, CLASSIFICATION, head="SequenceClassification")
-    assert made.task == CLASSIFICATION
-    assert made.labels == list(LABELS)
+    assert made.resolved.task == CLASSIFICATION
+    assert made.resolved.labels == LABELS
 
 
 def test_labels_enter_the_keys_of_the_stages(tmp_path: Path) -> None:
     first = plan(tmp_path, CLASSIFICATION)
     data = {"train": "train.jsonl", "test": "test.jsonl", "labels": ["warm", "bright", "dark"]}
     second = plan(tmp_path, CLASSIFICATION, data=data)
-    assert second.labels == ["warm", "bright", "dark"]
+    assert second.resolved.labels == ("warm", "bright", "dark")
     assert first.stage("train").key != second.stage("train").key
 
 
@@ -173,7 +173,7 @@ def test_a_model_that_generates_refuses_an_encoders_rows(tmp_path: Path) -> None
 def test_a_decoder_is_given_a_head_where_that_is_asked_for(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model", "llama")
     made = plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION)
-    assert (made.task, made.labels) == (CLASSIFICATION, sorted(LABELS))
+    assert (made.resolved.task, list(made.resolved.labels)) == (CLASSIFICATION, sorted(LABELS))
     assert made.resolved.targets[0].profile.exporter == "encoder"
 
 
@@ -233,10 +233,10 @@ def test_heads_of_other_problems(tmp_path: Path, changes: dict[str, Any], match:
 
 
 def test_the_longest_text_is_that_of_sentence_transformers(tmp_path: Path) -> None:
-    assert plan(tmp_path, EMBEDDING, family="minilm").model.context_length == 128
+    assert plan(tmp_path, EMBEDDING, family="minilm").resolved.model.context_length == 128
     said = json.dumps({"max_seq_length": 40})
     (tmp_path / "model" / "sentence_bert_config.json").write_text(said)
-    assert plan(tmp_path, EMBEDDING).model.context_length == 40
+    assert plan(tmp_path, EMBEDDING).resolved.model.context_length == 40
     data = {"train": "train.jsonl", "test": "test.jsonl", "max_length": 41}
     with pytest.raises(
         EdgepeftError, match="max_length: 41 is longer than the model's context, 40 tokens"

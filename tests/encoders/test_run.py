@@ -10,7 +10,7 @@ import pytest
 
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from tests.command import edgepeft
-from tests.encoders.conftest import Find
+from tests.stages import Find
 
 TEXT = "What is the colour of a lemon (number 31)?"
 

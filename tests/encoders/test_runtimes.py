@@ -19,8 +19,7 @@ from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.runtime import Encoder
 from edgepeft.runtime.devices import WEBGPU
 from tests.conftest import SAMPLES
-from tests.encoders.conftest import Find
-from tests.stages import make_job
+from tests.stages import Find, job_of
 
 TEXTS = ("What is the colour of a lemon (number 31)?", "Turn on the light in the kitchen.")
 
@@ -65,7 +64,7 @@ def verify_on_webgpu(built: Find, folder: Path, bundle: Path) -> dict[str, Any]:
     }
     folder.mkdir()
     settings = {"execution": execution.as_dict()}
-    return fidelity.verify(make_job(folder, settings, inputs, model=VerifySettings))
+    return fidelity.verify(job_of(VerifySettings, folder, settings, inputs)).as_dict()
 
 
 def test_webgpu_runs_the_graph_itself(built: Find, webgpu: str, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.evaluation import reference as reference_stage
 from edgepeft.evaluation import verify as verify_stage
@@ -22,7 +24,13 @@ from tests.evaluation.faulty import FAULTS
 from tests.stages import carry_cases, run_stage, write_adapter
 from tests.tiny import write_tiny_data
 
-DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto", "max_test_rows": 6}
+DATA: dict[str, Any] = {
+    "shape": "auto",
+    "columns": {},
+    "system": None,
+    "template": "auto",
+    "max_test_rows": 6,
+}
 SWITCH, HEAD = "switch", "head"
 
 
@@ -74,13 +82,14 @@ def carry(case: Planted, root: Path) -> None:
         "base_name": case.fault,
         "layout": "all",
     }
-    float_graph.find_exporter = lambda name: Faulty
-    run_stage(
-        float_graph.run,
-        root / "float-graph",
-        {"exporter": "faulty", "export": settings},
-        {"witness": witness, **{f"export/{key}": path for key, path in inputs.items()}},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(float_graph, "find_exporter", lambda name: Faulty)
+        run_stage(
+            float_graph.run,
+            root / "float-graph",
+            {"exporter": "faulty", "export": settings},
+            {"witness": witness, **{f"export/{key}": path for key, path in inputs.items()}},
+        )
     from tests.evaluation.faulty import exporting
 
     bundle = run_stage(exporting, root / "bundle", settings, inputs, kind="bundle")

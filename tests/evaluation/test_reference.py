@@ -18,12 +18,13 @@ from edgepeft.data.formats import read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation import reference as reference_stage
+from edgepeft.evaluation.torch_model import TorchModel
 from edgepeft.evaluation.verify import Reference
 from tests.conftest import ModelMaker
 from tests.stages import run_stage, write_adapter
 from tests.tiny import write_tiny_data
 
-DATA = {
+DATA: dict[str, Any] = {
     "shape": "auto",
     "columns": {},
     "system": None,
@@ -62,7 +63,7 @@ def unmerged(model: Path, adapter: Path, kind: str = "nf4") -> Any:
     return PeftModel.from_pretrained(loaded, str(adapter)).eval()
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]  # torch is not followed
 def mean_loss(model: Any, probes: list[Any]) -> float:
     total, count = 0.0, 0
     for probe in probes:
@@ -205,7 +206,7 @@ def test_a_model_that_computes_nonsense_is_not_measured(
 ) -> None:
     inputs = prepare(tiny_model("llama"), tmp_path)
     nonsense = torch.full((3, 512), torch.nan)
-    monkeypatch.setattr(reference_stage.TorchModel, "logits", lambda self, hidden: nonsense)
-    monkeypatch.setattr(reference_stage.TorchModel, "check_head", lambda self, ids: None)
+    monkeypatch.setattr(TorchModel, "logits", lambda self, hidden: nonsense)
+    monkeypatch.setattr(TorchModel, "check_head", lambda self, ids: None)
     with pytest.raises(EdgepeftError, match="logits are not finite; base or adapter is damaged"):
         measure(tmp_path, inputs)

@@ -15,6 +15,7 @@ from edgepeft.evaluation import report
 from edgepeft.evaluation.report import card, folder_bytes, number, seal, table_rows
 from edgepeft.runs.folder import MANIFEST, is_finished, publish, staging_folder
 from edgepeft.runtime import Bundle
+from edgepeft.utils.whole_files import write_json
 from tests.runtime.fabricate import write_small_bundle
 
 KEY = "bundle-key"
@@ -168,11 +169,10 @@ def test_a_crash_between_the_files_is_mended_by_the_next_build(
         def crash(*args: Any) -> Any:
             raise KeyboardInterrupt
 
-        original = report.write_json
         patch.setattr(
             report,
             "write_json",
-            lambda path, value: crash() if path.name == lost else original(path, value),
+            lambda path, value: crash() if path.name == lost else write_json(path, value),
         )
         if lost == "README.md":
             patch.setattr(report, "card", crash)

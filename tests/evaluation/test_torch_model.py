@@ -215,6 +215,6 @@ def test_answers_are_read_as_far_as_the_verifier_reads_them(
         return answer
 
     runtime: Any = SimpleNamespace(prompter=prompter, generate_ids=generate_ids)
-    correct, wrong, _ = _exact_match(runtime, [question], lambda: None)
+    correct, missed, _ = _exact_match(runtime, [question], lambda: None)
     assert correct == expected
-    assert [entry["where"] for entry in wrong] == ([] if expected else ["here"])
+    assert [entry.where for entry in missed] == ([] if expected else ["here"])

@@ -101,9 +101,9 @@ def test_what_is_no_number_is_no_agreement() -> None:
     wanted = torch.zeros(2, 4)
     for broken in (torch.full((2, 4), torch.nan), torch.full((2, 4), torch.inf), torch.zeros(2, 3)):
         assert difference(wanted, broken) == float("inf")
-    found = agreement(iter([(wanted, torch.full((2, 4), torch.nan))])).as_dict()
+    found = agreement(iter([(wanted, torch.full((2, 4), torch.nan))])).told().as_dict()
     assert found["difference"] is None
-    facts = {"compared": "x", "difference": None, "engines": {}, "reference": None}
+    facts: dict[str, Any] = {"compared": "x", "difference": None, "engines": {}, "reference": None}
     (line,) = missed_gates({"witness": facts}, Gates())
     assert "is no number away" in line
 

@@ -18,14 +18,14 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from tests.exporters.chain import CASES
-from tests.exporters.conftest import Find
 from tests.simulation import put_codes
+from tests.stages import Find
 from tests.tiny import HIDDEN_SIZE, VOCAB_SIZE
 
 IDS = torch.randint(5, 400, (40,), generator=torch.Generator().manual_seed(0)).tolist()
 
 
-def cases(*targets: str) -> Any:
+def cases(*targets: str) -> pytest.MarkDecorator:
     """Every case together with those of its targets that are asked for."""
     pairs = [(name, t) for name, case in CASES.items() for t in case.targets if t in targets]
     # With level 4 the operator rounds activations too, which the simulation does not.

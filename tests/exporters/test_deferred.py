@@ -125,7 +125,7 @@ def test_same_expression_over_other_tensors(defer: Any, loaded: list[str]) -> No
     assert loaded == []
 
 
-class Tied(nn.Module):
+class Tied(nn.Module):  # type: ignore[misc]  # torch is not followed
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(6, 4)

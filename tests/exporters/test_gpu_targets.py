@@ -19,8 +19,8 @@ from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.runtime.devices import CPU, WEBGPU
 from edgepeft.targets import find_target
 from tests.exporters.chain import GPU_TARGETS
-from tests.exporters.conftest import Find
 from tests.exporters.test_decoder import IDS, graph_of, simulated, wanted_logits
+from tests.stages import Find
 from tests.tiny import VOCAB_SIZE
 
 FAMILIES = ["llama", "gemma3", "qwen3", "phi3"]

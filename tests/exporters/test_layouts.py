@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from edgepeft.bundle.layout import LAYOUTS
+from edgepeft.bundle.layout import LAYOUTS, LayoutName
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.evaluation.report import folder_bytes
 from edgepeft.runtime import Bundle, Runtime
 from tests.command import edgepeft
-from tests.exporters.conftest import Find
 from tests.runtimes import PROMPTS, by_genai, by_onnxruntime, by_transformers_js, without_stop
+from tests.stages import Find
 
-ONE = ("genai", "transformers.js", "onnxruntime")
+ONE: tuple[LayoutName, ...] = ("genai", "transformers.js", "onnxruntime")
 
 
 def files(folder: Path) -> set[str]:
@@ -30,7 +30,7 @@ def wanted(built: Find) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("layout", ONE)
-def test_a_layout_leaves_out_what_the_others_alone_read(built: Find, layout: str) -> None:
+def test_a_layout_leaves_out_what_the_others_alone_read(built: Find, layout: LayoutName) -> None:
     whole, alone = built("llama", "cpu-int4"), built("llama", f"cpu-int4-{layout}")
     assert files(whole) - files(alone) == set(LAYOUTS[layout].leaves_out)
     assert files(alone) <= files(whole)
@@ -41,7 +41,9 @@ def test_a_layout_leaves_out_what_the_others_alone_read(built: Find, layout: str
 
 
 @pytest.mark.parametrize("layout", ONE)
-def test_edgepeft_verifies_and_runs_each(built: Find, wanted: list[list[int]], layout: str) -> None:
+def test_edgepeft_verifies_and_runs_each(
+    built: Find, wanted: list[list[int]], layout: LayoutName
+) -> None:
     bundle = built("llama", f"cpu-int4-{layout}")
     # by_genai asks edgepeft's runtime, which is plain onnxruntime where a bundle has no other.
     assert by_genai(bundle) == wanted

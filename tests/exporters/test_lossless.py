@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -30,7 +31,7 @@ MERGE = {"merge": {"base": "dequantized", "grid": "nf4"}}
 IDS = [5, 9, 40, 200, 17, 63, 128, 7]
 
 
-def carry(model: Path, root: Path, **lora: object) -> tuple[Path, Path, Path]:
+def carry(model: Path, root: Path, **lora: Any) -> tuple[Path, Path, Path]:
     """The lossless bundle of a model with a random adapter, the quantize stage's folder and the adapter."""
     base = run_stage(base_stage.run, root / "base", {}, {"model": model})
     adapter = write_adapter(model, root / "adapter", **lora)

@@ -12,7 +12,6 @@ import pytest
 
 from edgepeft.runtime import Runtime
 from tests.conftest import skip_device
-from tests.exporters.conftest import Find
 from tests.runtimes import (
     PROMPTS,
     SAMPLES,
@@ -23,6 +22,7 @@ from tests.runtimes import (
     c_program,
     without_stop,
 )
+from tests.stages import Find
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,16 @@ from edgepeft.evaluation.execution import choose_execution
 from edgepeft.evaluation.verify import Reference
 from edgepeft.runtime import GraphSession
 from edgepeft.targets import find_target
-from tests.exporters.conftest import Find
-from tests.stages import run_stage
+from tests.stages import Find, run_stage
 from tests.tiny import write_tiny_data
 
-DATA = {"shape": "auto", "columns": {}, "system": None, "template": "auto", "max_test_rows": 4}
+DATA: dict[str, Any] = {
+    "shape": "auto",
+    "columns": {},
+    "system": None,
+    "template": "auto",
+    "max_test_rows": 4,
+}
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma2"])

@@ -19,7 +19,7 @@ from edgepeft.runtime.decoder_session import GraphSession, Step
 from edgepeft.runtime.invariance import equal_widths
 from edgepeft.runtime.slots import slots_of
 from tests.hot_swap.chain import ADAPTERS
-from tests.hot_swap.fixtures import Find
+from tests.stages import Find
 
 NAMES = ("base", *ADAPTERS)
 PROMPTS = [
@@ -73,11 +73,14 @@ def test_answers_made_together_are_those_made_alone(batch: BatchRuntime, filled:
 def test_a_request_joins_and_leaves_while_another_is_answered(
     batch: BatchRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = []
+    steps: list[list[Any]] = []
     step = Batch.step
-    monkeypatch.setattr(
-        Batch, "step", lambda self, newest: steps.append(sorted(newest)) or step(self, newest)
-    )
+
+    def counted(self: Batch, newest: Any) -> Any:
+        steps.append(sorted(newest))
+        return step(self, newest)
+
+    monkeypatch.setattr(Batch, "step", counted)
     wanted = [batch.complete(prompt, adapter="one", max_new_tokens=60).text for prompt in PROMPTS]
     assert {len(rows) for rows in steps} == {1}
     steps.clear()

@@ -17,7 +17,7 @@ from edgepeft.hot_swap.store import add_adapter
 from edgepeft.metrics.generation import Comparison
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from tests.hot_swap.chain import CASES
-from tests.hot_swap.fixtures import Find
+from tests.stages import Find
 
 IDS = [5, 9, 40, 200, 17, 63, 128, 7]
 EXACT = [

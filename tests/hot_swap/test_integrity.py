@@ -157,7 +157,7 @@ def test_a_list_of_slots_of_other_types(mine: Path) -> None:
     where = mine / "adapters.json"
     slots = json.loads(where.read_text())
     manifest = json.loads((mine / "edgepeft.json").read_text())
-    for change in (
+    changes: tuple[dict[str, object], ...] = (
         {"rank": "16"},
         {"rank": 10**12},
         {"slots": {}},
@@ -166,7 +166,8 @@ def test_a_list_of_slots_of_other_types(mine: Path) -> None:
         {"base": []},
         {"exact": "yes"},
         {"more": 1},
-    ):
+    )
+    for change in changes:
         where.write_text(json.dumps({**slots, **change}))
         facts = {"bytes": where.stat().st_size, "sha256": _sha256(where)}
         manifest["outputs"]["adapters.json"] = facts

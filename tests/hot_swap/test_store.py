@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from edgepeft.runtime import Bundle, Runtime
 from edgepeft.runtime.adapters import adapter_names, open_adapter
 from edgepeft.runtime.slots import slots_of
 from tests.command import edgepeft
-from tests.hot_swap.fixtures import Find
 from tests.runtime.test_light import imported_by
-from tests.stages import write_adapter
+from tests.stages import Find, write_adapter
 
 Change = Callable[[Path], None]
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -70,6 +68,10 @@ def of_another_base(folder: Path) -> None:
         "base": {"name": "another", "fingerprint": "0" * 64},
     }
     (folder / "edgepeft_training.json").write_text(json.dumps(record))
+
+
+def no_safetensors(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"no")
 
 
 def started_in_the_base(folder: Path) -> None:
@@ -135,7 +137,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a new key": (edit(use_marvel=True), "use_marvel: not known to this version"),
     "not safetensors": (
-        lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"no") and None,
+        no_safetensors,
         "not a readable safetensors file",
     ),
 }
@@ -188,9 +190,7 @@ def test_adding_touches_no_other_file(built: Find, own: Path) -> None:
     bundle = Bundle.open(own)
     add_adapter(bundle, "one", built("llama", "adapters") / "one")
     before = state(own)
-    started = time.perf_counter()
     add_adapter(bundle, "two", built("llama", "adapters") / "two")
-    assert time.perf_counter() - started < 2
     after = state(own)
     assert {name: after[name] for name in before} == before
     assert {name.rpartition("/")[0] for name in after.keys() - before.keys()} == {"adapters/two"}
@@ -350,7 +350,7 @@ def test_layers_and_patterns_mean_what_they_mean_to_peft(
     built: Find, own: Path, tmp_path: Path
 ) -> None:
     model = built("llama", "model")
-    options = {
+    options: dict[str, Any] = {
         "target_modules": ["q_proj", "model.layers.1.self_attn.o_proj", "down_proj"],
         "layers_to_transform": [0],
         "exclude_modules": ["layers.0.mlp.down_proj"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from edgepeft.runtime import Bundle
 from edgepeft.runtime.adapters import adapter_names, open_adapter
 from tests.command import edgepeft
 from tests.faulty import environment, fault
-from tests.hot_swap.fixtures import Find
+from tests.stages import Find
 
 COUNT = 60
 """More operations on files than any of these commands has."""
@@ -23,7 +24,7 @@ def test_a_refusal_at_any_operation(built: Find, own: Path, tmp_path: Path, what
     """Adding, replacing and removing: afterwards there is the old adapter, the new one or none, and all whole."""
     bundle, adapters, mark = Bundle.open(own), own / "adapters", tmp_path / "mark"
     one, two = (built("llama", "adapters") / name for name in ("one", "two"))
-    works = {
+    works: dict[str, Callable[[], object]] = {
         "add": lambda: add_adapter(bundle, "a", one),
         "replace": lambda: add_adapter(bundle, "a", two, replace=True),
         "remove": lambda: remove_adapter(bundle, "a"),

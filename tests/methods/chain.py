@@ -16,7 +16,7 @@ from typing import Any
 from tests.stages import carry_cases, run_stage
 from tests.tiny import COLOURS, write_tiny_data, write_tiny_model
 
-DATA = {
+DATA: dict[str, Any] = {
     "shape": "auto",
     "columns": {},
     "system": None,
@@ -290,7 +290,7 @@ def carry(case: Case, root: Path, model: Path) -> None:
         changed = [{**row, "completion": f"<answer {row['completion']}>"} for row in rows]
         path.write_text("".join(json.dumps(row) + "\n" for row in changed))
     base = run_stage(base_stage.run, root / "base", {"tokens": tokens}, {"model": model})
-    settings = {
+    settings: dict[str, Any] = {
         "method": method_settings(case),
         "training": training_settings(case),
         "data": {**DATA, "tokens": tokens},

@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from edgepeft.checkpoints.base import open_base
 from edgepeft.combination.folders import compress_folder
 from edgepeft.data.prompt import Prompter
+from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.merging.stage import merged_source, open_unmerged
 from edgepeft.runtime import Bundle, GraphSession, Runtime
-from edgepeft_exporters.decoder.lead import _leading
+from edgepeft_exporters.decoder.lead import leading
 from edgepeft_exporters.decoder.virtual import NEVER
 from tests.methods.chain import CASES
 from tests.runtimes import by_genai, by_onnxruntime, by_transformers_js, without_stop
@@ -30,8 +31,12 @@ LED = [
     for name, case in CASES.items()
     if case.name in ("prompt_tuning", "p_tuning", "prefix_tuning")
 ]
-QUESTION = [{"role": "user", "content": "What is the colour of snow?"}]
-TALK = [*QUESTION, {"role": "assistant", "content": "w"}, {"role": "user", "content": "And coal?"}]
+QUESTION: list[Message] = [{"role": "user", "content": "What is the colour of snow?"}]
+TALK: list[Message] = [
+    *QUESTION,
+    {"role": "assistant", "content": "w"},
+    {"role": "user", "content": "And coal?"},
+]
 MERGE = {"merge": {"base": "dequantized", "grid": "auto"}}
 
 
@@ -145,18 +150,22 @@ def test_what_changes_no_weight_is_not_compressed(carried: Carried, tmp_path: Pa
 def test_what_a_post_processor_did_it_still_does() -> None:
     bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
     one, two = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
-    template = {"type": "TemplateProcessing", "single": [bos, one], "pair": [bos, one, two]}
-    template["special_tokens"] = {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
+    template = {
+        "type": "TemplateProcessing",
+        "single": [bos, one],
+        "pair": [bos, one, two],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+    }
     virtual = {"SpecialToken": {"id": "<v>", "type_id": 0}}
     levels = {"type": "ByteLevel", "trim_offsets": False}
     for old, length in ((None, 1), (levels, 2), (template, 1)):
-        made = _leading(json.loads(json.dumps(old)), {"<v>": 9})
+        made = leading(json.loads(json.dumps(old)), {"<v>": 9})
         steps = made.get("processors", [made])
         assert len(steps) == length
         assert steps[-1]["single"] == ([virtual, bos, one] if old is template else [virtual, one])
         assert steps[-1]["special_tokens"]["<v>"]["ids"] == [9]
     both = {"type": "Sequence", "processors": [levels, template]}
-    made = _leading(json.loads(json.dumps(both)), {"<v>": 9})
+    made = leading(json.loads(json.dumps(both)), {"<v>": 9})
     assert [step["type"] for step in made["processors"]] == ["ByteLevel", "TemplateProcessing"]
     assert made["processors"][1]["pair"] == [virtual, bos, one, two]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -271,7 +272,7 @@ def test_calibration_takes_rows_and_text_up_to_what_was_asked_for(tmp_path: Path
 
     prompter = Prompter.from_folder(write_tiny_tokenizer(tmp_path))
     rows = [Row(None, f"the sky is blue, {i} times blue", str(i)) for i in range(40)]
-    wanted = {"task_tokens": 60, "generic_tokens": 300, "seed": 0}
+    wanted: dict[str, Any] = {"task_tokens": 60, "generic_tokens": 300, "seed": 0}
     text = "What is the colour of grass? " * 200
     made = calibration_batches(rows, prompter, text, **wanted)
     assert 360 <= sum(batch.tokens for batch in made) <= 420

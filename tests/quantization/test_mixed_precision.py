@@ -39,7 +39,7 @@ from edgepeft.quantization.sensitivity import measure_sensitivities
 from edgepeft.quantization.settings import QuantizeSettings
 from tests.conftest import ModelMaker
 from tests.quantize_settings import UNSAID
-from tests.stages import make_job, run_stage, write_adapter
+from tests.stages import job_of, run_stage, write_adapter
 from tests.tiny import write_tiny_data
 
 GRID = IntGrid(4, 32, False)
@@ -136,7 +136,7 @@ def test_the_judge_measures_what_the_rounded_model_does(
     settings = {"merge": merge, "quantize": UNSAID, "bits": 4}
     folder = run_stage(quantize_stage.run, tmp_path / "codes", settings, inputs)
     quantized = QuantizedWeights.open(folder)
-    job = make_job(tmp_path / "unused", settings, inputs, model=QuantizeSettings)
+    job = job_of(QuantizeSettings, tmp_path / "unused", settings, inputs)
     weights = open_weights(job)
     skeleton = build_skeleton(model)
     data = {"generic": batches()}
@@ -312,7 +312,12 @@ def test_stage_finds_the_smallest_rounding_for_a_divergence(
             **bounds,
             "calibration": {"tokens": 512, "task_share": 0.25, "seed": 0},
         }
-        data = {"template": "auto", "columns": {}, "shape": "auto", "system": None}
+        data: dict[str, object] = {
+            "template": "auto",
+            "columns": {},
+            "shape": "auto",
+            "system": None,
+        }
         return {
             **{"merge": {"base": "dequantized", "grid": "nf4"}, "quantize": quantize},
             **{"bits": 4, "data": data, "eight_bit_inputs": False},

@@ -28,7 +28,7 @@ from edgepeft.quantization.smoothing import Smoothing, Trial
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
 from tests.quantize_settings import UNSAID
-from tests.stages import make_job, run_stage, write_adapter
+from tests.stages import job_of, run_stage, write_adapter
 from tests.tiny import FAMILIES
 
 GRID = IntGrid(8, 32, False)
@@ -194,7 +194,7 @@ def test_the_stage_loses_less_and_what_reads_it_finds_the_norms(
         run_stage(quantize_stage.run, folder, settings, inputs)
         quantized = QuantizedWeights.open(folder)
         assert quantized.plan["smoothed"] == (6 if smooth else 0)
-        weights = open_weights(make_job(tmp_path / "job", settings, inputs, model=QuantizeSettings))
+        weights = open_weights(job_of(QuantizeSettings, tmp_path / "job", settings, inputs))
         judge = Judge(
             build_skeleton(model), weights, {"generic": [batch(8)]}, eight_bit_inputs=True
         )

@@ -25,7 +25,7 @@ from edgepeft.quantization.settings import QuantizeSettings
 from tests.conftest import ModelMaker
 from tests.quantization.weights import normal
 from tests.quantize_settings import UNSAID
-from tests.stages import make_job, run_stage, write_adapter
+from tests.stages import job_of, run_stage, write_adapter
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Run = Callable[..., tuple[Path, dict[str, Any]]]
@@ -47,7 +47,7 @@ def run(tiny_model: ModelMaker, tmp_path: Path) -> Run:
             "quantize": {**UNSAID, **settings},
             "bits": bits,
         }
-        job = make_job(root, all_settings, inputs, model=QuantizeSettings)
+        job = job_of(QuantizeSettings, root, all_settings, inputs)
         folder = run_stage(quantize_stage.run, root / "quantized", all_settings, inputs)
         return folder, {"job": job, "model": model}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,7 @@ def test_an_adapter_swapped_in_is_the_one_that_was_trained(smollm2: dict[str, An
     assert fidelity["recovery"] == pytest.approx(1.0, abs=0.02)
 
     opened = Bundle.open(bundle["path"])
-    started = time.perf_counter()
     added = add_adapter(opened, "again", Path(smollm2["adapter"]))
-    assert time.perf_counter() - started < 2
     assert added.facts["rank"] == 16
     runtime = Runtime(opened)
     prompt = "Please turn on the heater in the attic."

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from edgepeft.cli import run
+from edgepeft.cli.answers import print_answer
 from edgepeft.errors import InputError, InterruptedRun
 from edgepeft.runtime import Runtime
 from tests.runtime.fabricate import edit_json
@@ -301,10 +302,10 @@ def test_an_answer_cannot_drive_the_terminal(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    run.print_answer(iter(["a\x1b[31m", "b\tc\nd\x9b\x07"]))
+    print_answer(iter(["a\x1b[31m", "b\tc\nd\x9b\x07"]))
     assert capsys.readouterr().out == "a\\u001b[31mb\tc\nd\\u009b\\u0007\n"
 
 
 def test_an_answer_goes_into_a_file_as_it_is(capsys: Capture) -> None:
-    run.print_answer(iter(["a\x1b[31m", "\u202e"]))
+    print_answer(iter(["a\x1b[31m", "\u202e"]))
     assert capsys.readouterr().out == "a\x1b[31m\u202e\n"

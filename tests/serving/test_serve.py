@@ -20,7 +20,7 @@ from edgepeft.hot_swap.store import add_adapter
 from edgepeft.runtime import Bundle, Runtime
 from tests.command import edgepeft, start
 from tests.hot_swap.chain import ADAPTERS
-from tests.hot_swap.fixtures import Find
+from tests.stages import Find
 
 LIMITS = ("--max-tokens", 48, "--max-body-bytes", 4000, "--waiting", 100)
 JSON = {"Content-Type": "application/json"}

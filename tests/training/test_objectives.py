@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def prompter(tiny_model: ModelMaker) -> Prompter:
     return Prompter.from_folder(tiny_model("llama"))
 
 
-def rows(folder: Path, *records: dict[str, object]) -> list[Row]:
+def rows(folder: Path, *records: Mapping[str, object]) -> list[Row]:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return read_rows(path)

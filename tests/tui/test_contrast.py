@@ -127,15 +127,15 @@ def test_an_empty_field_has_an_edge_that_is_seen(place: str) -> None:
                 app.theme = theme
                 await repainted(app)
                 rows = painted(app)
-                for field in app.screen.query("Input, SelectCurrent"):
-                    seen = seen_part(app.screen, field)
-                    if seen.area and seen == field.region:
+                for edged in app.screen.query("Input, SelectCurrent"):
+                    seen = seen_part(app.screen, edged)
+                    if seen.area and seen == edged.region:
                         looked_at += 1
-                        for edge, around in _edges(rows, field):
-                            assert edge.marked, f"{theme}: {field} {edge}"
+                        for edge, around in _edges(rows, edged):
+                            assert edge.marked, f"{theme}: {edged} {edge}"
                             for ground in (edge.ground, around.ground):
                                 apart = contrast(edge.ink, ground)
-                                assert apart >= TEXT_CONTRAST, f"{theme}: {field} {apart}"
+                                assert apart >= TEXT_CONTRAST, f"{theme}: {edged} {apart}"
             assert looked_at >= len(app.available_themes)
 
     asyncio.run(look())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -186,7 +187,7 @@ def _set_part(draft: Draft, index: int, name: str, text: str) -> None:
     draft.set_text(part_fields("adapter", index)[f"adapter.{index}.{name}"], text)
 
 
-RICH = {
+RICH: dict[str, Any] = {
     "model": "m",
     "data": {"test": "test.jsonl"},
     "adapter": ["one", {"path": "two", "weight": 0.5}],

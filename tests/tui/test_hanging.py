@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from edgepeft_tui.plain_text import plain
 from edgepeft_tui.widgets.hanging import Hanging
-from edgepeft_tui.words import HANG, marked, pairs, plain
+from edgepeft_tui.words import HANG, marked, pairs
 
 LINES = [("for", "any CPU; lossless: the codes of training"), ("provider", "CPU [now]")]
 

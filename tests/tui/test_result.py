@@ -11,6 +11,7 @@ import yaml
 from textual.pilot import Pilot
 from textual.widgets import DataTable
 
+from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.evaluation.bare_base import BareBase, base_of
 from edgepeft_tui.app import EdgepeftApp
@@ -36,7 +37,7 @@ def test_layers_and_comparison_of_a_real_build_are_drawn(tiny_run: Path) -> None
 
 def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
     bundle = tiny_run / "runs/small/bundles/cpu-int4"
-    question = [{"role": "user", "content": "What is the colour of snow?"}]
+    question: list[Message] = [{"role": "user", "content": "What is the colour of snow?"}]
     alone = BareBase(bundle).stream(question, max_new_tokens=256)
     wanted = "".join(alone)
     assert alone.completion().text == wanted
@@ -58,14 +59,15 @@ def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
         # Taken away, it gives its memory back; the bundle stays.
         await pilot.press("ctrl+b")
         await until(pilot, lambda: len(app.screen.query(Conversation)) == 1)
-        assert base._process is not None
-        await until(pilot, lambda: base._process.returncode is not None)
+        process = base._process
+        assert process is not None
+        await until(pilot, lambda: process.returncode is not None)
 
     drive(scenario, size=(120, 40))
 
 
 def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_seen(
-    tiny_run: Path, tmp_path: Path
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "runs/told"
     shutil.copytree(tiny_run / "runs/small", run)
@@ -78,10 +80,10 @@ def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_se
         app.open(f"chat:{run / 'bundles/cpu-int4'}")
         await until(pilot, lambda: "system  Answer in one word." in text_of(app))
         [chat] = app.screen.query(Conversation)
-        sent: list[str] = []
+        sent: list[bytes] = []
         assert chat._process is not None
         assert chat._process.stdin is not None
-        chat._process.stdin.write = lambda line: sent.append(line.decode())  # type: ignore[method-assign]
+        monkeypatch.setattr(chat._process.stdin, "write", sent.append)
         await write(pilot, "hello")
         await pilot.press("enter")
         await until(pilot, lambda: bool(sent))

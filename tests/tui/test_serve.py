@@ -50,5 +50,5 @@ async def _status(path: str, headers: dict[str, str]) -> int:
     server = make_server(None, PORT)
     assert server.host == HOST
     async with TestClient(TestServer(await server._make_app())) as client:
-        answer = await client.get(path, headers=headers)
-        return answer.status
+        status: int = (await client.get(path, headers=headers)).status
+        return status

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from edgepeft.evaluation.gates import learned_little
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.result_words import files
-from edgepeft_tui.verdicts import bundle_lines, learned_little, run_verdict
+from edgepeft_tui.verdicts import bundle_lines, run_verdict
 from tests.tui.drive import drive, text_of, told, until
 from tests.tui.still import hold_still
 

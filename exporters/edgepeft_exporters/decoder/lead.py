@@ -44,7 +44,7 @@ def _add_to_tokenizer(folder: Path, first: int, count: int, size: int) -> None:
         _special(size + index, name) for index, name in enumerate([*unused, *names])
     ]
     ids = {name: first + index for index, name in enumerate(names)}
-    tokenizer["post_processor"] = _leading(tokenizer.get("post_processor"), ids)
+    tokenizer["post_processor"] = leading(tokenizer.get("post_processor"), ids)
     path.write_text(json.dumps(tokenizer, ensure_ascii=False) + "\n", encoding="utf-8")
 
     path = folder / "tokenizer_config.json"
@@ -98,7 +98,7 @@ def _special(number: int, text: str) -> dict[str, Any]:
     return {"id": number, "content": text, **flags, "special": True}
 
 
-def _leading(processor: Any, ids: dict[str, int]) -> dict[str, Any]:
+def leading(processor: Any, ids: dict[str, int]) -> dict[str, Any]:
     """A post-processor that puts tokens first, and then does what ``processor`` did."""
     parts = [{"SpecialToken": {"id": name, "type_id": 0}} for name in ids]
     known = {name: {"id": name, "ids": [number], "tokens": [name]} for name, number in ids.items()}
