@@ -3,16 +3,16 @@
     python tools/trace_recipe.py RECIPE [--json]
 
 How it counts. A *place* is a function in one of our packages that was called with the recipe: the loaded file,
-the recipe or one of its sections, a collection of them, or an object with an attribute that holds one, directly or
-one step further, as a plan does. A method's own object counts only if it is the recipe, a section or a dataclass
-that holds one: a class that keeps the recipe for its methods is entered once, at its constructor. Lambdas,
-comprehensions and generated methods are no places.
+the recipe or one of its sections, a collection of them, or an object with an attribute that holds one, directly
+or one step further, as a plan does. A method's own object counts only if it is the recipe, a section or a
+dataclass that holds one: a class that keeps the recipe for its methods is entered once, at its constructor.
+Lambdas, comprehensions and generated methods are no places.
 
 *Files* and *folders* are those of the places. *Returns* follow the places in the order in which each was first
 entered: how often the next one lies in a file that was left before. *Calls* count every entry into a place.
 
-*Reads* are the files outside of the program that were opened meanwhile by Python's own ``open`` (a library in Rust
-or C++ opens unseen), and how often. The digest cache starts empty.
+*Reads* are the files outside of the program that were opened meanwhile by Python's own ``open`` (a library in
+Rust or C++ opens unseen), and how often. The digest cache starts empty.
 """
 
 from __future__ import annotations
