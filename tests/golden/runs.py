@@ -40,11 +40,11 @@ _DECODER = {"model": "model", "data": _ROWS, "quantize": _QUANTIZE}
 
 RUNS: Mapping[str, tuple[dict[str, Any], str]] = {
     "trained": ({"model": "model", "data": _ROWS, **_TRAINED}, "train"),
-    # An adapter that exists leads to the stages that follow: training's noise is not theirs.
+    # An adapter that exists leads to the stages that follow: the noise of training and combining is not theirs.
     "decoder": (
         {
             **_DECODER,
-            "adapter": [{"path": "one"}, {"path": "two", "weight": 0.5}],
+            "adapter": "one",
             "targets": [
                 "cpu-int4",
                 "cpu-nf4",
@@ -68,6 +68,10 @@ RUNS: Mapping[str, tuple[dict[str, Any], str]] = {
             ],
         },
         "quantize",
+    ),
+    "combined": (
+        {**_DECODER, "adapter": [{"path": "one"}, {"path": "two", "weight": 0.5}]},
+        "combine",
     ),
     "fitted": (
         {

@@ -130,7 +130,8 @@ def _onnx_adapter(file: Path) -> dict[str, np.ndarray]:
     import onnxruntime
 
     made = onnxruntime.AdapterFormat.read_adapter(str(file))
-    return {name: value.numpy() for name, value in made.get_parameters().items()}
+    # A parameter's array is a view of memory that goes with the adapter.
+    return {name: value.numpy().copy() for name, value in made.get_parameters().items()}
 
 
 def _of_graph(name: str, file: Path) -> Summary:
