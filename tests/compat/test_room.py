@@ -1,4 +1,4 @@
-"""Only compat uses private parts of libraries; its modules say what they were written for, and have a test each."""
+"""Only compat uses private parts of libraries; each module of it says what it was written for, and has a test."""
 
 from __future__ import annotations
 
