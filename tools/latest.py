@@ -1,8 +1,8 @@
 """The tests against the newest release of every dependency, and what they broke: ``make latest``.
 
-A virtual environment beside the pinned one gets the package without ``constraints.txt`` and without the upper bounds
-of ``pyproject.toml``. The tests of ``tests/compat`` run first, then the other fast ones. What is said at the end:
-which libraries are newer than their pins, and which tests failed. The exit status is 1 where one did.
+A virtual environment beside the pinned one gets the package without ``constraints.txt`` and without the upper
+bounds of ``pyproject.toml``. The tests of ``tests/compat`` run first, then the other fast ones. What is said at
+the end: which libraries are not at their pins, and which tests failed. The exit status is 1 where one did.
 """
 
 from __future__ import annotations
