@@ -27,7 +27,9 @@ FAST = (
     *("-m", "not real", f"--ignore={COMPAT}"),
     *("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile"),
 )
-_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?P<extras>\[[^\]]*\])?(?P<bounds>[^;]*)(?P<when>;.*)?")
+_REQUIREMENT = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)(?P<extras>\[[^\]]*\])?(?P<bounds>[^;]*)(?P<when>;.*)?"
+)
 
 
 def requirements(extras: Iterable[str]) -> list[str]:
@@ -40,7 +42,9 @@ def requirements(extras: Iterable[str]) -> list[str]:
     for text in waiting:
         match = _REQUIREMENT.fullmatch(text.strip())
         if match is None:
-            raise SystemExit(f"pyproject.toml: {text!r} is no requirement that tools/latest.py can read")
+            raise SystemExit(
+                f"pyproject.toml: {text!r} is no requirement that tools/latest.py can read"
+            )
         if match["name"] == project["name"]:
             more = (match["extras"] or "[]")[1:-1].split(",")
             found |= dict.fromkeys(requirements(name.strip() for name in more))
@@ -67,7 +71,14 @@ def install(folder: Path, without_dependencies: Sequence[str]) -> None:
     """Make the environment, or bring it up to date."""
     if not (folder / "bin" / "python").exists():
         venv.create(folder, with_pip=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [
+        folder / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     newest = ["--upgrade", "--upgrade-strategy", "eager"]
     subprocess.run([*pip, *newest, *requirements(EXTRAS)], check=True)
     # The package's own bounds would hold the libraries back.
@@ -92,7 +103,10 @@ def moved(folder: Path) -> list[str]:
         for name, pin in pins().items()
         if name in there and there[name].partition("+")[0] != pin
     }
-    return [f"{name} {changed[name]}" for name in sorted(changed, key=lambda one: (one not in named, one))]
+    return [
+        f"{name} {changed[name]}"
+        for name in sorted(changed, key=lambda one: (one not in named, one))
+    ]
 
 
 def failures(folder: Path, *arguments: str) -> list[str] | None:
@@ -124,8 +138,12 @@ def main() -> int:
     """Install, test, and say what broke."""
     read = argparse.ArgumentParser(description=__doc__)
     read.add_argument("folder", type=Path, help="the virtual environment")
-    read.add_argument("--tests", nargs="*", help=f"run these alone (default: {COMPAT}, then the fast ones)")
-    read.add_argument("--no-deps", nargs="*", default=[], help="packages installed without what they need")
+    read.add_argument(
+        "--tests", nargs="*", help=f"run these alone (default: {COMPAT}, then the fast ones)"
+    )
+    read.add_argument(
+        "--no-deps", nargs="*", default=[], help="packages installed without what they need"
+    )
     given = read.parse_args()
     install(given.folder, given.no_deps)
     runs = [given.tests] if given.tests else [[COMPAT], list(FAST)]

@@ -39,6 +39,9 @@ def test_it_computes_with_the_new_weight_alone(kind: str) -> None:
     layer = layer_of(kind, first)
     # Once used, an 8-bit layer keeps its codes elsewhere.
     before = output(layer)
+    if kind == "int8":
+        assert hasattr(layer.state, "CB")
+        assert hasattr(layer.state, "SCB")
     replace_weight(layer, second)
     wanted = output(layer_of(kind, second))
     assert torch.equal(output(layer), wanted)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
+from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from textual_serve.server import Server
 
 from edgepeft_tui.compat.textual_serve_app import CheckedServer
 
@@ -23,19 +25,25 @@ class Asking(CheckedServer):
         raise web.HTTPConflict
 
 
-async def status(path: str, **headers: str) -> int:
-    app = await Asking("true", host="127.0.0.1", port=8000)._make_app()
-    async with TestClient(TestServer(app)) as client:
-        return (await client.get(path, headers=headers)).status
+def test_every_route_is_asked_and_a_websocket_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Any] = []
 
+    def run_app(app: Any, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        served.append(app)
 
-def test_the_server_makes_its_application_by_that_method() -> None:
-    assert inspect.iscoroutinefunction(Server._make_app)
-    assert "self._make_app()" in inspect.getsource(Server.serve)
+    monkeypatch.setattr(web, "run_app", run_app)
+    Asking("true", host="127.0.0.1", port=8000).serve()
+    (making,) = served
+    assert inspect.iscoroutine(making)
 
+    async def statuses() -> list[int]:
+        async with TestClient(TestServer(await making)) as client:
+            refused = [
+                (await client.get(path, headers={"refused": "yes"})).status
+                for path in ("/", "/static/js/textual.js", "/ws")
+            ]
+            return [*refused, (await client.get("/")).status, (await client.get("/ws")).status]
 
-def test_every_route_is_asked_and_a_websocket_once_more() -> None:
-    assert asyncio.run(status("/")) == 200
-    for path in ("/", "/static/js/textual.js", "/ws"):
-        assert asyncio.run(status(path, refused="yes")) == 410
-    assert asyncio.run(status("/ws")) == 409
+    assert asyncio.run(statuses()) == [410, 410, 410, 200, 409]
