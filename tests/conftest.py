@@ -30,6 +30,7 @@ if importlib.util.find_spec("torch") is None:
         "calibration",
         "checkpoints",
         "combination",
+        "compat",
         "encoders",
         "evaluation",
         "exporters",

@@ -6,9 +6,8 @@ passes. Here every tensor must be one that the adapter's own configuration calls
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from edgepeft.adapters.placement import placed
 from edgepeft.adapters.scale import check_scaled, lora_scales
 from edgepeft.adapters.unmerged import unmerged_of
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.compat.peft_devices import adapter_stays_put
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.utils.finite import all_finite
 
@@ -226,23 +226,3 @@ def _tie_saved(wrapped: Any) -> None:
     tied = wrapped.get_base_model().config.tie_word_embeddings
     if tied and saved is not None and None not in saved:
         saved[0].weight = saved[1].weight
-
-
-@contextlib.contextmanager
-def adapter_stays_put() -> Iterator[None]:
-    """Keep PEFT from moving an adapter to its base layer's device, which for a skeleton is meta."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    move, to = BaseTunerLayer._move_adapter_to_device_of_base_layer, torch.nn.Module.to
-
-    def to_any_but_meta(module: Any, *args: Any, **kwargs: Any) -> Any:
-        wanted = args[0] if args else kwargs.get("device")
-        return module if str(wanted) == "meta" else to(module, *args, **kwargs)
-
-    BaseTunerLayer._move_adapter_to_device_of_base_layer = lambda *args, **kwargs: None
-    torch.nn.Module.to = to_any_but_meta
-    try:
-        yield
-    finally:
-        BaseTunerLayer._move_adapter_to_device_of_base_layer = move
-        torch.nn.Module.to = to

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils import PeftType, register_peft_method
+from peft.utils import register_peft_method
 from torch import nn
 
 from edgepeft.adapters.bottleneck_shape import ACTIVATIONS, PLACEMENTS, TYPE, activate
+from edgepeft.compat.peft_tuner import Layer, Tuner
+from edgepeft.compat.peft_types import add_peft_type
 
 
 @dataclass
@@ -46,22 +47,18 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]  # peft ships no types
             self.target_modules = list(PLACEMENTS[self.placement])
 
 
-class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft ships no types
+class BottleneckLayer(Layer):
     """A linear layer whose output goes through the adapter."""
 
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
     other_param_names = ("bottleneck_activation", "bottleneck_dropout")
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: BottleneckConfig) -> None:
-        super().__init__()
-        self.base_layer = base_layer
+        super().__init__(base_layer, adapter_name)
         self.bottleneck_down = nn.ModuleDict()
         self.bottleneck_up = nn.ModuleDict()
         self.bottleneck_dropout = nn.ModuleDict()
         self.bottleneck_activation: dict[str, str] = {}
-        self._disable_adapters = False
-        self.merged_adapters: list[str] = []
-        self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: BottleneckConfig) -> None:
@@ -73,7 +70,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
         nn.init.zeros_(up.bias)
         self.bottleneck_dropout[adapter_name] = nn.Dropout(config.bottleneck_dropout)
         self.bottleneck_activation[adapter_name] = config.activation
-        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.move_to_base(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -97,46 +94,30 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft 
         raise NotImplementedError("bottleneck adapters are not linear and can't be merged")
 
 
-class BottleneckModel(BaseTuner):  # type: ignore[misc]  # peft ships no types
+class BottleneckModel(Tuner):
     """Puts the adapters into a model."""
 
     prefix = "bottleneck_"
     tuner_layer_cls = BottleneckLayer
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 (PEFT declares it so)
 
-    def _create_and_replace(
-        self,
-        config: BottleneckConfig,
-        adapter_name: str,
-        target: Any,
-        target_name: str,
-        parent: Any,
-        current_key: str,
-        **kwargs: Any,
-    ) -> None:
+    def adapted(
+        self, config: BottleneckConfig, adapter_name: str, target: Any, where: str
+    ) -> BottleneckLayer | None:
+        """A layer around a linear one; another adapter goes into the layer that is there."""
         if isinstance(target, BottleneckLayer):
             target.update_layer(adapter_name, config)
-            return
+            return None
         if not isinstance(target, nn.Linear):
-            raise ValueError(f"{current_key}: bottleneck adapters stand behind linear layers alone")
-        made = BottleneckLayer(target, adapter_name, config)
-        if adapter_name not in self.active_adapters:
-            made.requires_grad_(False)
-        self._replace_module(parent, target_name, made, target)
+            raise ValueError(f"{where}: bottleneck adapters stand behind linear layers alone")
+        return BottleneckLayer(target, adapter_name, config)
 
 
 def register() -> None:
     """Make the method known to PEFT, once a process."""
     if TYPE in PEFT_TYPE_TO_CONFIG_MAPPING:
         return
-    if TYPE not in list(PeftType):
-        # PEFT takes methods of others, but its list of types is a closed enumeration.
-        member = str.__new__(PeftType, TYPE)
-        member._name_, member._value_ = TYPE, TYPE
-        type.__setattr__(PeftType, TYPE, member)
-        PeftType._member_names_.append(TYPE)
-        PeftType._member_map_[TYPE] = member
-        PeftType._value2member_map_[TYPE] = member
+    add_peft_type(TYPE)
     register_peft_method(
         name=TYPE.lower(),
         config_cls=BottleneckConfig,

@@ -16,6 +16,7 @@ from edgepeft.adapters.patterns import (
     naming_some,
     own_values,
 )
+from edgepeft.compat.peft_targets import is_target
 from edgepeft.models.names import moved
 
 _LISTS = ("target_modules", "exclude_modules")
@@ -52,12 +53,10 @@ def fit_settings(
 
 def _move_targets(config: Any, own: dict[str, str]) -> None:
     """Name the adapted modules as the model does, chosen by PEFT's own rules under the larger model's names."""
-    from peft.tuners.tuners_utils import check_target_module_exists
-
     targets = getattr(config, "target_modules", None)
     if targets is None or (isinstance(targets, str) and targets.lower() == "all-linear"):
         return
-    chosen = [name for theirs, name in own.items() if check_target_module_exists(config, theirs)]
+    chosen = [name for theirs, name in own.items() if is_target(config, theirs)]
     config.target_modules = set(chosen)
     for key in _PLACES:
         if hasattr(config, key):

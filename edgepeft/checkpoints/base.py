@@ -23,8 +23,8 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource, rewrite_check
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
+from edgepeft.compat.transformers_gguf_reading import each_file_read_once
 from edgepeft.errors import InputError, one_line
-from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.tokenizer_overlay import lay_over
 from edgepeft.models.tokens import TOKENIZER, read_vocabulary, refuse_beyond

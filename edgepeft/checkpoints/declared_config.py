@@ -8,7 +8,9 @@ obey them. Here they are taken off, so that what is built follows what transform
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, get_type_hints
+from typing import Any
+
+from edgepeft.compat.transformers_rotary_keys import rotary_keys
 
 READ_UNDECLARED = frozenset({"head_dim"})
 """Attributes that transformers' modeling code asks for by name where a class does not declare them."""
@@ -39,10 +41,8 @@ def keep_declared(config: Any) -> Any:
 
 
 def _known_rotary(settings: dict[str, Any]) -> dict[str, Any]:
-    from transformers.modeling_rope_utils import RopeParameters
-
     scales = settings.get("rope_type", "default") != "default"
-    known = set(get_type_hints(RopeParameters)) if scales else _UNSCALED
+    known = rotary_keys() if scales else _UNSCALED
     return {key: value for key, value in settings.items() if key in known}
 
 

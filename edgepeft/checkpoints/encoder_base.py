@@ -26,10 +26,10 @@ from edgepeft.checkpoints.safetensors_io import (
     write_checkpoint,
 )
 from edgepeft.checkpoints.skeleton import build_skeleton, is_decoder
+from edgepeft.compat.transformers_gguf_reading import each_file_read_once
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.checks import check_headers
-from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.inspect import inspect_model
 from edgepeft.models.sentence_files import SentenceFiles, read_sentence_files
 from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS, Task

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.compat.transformers_left_out import is_left_out
 from edgepeft.errors import InputError
 from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, moved, newer, unwrapped
 from edgepeft.utils.finite import all_finite
@@ -103,8 +104,7 @@ def refuse_infinite(
 def _harmless(name: str, skeleton: Any) -> str | None:
     """What a left-over tensor is, where it is known to carry nothing; None otherwise."""
     found = next((what for pattern, what in HARMLESS.items() if re.search(pattern, name)), None)
-    ignored = getattr(type(skeleton), "_keys_to_ignore_on_load_unexpected", None) or ()
-    if found is None and any(re.search(pattern, name) for pattern in ignored):
+    if found is None and is_left_out(skeleton, name):
         return "tensors that transformers leaves out for this architecture"
     return found
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgepeft.compat.transformers_gguf_mark import forget_file
+from edgepeft.compat.transformers_gguf_names import tensor_places
+from edgepeft.compat.transformers_gguf_reading import each_file_read_once
 from edgepeft.errors import InputError, one_line
-from edgepeft.models.gguf import each_file_read_once
 from edgepeft.models.gguf_header import GgufHeader, read_gguf_header
 from edgepeft.utils.finite import all_finite
 
@@ -44,10 +46,7 @@ def stage_gguf(model: Path, out: Path) -> None:
     for name, parameter in loaded.named_parameters():
         if not all_finite(parameter.data):
             raise InputError(f"{model}: {name} holds NaN or infinite values")
-    # The weights are plain float32 now; the mark of the file they came from forbids saving them.
-    loaded.hf_quantizer = None
-    if hasattr(loaded.config, "quantization_config"):
-        del loaded.config.quantization_config
+    forget_file(loaded)
     loaded.save_pretrained(out)
 
 
@@ -78,16 +77,10 @@ def _places(model: Path) -> tuple[Any, dict[str, str]]:
     """The model on the meta device, and its tensors' names by those of the file, as transformers maps them."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.modeling_gguf_pytorch_utils import (
-        TENSOR_PROCESSORS,
-        TensorProcessor,
-        get_gguf_hf_weights_map,
-    )
 
     config = AutoConfig.from_pretrained(model.parent, gguf_file=model.name)
     with init_empty_weights(include_buffers=False):
         skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     skeleton.tie_weights()
     architecture = str(read_gguf_header(model).fields.get("general.architecture"))
-    processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=config.to_dict())
-    return skeleton, get_gguf_hf_weights_map(skeleton, processor)
+    return skeleton, tensor_places(skeleton, architecture, config)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgepeft.adapters.attach import adapter_stays_put
 from edgepeft.adapters.keys import PREFIX
 from edgepeft.combination.methods import Combination, check_combination
+from edgepeft.compat.peft_devices import adapter_stays_put
 from edgepeft.errors import InputError, one_line
 from edgepeft.merging.lora import LoraFactors
 from edgepeft.utils.finite import all_finite

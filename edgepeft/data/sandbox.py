@@ -16,9 +16,9 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Namespace
 
+from edgepeft.compat.jinja_source import RewritingSandbox
 from edgepeft.data.sandbox_budget import Budget, Spending
 from edgepeft.data.sandbox_filters import bounded_filters, bounded_tests
 from edgepeft.data.sandbox_methods import METHODS, bound_method, format_size, percent_size
@@ -78,7 +78,7 @@ _SHAPERS = (Macro, LoopContext)
 _HELPERS = (TemplateNamespace, TemplateDict, Cycler, *_SHAPERS)
 
 
-class Sandbox(ImmutableSandboxedEnvironment):
+class Sandbox(RewritingSandbox):
     """The environment of one template. What a rendering may spend is put into ``spending`` when it begins."""
 
     intercepted_binops = _OPERATORS
@@ -97,7 +97,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals.pop("lipsum", None)
         self.globals.update(functions, dict=TemplateDict(), namespace=TemplateNamespace)
 
-    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+    def rewrite(self, source: nodes.Template) -> None:
+        """Put a filter of ours around whatever takes time or room and is no call."""
         for compare in list(source.find_all(nodes.Compare)):
             compare.expr = _filtered(compare.expr, "_compared")
             for operand in compare.ops:
@@ -119,7 +120,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
             loop.iter = _filtered(loop.iter, "_counted", nodes.Const(written))
         self._text_bytes = sum(len(data.data) for data in source.find_all(nodes.TemplateData))
         source.set_environment(self)
-        return super()._generate(source, *args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """jinja's own answer, and of values only the methods whose cost is known."""

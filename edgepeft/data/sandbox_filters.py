@@ -15,6 +15,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
 from jinja2.tests import TESTS
 
+from edgepeft.compat.jinja_filters import passes_context
 from edgepeft.data.sandbox_methods import (
     Arguments,
     Bound,
@@ -72,8 +73,7 @@ def bounded_filters(spending: Spending) -> dict[str, Callable[..., Any]]:
 def _bounded_filter(
     name: str, function: Callable[..., Any], spending: Spending
 ) -> Callable[..., Any]:
-    # Filters that are given the context or the environment get it first.
-    place = 1 if hasattr(function, "jinja_pass_arg") else 0
+    place = 1 if passes_context(function) else 0
 
     @functools.wraps(function)
     def filtered(*arguments: Any, **by_name: Any) -> Any:

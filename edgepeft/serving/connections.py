@@ -9,13 +9,12 @@ closed.
 from __future__ import annotations
 
 import asyncio
-import http
 import json
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from edgepeft.compat.uvicorn_connection import HttpConnection
 from edgepeft.serving.limits import Limits
 from edgepeft.serving.protocol import RequestError
 
@@ -23,7 +22,7 @@ _AFTER_THE_APPLICATION = 5.0
 """Seconds that the application has to answer a late body itself before the connection is closed."""
 
 
-class Connection(H11Protocol):
+class Connection(HttpConnection):
     """One connection; ``limits`` are those of the server (see ``connections_within``)."""
 
     limits = Limits()
@@ -52,16 +51,15 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._watch()
 
-    def on_response_complete(self) -> None:
+    def answered(self) -> None:
         """Wait for the next request, or the rest of this one's body."""
-        super().on_response_complete()
         self._watch()
 
     def pause_writing(self) -> None:
         """The client reads slower than it is written to."""
         super().pause_writing()
         if self._stalled is None:
-            self._stalled = self.loop.call_later(self.limits.write_seconds, self.transport.abort)
+            self._stalled = self.later(self.limits.write_seconds, self.abort)
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -70,13 +68,13 @@ class Connection(H11Protocol):
             self._stalled.cancel()
             self._stalled = None
 
-    def send_400_response(self, msg: str) -> None:
+    def malformed(self, message: str) -> None:
         """What is no HTTP is answered in the same form as everything else."""
-        self._refuse(400, msg)
+        self._refuse(400, message)
 
     def _watch(self) -> None:
         """Count anew where something else is waited for than before."""
-        state = self.conn.their_state
+        state = self.client_state
         if state is self._awaited:
             return
         if self._deadline is not None:
@@ -88,16 +86,15 @@ class Connection(H11Protocol):
         }.get(state)
         self._awaited, self._waited_since = state, None
         if seconds is not None:
-            self._waited_since = self.loop.time()
-            self._deadline = self.loop.call_later(seconds, self._late)
+            self._waited_since = self.now()
+            self._deadline = self.later(seconds, self._late)
 
     def _late(self) -> None:
         """Close a connection whose request did not come in time; one that idles between requests, without a
         response.
         """
-        idle = self.cycle is not None and not self.conn.trailing_data[0]
-        if idle and self.conn.their_state is h11.IDLE:
-            self.timeout_keep_alive_handler()
+        if self.idles_between_requests:
+            self.end_idling()
         else:
             self._refuse(408, "the request did not come in time")
 
@@ -105,10 +102,8 @@ class Connection(H11Protocol):
         """Whether there is room, if need be by closing the one waited for longest: of this client, if it has too
         many.
         """
-        others = [
-            one for one in self.connections if isinstance(one, Connection) and one is not self
-        ]
-        own = [one for one in others if (one.client or ("",))[0] == (self.client or ("",))[0]]
+        others = [one for one in self.others() if isinstance(one, Connection)]
+        own = [one for one in others if one.address == self.address]
         crowd = own if len(own) >= self.limits.per_client else others
         if len(own) < self.limits.per_client and len(others) < self.limits.connections:
             return True
@@ -120,25 +115,7 @@ class Connection(H11Protocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Say why, where nothing has been said yet, and close."""
-        if self.transport.is_closing():
-            return
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = json.dumps(RequestError(status, message).body()).encode()
-            headers = [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-                (b"connection", b"close"),
-            ]
-            reason = http.HTTPStatus(status).phrase.encode()
-            response = h11.Response(status_code=status, headers=headers, reason=reason)
-            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-        if self.cycle is not None and not self.cycle.response_complete:
-            # Whoever waits for the rest of the body is told that it won't come.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.connections.discard(self)
-        self.transport.close()
+        self.end_with(status, json.dumps(RequestError(status, message).body()).encode())
 
 
 def connections_within(limits: Limits) -> type[Connection]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from edgepeft.compat.peft_adalora import rank_state, take_up_rank_state
 from edgepeft.training.hooks import TrainingHooks
 
 
@@ -53,10 +54,7 @@ class RankAllocation(TrainerCallback):  # type: ignore[misc]  # transformers shi
         """Take up what an interrupted training had learned of importance."""
         kept = Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE
         if state.global_step and kept.is_file():
-            found = torch.load(kept, weights_only=True)
-            self._tuner.peft_config["default"].rank_pattern = found.pop("rank_pattern")
-            for name, value in found.items():
-                setattr(self._tuner.rankallocator, name, value)
+            take_up_rank_state(self._tuner, torch.load(kept, weights_only=True))
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Allocate; the step that was just taken is counted only later."""
@@ -66,8 +64,5 @@ class RankAllocation(TrainerCallback):  # type: ignore[misc]  # transformers shi
         """Keep the importances beside the checkpoint that was just written."""
         if not state.is_world_process_zero:
             return
-        allocator = self._tuner.rankallocator
-        kept = {name: getattr(allocator, name) for name in ("ipt", "exp_avg_ipt", "exp_avg_unc")}
-        pattern = self._tuner.peft_config["default"].rank_pattern
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        torch.save({**kept, "rank_pattern": pattern}, folder / self.FILE)
+        torch.save(rank_state(self._tuner), folder / self.FILE)

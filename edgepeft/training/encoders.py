@@ -13,6 +13,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from edgepeft.checkpoints.base_stage import EncoderFacts
+from edgepeft.compat.transformers_batch_loss import loss_is_mean_of_batch
 from edgepeft.data.texts import TextEncoder
 from edgepeft.errors import InputError
 from edgepeft.metrics.encoder_examples import Example, contrast, encode_row, open_encoder
@@ -87,8 +88,7 @@ class EncoderTrainer(Trainer):  # type: ignore[misc]  # transformers ships no ty
         super().__init__(
             data_collator=lambda examples: collate(facts.task, pad_id, examples), **parts
         )
-        # The loss below is the batch's own mean; the trainer divides by the batches of a step.
-        self.model_accepts_loss_kwargs = False
+        loss_is_mean_of_batch(self)
 
     def compute_loss(
         self,

@@ -23,6 +23,8 @@ from edgepeft.checkpoints.skeleton import (
     linear_weight_names,
     model_config,
 )
+from edgepeft.compat.bitsandbytes_repacking import keep_packing
+from edgepeft.compat.bitsandbytes_weights import replace_weight
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.tasks import ENCODER_TASKS
 
@@ -60,11 +62,7 @@ def load_base_for_training(folder: Path, grid: TrainingGrid, whole: Sequence[str
     config = model_config(folder)
     model = auto_class(config).from_pretrained(folder, **options)
     model.config.use_cache = False
-    for module in model.modules():
-        # In its first evaluation on a CPU with AVX512-BF16 a 4-bit layer would repack its weights and
-        # round their scales to bfloat16, and training would go on against another base.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    keep_packing(model)
     return model
 
 
@@ -212,32 +210,8 @@ def take_start(
         device = layer.lora_A[active].weight.device
         layer.lora_A[active].weight.data = a.clone().to(device)
         layer.lora_B[active].weight.data = b.clone().to(device)
-        _replace_weight(layer.get_base_layer(), without(weight, a, scaling * b))
+        replace_weight(layer.get_base_layer(), without(weight, a, scaling * b))
     return Start(factors, scaling)
-
-
-def _replace_weight(module: Any, weight: torch.Tensor) -> None:
-    """Put a float32 weight into a linear layer, through bitsandbytes' rounding where it has such weights."""
-    from bitsandbytes.nn import Int8Params, Params4bit
-
-    old = module.weight
-    device = old.device
-    if isinstance(old, Params4bit):
-        new: Any = Params4bit(
-            weight.cpu(),
-            requires_grad=False,
-            quant_type=old.quant_type,
-            blocksize=old.blocksize,
-            compress_statistics=old.compress_statistics,
-            quant_storage=old.quant_storage,
-            module=module,
-        ).to(device)
-    elif isinstance(old, Int8Params):
-        new = Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False).to(device)
-        module.state.CB = module.state.SCB = None
-    else:
-        new = torch.nn.Parameter(weight.to(device), requires_grad=False)
-    module.weight = new
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -86,10 +86,11 @@ def make_trainer(
     from datasets import Dataset
     from trl import DPOConfig, SFTConfig
 
-    from edgepeft.training.trainer import CompletionTrainer, PreferenceTrainer
+    from edgepeft.compat.trl_tokenized_pairs import TokenizedPairsTrainer
+    from edgepeft.training.trainer import CompletionTrainer
 
     if objective == "preference":
-        return PreferenceTrainer(
+        return TokenizedPairsTrainer(
             model=model,
             args=DPOConfig(**arguments, beta=beta, max_length=None),
             train_dataset=Dataset.from_list(list(rows)),

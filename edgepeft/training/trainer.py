@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trl import DPOTrainer, SFTTrainer
+from trl import SFTTrainer
 
+from edgepeft.compat.transformers_resume import TakesUpCheckpoints
+from edgepeft.compat.trl_adapted_head import head_hidden
 from edgepeft.training.callbacks import PromptState
 from edgepeft.training.hooks import hooks_of
 
@@ -25,20 +27,17 @@ def label_columns(labels: torch.Tensor) -> torch.Tensor:
     return (labels[:, 1:] != IGNORED).any(dim=0).nonzero()[:, 0] + 1
 
 
-class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
+class CompletionTrainer(TakesUpCheckpoints, SFTTrainer):  # type: ignore[misc]  # trl ships no types
     """SFTTrainer whose loss reads the logits of labelled positions alone."""
 
     def __init__(self, model: Any, **parts: Any) -> None:
         # TRL refuses adapted heads because its own loss multiplies with the head's bare weight; ours calls it.
-        model.get_output_embeddings = lambda: None
-        try:
+        with head_hidden(model):
             super().__init__(model=model, **parts)
-        finally:
-            del model.get_output_embeddings
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if not PromptState.restore(model or self.model, Path(resume_from_checkpoint)):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def take_up(self, model: Any, checkpoint: Path) -> bool:
+        """Load the network that makes a prompt, where the checkpoint has one."""
+        return PromptState.restore(model, checkpoint)
 
     def compute_loss(
         self,
@@ -71,10 +70,3 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             bare = self.accelerator.unwrap_model(model)
             loss = loss + hooks_of(bare).penalty(bare)
         return (loss, outputs) if return_outputs else loss
-
-
-class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl ships no types
-    """DPOTrainer (https://arxiv.org/abs/2305.18290) on pairs that are tokenized already."""
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset

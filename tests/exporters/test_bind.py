@@ -43,7 +43,7 @@ def rounded(name: str, grid: IntGrid = GRID) -> torch.Tensor:
 
 def deferred(name: str) -> Deferred:
     shadow = torch.empty(SHAPES[name], device="meta")
-    return Deferred(shadow, lambda source: source(name), weight)
+    return Deferred(shadow, lambda source: source(name), weight, frozenset({name}))
 
 
 def quantize(

@@ -63,7 +63,7 @@ def defer(loaded: list[str], weights: dict[str, torch.Tensor]) -> Callable[[str]
 
     def make(name: str) -> Deferred:
         shadow = torch.empty(weights[name].shape, device="meta")
-        return Deferred(shadow, lambda source: source(name), load)
+        return Deferred(shadow, lambda source: source(name), load, frozenset({name}))
 
     return make
 
@@ -109,6 +109,14 @@ def test_what_is_known_without_values_loads_nothing(defer: Any, loaded: list[str
     assert "(6, 4)" in repr(tensor)
     assert "float32" in str(tensor)
     assert not tensor.requires_grad
+    assert loaded == []
+
+
+def test_names_of_weights_are_told_without_loading_any(defer: Any, loaded: list[str]) -> None:
+    both = torch.cat([defer("a"), defer("b")]).T
+    assert both.names() == {"a", "b"}
+    assert both.split(6, dim=1)[0].names() == {"a", "b"}
+    assert (defer("a").T * 2).names() == {"a"}
     assert loaded == []
 
 

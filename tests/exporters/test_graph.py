@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from edgepeft.errors import EdgepeftError
-from edgepeft_exporters.decoder.graph import flatten_rope, name_sliding_layers
+from edgepeft_exporters.compat.builder_config import flatten_rope, name_sliding_layers
 from tests.exporters.chain import LONGROPE
 
 FULL = {"rope_type": "default", "rope_theta": 1e6}

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepeft.models.gguf import each_file_read_once, open_gguf, scalar_fields
+from edgepeft.compat.transformers_gguf_reading import each_file_read_once
+from edgepeft.models.gguf import open_gguf, scalar_fields
 from tests.models.test_inspect_gguf import write_gguf
 
 gguf = pytest.importorskip("gguf")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
-from textual_serve.server import Server
 
 from edgepeft.errors import EdgepeftError
 from edgepeft_tui.asking import EDGEPEFT
+from edgepeft_tui.compat.textual_serve_app import CheckedServer
 
 HOST = "127.0.0.1"
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class LoopbackServer(Server):  # type: ignore[misc]  # textual-serve ships no types
+class LoopbackServer(CheckedServer):
     """A server that only the page it served itself may talk to.
 
     Any web page may open a websocket to this machine; one that came from elsewhere would drive the terminal.
@@ -25,26 +23,15 @@ class LoopbackServer(Server):  # type: ignore[misc]  # textual-serve ships no ty
     reaches neither the page, its files, its downloads, nor the websocket.
     """
 
-    async def _make_app(self) -> web.Application:
-        """The server's routes behind the check of the host."""
-        app: web.Application = await super()._make_app()
-        host = self.public_url.removeprefix("http://")
+    def check(self, request: web.Request) -> None:
+        """Refuse other hosts."""
+        if request.host != self.public_url.removeprefix("http://"):
+            raise web.HTTPForbidden(text="edgepeft tui answers on the loopback address only")
 
-        @web.middleware  # type: ignore[untyped-decorator]  # aiohttp is not read by mypy
-        async def for_this_host(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.host != host:
-                raise web.HTTPForbidden(text="edgepeft tui answers on the loopback address only")
-            return await handler(request)
-
-        app.middlewares.append(for_this_host)
-        return app
-
-    async def handle_websocket(self, request: web.Request) -> web.WebSocketResponse:
-        """Refuse other origins, then do as the server does."""
+    def check_websocket(self, request: web.Request) -> None:
+        """Refuse other origins."""
         if request.headers.get("Origin") != self.public_url:
             raise web.HTTPForbidden(text="edgepeft tui answers only the page it served itself")
-        answer: web.WebSocketResponse = await super().handle_websocket(request)
-        return answer
 
 
 def make_server(recipe: Path | None, port: int) -> LoopbackServer:

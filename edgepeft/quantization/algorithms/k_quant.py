@@ -7,10 +7,10 @@ search had won and ruins those without a change of sign; a block that came out w
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from edgepeft.calibration.statistics import InputStatistics
+from edgepeft.compat.onnxruntime_k_quant import k_quant
 from edgepeft.errors import MissingError
 from edgepeft.quantization.algorithms.rtn import ROUNDING as RTN
 from edgepeft.quantization.grids import BlockCodes, IntGrid, into_blocks
@@ -26,20 +26,14 @@ class KQuant:
         self, weight: torch.Tensor, grid: IntGrid, statistics: InputStatistics | None = None
     ) -> BlockCodes:
         """Round a finite float32 weight [N, K] to the grid. Raises MissingError without onnxruntime."""
+        blocks = into_blocks(weight.to(torch.float32), grid)
         try:
-            from onnxruntime.quantization.neural_compressor.weight_only import (
-                quant_tensor_k_quant_cpu,
-            )
+            # What blocks of equal weights yield, which divide by zero in there, is never kept.
+            codes, scales, zero_points = k_quant(blocks.numpy(), grid.bits, grid.block_size)
         except ImportError:
             raise MissingError(
                 "quantize.algorithm: k_quant comes from onnxruntime: pip install 'edgepeft[cpu,export]'"
             ) from None
-        blocks = into_blocks(weight.to(torch.float32), grid)
-        # Blocks of equal weights divide by zero in there; what that yields is never kept.
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            codes, scales, zero_points = quant_tensor_k_quant_cpu(
-                blocks.numpy(), grid.bits, grid.block_size
-            )
         shape = blocks.shape[:2]
         searched = BlockCodes(
             grid=grid,

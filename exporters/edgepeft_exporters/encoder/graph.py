@@ -18,6 +18,7 @@ from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.models.tasks import ENCODER_TASKS
+from edgepeft_exporters.compat.torch_fake import fake_parameters, has_no_value, without_values
 from edgepeft_exporters.lazy.deferred import Deferred, named_weight
 from edgepeft_exporters.lazy.graph import lazy_tensor, put_in_place
 
@@ -89,13 +90,9 @@ def _exported(module: Any, config: Any, dtype: torch.dtype, output: str, task: s
     """Run torch's exporter; initializers that are weights have no value afterwards."""
     import onnxscript.optimizer
     from onnx_ir.passes.common import RemoveUnusedNodesPass
-    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for owner in module.modules():
-            for name, parameter in list(owner.named_parameters(recurse=False)):
-                fake = torch.empty(parameter.shape, dtype=dtype)
-                owner._parameters[name] = torch.nn.Parameter(fake, requires_grad=False)
+    with without_values():
+        fake_parameters(module, dtype)
         inputs = _example(config, task)
     batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
     try:
@@ -117,7 +114,7 @@ def _exported(module: Any, config: Any, dtype: torch.dtype, output: str, task: s
         raise EdgepeftError(f"torch can't export this model: {one_line(error)}") from None
     model = program.model
     for value in model.graph.initializers.values():
-        if isinstance(getattr(value.const_value, "raw", None), FakeTensor):
+        if has_no_value(value.const_value):
             value.const_value = None
     onnxscript.optimizer.optimize_ir(model)
     RemoveUnusedNodesPass()(model)

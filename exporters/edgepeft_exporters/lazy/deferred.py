@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+
+from edgepeft_exporters.compat.torch_wrapper import each_leaf, reads_value, wrapper
 
 Load = Callable[[str], torch.Tensor]
 
@@ -26,37 +27,32 @@ class Deferred(torch.Tensor):  # type: ignore[misc]  # torch is not followed by 
     _shadow: torch.Tensor
     _expression: Callable[[Load], torch.Tensor]
     _load: Load
+    _names: frozenset[str]
 
     @staticmethod
     def __new__(
-        cls, shadow: torch.Tensor, expression: Callable[[Load], torch.Tensor], load: Load
+        cls,
+        shadow: torch.Tensor,
+        expression: Callable[[Load], torch.Tensor],
+        load: Load,
+        names: frozenset[str],
     ) -> Deferred:
-        """Wrap ``shadow``, a meta tensor with the value's shape, strides and dtype."""
-        made: Deferred = torch.Tensor._make_wrapper_subclass(
-            cls,
-            shadow.shape,
-            strides=shadow.stride(),
-            dtype=shadow.dtype,
-            device="cpu",
-            requires_grad=False,
-        )
-        made._shadow, made._expression, made._load = shadow, expression, load
+        """Wrap ``shadow``, a meta tensor with the value's shape, strides and dtype.
+
+        ``names`` are the weights that the expression reads.
+        """
+        made: Deferred = wrapper(cls, shadow)
+        made._shadow, made._expression = shadow, expression
+        made._load, made._names = load, names
         return made
 
     def evaluate(self, load: Load | None = None) -> torch.Tensor:
         """Compute the value; another ``load`` computes the same expression over other tensors."""
         return self._expression(load or self._load)
 
-    def names(self) -> set[str]:
-        """The checkpoint weights that the expression reads; it is computed to find them."""
-        found: set[str] = set()
-
-        def note(name: str) -> torch.Tensor:
-            found.add(name)
-            return self._load(name)
-
-        self._expression(note)
-        return found
+    def names(self) -> frozenset[str]:
+        """The checkpoint weights that the expression reads; none is fetched to tell."""
+        return self._names
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         """Shape and dtype; printing must not compute."""
@@ -66,17 +62,20 @@ class Deferred(torch.Tensor):  # type: ignore[misc]  # torch is not followed by 
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operator on shapes now and remember it for the values later."""
         kwargs = kwargs or {}
-        load = _first_load((args, kwargs))
+        operands: list[Deferred] = []
+        each_leaf(lambda x: operands.append(x) if isinstance(x, Deferred) else None, (args, kwargs))
+        load = operands[0]._load
+        names = operands[0]._names.union(*(one._names for one in operands))
 
         def compute(source: Load) -> Any:
-            real_args, real_kwargs = tree_map(
+            real_args, real_kwargs = each_leaf(
                 lambda x: x.evaluate(source) if isinstance(x, Deferred) else x, (args, kwargs)
             )
             return func(*real_args, **real_kwargs)
 
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if reads_value(func):
             return compute(load)
-        meta_args, meta_kwargs = tree_map(
+        meta_args, meta_kwargs = each_leaf(
             lambda x: (
                 x._shadow
                 if isinstance(x, Deferred)
@@ -88,10 +87,10 @@ class Deferred(torch.Tensor):  # type: ignore[misc]  # torch is not followed by 
         )
         shadow = func(*meta_args, **meta_kwargs)
         if isinstance(shadow, torch.Tensor):
-            return cls(shadow, compute, load)
+            return cls(shadow, compute, load, names)
         if isinstance(shadow, (list, tuple)) and any(isinstance(s, torch.Tensor) for s in shadow):
             return type(shadow)(
-                cls(part, _nth(compute, index), load) for index, part in enumerate(shadow)
+                cls(part, _nth(compute, index), load, names) for index, part in enumerate(shadow)
             )
         return shadow
 
@@ -104,12 +103,6 @@ def _fetch(name: str) -> Callable[[Load], torch.Tensor]:
     return lambda source: source(name)
 
 
-def _first_load(tree: Any) -> Load:
-    found: list[Load] = []
-    tree_map(lambda x: found.append(x._load) if isinstance(x, Deferred) else None, tree)
-    return found[0]
-
-
 def defer_parameters(model: Any, load: Load, dtype: torch.dtype = torch.float32) -> Any:
     """Replace a skeleton's parameters by deferred ones that ``load`` fetches by name; tied ones stay tied."""
     made: dict[int, torch.nn.Parameter] = {}
@@ -118,12 +111,13 @@ def defer_parameters(model: Any, load: Load, dtype: torch.dtype = torch.float32)
             if id(parameter) not in made:
                 full = f"{prefix}.{name}" if prefix else name
                 shadow = torch.empty(parameter.shape, dtype=dtype, device="meta")
-                deferred = Deferred(shadow, _fetch(full), load)
+                deferred = Deferred(shadow, _fetch(full), load, frozenset({full}))
                 made[id(parameter)] = torch.nn.Parameter(deferred, requires_grad=False)
-            module._parameters[name] = made[id(parameter)]
+            setattr(module, name, made[id(parameter)])
     return model
 
 
 def named_weight(name: str, shape: tuple[int, ...], load: Load) -> Deferred:
     """A float32 checkpoint weight by its name, fetched when it is evaluated."""
-    return Deferred(torch.empty(shape, dtype=torch.float32, device="meta"), _fetch(name), load)
+    shadow = torch.empty(shape, dtype=torch.float32, device="meta")
+    return Deferred(shadow, _fetch(name), load, frozenset({name}))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
+from edgepeft_tui.compat.textual_footer import KeyBar
 from edgepeft_tui.job import STOPPING
 from edgepeft_tui.plain_text import plain, plain_line, title
 from edgepeft_tui.widgets.hanging import Said
@@ -17,23 +18,6 @@ from edgepeft_tui.words import mark, pairs
 
 if TYPE_CHECKING:
     from edgepeft_tui.app import EdgepeftApp
-
-
-class KeyBar(Footer):
-    """The footer, made anew only when it would say something else: Textual does so at every change of focus."""
-
-    _shown: tuple[object, ...] = ()
-
-    def bindings_changed(self, screen: Screen[Any]) -> None:
-        """See whether other keys are to be shown."""
-        shown = tuple(
-            (binding.key, binding.description, enabled)
-            for _, binding, enabled, _ in screen.active_bindings.values()
-            if binding.show
-        )
-        if shown != self._shown:
-            self._shown = shown
-            super().bindings_changed(screen)
 
 
 class Page(Screen[None]):

@@ -1,0 +1,1 @@
+"""What the wizard uses of libraries beyond what they promise, as ``edgepeft/compat/`` does for the core."""
