@@ -3,10 +3,11 @@
     python tools/trace_recipe.py RECIPE [--json]
 
 How it counts. A *place* is a function in one of our packages that was called with the recipe: the loaded file,
-the recipe or one of its sections, a collection of them, or an object with an attribute that holds one, directly
-or one step further, as a plan does. A method's own object counts only if it is the recipe, a section or a
-dataclass that holds one: a class that keeps the recipe for its methods is entered once, at its constructor.
-Lambdas, comprehensions and generated methods are no places.
+the recipe or one of its sections, or a collection of them. Apart from these it lists the places that were called
+with an object whose attributes hold one, directly or one step further, as a resolved recipe or a plan does. A
+method's own object counts only if it is the recipe, a section or a dataclass that holds one: a class that keeps
+the recipe for its methods is entered once, at its constructor. Lambdas, comprehensions and generated methods are
+no places.
 
 *Files* and *folders* are those of the places. *Returns* follow the places in the order in which each was first
 entered: how often the next one lies in a file that was left before. *Calls* count every entry into a place.
@@ -43,11 +44,14 @@ _MANY = 50
 
 @dataclass(frozen=True)
 class Place:
-    """A function that a recipe was handed to; ``depth`` is how many such functions called it in turn."""
+    """A function that a recipe was handed to; ``depth`` is how many such functions called it in turn, ``held``
+    says whether it was only ever inside of another object.
+    """
 
     file: str
     function: str
     depth: int
+    held: bool
 
 
 @dataclass
@@ -57,6 +61,11 @@ class Trace:
     places: list[Place] = field(default_factory=list)
     calls: int = 0
     reads: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def itself(self) -> Trace:
+        """The same of the recipe itself, without the places that got what holds it."""
+        return Trace([place for place in self.places if not place.held], self.calls, self.reads)
 
     @property
     def files(self) -> list[str]:
@@ -83,13 +92,19 @@ class Trace:
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
         return {
+            **{name: one.counts() for name, one in (("itself", self.itself), ("all", self))},
+            "calls": self.calls,
+            "reads": dict(self.reads.most_common()),
+            "way": [dataclasses.asdict(place) for place in self.places],
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Places, files, folders and returns."""
+        return {
             "places": len(self.places),
             "files": len(self.files),
             "folders": len(self.folders),
             "returns": self.returns,
-            "calls": self.calls,
-            "reads": dict(self.reads.most_common()),
-            "way": [dataclasses.asdict(place) for place in self.places],
         }
 
 
@@ -102,7 +117,7 @@ class Tracer:
 
         self.trace = Trace()
         self._recipe_types = (RecipeFile, Section)
-        self._seen: set[tuple[str, str]] = set()
+        self._seen: dict[tuple[str, str], int] = {}
         self._ours: dict[CodeType, bool] = {}
         self._stack: list[bool] = []
         self._watching = False
@@ -126,13 +141,18 @@ class Tracer:
             if self._stack:
                 self._stack.pop()
             return
-        entered = self._takes_recipe(frame)
+        given = self._given(frame)
+        itself = any(self._holds(value, 0) for value in given)
+        entered = itself or any(self._holds(value, _STEPS) for value in given)
         if entered:
             place = (os.path.relpath(code.co_filename, ROOT), code.co_qualname)
             self.trace.calls += 1
             if place not in self._seen:
-                self._seen.add(place)
-                self.trace.places.append(Place(*place, depth=sum(self._stack)))
+                self._seen[place] = len(self.trace.places)
+                self.trace.places.append(Place(*place, depth=sum(self._stack), held=not itself))
+            elif itself:
+                at = self._seen[place]
+                self.trace.places[at] = dataclasses.replace(self.trace.places[at], held=False)
         self._stack.append(entered)
 
     def _is_ours(self, code: CodeType) -> bool:
@@ -140,10 +160,11 @@ class Tracer:
             self._ours[code] = code.co_filename.startswith(PACKAGES)
         return self._ours[code]
 
-    def _takes_recipe(self, frame: FrameType) -> bool:
+    def _given(self, frame: FrameType) -> list[object]:
+        """The arguments of a call that may be or hold a recipe."""
         code = frame.f_code
         if code.co_name.startswith("<"):
-            return False
+            return []
         count = code.co_argcount + code.co_kwonlyargcount
         # *args and **kwargs come after the named ones.
         count += bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)
@@ -151,7 +172,7 @@ class Tracer:
         own = given.pop("self", None)
         if own is not None and (self._is_recipe(own) or dataclasses.is_dataclass(own)):
             given["self"] = own
-        return any(self._holds(value, _STEPS) for value in given.values())
+        return list(given.values())
 
     def _is_recipe(self, value: object) -> bool:
         return isinstance(value, self._recipe_types)
@@ -214,13 +235,12 @@ def main() -> None:
     here = ""
     for place in found.places:
         shown = place.file if place.file != here else ""
-        print(f"{shown:42} {'  ' * place.depth}{place.function}")
+        print(f"{shown:42} {'  ' * place.depth}{place.function}{' (held)' if place.held else ''}")
         here = place.file
     print()
-    print(
-        f"{len(found.places)} places in {len(found.files)} files of {len(found.folders)} folders, "
-        f"{found.returns} returns, {found.calls} calls"
-    )
+    for name, one in (("the recipe itself", found.itself), ("with what holds it", found)):
+        counts = ", ".join(f"{count} {what}" for what, count in one.counts().items())
+        print(f"{name}: {counts}")
     for path, count in found.reads.most_common():
         print(f"read {count} times: {path}")
 
