@@ -82,7 +82,7 @@ def main() -> None:
         print(speed(*arguments))
         return
     from edgepeft.data.prompt import Prompter
-    from edgepeft.evaluation.report import folder_bytes
+    from edgepeft.evaluation.seal import folder_bytes
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)

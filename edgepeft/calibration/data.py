@@ -15,8 +15,9 @@ from edgepeft.calibration.unmerged import calibration_lead
 from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.skeleton import context_length, model_config
+from edgepeft.data.encoded import Encoded
 from edgepeft.data.formats import read_text
-from edgepeft.data.prompt import Encoded, Prompter
+from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder
 from edgepeft.errors import InputError

@@ -90,7 +90,8 @@ def add(
         return
     from edgepeft.cli.progress import show_events
     from edgepeft.config.test_sets import GivenTests
-    from edgepeft.evaluation.report import cost_line, seal_adapter
+    from edgepeft.evaluation.card import cost_line
+    from edgepeft.evaluation.seal import seal_adapter
     from edgepeft.hot_swap.measured import base_of, try_adapter
     from edgepeft.runtime.adapters import open_adapter
     from edgepeft.utils.whole_files import scratch_folder

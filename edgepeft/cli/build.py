@@ -119,7 +119,7 @@ def carry_out(
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import GateError
-    from edgepeft.evaluation.report import table_rows, witness_lines
+    from edgepeft.evaluation.table import table_rows, witness_lines
     from edgepeft.pipeline.build import build
     from edgepeft.utils.quantities import duration
 

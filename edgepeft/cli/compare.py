@@ -68,8 +68,8 @@ def command(
 
 def comparison_rows(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table, smallest bundle first, failures last."""
-    from edgepeft.evaluation.report import number
     from edgepeft.pipeline.compare import label, vocabulary_of
+    from edgepeft.utils.quantities import number
 
     words = vocabulary_of(entries)
     measures = [column.title for column in words.compared]

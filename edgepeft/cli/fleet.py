@@ -106,8 +106,8 @@ def _bytes_of(text: str | None) -> int | None:
 
 def fleet_rows(cells: Sequence[CellResult]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table: a row a cell, in the measures of all tasks that were measured."""
-    from edgepeft.evaluation.report import number
     from edgepeft.metrics.names import vocabulary
+    from edgepeft.utils.quantities import number
 
     measured = [facts for cell in cells if (facts := _measures(cell))]
     if not measured:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edgepeft.data.prompt import Prompter, Reading
+from edgepeft.data.encoded import Reading
+from edgepeft.data.prompt import Prompter
 
 Check = Callable[[Reading], bool | str]
 """Whether something is to be said of a row; a text is shown of the first."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from edgepeft.data.answer_checks import answer_warnings
 from edgepeft.data.control_checks import LookAlikeRows
-from edgepeft.data.prompt import Prompter, Reading
+from edgepeft.data.encoded import Reading
+from edgepeft.data.prompt import Prompter
 from edgepeft.data.report import DataReport, need_test_rows, plain, report
 from edgepeft.data.row_checks import check_objective, refuse_empty
 from edgepeft.data.rows import Row

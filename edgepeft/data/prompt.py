@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tokenizers import Tokenizer
 
 from edgepeft.data.answer_text import pieces_of
 from edgepeft.data.control_tokens import ControlTokens, Policy
+from edgepeft.data.encoded import Encoded, Reading
 from edgepeft.data.generation_prompt import Asking, asking
 from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.rendering import Renderer
@@ -35,37 +35,6 @@ from edgepeft.data.tokenizer_files import (
 from edgepeft.errors import InputError
 
 _PROBE = "edgepeft-probe"
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of one example and, of the same length, 1 where a token is learned or scored."""
-
-    ids: list[int]
-    mask: list[int]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A row's token ids, and the places in its prompt of each earlier assistant turn that is learned.
-
-    ``earlier`` is None where the template renders such turns otherwise once they are answered: they can't be
-    learned then.
-    """
-
-    row: Row
-    prompt: list[int]
-    completion: list[int]
-    earlier: list[list[int]] | None
-
-    @property
-    def encoded(self) -> Encoded:
-        """All ids, and which of them are learned."""
-        mask = [0] * len(self.prompt) + [1] * len(self.completion)
-        for turn in self.earlier or ():
-            for place in turn:
-                mask[place] = 1
-        return Encoded(self.prompt + self.completion, mask)
 
 
 class Prompter:

@@ -20,7 +20,7 @@ from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.template_modes import TEMPLATE_WORDS
 from edgepeft.errors import InputError
 from edgepeft.evaluation.execution import choose_execution
-from edgepeft.evaluation.report import seal_adapter
+from edgepeft.evaluation.seal import seal_adapter
 from edgepeft.evaluation.settings import ReferenceSettings, VerifySettings, WitnessSettings
 from edgepeft.events import Sink
 from edgepeft.hot_swap.store import add_adapter

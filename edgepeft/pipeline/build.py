@@ -19,7 +19,7 @@ from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.gates import for_precision
-from edgepeft.evaluation.report import seal, seal_adapter
+from edgepeft.evaluation.seal import seal, seal_adapter
 from edgepeft.events import Events, Sink, discard
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.execute import carry_out, is_done, order_of, peak_memory

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgepeft.data.prompt import Encoded, Prompter
+from edgepeft.data.encoded import Encoded
+from edgepeft.data.prompt import Prompter
 from edgepeft.data.row_checks import check_objective
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError

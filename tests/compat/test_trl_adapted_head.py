@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from edgepeft.compat.trl_adapted_head import head_hidden
-from edgepeft.data.prompt import Encoded
+from edgepeft.data.encoded import Encoded
 from edgepeft.training.objectives import as_dataset
 from tests.conftest import ModelMaker
 

@@ -11,7 +11,7 @@ from edgepeft.bundle.layout import LAYOUTS, LayoutName
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
-from edgepeft.evaluation.report import folder_bytes
+from edgepeft.evaluation.seal import folder_bytes
 from edgepeft.runtime import Bundle, Runtime
 from tests.command import edgepeft
 from tests.runtimes import PROMPTS, by_genai, by_onnxruntime, by_transformers_js, without_stop

@@ -9,7 +9,7 @@ import torch
 
 from edgepeft.config.target_sections import Gates
 from edgepeft.evaluation.gates import missed_gates
-from edgepeft.evaluation.report import table_rows
+from edgepeft.evaluation.table import table_rows
 from edgepeft.metrics.encoder_examples import Example
 from edgepeft.metrics.encoders import closeness, macro_f1, quality
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING

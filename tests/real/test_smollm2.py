@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgepeft.evaluation.report import folder_bytes
+from edgepeft.evaluation.seal import folder_bytes
 from tests.command import edgepeft
 from tests.real.conftest import RECIPE, SHORTER
 from tests.runtimes import (

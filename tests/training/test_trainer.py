@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
-from edgepeft.data.prompt import Encoded
+from edgepeft.data.encoded import Encoded
 from edgepeft.training.callbacks import PromptState
 from edgepeft.training.objectives import as_dataset
 from edgepeft.training.trainer import CompletionTrainer, label_columns

@@ -90,7 +90,7 @@ def _show(record: dict[str, Any]) -> None:
 
 
 def test_a_record_of_any_form_is_shown_or_damaged() -> None:
-    from edgepeft.evaluation.report import table_rows
+    from edgepeft.evaluation.table import table_rows
 
     full = _full_record()
     _show(checked_record(full, RUN))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgepeft.config.loader import parse_value, problems_of
+from edgepeft.config.explain import problems_of
+from edgepeft.config.loader import parse_value
 from edgepeft.utils.yaml_text import write_yaml
 from edgepeft_tui.fields import Field, all_fields, field_at, shown
 from edgepeft_tui.plain_text import visible_line

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgepeft.evaluation.report import FIDELITY
+from edgepeft.evaluation.seal import FIDELITY
 from edgepeft.runs.folder import MANIFEST
 from edgepeft_tui.run_files import Damaged, read_json, read_rounding
 

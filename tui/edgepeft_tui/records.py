@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepeft.evaluation.report import number
 from edgepeft.metrics.names import vocabulary
-from edgepeft.utils.quantities import megabytes
+from edgepeft.utils.quantities import megabytes, number
 from edgepeft_tui.fields import shown
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.verdicts import bundles_of, run_verdict

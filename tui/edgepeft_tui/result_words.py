@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from edgepeft.evaluation.report import number
 from edgepeft.pipeline.compare import vocabulary_of
-from edgepeft.utils.quantities import megabytes
+from edgepeft.utils.quantities import megabytes, number
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.readings import bar
 from edgepeft_tui.words import HANG, mark, near, size

@@ -14,7 +14,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import DataTable
 
 from edgepeft.evaluation.gates import learned_little
-from edgepeft.evaluation.report import table_rows
+from edgepeft.evaluation.table import table_rows
 from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.job import Job
 from edgepeft_tui.layers import NO_LAYERS, layers_of

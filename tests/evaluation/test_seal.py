@@ -11,10 +11,13 @@ import pytest
 
 from edgepeft.config.target_sections import Gates
 from edgepeft.errors import EdgepeftError
-from edgepeft.evaluation import report
-from edgepeft.evaluation.report import card, folder_bytes, number, seal, table_rows
+from edgepeft.evaluation import seal as sealing
+from edgepeft.evaluation.card import card
+from edgepeft.evaluation.seal import folder_bytes, seal
+from edgepeft.evaluation.table import table_rows
 from edgepeft.runs.folder import MANIFEST, is_finished, publish, staging_folder
 from edgepeft.runtime import Bundle
+from edgepeft.utils.quantities import number
 from edgepeft.utils.whole_files import write_json
 from tests.runtime.fabricate import write_small_bundle
 
@@ -170,12 +173,12 @@ def test_a_crash_between_the_files_is_mended_by_the_next_build(
             raise KeyboardInterrupt
 
         patch.setattr(
-            report,
+            sealing,
             "write_json",
             lambda path, value: crash() if path.name == lost else write_json(path, value),
         )
         if lost == "README.md":
-            patch.setattr(report, "card", crash)
+            patch.setattr(sealing, "card", crash)
         with pytest.raises(KeyboardInterrupt):
             seal(bundle, **options, gates=gates)
     entry = seal(bundle, **options, gates=gates)
