@@ -19,10 +19,10 @@ def put_codes(model: Any, quantized: Path | None) -> Any:
     """
     if quantized is not None:
         weights = QuantizedWeights.open(quantized)
-        for name, entry in weights.plan["weights"].items():
+        for name, entry in weights.plan.weights.items():
             grid = weights.grid(name)
             assert grid is not None
-            parts = unpack_weight(grid, entry["shape"][1], weights.parts(name))
+            parts = unpack_weight(grid, entry.shape[1], weights.parts(name))
             model.get_parameter(name).data = parts.dequantize()
         if weights.folded is not None:
             for name in weights.folded.specs:

@@ -45,7 +45,7 @@ class Judge:
 
     def divergence(self, rounded: QuantizedWeights) -> tuple[float, ...]:
         """KL(model || rounded) in nats per judged token, for each kind of data."""
-        grids = {name: rounded.grid(name) for name in rounded.plan["weights"]}
+        grids = {name: rounded.grid(name) for name in rounded.plan.weights}
         coarse = {
             name: grid
             for name, grid in grids.items()
@@ -73,13 +73,13 @@ class Judge:
 
 def rounded_source(rounded: QuantizedWeights, weights: TensorSource) -> TensorSource:
     """The weights as a quantize stage left them, float32; what it left alone comes from ``weights``."""
-    half = set(rounded.plan["half"])
+    half = set(rounded.plan.half)
     weights = rounded.over(weights)
 
     def compute(name: str) -> torch.Tensor:
         grid = rounded.grid(name)
         if grid is not None:
-            width = int(rounded.plan["weights"][name]["shape"][1])
+            width = rounded.plan.weights[name].shape[1]
             return unpack_weight(grid, width, rounded.parts(name)).dequantize()
         value = weights.load(name).to(torch.float32)
         return value.half().float() if name in half else value

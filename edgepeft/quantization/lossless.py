@@ -8,7 +8,6 @@ the form of the other quantize stage, with parts ``codes``, ``absmax``, ``lora_a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 
@@ -27,6 +26,7 @@ from edgepeft.merging.low_rank import low_rank_factors
 from edgepeft.merging.settings import AdapterSettings
 from edgepeft.merging.stage import adapter_folder, frozen_base, job_provenance
 from edgepeft.quantization.packed_weights import Parts, write_codes, write_plan
+from edgepeft.quantization.plan import QuantizationPlan, RoundedWeight
 from edgepeft.quantization.settings import QuantizeResult
 from edgepeft.stages.job import Job
 
@@ -59,7 +59,7 @@ def run(job: Job[AdapterSettings]) -> QuantizeResult:
     factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
     if frozen is None:
         factors = low_rank_factors(skeleton, open_adapter(adapter_folder(job)))
-    entries: dict[str, Any] = {}
+    entries: dict[str, RoundedWeight] = {}
     specs: dict[str, TensorSpec] = {}
     for name in chosen:
         rows, width = base.specs[name].shape
@@ -69,7 +69,7 @@ def run(job: Job[AdapterSettings]) -> QuantizeResult:
                 "in; choose cpu-fp32, which keeps the merged weights as they are"
             )
         rank = factors[name][0].shape[0] if name in factors else 0
-        entries[name] = {"shape": [rows, width], "grid": grid.as_dict(), "rank": rank}
+        entries[name] = RoundedWeight(shape=(rows, width), grid=grid, rank=rank)
         specs[f"{name}.codes"] = TensorSpec((rows, width // 2), torch.uint8)
         specs[f"{name}.absmax"] = TensorSpec((rows, width // grid.block_size), torch.float32)
         if rank:
@@ -85,15 +85,9 @@ def run(job: Job[AdapterSettings]) -> QuantizeResult:
             yield {name: parts}
 
     write_codes(job.out, job.events, specs, units())
-    plan: dict[str, Any] = {
-        "algorithm": None,
-        "weights": entries,
-        "half": [],
-        "head": head,
-        "embedding": embedding,
-    }
+    plan = QuantizationPlan(algorithm=None, weights=entries, head=head, embedding=embedding)
     write_plan(job.out, plan)
-    ranks = sorted({entry["rank"] for entry in entries.values()} - {0})
+    ranks = sorted({entry.rank for entry in entries.values()} - {0})
     beside = f", with unmerged LoRA of rank {'/'.join(map(str, ranks))}" if ranks else ""
     return QuantizeResult(
         algorithm=None,

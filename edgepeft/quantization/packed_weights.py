@@ -7,19 +7,18 @@ precision (``half``). Weights that stay as they are are not copied; the exporter
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, write_checkpoint
 from edgepeft.checkpoints.source import ComputedSource, TensorSource, TensorSpec
-from edgepeft.errors import InputError
+from edgepeft.errors import InputError, one_line
 from edgepeft.events import Events
 from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.plan import QuantizationPlan
 
 PLAN = "quantization.json"
 CODES = "codes.safetensors"
@@ -60,16 +59,16 @@ def write_folded(folder: Path, folded: Mapping[str, torch.Tensor]) -> None:
     write_checkpoint(source, folder, stem=FOLDED.removesuffix(".safetensors"))
 
 
-def write_plan(folder: Path, plan: Mapping[str, Any]) -> None:
+def write_plan(folder: Path, plan: QuantizationPlan) -> None:
     """Write ``quantization.json`` beside the codes."""
-    (folder / PLAN).write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+    (folder / PLAN).write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class QuantizedWeights:
     """A finished quantize stage, opened for the exporter."""
 
-    plan: Mapping[str, Any]
+    plan: QuantizationPlan
     codes: SafetensorsSource
     folded: SafetensorsSource | None = None
 
@@ -77,9 +76,9 @@ class QuantizedWeights:
     def open(cls, folder: Path) -> QuantizedWeights:
         """Open the stage's folder. Raises InputError."""
         try:
-            plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            plan = QuantizationPlan.model_validate_json((folder / PLAN).read_bytes())
         except (OSError, ValueError) as error:
-            raise InputError(f"{folder / PLAN}: not readable ({error})") from None
+            raise InputError(f"{folder / PLAN}: not readable ({one_line(error)})") from None
         folded = folder / FOLDED
         return cls(
             plan,
@@ -100,8 +99,8 @@ class QuantizedWeights:
 
     def grid(self, name: str) -> IntGrid | None:
         """The grid of a weight, or None where it was left as it is."""
-        entry = self.plan["weights"].get(name)
-        return None if entry is None else IntGrid.from_dict(entry["grid"])
+        entry = self.plan.weights.get(name)
+        return entry.grid if entry is not None and isinstance(entry.grid, IntGrid) else None
 
     def parts(self, name: str) -> dict[str, torch.Tensor]:
         """The packed parts of a quantized weight."""

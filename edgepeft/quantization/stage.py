@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,12 +30,13 @@ from edgepeft.quantization.learning import ROWS_AT_ONCE as LEARNED_AT_ONCE
 from edgepeft.quantization.learning import Learner
 from edgepeft.quantization.packed_weights import (
     CODES,
-    PLAN,
     Parts,
+    QuantizedWeights,
     write_codes,
     write_folded,
     write_plan,
 )
+from edgepeft.quantization.plan import QuantizationPlan, RoundedWeight
 from edgepeft.quantization.rounding import round_each, round_in_sequence
 from edgepeft.quantization.settings import QuantizeResult, QuantizeSettings
 from edgepeft.quantization.smoothing import TOKENS, Smoothing
@@ -83,7 +83,7 @@ def run(job: Job[QuantizeSettings]) -> QuantizeResult:
         tied=not encodes and head == embedding,
         bytes=(job.out / CODES).stat().st_size,
         divergence=divergence,
-        layer_errors=json.loads((job.out / PLAN).read_text(encoding="utf-8"))["layer_errors"],
+        layer_errors=QuantizedWeights.open(job.out).plan.layer_errors,
     )
 
 
@@ -97,12 +97,13 @@ def _round_into(
     steps = settings.learn_steps
     smoothing: Smoothing | None = None
     algorithm = find_algorithm(settings.algorithm)
-    entries: dict[str, Any] = {}
+    half_scales: dict[str, bool] = {}
+    shapes: dict[str, tuple[int, int]] = {}
     errors: list[float] = []
     specs: dict[str, TensorSpec] = {}
     for name, grid in formats.grids.items():
         rows, width = weights.specs[name].shape
-        entries[name] = {"shape": [rows, width], "grid": grid.as_dict()}
+        shapes[name] = (rows, width)
         for part, shape in grid.shapes(rows, width).items():
             specs[f"{name}.{part}"] = TensorSpec(shape, _PART_DTYPES[part])
     if algorithm.calibrated or smooths or steps:
@@ -124,7 +125,7 @@ def _round_into(
     def noted() -> Iterator[Parts]:
         for unit in units:
             for name, parts in unit.items():
-                entries[name]["half_scales"] = are_half(parts["scales"])
+                half_scales[name] = are_half(parts["scales"])
             yield unit
 
     write_codes(folder, job.events, specs, noted())
@@ -132,16 +133,23 @@ def _round_into(
         write_folded(folder, smoothing.folded)
         job.events.message(f"smoothed the inputs of {smoothing.places} products")
     head, embedding = head_and_embedding_names(skeleton)
-    plan = {
-        "algorithm": settings.algorithm,
-        "weights": entries,
-        "half": list(formats.half),
-        "head": head,
-        "embedding": embedding,
-        "budget": formats.why,
-        "layer_errors": errors or None,
-        "smoothed": 0 if smoothing is None else smoothing.places,
-    }
+    plan = QuantizationPlan(
+        algorithm=settings.algorithm,
+        weights={
+            name: RoundedWeight(
+                shape=(weights.specs[name].shape[0], weights.specs[name].shape[1]),
+                grid=grid,
+                half_scales=half_scales[name],
+            )
+            for name, grid in formats.grids.items()
+        },
+        half=formats.half,
+        head=head,
+        embedding=embedding,
+        budget=formats.why,
+        layer_errors=tuple(errors) or None,
+        smoothed=0 if smoothing is None else smoothing.places,
+    )
     write_plan(folder, plan)
 
 

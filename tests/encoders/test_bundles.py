@@ -186,8 +186,8 @@ def test_a_new_head_trains_whole_and_stays_float(built: Find) -> None:
     assert "bert.encoder.layer.0.attention.self.query.weight" in record["quantized"]
     assert "classifier.weight" not in record["quantized"]
     plan = QuantizedWeights.open(built(case, "quantize-cpu-int4")).plan
-    assert "bert.pooler.dense.weight" in plan["weights"]
-    assert "classifier.weight" not in plan["weights"]
+    assert "bert.pooler.dense.weight" in plan.weights
+    assert "classifier.weight" not in plan.weights
 
 
 def test_gptq_looks_at_what_it_rounds(built: Find) -> None:

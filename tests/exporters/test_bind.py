@@ -19,6 +19,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.grids import IntGrid
 from edgepeft.quantization.packed_weights import QuantizedWeights
+from edgepeft.quantization.plan import QuantizationPlan, RoundedWeight
 from edgepeft.quantization.rounding import round_weight
 from edgepeft_exporters.decoder.graph import DecoderGraph
 from edgepeft_exporters.lazy.bind import bind_codes
@@ -54,11 +55,10 @@ def quantize(
         made = round_weight(name, weight(name), grid, find_algorithm("rtn"))
         parts.update({f"{name}.{part}": value for part, value in made.items()})
     save_file(parts, folder / "codes.safetensors")
-    entries = {
-        n: {"shape": list(SHAPES[n]), "grid": g.as_dict(), "half_scales": False}
-        for n, g in grids.items()
-    }
-    plan = {"weights": entries, "half": half, "head": EMBEDDING, "embedding": EMBEDDING}
+    entries = {n: RoundedWeight(shape=SHAPES[n], grid=g) for n, g in grids.items()}
+    plan = QuantizationPlan(
+        algorithm="rtn", weights=entries, half=half, head=EMBEDDING, embedding=EMBEDDING
+    )
     return QuantizedWeights(plan, SafetensorsSource.from_file(folder / "codes.safetensors"))
 
 

@@ -68,7 +68,7 @@ def test_integer_graphs_of_8_bits_have_the_smoothed_norms(built: Find, case: str
     """What the codes stand for is another function without them."""
     folder = built(case, "quantize-cpu-int8")
     quantized, merged = QuantizedWeights.open(folder), built(case, "merge")
-    assert quantized.plan["smoothed"] > 0
+    assert quantized.plan.smoothed > 0
     model = put_codes(transformers.AutoModelForCausalLM.from_pretrained(merged).float(), folder)
     right, source = wanted_logits(model), SafetensorsSource.from_folder(merged)
     assert quantized.folded is not None
@@ -163,7 +163,7 @@ def weight_bytes(built: Find, case: str, target: str) -> int:
         return sum(sizes.values()) * (2 if target == "cuda-fp16" else 4)
     quantized = QuantizedWeights.open(built(case, f"quantize-{target}"))
     codes = sum(spec.nbytes for spec in quantized.codes.specs.values())
-    kept = [size for name, size in sizes.items() if name not in quantized.plan["weights"]]
+    kept = [size for name, size in sizes.items() if name not in quantized.plan.weights]
     return codes + 4 * sum(kept)
 
 

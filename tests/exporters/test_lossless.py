@@ -72,7 +72,7 @@ def test_bundle_is_the_unmerged_reference(
     folder = tiny_model(family, tied=tied, intermediate=192)
     bundle, codes, adapter = carry(folder, tmp_path, **lora)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    names = set(QuantizedWeights.open(codes).plan["weights"])
+    names = set(QuantizedWeights.open(codes).plan.weights)
     for name, parameter in model.named_parameters():
         if name in names:
             parameter.data = through_grid(parameter.data, TrainingGrid("nf4"))

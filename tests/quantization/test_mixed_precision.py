@@ -284,10 +284,11 @@ def test_stage_spends_a_budget_and_names_the_least_there_is(
         folder = tmp_path / f"codes-{extra}"
         run_stage(quantize_stage.run, folder, settings(least + extra), inputs)
         quantized = QuantizedWeights.open(folder)
-        grids = {name: quantized.grid(name) for name in quantized.plan["weights"]}
+        grids = {name: quantized.grid(name) for name in quantized.plan.weights}
         bits = [grid.bits for grid in grids.values() if grid is not None]
         shares.append(sum(bits) / len(bits))
-        assert len(quantized.plan["budget"]) == 9
+        assert quantized.plan.budget is not None
+        assert len(quantized.plan.budget) == 9
         for layer in range(2):
             attention = f"model.layers.{layer}.self_attn"
             assert len({grids[f"{attention}.{part}_proj.weight"] for part in "qkv"}) == 1
@@ -335,8 +336,9 @@ def test_stage_finds_the_smallest_rounding_for_a_divergence(
         assert all(value <= bound for value in result["divergence"].values())
         found.append(result["divergence"]["generic"])
         plan = QuantizedWeights.open(folder).plan
-        sizes.append(sum(row["bytes"] for row in plan["budget"]))
-        assert set(plan["budget"][0]["predicted_kl"]) == {"task", "generic"}
+        assert plan.budget is not None
+        sizes.append(sum(row["bytes"] for row in plan.budget))
+        assert set(plan.budget[0]["predicted_kl"]) == {"task", "generic"}
     assert sizes[0] < sizes[1]
     assert found[0] > found[1]
     with pytest.raises(

@@ -193,7 +193,7 @@ def test_the_stage_loses_less_and_what_reads_it_finds_the_norms(
         folder = tmp_path / f"codes-{smooth}"
         run_stage(quantize_stage.run, folder, settings, inputs)
         quantized = QuantizedWeights.open(folder)
-        assert quantized.plan["smoothed"] == (6 if smooth else 0)
+        assert quantized.plan.smoothed == (6 if smooth else 0)
         weights = open_weights(job_of(QuantizeSettings, tmp_path / "job", settings, inputs))
         judge = Judge(
             build_skeleton(model), weights, {"generic": [batch(8)]}, eight_bit_inputs=True

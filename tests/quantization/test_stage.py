@@ -70,16 +70,16 @@ def test_codes_are_the_algorithms_on_the_merged_weights(
     folder, made = run(tied=tied, bits=bits, **settings)
     quantized, weights = QuantizedWeights.open(folder), merged_source(made["job"])
     linear = set(linear_weight_names(build_skeleton(made["model"])))
-    assert set(quantized.plan["weights"]) == linear | ({EMBEDDING} if tied else {EMBEDDING, HEAD})
+    assert set(quantized.plan.weights) == linear | ({EMBEDDING} if tied else {EMBEDDING, HEAD})
     algorithm = find_algorithm(settings.get("algorithm", "rtn"))
-    for name, entry in quantized.plan["weights"].items():
+    for name, entry in quantized.plan.weights.items():
         grid = quantized.grid(name)
         assert grid is not None
         told = {**UNSAID, **settings}
         kept = (bits, told["block_size"]) if name in linear else (8, told["head_block_size"])
         assert grid == IntGrid(*kept, told["symmetric"])
         weight = weights.load(name)
-        assert entry["shape"] == list(weight.shape)
+        assert entry.shape == tuple(weight.shape)
         stored = unpack_weight(grid, weight.shape[1], quantized.parts(name))
         assert torch.equal(stored.dequantize(), algorithm(weight, grid).dequantize()), name
 
@@ -108,8 +108,8 @@ def test_head_and_embedding_are_a_unit_of_their_own(
         "divergence": None,
         "layer_errors": None,
     }
-    assert len(quantized.plan["weights"]) == weights
-    assert (quantized.plan["head"], quantized.plan["embedding"]) == (
+    assert len(quantized.plan.weights) == weights
+    assert (quantized.plan.head, quantized.plan.embedding) == (
         (EMBEDDING, EMBEDDING) if tied else (HEAD, EMBEDDING)
     )
     assert (quantized.grid(EMBEDDING) is None) == (head == "float")
@@ -125,7 +125,7 @@ def test_each_weight_is_rounded_once(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(rounding, "round_weight", counting)
     folder, _ = run()
-    assert rounded == list(QuantizedWeights.open(folder).plan["weights"])
+    assert rounded == list(QuantizedWeights.open(folder).plan.weights)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

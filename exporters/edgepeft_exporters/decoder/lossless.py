@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import torch
 
+from edgepeft.adapters.provenance import TrainingGrid
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft_exporters.lazy.bind import Binder
 from edgepeft_exporters.lazy.graph import LazyGraph
@@ -38,20 +39,21 @@ class _LosslessBinder(Binder):
         rows = rows_of(self._deferred[weight], self._shapes)
         if rows is None:
             return "MatMul"
-        entries = [self._quantized.plan["weights"][name] for name in rows.names]
+        entries = [self._quantized.plan.weights[name] for name in rows.names]
         width, count = self._deferred[weight].shape
-        grid = entries[0]["grid"]
+        grid = entries[0].grid
+        assert isinstance(grid, TrainingGrid)
         parts = [
             self._flat(weight, rows, "codes", count * width // 2, ir.DataType.UINT8),
-            self._flat(weight, rows, "absmax", count * width // grid["block_size"], self._io_dtype),
+            self._flat(weight, rows, "absmax", count * width // grid.block_size, self._io_dtype),
         ]
         attributes = {
             "K": int(width),
             "N": int(count),
-            "block_size": grid["block_size"],
-            "quant_type": _TYPES[grid["kind"]],
+            "block_size": grid.block_size,
+            "quant_type": _TYPES[grid.kind],
         }
-        rank = sum(entry["rank"] for entry in entries)
+        rank = sum(entry.rank for entry in entries)
         if rank:
             source = node.inputs[0]
             base = self._node(
@@ -86,17 +88,17 @@ class _LosslessBinder(Binder):
 
     def _down(self, rows: Rows) -> torch.Tensor:
         """The A factors of every weight behind a product, side by side: [K, ranks]."""
-        adapted = [name for name in rows.names if self._quantized.plan["weights"][name]["rank"]]
+        adapted = [name for name in rows.names if self._quantized.plan.weights[name].rank]
         return torch.cat([self._quantized.parts(name)["lora_a"] for name in adapted]).T
 
     def _up(self, rows: Rows, count: int) -> torch.Tensor:
         """The B factors, each reaching the product's columns that are its weight's own: [ranks, N]."""
-        entries = self._quantized.plan["weights"]
-        ranks = {name: entries[name]["rank"] for name in rows.names}
+        entries = self._quantized.plan.weights
+        ranks = {name: entries[name].rank for name in rows.names}
         total = sum(ranks.values())
 
         def widened(name: str) -> torch.Tensor:
-            made = torch.zeros(entries[name]["shape"][0], total)
+            made = torch.zeros(entries[name].shape[0], total)
             if ranks[name]:
                 index = rows.names.index(name)
                 start = sum(ranks[other] for other in rows.names[:index])

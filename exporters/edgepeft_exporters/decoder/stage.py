@@ -70,7 +70,7 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     settings, target, frozen = job.settings, job.settings.target, job.settings.frozen
     quantized = QuantizedWeights.open(job.inputs["quantize"]) if target.quantized else None
     weights = open_weights(job) if quantized is None else quantized.over(open_weights(job))
-    head_is_float = quantized is None or quantized.plan["head"] not in quantized.plan["weights"]
+    head_is_float = quantized is None or quantized.plan.head not in quantized.plan.weights
 
     graphs = job.out / "onnx"
     graphs.mkdir()

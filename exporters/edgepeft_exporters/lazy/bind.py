@@ -64,7 +64,7 @@ class Binder:
         self._shapes = quantized_shapes(quantized)
         self._io_dtype = io_dtype
         self._accuracy_level = accuracy_level
-        self._halves = set(quantized.plan["half"])
+        self._halves = set(quantized.plan.half)
         self._values: dict[tuple[str, str], ir.Value] = {}
         self.bound: set[str] = set()
 
@@ -78,7 +78,7 @@ class Binder:
     def finish(self) -> None:
         """Drop what is no longer read. Raises EdgepeftError where a quantized weight has found no place."""
         self.drop_unused()
-        missing = sorted(set(self._quantized.plan["weights"]) - self.bound)
+        missing = sorted(set(self._quantized.plan.weights) - self.bound)
         if missing:
             raise EdgepeftError(
                 f"{missing[0]}: was quantized, but the graph does not use it as a product"
@@ -120,11 +120,11 @@ class Binder:
 
     def gather(self, node: ir.Node) -> int:
         """Turn the embedding's Gather into a GatherBlockQuantized if the embedding was quantized."""
-        name = self._quantized.plan["embedding"]
+        name = self._quantized.plan.embedding
         grid = self._quantized.grid(name)
         if grid is None:
             return 0
-        count, width = self._quantized.plan["weights"][name]["shape"]
+        count, width = self._quantized.plan.weights[name].shape
         rows = Rows([name], torch.zeros(count, dtype=torch.int64), torch.arange(count))
         codes, *others = self._parts(name, rows, grid, count, width)
         padded = grid.blocks(width) * grid.block_size
@@ -186,7 +186,7 @@ class Binder:
 
         if part != "scales":
             return self._initializer(name, assemble, shape, ir.DataType.UINT8)
-        half = all(self._quantized.plan["weights"][weight]["half_scales"] for weight in rows.names)
+        half = all(self._quantized.plan.weights[weight].half_scales for weight in rows.names)
         if not half or self._io_dtype != ir.DataType.FLOAT:
             return self._initializer(name, assemble, shape, self._io_dtype)
         stored = self._initializer(f"{name}_half", assemble, shape, ir.DataType.FLOAT16)

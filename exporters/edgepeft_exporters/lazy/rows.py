@@ -20,7 +20,7 @@ class Rows:
 
     def whole(self, quantized: QuantizedWeights) -> bool:
         """Whether these are all the rows of one weight in their order, not some of them as in a fused Q, K, V."""
-        count = quantized.plan["weights"][self.names[0]]["shape"][0]
+        count = quantized.plan.weights[self.names[0]].shape[0]
         return len(self.names) == 1 and self._rows.numel() == count and _counts_up(self._rows)
 
     def runs(self) -> list[tuple[str, int, int]]:
@@ -54,7 +54,7 @@ def _counts_up(rows: torch.Tensor) -> bool:
 
 def quantized_shapes(quantized: QuantizedWeights) -> dict[str, tuple[int, int]]:
     """Rows and width of every quantized weight."""
-    return {name: tuple(entry["shape"]) for name, entry in quantized.plan["weights"].items()}
+    return {name: entry.shape for name, entry in quantized.plan.weights.items()}
 
 
 def rows_of(tensor: Deferred, shapes: Mapping[str, tuple[int, int]]) -> Rows | None:
