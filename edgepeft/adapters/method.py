@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgepeft.config.sections import Method
 from edgepeft.errors import InputError, unknown_name
 
 Grid = Literal["nf4", "fp4", "int8", "none"]
@@ -88,22 +89,21 @@ class TrainingMethod:
         """Whether it learns a pair of factors of its rank for each adapted weight."""
         return self.peft_type in ("LORA", "ADALORA")
 
-    def common(self, settings: Mapping[str, Any]) -> dict[str, float]:
+    def common(self, settings: Method) -> dict[str, float]:
         """Values of the common settings that this method has, under our names."""
-        values = {key: settings.get(key) for key in self.names}
+        values = {key: getattr(settings, key) for key in self.names}
         return {
             key: self.defaults[key] if value is None else value for key, value in values.items()
         }
 
-    def chosen_grid(self, settings: Mapping[str, Any]) -> Grid:
+    def chosen_grid(self, settings: Method) -> Grid:
         """The grid that the base lies on while this method trains."""
-        grid: Grid = settings.get("grid", "auto")
-        return self.grid if grid == "auto" else grid  # type: ignore[comparison-overlap]
+        return self.grid if settings.grid == "auto" else settings.grid
 
-    def check(self, settings: Mapping[str, Any]) -> None:
+    def check(self, settings: Method) -> None:
         """Hold the recipe's ``method`` section against this declaration. Raises InputError."""
         for key in COMMON:
-            if settings.get(key) is not None and key not in self.names:
+            if getattr(settings, key) is not None and key not in self.names:
                 has = f"; it has {', '.join(self.names)}" if self.names else ""
                 raise InputError(f"method.{key}: {self.name} has no {key}{has}")
         grid = self.chosen_grid(settings)
@@ -111,24 +111,24 @@ class TrainingMethod:
             raise InputError(
                 f"method.grid: {self.name} does not support grid {grid}; choose one of {', '.join(self.grids)}"
             )
-        for key, value in settings.get("options", {}).items():
+        for key, value in settings.options.items():
             if key not in self.options:
                 raise unknown_name("method.options", f"{self.name} option", key, self.options)
             problem = self.options[key].refusal(value)
             if problem:
                 raise InputError(f"method.options.{key}: {problem} (got {value!r})")
-        if self.modules == "none" and settings.get("target_modules", "all-linear") != "all-linear":
+        if self.modules == "none" and settings.target_modules != "all-linear":
             raise InputError(f"method.target_modules: {self.name} adapts no modules; leave it out")
         if "prompt_tuning_init" in self.options:
-            _check_prompt_start({**self.fixed, **settings.get("options", {})})
+            _check_prompt_start({**self.fixed, **settings.options})
         if self.options.get("init_lora_weights"):
-            _check_start({**self.fixed, **settings.get("options", {})}, grid)
+            _check_start({**self.fixed, **settings.options}, grid)
 
-    def arguments(self, settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    def arguments(self, settings: Method, steps: int) -> dict[str, Any]:
         """Keyword arguments of PEFT's configuration, target modules aside; ``steps`` the training takes."""
         common = {self.names[key]: value for key, value in self.common(settings).items()}
         paced = {} if self.paced is None else self.paced(self.common(settings), steps)
-        return {**paced, **self.fixed, **common, **settings.get("options", {})}
+        return {**paced, **self.fixed, **common, **settings.options}
 
 
 def trains_rows(method: TrainingMethod, options: Mapping[str, Any]) -> bool:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
 
 from edgepeft.adapters import further_methods, peft_methods, unmerged_methods
 from edgepeft.adapters.method import TrainingMethod
+from edgepeft.config.sections import Method
 from edgepeft.errors import InputError, unknown_name
 
 
@@ -46,9 +46,9 @@ def find_method(name: str) -> TrainingMethod:
     return methods[name]
 
 
-def check_method(settings: Mapping[str, Any]) -> TrainingMethod:
+def check_method(settings: Method) -> TrainingMethod:
     """The method of a recipe's ``method`` section, held against its declaration. Raises InputError."""
-    method = find_method(settings["name"])
+    method = find_method(settings.name)
     method.check(settings)
     return method
 

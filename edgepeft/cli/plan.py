@@ -89,7 +89,7 @@ def show_plan(
     parts = recipe.recipe.adapter
     if parts is None:
         method, training = recipe.recipe.method, recipe.recipe.training
-        common = resolved.method.common(method.model_dump()) if resolved.method else {}
+        common = resolved.method.common(method) if resolved.method else {}
         rank = f", rank {common['rank']}" if "rank" in common else ""
         count, processes = adapter_parameters(resolved), training.processes
         together = f" of {processes} processes" if processes > 1 else ""

@@ -125,7 +125,7 @@ def _frozen(resolved: ResolvedRecipe) -> FrozenBase:
     if resolved.recipe.merge.base == "original":
         return FrozenBase()
     if resolved.method is not None:
-        grid = resolved.method.chosen_grid(resolved.recipe.method.model_dump(mode="json"))
+        grid = resolved.method.chosen_grid(resolved.recipe.method)
         return FrozenBase(grid=TrainingGrid(grid))
     first = resolved.adapter or resolved.parts[0]
     return FrozenBase(grid=first.provenance.grid, quantized=first.provenance.quantized)

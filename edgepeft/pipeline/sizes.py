@@ -36,7 +36,7 @@ def adapter_parameters(resolved: ResolvedRecipe) -> int | None:
     }
     named = settings.target_modules
     chosen = widths if isinstance(named, str) else {k: v for k, v in widths.items() if k in named}
-    rank = int(method.common(settings.model_dump())["rank"])
+    rank = int(method.common(settings)["rank"])
     return rank * model.layers * sum(chosen.values())
 
 

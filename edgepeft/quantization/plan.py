@@ -29,8 +29,9 @@ class QuantizationPlan(BaseModel):
     """The weights that lie on grids, by name, and how the others are kept.
 
     ``half`` are stored in half precision; ``head`` and ``embedding`` are names of weights. ``budget`` says, of
-    grids that were chosen layer by layer, what each unit takes and is expected to cost; ``layer_errors`` are the
-    layers' errors on calibration data, None without it; ``smoothed`` counts the products whose inputs were smoothed.
+    grids that were chosen layer by layer, what each unit takes and is expected to cost. ``layer_errors`` are the
+    layers' errors on calibration data, None without it; ``smoothed`` counts the products whose inputs were
+    smoothed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

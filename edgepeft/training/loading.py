@@ -25,6 +25,7 @@ from edgepeft.checkpoints.skeleton import (
 )
 from edgepeft.compat.bitsandbytes_repacking import keep_packing
 from edgepeft.compat.bitsandbytes_weights import replace_weight
+from edgepeft.config.sections import Method
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.tasks import ENCODER_TASKS
 
@@ -80,7 +81,7 @@ def quantized_weight_names(model: Any) -> list[str]:
 def add_adapter(
     model: Any,
     method: TrainingMethod,
-    settings: Mapping[str, Any],
+    settings: Method,
     grid: TrainingGrid,
     steps: int,
     facts: EncoderFacts | None = None,
@@ -103,7 +104,7 @@ def add_adapter(
     if changes_base(arguments.get("init_lora_weights")):
         # PEFT would round what is left of the weights in its own way; take_start does it in ours.
         arguments["init_lora_weights"] = True
-    modules = _target_modules(model, method, settings["target_modules"])
+    modules = _target_modules(model, method, settings.target_modules)
     if facts is not None:
         whole = whole_modules(model, facts)
         # PEFT adds the classifier itself, by either name.

@@ -21,6 +21,7 @@ from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.skeleton import build_skeleton
+from edgepeft.config.sections import Method
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
 from edgepeft.models.tasks import GENERATION
@@ -81,7 +82,7 @@ def train(job: Job[TrainSettings], stop: StopRequest, ranks: Ranks) -> TrainResu
     settings = job.settings
     training = settings.training
     method = find_method(settings.method.name)
-    grid = TrainingGrid(method.chosen_grid(settings.method.model_dump()))
+    grid = TrainingGrid(method.chosen_grid(settings.method))
     set_seed(training.seed)
 
     encodes = settings.task != GENERATION
@@ -146,12 +147,12 @@ def train(job: Job[TrainSettings], stop: StopRequest, ranks: Ranks) -> TrainResu
     )
 
 
-def _method_settings(job: Job[TrainSettings], method: TrainingMethod) -> dict[str, Any]:
+def _method_settings(job: Job[TrainSettings], method: TrainingMethod) -> Method:
     """The method's settings, with the rows of new tokens among what trains unless the recipe says which do."""
     from tokenizers import Tokenizer
 
-    settings = job.settings.method.model_dump(mode="json")
-    tokens, options = job.settings.data.tokens, dict(settings["options"])
+    settings, tokens = job.settings.method, job.settings.data.tokens
+    options = dict(settings.options)
     key = "token_indices" if method.modules == "embedding" else "trainable_token_indices"
     if (
         tokens
@@ -164,7 +165,7 @@ def _method_settings(job: Job[TrainSettings], method: TrainingMethod) -> dict[st
     if options.get("prompt_tuning_init") == "TEXT":
         # PEFT reads the text with the base's own tokenizer.
         options["tokenizer_name_or_path"] = str(job.inputs["base"])
-    return {**settings, "options": options}
+    return settings.model_copy(update={"options": options})
 
 
 def _trainer(
@@ -230,7 +231,7 @@ def _start(
     job: Job[TrainSettings], adapted: Any, method: TrainingMethod, grid: TrainingGrid, ranks: Ranks
 ) -> Start | None:
     """The start taken out of the base, if the method has one; a resumed training takes the same again."""
-    init = method.arguments(job.settings.method.model_dump(), 1).get("init_lora_weights")
+    init = method.arguments(job.settings.method, 1).get("init_lora_weights")
     if method.peft_type != "LORA" or not changes_base(init):
         return None
     path = job.scratch / "start.safetensors"

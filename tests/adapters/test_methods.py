@@ -14,20 +14,12 @@ import pytest
 
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import NOT_MERGEABLE, all_methods, check_method, find_method
+from edgepeft.config.sections import Method
 from edgepeft.errors import InputError
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "lora",
-        "grid": "auto",
-        "rank": None,
-        "alpha": None,
-        "dropout": None,
-        "target_modules": "all-linear",
-        "options": {},
-        **changes,
-    }
+def settings(**changes: Any) -> Method:
+    return Method.model_validate({"name": "lora", **changes})
 
 
 @pytest.mark.parametrize(
@@ -175,8 +167,9 @@ def test_common_settings_are_numbers_of_peft() -> None:
 def test_methods_are_listed_and_checked_without_heavy_libraries() -> None:
     code = (
         "import sys; from edgepeft.adapters.methods import all_methods, find_method\n"
-        "for method in all_methods(): find_method(method).check({'options': {}})\n"
-        "find_method('adalora').arguments({'options': {}}, 10)\n"
+        "from edgepeft.config.sections import Method\n"
+        "for name in all_methods(): find_method(name).check(Method(name=name))\n"
+        "find_method('adalora').arguments(Method(name='adalora'), 10)\n"
         "sys.exit(', '.join({'torch', 'peft', 'transformers', 'numpy'} & set(sys.modules)) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

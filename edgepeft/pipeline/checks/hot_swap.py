@@ -32,7 +32,7 @@ def check_method(resolved: ResolvedRecipe) -> None:
         raise InputError(
             f"method.name: hot-swap targets can't load adapters of {method.name}; use lora, qlora or rslora"
         )
-    rank = int(method.common(settings.model_dump())["rank"])
+    rank = int(method.common(settings)["rank"])
     for target in resolved.targets:
         if target.swaps and rank > target.asked.adapter_rank:
             raise InputError(

@@ -15,7 +15,7 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
     """``method``: options that its method has not."""
     if resolved.method is not None:
         settings = resolved.recipe.method
-        check_method(settings.model_dump(mode="json"))
+        check_method(settings)
         refuse_head(settings.target_modules, "method.target_modules")
 
 
