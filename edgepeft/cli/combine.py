@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,7 +95,8 @@ def command(
 
     how = Combination(method or "svd", read_weights(weights, len(adapters)), density, rank, seed)
     if method is not None or not search:
-        check_combination(how, len(adapters), rows=bool(test))
+        with in_words_of_options():
+            check_combination(how, len(adapters), rows=bool(test))
     if search and not test:
         raise InputError(
             "--search: needs test rows of every adapter; give --test NAME=FILE for each"
@@ -143,6 +145,29 @@ def command(
     show(facts, as_json)
     if test and not as_json:
         _show_scores(facts)
+
+
+_OPTIONS = {
+    "combine.method": "--method",
+    "adapter.weight": "--weights",
+    "combine.density": "--density",
+    "combine.rank": "--rank",
+}
+"""The options of this command by the recipe's keys for the same."""
+
+
+@contextlib.contextmanager
+def in_words_of_options() -> Iterator[None]:
+    """Have mistakes that name a recipe's key name the option."""
+    from edgepeft.errors import InputError
+
+    try:
+        yield
+    except InputError as error:
+        key, colon, said = str(error).partition(":")
+        if key not in _OPTIONS:
+            raise
+        raise InputError(f"{_OPTIONS[key]}{colon}{said}") from None
 
 
 def _show_scores(facts: Mapping[str, Any]) -> None:

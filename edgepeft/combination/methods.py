@@ -61,35 +61,35 @@ def read_weights(text: str | None, adapters: int) -> tuple[float, ...]:
 
 
 def check_combination(how: Combination, adapters: int, *, rows: bool = False) -> None:
-    """Raise InputError, naming the option, for what doesn't go together.
+    """Raise InputError, naming the recipe's key, for what doesn't go together.
 
     ``rows`` says whether there are rows of every task.
     """
     if how.method == REGMEAN and not rows:
         raise InputError(
-            "--method: regmean is fitted to rows of every task; edgepeft combine takes them, with --test "
+            "combine.method: regmean is fitted to rows of every task; edgepeft combine takes them, with --test "
             "NAME=FILE for each"
         )
     if how.method not in METHODS:
-        raise unknown_name("--method", "combination", how.method, METHODS)
+        raise unknown_name("combine.method", "combination", how.method, METHODS)
     if adapters < 2:
         raise InputError("combine: name at least two adapters")
     if len(how.weights) != adapters:
-        raise InputError(f"--weights: {len(how.weights)} weights for {adapters} adapters")
+        raise InputError(f"adapter.weight: {len(how.weights)} weights for {adapters} adapters")
     if not all(math.isfinite(weight) for weight in how.weights) or not any(how.weights):
-        raise InputError("--weights: must be finite numbers, and not all of them 0")
+        raise InputError("adapter.weight: must be finite numbers, and not all of them 0")
     if how.method == REGMEAN and min(how.weights) <= 0:
-        raise InputError("--weights: regmean weighs errors, so every weight must be above 0")
+        raise InputError("adapter.weight: regmean weighs errors, so every weight must be above 0")
     drops = drops_values(how.method)
     if drops and (how.density is None or not 0 < how.density <= 1):
         raise InputError(
-            f"--density: {how.method} needs the share of values that stay, above 0 and at most 1"
+            f"combine.density: {how.method} needs the share of values that stay, above 0 and at most 1"
         )
     if not drops and how.density is not None:
-        raise InputError(f"--density: {how.method} drops nothing; leave it out")
+        raise InputError(f"combine.density: {how.method} drops nothing; leave it out")
     if how.rank is not None and "svd" not in how.method:
         raise InputError(
-            f"--rank: {how.method} has no rank to choose; take a method that ends in svd"
+            f"combine.rank: {how.method} has no rank to choose; take a method that ends in svd"
         )
     if how.rank is not None and not 1 <= how.rank <= 4096:
-        raise InputError(f"--rank: {how.rank} must be a whole number from 1 to 4096")
+        raise InputError(f"combine.rank: {how.rank} must be a whole number from 1 to 4096")

@@ -215,15 +215,21 @@ def two(model: Path, root: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        (Combination("tie", (1, 1)), r"--method: tie: no such combination; did you mean ties\?"),
-        (Combination("svd", (1,)), "--weights: 1 weights for 2 adapters"),
-        (Combination("svd", (0, 0)), "--weights: must be finite numbers, and not all of them 0"),
-        (Combination("svd", (float("nan"), 1)), "--weights: must be finite"),
-        (Combination("ties", (1, 1)), "--density: ties needs the share of values that stay"),
-        (Combination("ties", (1, 1), density=0.0), "--density: ties needs"),
-        (Combination("svd", (1, 1), density=0.5), "--density: svd drops nothing"),
-        (Combination("cat", (1, 1), rank=4), "--rank: cat has no rank to choose"),
-        (Combination("svd", (1, 1), rank=0), "--rank: 0 must be a whole number"),
+        (
+            Combination("tie", (1, 1)),
+            r"combine.method: tie: no such combination; did you mean ties\?",
+        ),
+        (Combination("svd", (1,)), "adapter.weight: 1 weights for 2 adapters"),
+        (
+            Combination("svd", (0, 0)),
+            "adapter.weight: must be finite numbers, and not all of them 0",
+        ),
+        (Combination("svd", (float("nan"), 1)), "adapter.weight: must be finite"),
+        (Combination("ties", (1, 1)), "combine.density: ties needs the share of values that stay"),
+        (Combination("ties", (1, 1), density=0.0), "combine.density: ties needs"),
+        (Combination("svd", (1, 1), density=0.5), "combine.density: svd drops nothing"),
+        (Combination("cat", (1, 1), rank=4), "combine.rank: cat has no rank to choose"),
+        (Combination("svd", (1, 1), rank=0), "combine.rank: 0 must be a whole number"),
     ],
 )
 def test_combinations_that_make_no_sense(

@@ -25,11 +25,7 @@ def check_combination_of(resolved: ResolvedRecipe) -> None:
             raise InputError(
                 f"adapter.{index}.rows: is used by combine.method regmean only; remove it"
             )
-    try:
-        check_combination(how, len(parts), rows=fits)
-    except InputError as error:
-        said = str(error).replace("--weights", "adapter.weight").replace("--", "combine.")
-        raise InputError(said) from None
+    check_combination(how, len(parts), rows=fits)
 
 
 def check_prefix(resolved: ResolvedRecipe) -> None:
