@@ -40,6 +40,18 @@ class VirtualTokens(StageSettings):
     count: int
 
 
+class PromptFacts(StageSettings):
+    """How prompts are made: by a chat template of this hash or as plain text, ended by these ids of a vocabulary
+    of so many, with look-alikes of control tokens as text or not.
+    """
+
+    mode: Literal["chat", "plain"]
+    template_sha256: str | None
+    stop_ids: tuple[int, ...]
+    vocab_size: int
+    control_tokens: Literal["text", "tokens"]
+
+
 class ExportResult(StageResult):
     """What a runtime and the report need to know of a bundle.
 
@@ -63,7 +75,7 @@ class ExportResult(StageResult):
     operators: dict[str, int]
     exporter: str
     control_tokens: Literal["text", "tokens"] = "text"
-    prompt: dict[str, Any] | None = None
+    prompt: PromptFacts | None = None
     virtual_tokens: VirtualTokens | None = None
     rotary_switch: int | None = None
     labels: tuple[str, ...] = ()
@@ -95,7 +107,7 @@ class AdaptResult(StageResult):
     adapter: str
     binding: str
     rank: int
-    alpha: Any
+    alpha: int | float | None
     modules: int
     parameters: int
     trained_on: str

@@ -23,6 +23,7 @@ from edgepeft.quantization.mixed_precision import (
     smallest,
     spend,
 )
+from edgepeft.quantization.plan import BudgetEntry
 from edgepeft.quantization.sensitivity import Unit, measure_sensitivities
 from edgepeft.quantization.settings import QuantizeSettings
 from edgepeft.stages.job import Job
@@ -41,7 +42,7 @@ class Formats:
 
     grids: dict[str, IntGrid]
     half: tuple[str, ...] = ()
-    why: list[dict[str, Any]] | None = None
+    why: tuple[BudgetEntry, ...] | None = None
 
 
 def as_told(skeleton: Any, quantize: Quantize, bits: int) -> Formats:

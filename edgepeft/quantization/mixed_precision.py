@@ -11,13 +11,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.quantization.algorithms.gptq import ROUNDING as SEARCH
 from edgepeft.quantization.grids import IntGrid
+from edgepeft.quantization.plan import BudgetEntry
 from edgepeft.quantization.sensitivity import Unit
 
 _ROWS_AT_ONCE = 8192
@@ -205,17 +205,18 @@ def within(costs: Sequence[float], bounds: Sequence[float | None]) -> bool:
 
 def report(
     units: Sequence[Unit], choices: Mapping[str, Choice], kinds: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> tuple[BudgetEntry, ...]:
     """What was chosen for each unit and what it is expected to cost, dearest first."""
-    rows = []
+    entries = []
     for unit in units:
         choice = choices[unit.names[0]]
-        rows.append(
-            {
-                "weights": unit.names,
-                "grid": None if choice.grid is None else choice.grid.as_dict(),
-                "bytes": choice.nbytes,
-                "predicted_kl": dict(zip(kinds, choice.costs, strict=True)),
-            }
+        costs = dict(zip(kinds, choice.costs, strict=True))
+        entries.append(
+            BudgetEntry(
+                weights=tuple(unit.names),
+                grid=choice.grid,
+                bytes=choice.nbytes,
+                predicted_kl=costs,
+            )
         )
-    return sorted(rows, key=lambda row: -max(row["predicted_kl"].values()))
+    return tuple(sorted(entries, key=lambda entry: -max(entry.predicted_kl.values())))

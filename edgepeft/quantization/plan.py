@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict
 
 from edgepeft.adapters.provenance import TrainingGrid
@@ -25,6 +23,19 @@ class RoundedWeight(BaseModel):
     rank: int = 0
 
 
+class BudgetEntry(BaseModel):
+    """What a budget chose for weights that are kept alike: their grid (None: half precision), the bytes they take
+    and the KL divergence that is expected of them, in nats per token by kind of text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: tuple[str, ...]
+    grid: IntGrid | None
+    bytes: int
+    predicted_kl: dict[str, float]
+
+
 class QuantizationPlan(BaseModel):
     """The weights that lie on grids, by name, and how the others are kept.
 
@@ -41,6 +52,6 @@ class QuantizationPlan(BaseModel):
     half: tuple[str, ...] = ()
     head: str
     embedding: str
-    budget: list[dict[str, Any]] | None = None
+    budget: tuple[BudgetEntry, ...] | None = None
     layer_errors: tuple[float, ...] | None = None
     smoothed: int = 0

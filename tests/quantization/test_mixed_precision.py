@@ -337,8 +337,8 @@ def test_stage_finds_the_smallest_rounding_for_a_divergence(
         found.append(result["divergence"]["generic"])
         plan = QuantizedWeights.open(folder).plan
         assert plan.budget is not None
-        sizes.append(sum(row["bytes"] for row in plan.budget))
-        assert set(plan.budget[0]["predicted_kl"]) == {"task", "generic"}
+        sizes.append(sum(entry.bytes for entry in plan.budget))
+        assert set(plan.budget[0].predicted_kl) == {"task", "generic"}
     assert sizes[0] < sizes[1]
     assert found[0] > found[1]
     with pytest.raises(

@@ -12,7 +12,7 @@ from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
 from edgepeft.data.prompt import Prompter
-from edgepeft.export.settings import ExportResult, ExportSettings, VirtualTokens
+from edgepeft.export.settings import ExportResult, ExportSettings, PromptFacts, VirtualTokens
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.models.tasks import GENERATION
@@ -116,7 +116,7 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         rotary_switch=switch,
         target=target.name,
         model_file=model_file,
-        prompt=prompter.describe(),
+        prompt=PromptFacts.model_validate(prompter.describe()),
         provider=target.provider,
         verify_provider=target.verify_provider,
         base=settings.base_name,
