@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock, Mock
 
 import pytest
 from textual.pilot import Pilot
@@ -19,8 +20,10 @@ from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.speaker import Speaker
+from edgepeft_tui.widgets import conversation
 from edgepeft_tui.widgets.conversation import Conversation
-from tests.tui.drive import opened
+from tests.tui import replay
+from tests.tui.drive import opened, text_of, until
 
 PLACES = (
     *("home", "runs", "targets", "doctor", "help", "run", "result", "compare", "layers"),
@@ -158,22 +161,20 @@ def hold_still(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(edgepeft.utils.extras, "extras", list)
     monkeypatch.setenv("TZ", "UTC")
-
-    async def load(self: Conversation) -> None:
-        await self._take(SAID[self.speaker.bundle.name][0])
-
-    async def ask(self: Conversation, text: str) -> None:
-        self._process = Mock(stdin=Mock(drain=AsyncMock()), returncode=None, pid=0)
-        await asks(self, text)
-        self._process = None
-        for said in SAID[self.speaker.bundle.name][1:]:
-            await self._take(said)
-
-    asks = Conversation.ask
-    monkeypatch.setattr(Conversation, "load", lambda self: self.run_worker(load(self)))
-    monkeypatch.setattr(Conversation, "ask", ask)
+    replaying = (sys.executable, "-I", "-S", replay.__file__)
+    monkeypatch.setattr(conversation, "PYTHON", replaying)
+    monkeypatch.setattr(conversation, "megabytes", lambda memory: "92 MB")
+    for name, lines in SAID.items():
+        says(name, lines)
     for name, rank in (("first", 8), ("second", 16)):
         _write_run(Path("runs") / name, rank)
+
+
+def says(name: str, lines: Sequence[dict[str, Any]]) -> None:
+    """From here on the bundle of that name says this, once loaded and to every question."""
+    Path(name).mkdir(exist_ok=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (Path(name) / replay.FILE).write_text(text, encoding="utf-8")
 
 
 def _write_run(run: Path, rank: int) -> None:
@@ -270,7 +271,8 @@ async def _go(app: EdgepeftApp, pilot: Pilot[None], place: str) -> None:
             speaker = Speaker(Path(place).resolve())
             other = Speaker(Path(place).resolve(), "support")
             app.open_chat([speaker, other] if place == "chat" else [speaker])
-            await pilot.pause(0.3)
+            await until(pilot, lambda: "loaded in" in text_of(app))
+            await until(pilot, lambda: all(one.ready for one in app.screen.query(Conversation)))
             await pilot.press("w", "h", "y", "enter")
         case "hot-swap":
             draft = _draft()

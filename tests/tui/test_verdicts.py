@@ -107,7 +107,7 @@ def test_no_screen_shows_a_tick_for_a_run_that_learned_little(
         await until(pilot, lambda: "! done, learned little; Enter shows" in text_of(app))
         # Whoever watches is told the same when it ends.
         job = app.jobs.watch(file.parent)
-        app._tell_end(job)
+        app.tell_end(job)
         await until(pilot, lambda: told(app) == "first: done, learned little")
 
     drive(scenario, size=(140, 60))
