@@ -28,7 +28,8 @@ MOST_JSON_BYTES = 16 << 20
 """Of a manifest or configuration; a chat template and added tokens are in the largest of them."""
 
 _Identity = tuple[int, int, int, int, int]
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
+"""How long a file must have stayed unchanged for its digest to be remembered."""
 _MOST_REMEMBERED = 65_536
 _digests: dict[_Identity, str] = {}
 
@@ -156,7 +157,7 @@ def sha256_of(at: Path) -> str:
             return _digests[before]
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         after = _identity(os.fstat(file.fileno()))
-        if after == before and time.time_ns() - after[-1] > _SETTLED_NS:
+        if after == before and time.time_ns() - after[-1] > SETTLED_NS:
             if len(_digests) >= _MOST_REMEMBERED:
                 _digests.clear()
             _digests[before] = digest

@@ -15,7 +15,8 @@ from pathlib import Path
 from edgepeft.bundle.files import DISTRUST
 from edgepeft.errors import InputError
 
-_MOST_ENTRIES = 100_000
+MOST_ENTRIES = 100_000
+"""Files and folders of a bundle that are looked through, hidden ones too."""
 _FOR_PEOPLE = frozenset(
     (
         ".md",
@@ -60,8 +61,8 @@ def _unlisted(
         except OSError as error:
             raise InputError(f"{root / folder}: cannot be read ({error.strerror})") from None
         seen += len(entries)
-        if seen > _MOST_ENTRIES:
-            raise InputError(f"{root}: holds more than {_MOST_ENTRIES} files; {DISTRUST}")
+        if seen > MOST_ENTRIES:
+            raise InputError(f"{root}: holds more than {MOST_ENTRIES} files; {DISTRUST}")
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             if name in besides:

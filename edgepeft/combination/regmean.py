@@ -17,7 +17,8 @@ from edgepeft.merging.lora import LoraFactors
 
 SHRINKAGE = 0.1
 """Share of the moments off the diagonal that is left out, as in the paper: few rows say little about pairs."""
-_FLOOR = 1e-10
+FLOOR = 1e-10
+"""The least that a diagonal moment may be, as a share of the largest one."""
 
 Moments = Mapping[str, torch.Tensor]
 """By module name, E[x xᵀ] float32 [in, in] of a task's inputs."""
@@ -64,7 +65,7 @@ def _fitted(
 def _inverse(moments: torch.Tensor) -> torch.Tensor:
     # Inputs that never occur are no one's, so their share may as well be nothing. The floor lies far below the
     # others, for a single channel may be a million times as large as the rest.
-    moments.diagonal().clamp_(min=_FLOOR * (float(moments.diagonal().max()) or 1.0))
+    moments.diagonal().clamp_(min=FLOOR * (float(moments.diagonal().max()) or 1.0))
     return torch.cholesky_inverse(torch.linalg.cholesky(moments.double())).float()
 
 

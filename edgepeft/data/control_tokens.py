@@ -132,8 +132,8 @@ class ControlTokens:
         encoding = encode(plain, rendered.text, whole=whole)
         wanted = self._wanted(rendered) if rendered.breaks else []
         if rendered.breaks and self._control_ids(plain, rendered.text, encoding) != wanted:
-            text, places = self._renamed(rendered)
-            apart, longest = self._apart, self._tokenizer.truncation
+            text, places = self.renamed(rendered)
+            apart, longest = self.apart, self._tokenizer.truncation
             if apart.truncation != longest:  # another thread may be encoding with it
                 apart.enable_truncation(**longest) if longest else apart.no_truncation()
             encoding = encode(apart, text, whole=whole)
@@ -211,7 +211,7 @@ class ControlTokens:
             found.append(token)
         return found
 
-    def _renamed(self, rendered: Rendered) -> tuple[str, Places]:
+    def renamed(self, rendered: Rendered) -> tuple[str, Places]:
         """The text with its control tokens under their other names, and where everything came from."""
         names = self._names
         places, pieces = Places(), []
@@ -234,7 +234,7 @@ class ControlTokens:
         return {text: f"{self._mark}{n:06d}z" for n, text in enumerate(sorted(self._asked.texts))}
 
     @cached_property
-    def _apart(self) -> Tokenizer:
+    def apart(self) -> Tokenizer:
         """The tokenizer with its control tokens under other names, and the same ids."""
         names = self._names
         raw = json.loads(self._tokenizer.to_str())

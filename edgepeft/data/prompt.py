@@ -45,6 +45,7 @@ class Prompter:
     tokens included (the model's embedding may be larger). ``template_source`` is the template's
     text, None in plain mode; ``asking`` says whether a generation prompt had to be added to it.
     ``control`` knows the control tokens: text that looks like one is text, unless the policy is "tokens".
+    ``renderer`` makes the texts that are encoded.
     """
 
     mode: Mode
@@ -78,7 +79,7 @@ class Prompter:
             as_text=control_tokens == "text",
         )
         self._chat = template is not None
-        self._renderer = Renderer(template, self.special_tokens, self.control, name)
+        self.renderer = Renderer(template, self.special_tokens, self.control, name)
         stops = [self._turn_end(), self._special_id("eos_token"), *eos_ids]
         known = [token for token in stops if token is not None]
         self.eos_id: int | None = known[0] if known else None
@@ -115,7 +116,7 @@ class Prompter:
 
         Raises InputError if there are no messages or the template refuses them.
         """
-        return self._encode_prompt(self._renderer.prompt(messages))
+        return self._encode_prompt(self.renderer.prompt(messages))
 
     def split(self, row: Row) -> tuple[list[int], list[int]]:
         """(prompt ids, completion ids); the completion ends with its stop token.
@@ -127,7 +128,7 @@ class Prompter:
         if row.messages is None:
             ids = self.text(row.text or "")
             return [], ids if ids and ids[-1] in self.stop_ids else self._ended(ids, row.where)
-        prompt = self._renderer.prompt(row.prompt_messages, row.where)
+        prompt = self.renderer.prompt(row.prompt_messages, row.where)
         return self._encode_prompt(prompt), self._completion(row, prompt)
 
     def row(self, row: Row) -> Encoded:
@@ -190,8 +191,8 @@ class Prompter:
         answer = row.answer
         assert answer is not None
         if not self._chat:
-            return self._ended(self._encode(self._renderer.answer(answer, "")), row.where)
-        full = self._renderer.conversation(row.messages or (), row.where)
+            return self._ended(self._encode(self.renderer.answer(answer, "")), row.where)
+        full = self.renderer.conversation(row.messages or (), row.where)
         if full.text.startswith(prompt.text):
             text = full.after(len(prompt.text))
         else:
@@ -206,15 +207,15 @@ class Prompter:
         # A probe in the answer's place finds the closing text; searching the answer itself would
         # find a short one inside a special token.
         probe: Message = {"role": "assistant", "content": _PROBE}
-        text = self._renderer.conversation((*row.prompt_messages, probe), row.where).text
+        text = self.renderer.conversation((*row.prompt_messages, probe), row.where).text
         _, found, closing = text.rpartition(_PROBE)
         if not found:
-            return self._renderer.answer(answer, "")
+            return self.renderer.answer(answer, "")
         trimmed = row.completion.strip() + closing
         kept = row.completion + closing
         if full.endswith(trimmed) and not full.endswith(kept):
             answer = {**answer, "content": row.completion.strip()}
-        return self._renderer.answer(answer, closing)
+        return self.renderer.answer(answer, closing)
 
     def _ended(self, ids: list[int], where: str) -> list[int]:
         """``ids`` up to their first stop token, which is appended if there is none."""
@@ -242,11 +243,11 @@ class Prompter:
         ]
         if not turns or not self._chat:
             return None if turns else []
-        prompt = self._renderer.prompt(messages, row.where)
+        prompt = self.renderer.prompt(messages, row.where)
         spans: list[tuple[int, int]] = []
         for place in turns:
-            before = self._renderer.prompt(messages[:place], row.where).text
-            after = self._renderer.conversation(messages[: place + 1], row.where).text
+            before = self.renderer.prompt(messages[:place], row.where).text
+            after = self.renderer.conversation(messages[: place + 1], row.where).text
             if not (after.startswith(before) and prompt.text.startswith(after)):
                 return None
             spans.append((len(before), len(after)))
@@ -267,7 +268,7 @@ class Prompter:
             {"role": "assistant", "content": _PROBE},
         ]
         try:
-            text = self._renderer.conversation(probe).text
+            text = self.renderer.conversation(probe).text
         except InputError:
             return None  # it may want other messages than these; real ones report their own errors
         _, found, closing = text.rpartition(_PROBE)

@@ -130,7 +130,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
         runtime.swap_adapter(adapter.name)
     started = time.monotonic()
     check_asked(questions, runtime.prompter, lead)
-    correct, wrong, speed = _exact_match(runtime, questions, step, lead)
+    correct, wrong, speed = exact_match(runtime, questions, step, lead)
     decoding = time.monotonic() - started
     base, trained = reference.facts("base"), reference.facts("reference")
     low, high = wilson_interval(correct, len(questions))
@@ -250,10 +250,13 @@ def _compare(
     return comparison
 
 
-def _exact_match(
+def exact_match(
     runtime: Runtime, questions: list[Question], step: Any, lead: Sequence[int] = ()
 ) -> tuple[int, list[WrongAnswer], float | None]:
-    """Right answers, the wrong ones (as far as they were decoded), and tokens decoded per second."""
+    """Right answers, the wrong ones (as far as they were decoded), and tokens decoded per second.
+
+    ``lead`` are token ids before every prompt; ``step`` is called after each question.
+    """
     correct = 0
     wrong: list[WrongAnswer] = []
     tokens, seconds = 0, 0.0

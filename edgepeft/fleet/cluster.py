@@ -22,7 +22,8 @@ from edgepeft.pipeline.execute import Order
 from edgepeft.runs.folder import RunFolder
 from edgepeft.utils.crash_log import told
 
-_CONNECT_SECONDS = 20
+CONNECT_SECONDS = 20
+"""How long the scheduler, and then its first worker, may take to answer."""
 _ADDRESS = re.compile(r"((tcp|tls|ws|wss)://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 _LOOK_SECONDS = 2.0
 """How often the workers that there are are asked for."""
@@ -53,7 +54,7 @@ class ClusterCrew:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         try:
             self._client: Any = distributed.Client(
-                address, timeout=_CONNECT_SECONDS, set_as_default=False
+                address, timeout=CONNECT_SECONDS, set_as_default=False
             )
         except OSError as error:
             raise EdgepeftError(
@@ -122,7 +123,7 @@ class ClusterCrew:
         assert self._beat is not None
         self.places()
         try:
-            self._client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
             found = self._client.run(remote.version, self._beat, self._token)
         except TimeoutError:
             raise EdgepeftError(f"--cluster {self._address}: has no workers") from None

@@ -32,12 +32,13 @@ def default_jobs(cells: Sequence[Cell]) -> int:
     One for each combination of choices, for those have trainings of their own; at most one a core, and one where
     a GPU is shared. More would leave a training fewer cores than it could have.
     """
-    if _gpus():
+    if has_gpus():
         return 1
     return max(1, min(cores(), len({cell.recipe.variant for cell in cells})))
 
 
-def _gpus() -> bool:
+def has_gpus() -> bool:
+    """Whether this machine has an NVIDIA GPU, which all tasks share."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 

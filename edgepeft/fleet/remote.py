@@ -76,7 +76,7 @@ def carry(order: Order, label: str, threads: int, beat: Path, token: str, topic:
 
     workers = _idle.pop() if _idle else Workers(threads)
     try:
-        with _watched(workers, beat, token):
+        with watched(workers, beat, token):
             carry_out(order, workers, send)
     except EdgepeftError:
         raise
@@ -92,7 +92,7 @@ def carry(order: Order, label: str, threads: int, beat: Path, token: str, topic:
 
 
 @contextlib.contextmanager
-def _watched(workers: Workers, path: Path, token: str) -> Iterator[None]:
+def watched(workers: Workers, path: Path, token: str) -> Iterator[None]:
     """Interrupt ``workers`` when the build says so, or says nothing any more."""
     ended = threading.Event()
 

@@ -70,7 +70,7 @@ def find_model(name: str, folder: Path) -> Path:
     if known is None and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         names = ", ".join(KNOWN_MODELS)
         raise InputError(f"model: {name}: no such folder or file, and not a known name ({names})")
-    found = _from_hub(hub_id)
+    found = from_hub(hub_id)
     if found is not None:
         return found
     if known is not None:
@@ -91,7 +91,8 @@ def packaged_file(known: KnownModel) -> Path | None:
     return None
 
 
-def _from_hub(hub_id: str) -> Path | None:
+def from_hub(hub_id: str) -> Path | None:
+    """The folder of a hub's model, downloaded where it is not on this machine yet; None where it can't be had."""
     try:
         from huggingface_hub import snapshot_download
 

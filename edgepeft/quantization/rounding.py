@@ -22,7 +22,8 @@ from edgepeft.quantization.packed_weights import Parts
 from edgepeft.quantization.smoothing import SAMPLED_TOKENS, Smoothing
 from edgepeft.utils.finite import all_finite
 
-_ELEMENTS_AT_ONCE = 1 << 22
+ELEMENTS_AT_ONCE = 1 << 22
+"""Elements of a weight that are rounded at a time, in whole rows."""
 
 
 def round_weight(
@@ -35,7 +36,7 @@ def round_weight(
     """Round one weight and pack it. Raises EdgepeftError."""
     check_finite(name, weight)
     # Rows are independent of each other, so a few at a time bound the memory of the algorithm's temporaries.
-    step = max(1, _ELEMENTS_AT_ONCE // weight.shape[1])
+    step = max(1, ELEMENTS_AT_ONCE // weight.shape[1])
     chunks = [
         algorithm(weight[start : start + step].to(torch.float32), grid, statistics).packed()
         for start in range(0, weight.shape[0], step)

@@ -96,7 +96,7 @@ class Smoothing:
         exact, folds = self._look(index)
         found: dict[str, torch.Tensor] = {}
         for fold in folds:
-            scales = self._choose(fold, samples)
+            scales = self.choose(fold, samples)
             if scales is not None and self._fold(index, fold, scales, exact):
                 found.update(dict.fromkeys(fold.readers, scales))
         self._probe.hidden = exact
@@ -155,8 +155,11 @@ class Smoothing:
             name in self._grids for name in (*makers, *fold.readers)
         )
 
-    def _choose(self, fold: Fold, samples: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """The scales with the least error; None where leaving the channels alone is best."""
+    def choose(self, fold: Fold, samples: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """The scales float32 [K] with the least error; None where leaving the channels alone is best.
+
+        ``samples`` float32 [T, K] are some inputs of each weight, by its name.
+        """
         sample = samples[next(iter(fold.readers))]
         trial = Trial(
             sample,

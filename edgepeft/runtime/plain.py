@@ -18,7 +18,7 @@ from edgepeft.runtime.providers import SOFTWARE_CHUNK, provider_name
 from edgepeft.runtime.sampling import Sampler
 from edgepeft.runtime.search_options import SearchOptions
 
-_CHUNK = 512
+CHUNK = 512
 """Tokens of a prompt that are read at once: their logits over the whole vocabulary are in memory together."""
 
 
@@ -38,7 +38,7 @@ class PlainModel:
         self.graph = GraphSession(bundle, threads=threads, providers=[full])
         self.stop_ids = stop_ids
         self.device_type = full.removesuffix("ExecutionProvider")
-        self.chunk = SOFTWARE_CHUNK if find_adapter(full).software else _CHUNK
+        self.chunk = SOFTWARE_CHUNK if find_adapter(full).software else CHUNK
 
     def generator(self, capacity: int, options: SearchOptions) -> PlainGenerator:
         """A generator with room for ``capacity`` tokens, prompt and answer together."""

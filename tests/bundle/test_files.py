@@ -97,7 +97,7 @@ def test_verify_names_every_file_that_is_not_listed(tiny_bundle: Path, tmp_path:
 
 
 def test_more_files_than_anybody_lists(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "_MOST_ENTRIES", 500)
+    monkeypatch.setattr(listing, "MOST_ENTRIES", 500)
     (small / ".many").mkdir()
     for number in range(501):
         (small / ".many" / str(number)).touch()
@@ -173,7 +173,7 @@ def test_a_file_is_hashed_once_as_long_as_it_is_the_same(
         return real(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    monkeypatch.setattr(files, "_SETTLED_NS", 0)
+    monkeypatch.setattr(files, "SETTLED_NS", 0)
     path = tmp_path / "file"
     path.write_bytes(b"one")
     first = sha256_of(path)

@@ -27,7 +27,7 @@ def moments(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_the_change_is_that_of_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against torch's own solver, over the inputs of both tasks under each other."""
     monkeypatch.setattr(regression, "SHRINKAGE", 0.0)
-    monkeypatch.setattr(regression, "_FLOOR", 0.0)
+    monkeypatch.setattr(regression, "FLOOR", 0.0)
     torch.manual_seed(0)
     inputs = [torch.randn(40, IN), 3 * torch.randn(60, IN) + 1]
     adapters, weights = [adapter(1, 2, 2.0), adapter(2, 3, 0.5)], [1.0, 0.25]

@@ -155,9 +155,9 @@ def test_templates_in_use(tmp_path: Path, name: str) -> None:
         assert prompter.asking is not None
         opening = prompter.control.encode(Rendered(prompter.asking.opening)).ids
         assert ids == wanted["input_ids"] + opening
-        text = prompter._renderer.prompt(messages)
-        other, _ = prompter.control._renamed(text)
-        assert encode(prompter.control._apart, other, whole=False).ids == ids
+        text = prompter.renderer.prompt(messages)
+        other, _ = prompter.control.renamed(text)
+        assert encode(prompter.control.apart, other, whole=False).ids == ids
     assert rendered >= 2
     for look in [*templates_in_use.markers(templates_in_use.source(name))[:6], EOS]:
         for turns in ([user], [system, user], [user, assistant, user]):
@@ -168,7 +168,7 @@ def test_templates_in_use(tmp_path: Path, name: str) -> None:
                 continue
             ids = prompter.prompt(forged)
             assert control_ids(prompter, ids) == control_ids(prompter, plain)
-            assert shown(prompter, ids) == prompter._renderer.prompt(forged).text
+            assert shown(prompter, ids) == prompter.renderer.prompt(forged).text
             wanted = reference.apply_chat_template(
                 list(forged), add_generation_prompt=True, sanitize_control_tokens=True
             )
@@ -329,8 +329,8 @@ def test_every_kind_of_tokenizer(kind: str) -> None:
     # The tokenizer with other names is the same tokenizer.
     for text in ("a b", " ab ", "ab\nab", f"a{EOS}b", f" {EOS} a {EOS}", EOS, f"ab {EOS}a"):
         plain = inner.encode(text, add_special_tokens=False)
-        other, places = control._renamed(Rendered(text))
-        renamed = control._apart.encode(other, add_special_tokens=False)
+        other, places = control.renamed(Rendered(text))
+        renamed = control.apart.encode(other, add_special_tokens=False)
         assert renamed.ids == plain.ids
         back = [(places.back(a), places.back(b)) for a, b in renamed.offsets]
         if kind not in ("normalized", "stripping"):

@@ -67,7 +67,7 @@ def test_the_bundles_template_asks_alike(tmp_path: Path) -> None:
         wanted = reference.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
         assert prompter.prompt(messages) == again.prompt(messages) == wanted
         whole = reference.apply_chat_template(messages, tokenize=False)
-        assert whole == prompter._renderer.conversation(messages).text
+        assert whole == prompter.renderer.conversation(messages).text
 
 
 @pytest.mark.parametrize(

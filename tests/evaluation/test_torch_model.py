@@ -19,7 +19,7 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.probes import Question
 from edgepeft.evaluation.torch_model import ANSWER_SLACK, TorchModel
-from edgepeft.evaluation.verify import _exact_match
+from edgepeft.evaluation.verify import exact_match
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 from tests.tiny import FAMILIES
@@ -215,6 +215,6 @@ def test_answers_are_read_as_far_as_the_verifier_reads_them(
         return answer
 
     runtime: Any = SimpleNamespace(prompter=prompter, generate_ids=generate_ids)
-    correct, missed, _ = _exact_match(runtime, [question], lambda: None)
+    correct, missed, _ = exact_match(runtime, [question], lambda: None)
     assert correct == expected
     assert [entry.where for entry in missed] == ([] if expected else ["here"])

@@ -153,7 +153,7 @@ def test_a_beat_that_says_stop_or_stays_away_ends_the_task(
         for beat in beats:
             beat.write(path)
         workers = Workers()
-        with remote._watched(workers, path, "ours"):
+        with remote.watched(workers, path, "ours"):
             deadline = time.monotonic() + 10
             while not workers.interrupted and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -161,7 +161,7 @@ def test_a_beat_that_says_stop_or_stays_away_ends_the_task(
     # While beats come it goes on.
     monkeypatch.setattr(remote, "LOST_SECONDS", 2.0)
     workers = Workers()
-    with remote._watched(workers, path, "ours"):
+    with remote.watched(workers, path, "ours"):
         for number in range(6):
             remote.Beat("ours", number).write(path)
             time.sleep(0.5)
@@ -171,7 +171,7 @@ def test_a_beat_that_says_stop_or_stays_away_ends_the_task(
 def test_no_scheduler_no_workers_and_no_shared_files(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1)
     with pytest.raises(EdgepeftError, match="no Dask scheduler answers there"):
         ClusterCrew("tcp://127.0.0.1:9")
     with (

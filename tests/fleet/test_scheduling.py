@@ -142,9 +142,9 @@ def test_cores_are_not_cut_finer_than_there_are_trainings(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = [one.cell for one in fleet.cells]
-    monkeypatch.setattr(local, "_gpus", lambda: False)
+    monkeypatch.setattr(local, "has_gpus", lambda: False)
     for cores, jobs in ((1, 1), (2, 2), (16, 3)):
         monkeypatch.setattr(local, "cores", lambda count=cores: count)
         assert local.default_jobs(cells) == jobs
-    monkeypatch.setattr(local, "_gpus", lambda: True)
+    monkeypatch.setattr(local, "has_gpus", lambda: True)
     assert local.default_jobs(cells) == 1

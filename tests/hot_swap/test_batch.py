@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.hot_swap.store import add_adapter, remove_adapter
 from edgepeft.runtime import BatchRuntime, Bundle, Runtime
 from edgepeft.runtime.batch import PIECE, Batch
+from edgepeft.runtime.batch_loop import Answer, Loop
 from edgepeft.runtime.decoder_session import GraphSession, Step
 from edgepeft.runtime.invariance import equal_widths
 from edgepeft.runtime.slots import slots_of
@@ -102,7 +105,7 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_who_leaves_gives_the_row_back(filled: Path) -> None:
+def test_who_leaves_gives_the_row_back(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = BatchRuntime(filled, rows=2, threads=1)
     whole = runtime.complete(PROMPTS[0], adapter="two", max_new_tokens=30).ids
     settings: dict[str, Any] = {"max_new_tokens": 400, "stop": ["@@@@@@"]}
@@ -117,21 +120,35 @@ def test_who_leaves_gives_the_row_back(filled: Path) -> None:
             stream.close()
         assert third.result(20) == whole
     assert all(stream.completion().finish_reason == "interrupted" for stream in streams)
-    wait_for(lambda: not runtime._loop._rows)
     # Closing ends those under way and those that wait for a row.
     streams = [runtime.stream(PROMPTS[1], **settings) for _ in range(3)]
     for stream in streams[:2]:
         next(stream)
+    waits, submit = threading.Event(), Loop.submit
+
+    def submitted(loop: Loop, answer: Answer) -> None:
+        submit(loop, answer)
+        waits.set()
+
+    monkeypatch.setattr(Loop, "submit", submitted)
     with ThreadPoolExecutor(1) as client:
         late = client.submit(lambda: next(streams[2]))
-        wait_for(lambda: bool(runtime._loop._waiting))
+        assert waits.wait(20)
         runtime.close()
-        assert isinstance(late.exception(20), EdgepeftError)
+        with pytest.raises(EdgepeftError, match="cut short"):
+            late.result(20)
     with pytest.raises(EdgepeftError, match="the batch is closed"):
         for _ in streams[0]:
             pass
     with pytest.raises(EdgepeftError, match="the batch is closed"):
         runtime.complete("x")
+
+
+def answered(runtime: BatchRuntime, adapter: str) -> bool:
+    """Whether there is room in memory for an adapter."""
+    with contextlib.suppress(EdgepeftError):
+        return bool(runtime.complete(PROMPTS[1], adapter=adapter, max_new_tokens=2).ids)
+    return False
 
 
 def test_an_adapter_is_in_use_as_long_as_a_row_has_it(built: Find, own: Path) -> None:
@@ -148,7 +165,7 @@ def test_an_adapter_is_in_use_as_long_as_a_row_has_it(built: Find, own: Path) ->
     with pytest.raises(EdgepeftError, match="adapters in use fill"):
         runtime.complete(PROMPTS[0], adapter="one")
     stream.close()
-    wait_for(lambda: not runtime._loop._rows)
+    wait_for(lambda: answered(runtime, "one"))
     assert runtime.complete(PROMPTS[0], adapter="one", max_new_tokens=20).ids != wanted
     remove_adapter(bundle, "two")
     with pytest.raises(InputError, match="no such adapter"):

@@ -10,9 +10,11 @@ import pytest
 
 from edgepeft.errors import InputError
 from edgepeft.runtime import Bundle, Runtime
-from edgepeft.runtime.adapter_pool import AdapterPool
+from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters
 from edgepeft.runtime.answer import Stream
 from edgepeft.runtime.batch_runtime import FactorFiles
+from edgepeft.runtime.engine import load_model
+from edgepeft.runtime.kv_cache import Caches
 from edgepeft.runtime.search_options import GREEDY
 
 PROMPT = "What is the colour of grass?"
@@ -75,25 +77,36 @@ def test_an_answer_that_failed_holds_nothing(runtime: Runtime) -> None:
     assert caught.value.__traceback__ is not None
 
 
-def test_a_prompt_that_failed_holds_nothing(runtime: Runtime) -> None:
+@pytest.fixture
+def pool(runtime: Runtime) -> tuple[AdapterPool, Caches]:
+    """The parts of a runtime that lend adapters and hold caches, by themselves."""
+    bundle = runtime.bundle
+    model = load_model(bundle, runtime.prompter.stop_ids, threads=1, provider=None)
+    pool = AdapterPool(bundle, GenaiAdapters(model))
+    return pool, Caches(model, bundle.context_length, pool)
+
+
+def test_a_prompt_that_failed_holds_nothing(pool: tuple[AdapterPool, Caches]) -> None:
     """A cache that is too small for it is refused once the adapter is lent."""
+    adapters, caches = pool
     with pytest.raises(RuntimeError) as caught:
-        runtime._caches.fresh([5] * 8, 4, GREEDY, "one")
-    assert runtime.loaded_adapters == ["one"]
-    runtime.unload_adapter("one")
+        caches.fresh([5] * 8, 4, GREEDY, "one")
+    assert adapters.loaded == ["one"]
+    adapters.unload("one")
     assert caught.value.__traceback__ is not None
 
 
-def test_a_cache_that_makes_way_gives_its_adapter_back(runtime: Runtime) -> None:
+def test_a_cache_that_makes_way_gives_its_adapter_back(pool: tuple[AdapterPool, Caches]) -> None:
     """Kept for a next turn, it is replaced by another answer's."""
+    adapters, caches = pool
     kept = []
     for name in ("one", "two"):
-        cached = runtime._caches.take([5, 6], 4, GREEDY, resume=False, adapter=name)
-        runtime._caches.give_back(cached)
+        cached = caches.take([5, 6], 4, GREEDY, resume=False, adapter=name)
+        caches.give_back(cached)
         kept.append(cached)
     assert kept[0].generator is None
-    runtime.unload_adapter("one")
-    runtime.unload_adapter("two")
+    adapters.unload("one")
+    adapters.unload("two")
     assert kept[1].generator is None
 
 

@@ -217,7 +217,7 @@ def carried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KnownModel:
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     (package / tiny.file).write_bytes(b"GGUF")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    monkeypatch.setattr(known, "_from_hub", lambda hub_id: None)
+    monkeypatch.setattr(known, "from_hub", lambda hub_id: None)
     return tiny
 
 
@@ -237,7 +237,7 @@ def test_known_name_that_is_nowhere_says_what_to_install(
 
 def test_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(known, "_from_hub", asked.append)
+    monkeypatch.setattr(known, "from_hub", asked.append)
     with pytest.raises(InputError, match="model: me/other: no such folder, and the model hub"):
         find_model("me/other", tmp_path)
     assert asked == ["me/other"]

@@ -77,7 +77,7 @@ def logits(folder: Path, changed: dict[str, Any]) -> torch.Tensor:
 def test_any_scales_leave_the_model_as_it_was(
     tiny_model: ModelMaker, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Smoothing, "_choose", anyhow)
+    monkeypatch.setattr(Smoothing, "choose", anyhow)
     folder = tiny_model(family)
     changed, places = smoothed(folder)
     layers = 4 if family in ("gemma3", "smollm3") else 2
@@ -102,7 +102,7 @@ def test_a_layer_that_uses_its_channels_otherwise_is_left_alone(
     def other(self: Any, x: torch.Tensor) -> torch.Tensor:
         return self.down_proj(self.gate_proj(x) * self.act_fn(self.up_proj(x)))
 
-    monkeypatch.setattr(Smoothing, "_choose", anyhow)
+    monkeypatch.setattr(Smoothing, "choose", anyhow)
     monkeypatch.setattr(LlamaMLP, "forward", added if how == "input added" else other)
     folder = tiny_model("llama")
     changed, places = smoothed(folder)
@@ -118,7 +118,7 @@ def test_a_layer_that_uses_its_channels_otherwise_is_left_alone(
 def test_a_place_that_reaches_weights_which_stay_in_float_is_left_alone(
     tiny_model: ModelMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Smoothing, "_choose", anyhow)
+    monkeypatch.setattr(Smoothing, "choose", anyhow)
     _, places = smoothed(tiny_model("llama"), ("layers.0.mlp.up_proj.weight",))
     assert places == 4
 

@@ -66,7 +66,7 @@ def test_codes_are_the_algorithms_on_the_merged_weights(
     run: Run, tied: bool, bits: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A few rows at a time, and not a divisor of any weight's.
-    monkeypatch.setattr(rounding, "_ELEMENTS_AT_ONCE", 7 * 64)
+    monkeypatch.setattr(rounding, "ELEMENTS_AT_ONCE", 7 * 64)
     folder, made = run(tied=tied, bits=bits, **settings)
     quantized, weights = QuantizedWeights.open(folder), merged_source(made["job"])
     linear = set(linear_weight_names(build_skeleton(made["model"])))

@@ -30,7 +30,6 @@ from edgepeft.runs.folder import (
     staging_folder,
     write_json,
 )
-from edgepeft.utils import whole_files
 
 KEY = "k" * 64
 
@@ -98,26 +97,32 @@ def test_data_is_flushed_then_described_then_renamed(
 
         monkeypatch.setattr(place, name, noted)
 
-    note(whole_files, "_fsync")
+    flush = os.fsync
+
+    def flushed(handle: int) -> None:
+        done.append(("fsync", Path(f"/proc/self/fd/{handle}").readlink().name))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", flushed)
     note(workspace, "write_json")
     note(Path, "replace")
     publish(staged, final, {"key": KEY})
     assert [entry for entry in done if not entry[1].startswith(f".{MANIFEST}")] == [
         ("write_json", MANIFEST),
-        ("_fsync", "data.bin"),
-        ("_fsync", MANIFEST),
-        ("_fsync", "empty"),
-        ("_fsync", "inner"),
-        ("_fsync", staged.name),
+        ("fsync", "data.bin"),
+        ("fsync", MANIFEST),
+        ("fsync", "empty"),
+        ("fsync", "inner"),
+        ("fsync", staged.name),
         ("replace", staged.name),
-        ("_fsync", tmp_path.name),
+        ("fsync", tmp_path.name),
     ]
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        (whole_files, "_fsync"),
+        (os, "fsync"),
         (workspace, "write_json"),
         (workspace, "describe_files"),
         (workspace, "hash_file"),

@@ -13,6 +13,8 @@ import pytest
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError, MissingError
 from edgepeft.runtime import Bundle, Completion, GraphSession, Runtime
+from edgepeft.runtime.engine import load_model
+from edgepeft.runtime.kv_cache import Cached, Caches
 from edgepeft.runtime.sampling_params import OutOfRange, SamplingFields, SamplingParams
 from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.stopping import StopStrings
@@ -276,18 +278,24 @@ def _chat(runtime: Runtime, questions: Sequence[str]) -> list[Completion]:
     return answers
 
 
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The capacities of the caches that are made from here on."""
+    capacities: list[int] = []
+    fresh = Caches.fresh
+
+    def counted(caches: Caches, ids: Sequence[int], capacity: int, *others: Any) -> Cached:
+        capacities.append(capacity)
+        return fresh(caches, ids, capacity, *others)
+
+    monkeypatch.setattr(Caches, "fresh", counted)
+    return capacities
+
+
 def test_a_chat_goes_on_from_its_cache_with_the_same_tokens(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = Runtime(tiny_bundle, threads=1)
-    capacities: list[int] = []
-    fresh = runtime._caches.fresh
-
-    def counted(ids: Sequence[int], capacity: int, *others: Any) -> Any:
-        capacities.append(capacity)
-        return fresh(ids, capacity, *others)
-
-    monkeypatch.setattr(runtime._caches, "fresh", counted)
+    capacities = _counted(monkeypatch)
     answers = _chat(runtime, ["What is red?", "And green?", "And blue?", "And snow?", "And coal?"])
     # The first cache is as small as it can be, the second has room for turns that follow.
     needed = [len(done.prompt_ids) + 12 for done in answers]
@@ -301,7 +309,9 @@ def test_a_chat_goes_on_from_its_cache_with_the_same_tokens(
 def test_a_cache_goes_on_behind_its_newest_token(
     runtime: Runtime, graph: GraphSession, generated: int
 ) -> None:
-    caches = runtime._caches
+    bundle = runtime.bundle
+    model = load_model(bundle, runtime.prompter.stop_ids, threads=1, provider=None)
+    caches = Caches(model, bundle.context_length)
     ids = runtime.prompter.prompt(_turns("Count"))
     cached = caches.take(ids, 60, GREEDY, resume=False)
     for _ in range(generated):
@@ -320,9 +330,10 @@ def test_a_single_prompt_never_goes_on_from_a_cache(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = Runtime(tiny_bundle, threads=1)
-    monkeypatch.setattr("edgepeft.runtime.kv_cache._rewind", lambda *_: pytest.fail("resumed"))
+    made = _counted(monkeypatch)
     for prompt in ("x", "x", "x and more"):
         runtime.complete(prompt, max_new_tokens=2)
+    assert len(made) == 3
 
 
 def test_an_unfinished_answer_can_be_gone_on_from(runtime: Runtime) -> None:

@@ -182,6 +182,8 @@ def test_who_is_wrong_guesses_less_often() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     lookup = Lookup()
+    first, *_, last = (range(number * 100, number * 100 + 100) for number in range(200))
     for number in range(200):
-        answer(lookup, [1], [number * 100 + i for i in range(100)])
-    assert len(lookup._followers) < 3 * 10_000
+        answer(lookup, [1], list(range(number * 100, number * 100 + 100)))
+    known = [lookup.follower([tuple(said[:4])]) for said in (first, last)]
+    assert known == [None, last[4]]

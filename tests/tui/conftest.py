@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import edgepeft, write_recipe
 from tests.conftest import ModelMaker
 from tests.hot_swap.fixtures import built, filled
 from tests.stages import Find, carried_once
-from tests.tiny import write_tiny_data
+from tests.tui.record import build
 
 __all__ = ["built", "filled"]
 
@@ -27,19 +26,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Find:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: ModelMaker) -> Path:
     """A folder with a real finished run of a tiny model, compared two ways, in runs/small. Not to be changed."""
     folder = tmp_path_factory.mktemp("tiny-run")
-    recipe = write_recipe(
-        folder / "small.yaml",
-        tiny_model("llama"),
-        write_tiny_data(folder),
-        training={"max_steps": 2, "batch_size": 2},
-        targets=["cpu-int4"],
-        gates={"max_exact_match_drop": 1, "max_task_kl": 100},
-    )
-    run = folder / "runs/small"
-    built = edgepeft("build", recipe, "--out", run, cwd=folder)
-    assert built.returncode == 0, built.stderr
-    compared = edgepeft("compare", run, "--vary", "quantize.head=int4,int8", cwd=folder)
-    assert compared.returncode == 0, compared.stderr
+    build(folder, tiny_model("llama"))
     return folder
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock, Mock
 
 import pytest
 from textual.pilot import Pilot
@@ -19,8 +20,11 @@ from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.speaker import Speaker
+from edgepeft_tui.widgets import conversation
 from edgepeft_tui.widgets.conversation import Conversation
-from tests.tui.drive import opened
+from tests.tui import replay
+from tests.tui.drive import opened, text_of, until
+from tests.tui.record import recorded
 
 PLACES = (
     *("home", "runs", "targets", "doctor", "help", "run", "result", "compare", "layers"),
@@ -30,95 +34,41 @@ PLACES = (
 MORE_PLACES = ("picker", "question", "choice", "errors", "existing", "palette", "jump")
 """Windows and states that stand over a place, or that a place has besides the usual one."""
 
-MODEL = {
-    "kind": "model",
-    "architecture": "LlamaForCausalLM",
-    "parameters": 134_515_008,
-    "layers": 30,
-    "dtype": "Q4_1",
-    "file_bytes": 98_000_000,
-    "tied_embeddings": True,
-    "context_length": 8192,
-    "licence": "apache-2.0",
-    "supported": True,
-}
+MODEL = recorded("model")
 PLAN = {
-    "model": MODEL,
-    "steps": 80,
-    "trainable_parameters": 4_761_600,
-    "peak_memory_bytes": 2_662_000_000,
-    "free_memory_bytes": 16_000_000_000,
-    "training_memory": {
-        "libraries": 7e8,
-        "weights": 538e6,
-        "optimizer": 76e6,
-        "activations": 1.3e9,
-    },
-    "seconds": 640.0,
-    "stages": [{"stage": "train", "seconds": 300.0, "reused": False}],
-    "disk_bytes": 1_442_000_000,
-    "free_disk_bytes": 50_000_000_000,
-    "bundles": [{"target": "cpu-int4", "bytes": 96_364_633}],
-    "choices": [
-        {"target": "cpu-int4", "bytes": 96_364_633, "memory_bytes": 287_800_000, "refused": None},
-        {"target": "cpu-nf4", "refused": "merge.base: set it to dequantized"},
-    ],
+    **recorded("plan"),
+    # A tiny model's plan has nothing to note, and is refused no target.
     "notes": ["a note of the plan"],
-}
-DATA = {
-    "files": {
-        "train": {
-            "rows": 960,
-            "format": "jsonl",
-            "shape": "prompt",
-            "columns": ["prompt", "completion"],
-        }
-    },
-    "rows": [
-        {
-            "where": "train.jsonl line 1",
-            "tokens": 65,
-            "pieces": [
-                {"text": "<|im_start|>user\nlamp on [now]\n", "learned": False},
-                {"text": '{"lamp": "on"}<|im_end|>', "learned": True},
-            ],
-        }
+    "choices": [
+        choice
+        | (
+            {"refused": "merge.base: set it to dequantized"}
+            if choice["target"] == "cpu-nf4"
+            else {}
+        )
+        for choice in recorded("plan")["choices"]
     ],
-    "report": {
-        "train_lengths": {"edges": [0, 32, 64], "counts": [3, 957], "median": 60, "longest": 73},
-        "test_lengths": None,
-        "truncated_share": 0.0,
-        "duplicates": 2,
-        "overlap": 0,
-        "warnings": ["2 of 960 training rows repeat an earlier row"],
-    },
 }
-READY = {
-    "base": "tiny",
-    "target": "cpu-int4",
-    "seconds": 0.4,
-    "warning": None,
-    "system": "Answer briefly.",
-}
+DATA = recorded("data")
+# A row in which something looks like markup.
+DATA["rows"][0]["pieces"][0]["text"] = "<|im_start|>user\nlamp on [now]\n"
 ADAPTERS = [
     {"name": "desk", "rank": 16, "gates": "passed", "warning": None},
     {"name": "support", "rank": 8, "gates": None, "warning": None},
 ]
+"""What a bundle with hot-swap adapters says of them; the recorded one has its adapter merged in."""
+READY, _, DONE = recorded("chat")
+READY = {**READY["ready"], "system": "Answer briefly."}
 SAID: dict[str, list[dict[str, Any]]] = {
     "chat": [
-        {"ready": {**READY, "task": "text-generation", "adapters": ADAPTERS}},
+        {"ready": {**READY, "adapters": ADAPTERS}},
+        # A tiny model says nothing that is worth a look.
         {"piece": "A first line\n[and] a second one that is much too long for a narrow column."},
-        {
-            "done": {
-                "tokens": 20,
-                "tokens_per_second": 90.0,
-                "first_seconds": 0.05,
-                "finish_reason": "stop",
-            }
-        },
+        DONE,
     ],
     "reading": [
-        {"ready": {**READY, "task": "text-classification", "adapters": None}},
+        # Those of an encoder would need a second build.
+        {"ready": {**READY, "task": "text-classification"}},
         {
             "reading": {
                 "labels": [
@@ -132,16 +82,11 @@ SAID: dict[str, list[dict[str, Any]]] = {
 }
 """What answering processes say, for pictures of a talk: the first line once loaded, the rest to a question."""
 
-HARDWARE = {
-    "system": "Linux x86_64, Python 3.11",
-    "processor": "A processor",
-    "cores": 8,
-    "instructions": ["avx2"],
-    "memory_bytes": 32_000_000_000,
-    "free_memory_bytes": 16_000_000_000,
-    "free_disk_bytes": 50_000_000_000,
-    "gpus": [],
-}
+DOCTOR = recorded("doctor")
+# What estimates of a tiny model need is no machine's memory.
+HARDWARE = {**DOCTOR["hardware"], "memory_bytes": 32_000_000_000}
+# One library that is there and one that is not, for either sign.
+VERSIONS = {"edgepeft": "1", "torch": None}
 
 
 async def _answer(*arguments: str, folder: Path, text: str = "") -> Any:
@@ -153,99 +98,49 @@ def hold_still(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (edgepeft_tui.screens.wizard, edgepeft_tui.steps.data, edgepeft_tui.steps.model):
         monkeypatch.setattr(module, "ask", _answer)
     monkeypatch.setattr(edgepeft.utils.environment, "hardware", lambda: HARDWARE)
-    monkeypatch.setattr(
-        edgepeft.utils.environment, "versions", lambda: {"edgepeft": "1", "torch": None}
-    )
+    monkeypatch.setattr(edgepeft.utils.environment, "versions", lambda: VERSIONS)
     monkeypatch.setattr(edgepeft.utils.extras, "extras", list)
     monkeypatch.setenv("TZ", "UTC")
-
-    async def load(self: Conversation) -> None:
-        await self._take(SAID[self.speaker.bundle.name][0])
-
-    async def ask(self: Conversation, text: str) -> None:
-        self._process = Mock(stdin=Mock(drain=AsyncMock()), returncode=None, pid=0)
-        await asks(self, text)
-        self._process = None
-        for said in SAID[self.speaker.bundle.name][1:]:
-            await self._take(said)
-
-    asks = Conversation.ask
-    monkeypatch.setattr(Conversation, "load", lambda self: self.run_worker(load(self)))
-    monkeypatch.setattr(Conversation, "ask", ask)
+    replaying = (sys.executable, "-I", "-S", replay.__file__)
+    monkeypatch.setattr(conversation, "PYTHON", replaying)
+    monkeypatch.setattr(conversation, "megabytes", lambda memory: "92 MB")
+    for name, lines in SAID.items():
+        says(name, lines)
     for name, rank in (("first", 8), ("second", 16)):
         _write_run(Path("runs") / name, rank)
 
 
+def says(name: str, lines: Sequence[dict[str, Any]]) -> None:
+    """From here on the bundle of that name says this, once loaded and to every question."""
+    Path(name).mkdir(exist_ok=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (Path(name) / replay.FILE).write_text(text, encoding="utf-8")
+
+
 def _write_run(run: Path, rank: int) -> None:
-    fidelity = {
-        "exact_match": 0.98,
-        "reference_exact_match": 0.995,
-        "base_exact_match": 0.0,
-        "task_kl": 0.001,
-        "generic_kl": 0.086,
-        "top1_agreement": 0.999,
-        "recovery": 0.999,
-        "tokens_per_second": 97.0,
-        "wrong": [{"where": "test.jsonl line 3", "wanted": "[on]", "got": "off"}],
-    }
     path = run.resolve() / "bundles" / "cpu-int4"
     path.mkdir(parents=True)
     (path / "config.json").write_text("{}")
-    errors = [0.012, 0.02, 0.034, 0.051, 0.018, 0.02, 0.027, 0.022]
-    (path / "fidelity.json").write_text(json.dumps({"weights": {"layer_errors": errors}}))
+    (path / "fidelity.json").write_text(json.dumps(recorded("fidelity")))
     rounded = run / "stages" / "quantize-int4-0123456789ab"
     rounded.mkdir(parents=True)
-    facts = {"layer_errors": errors, "algorithm": "gptq", "linear": "int4, blocks of 32"}
-    (rounded / "edgepeft.json").write_text(json.dumps({"result": facts}))
-    variants = (("int4", 90e6, 0.12), ("int8", 98e6, 0.086), ("float", 140e6, 0.081))
-    entries = [
-        {
-            "values": {"quantize.head": head},
-            "bytes": size,
-            "gates": "passed",
-            "fidelity": {**fidelity, "generic_kl": loss},
-        }
-        for head, size, loss in variants
-    ]
-    (run / "comparison.json").write_text(json.dumps({"axes": [], "entries": entries}))
-    gates = "passed" if rank == 8 else ["exact match 0.98 is below 0.99"]
-    bundle = {"target": "cpu-int4", "path": str(path), "bytes": 98e6, "gates": gates}
-    result = {
-        "seconds": 640.0,
-        "peak_memory_bytes": 2.9e9,
-        "bundles": [{**bundle, "fidelity": fidelity}],
-    }
-    record = {
-        "name": run.name,
-        "state": "done" if rank == 8 else "gate missed",
-        "started": f"2026-01-01T10:{rank:02}:00+00:00",
-        "model": "tiny",
-        "targets": ["cpu-int4"],
-        "result": result,
-    }
+    (rounded / "edgepeft.json").write_text(json.dumps(recorded("rounding")))
+    (run / "comparison.json").write_text(json.dumps(recorded("comparison")))
+    record = recorded("record")
+    record |= {"name": run.name, "started": f"2026-01-01T10:{rank:02}:00+00:00"}
+    [bundle] = record["result"]["bundles"]
+    bundle["path"] = str(path)
+    # An answer in which something looks like markup.
+    bundle["fidelity"]["wrong"][0] |= {"wanted": "[on]", "got": "off"}
+    if rank != 8:
+        # The same run, had it missed a gate.
+        record["state"] = "gate missed"
+        bundle["gates"] = ["exact match 0.98 is below 0.99"]
     (run / "run.json").write_text(json.dumps(record))
     (run / "recipe.resolved.yaml").write_text(f"model: tiny\nmethod: {{rank: {rank}}}\n")
-    events: list[dict[str, Any]] = [
-        {"event": "planned", "stages": ["base", "train", "merge"]},
-        {"event": "reused", "stage": "base"},
-        {"event": "started", "stage": "train"},
-        *(
-            {"event": "progress", "stage": "train", "step": step, "total": 20, "seconds": step}
-            | {"metrics": {"loss": 2.0 / step, "learning_rate": 1e-3}}
-            for step in range(1, 21)
-        ),
-        {
-            "event": "finished",
-            "stage": "train",
-            "seconds": 20.0,
-            "metrics": {"peak_memory_bytes": 3e9},
-        },
-        {"event": "warning", "stage": "merge", "text": "a warning [of a stage]"},
-    ]
-    lines = [
-        json.dumps({"time": 1767261600.0 + n, "stage": "build", **e}) for n, e in enumerate(events)
-    ]
-    (run / "events.jsonl").write_text("\n".join(lines) + "\n")
+    events = recorded("events")
+    events.append({**events[-1], "event": "warning", "text": "a warning [of a stage]"})
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
 async def go_to(app: EdgepeftApp, pilot: Pilot[None], place: str) -> None:
@@ -270,7 +165,8 @@ async def _go(app: EdgepeftApp, pilot: Pilot[None], place: str) -> None:
             speaker = Speaker(Path(place).resolve())
             other = Speaker(Path(place).resolve(), "support")
             app.open_chat([speaker, other] if place == "chat" else [speaker])
-            await pilot.pause(0.3)
+            await until(pilot, lambda: "loaded in" in text_of(app))
+            await until(pilot, lambda: all(one.ready for one in app.screen.query(Conversation)))
             await pilot.press("w", "h", "y", "enter")
         case "hot-swap":
             draft = _draft()

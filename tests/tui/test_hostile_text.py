@@ -28,7 +28,7 @@ from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_data
 from tests.tui.drive import drive, text_of, told, until
 from tests.tui.painting import raw_text
-from tests.tui.still import SAID, hold_still
+from tests.tui.still import SAID, hold_still, says
 
 HOSTILE = "x\x1b[2J[red]y[/]\u202ez\u200b\x9bm\x07\ud800"
 SHOWN = "x\\u001b[2J[red]y[/]\\u202ez\\u200b\\u009bm\\u0007\\ud800"
@@ -188,11 +188,11 @@ def test_what_a_model_is_called_and_answers_is_shown_and_not_obeyed(
     adapter = {"name": HOSTILE, "rank": None, "gates": None, "warning": HOSTILE}
     told_of = {"base": HOSTILE, "target": HOSTILE, "warning": HOSTILE, "system": HOSTILE}
     facts = {**ready["ready"], **told_of, "adapters": [adapter]}
-    monkeypatch.setitem(SAID, "chat", [{"ready": facts}, {"piece": f"{HOSTILE}\n{HOSTILE}"}, done])
+    says("chat", [{"ready": facts}, {"piece": f"{HOSTILE}\n{HOSTILE}"}, done])
     labels = [{"label": HOSTILE, "score": 0.5}]
     reading = {"labels": labels, "seconds": 0.1, "warning": HOSTILE}
     encoder = {**facts, "adapters": None, "task": "text-classification"}
-    monkeypatch.setitem(SAID, "reading", [{"ready": encoder}, {"reading": reading}])
+    says("reading", [{"ready": encoder}, {"reading": reading}])
 
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         for name in ("chat", "reading"):

@@ -20,7 +20,7 @@ from edgepeft_tui.themes import DARK, LIGHT
 from edgepeft_tui.widgets.conversation import Conversation
 from tests.tui.drive import drive, opened, text_of, until
 from tests.tui.painting import painted
-from tests.tui.still import SAID, hold_still
+from tests.tui.still import SAID, hold_still, says
 
 
 def test_a_key_on_the_choice_of_adapters_keeps_what_is_chosen() -> None:
@@ -48,7 +48,7 @@ def test_a_long_talk_is_scrolled_from_the_prompt(monkeypatch: pytest.MonkeyPatch
     hold_still(monkeypatch)
     ready, _, done = SAID["chat"]
     said = "\n".join(f"line {number}" for number in range(200))
-    monkeypatch.setitem(SAID, "chat", [ready, {"piece": said}, done])
+    says("chat", [ready, {"piece": said}, done])
 
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open_chat([Speaker(Path("chat").resolve())])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from textual.pilot import Pilot
@@ -16,6 +18,7 @@ from edgepeft.errors import InputError
 from edgepeft.evaluation.bare_base import BareBase, base_of
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.screens.chat import ChatScreen
+from edgepeft_tui.speaker import BASE_OF
 from edgepeft_tui.widgets.conversation import Conversation
 from edgepeft_tui.widgets.layer_strip import LayerStrip
 from tests.tui.drive import drive, text_of, until, write
@@ -33,6 +36,12 @@ def test_layers_and_comparison_of_a_real_build_are_drawn(tiny_run: Path) -> None
             assert variant in shown
 
     drive(scenario, size=(120, 90))
+
+
+def answering() -> list[psutil.Process]:
+    """The processes of this one that hold a bundle or a base."""
+    children = psutil.Process().children()
+    return [child for child in children if "edgepeft_tui.answering" in child.cmdline()]
 
 
 def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
@@ -53,15 +62,15 @@ def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
         await pilot.press("question_mark", "enter")
         await until(pilot, lambda: text_of(app).count("tokens/s") == 2)
         ours, base = app.screen.query(Conversation)
+        [process] = [one for one in answering() if one.cmdline()[-1].startswith(BASE_OF)]
         assert (ours.voice, base.voice) == ("bundle", "base")
         assert base.messages[-1]["content"] == wanted
         assert ours.messages[0] == base.messages[0]
         # Taken away, it gives its memory back; the bundle stays.
         await pilot.press("ctrl+b")
         await until(pilot, lambda: len(app.screen.query(Conversation)) == 1)
-        process = base._process
-        assert process is not None
-        await until(pilot, lambda: process.returncode is not None)
+        await until(pilot, lambda: not process.is_running())
+        assert len(answering()) == 1
 
     drive(scenario, size=(120, 40))
 
@@ -79,16 +88,14 @@ def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_se
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open(f"chat:{run / 'bundles/cpu-int4'}")
         await until(pilot, lambda: "system  Answer in one word." in text_of(app))
-        [chat] = app.screen.query(Conversation)
         sent: list[bytes] = []
-        assert chat._process is not None
-        assert chat._process.stdin is not None
-        monkeypatch.setattr(chat._process.stdin, "write", sent.append)
+        monkeypatch.setattr(asyncio.StreamWriter, "write", lambda _, line: sent.append(line))
         await write(pilot, "hello")
         await pilot.press("enter")
         await until(pilot, lambda: bool(sent))
         assert [turn["role"] for turn in json.loads(sent[0])["messages"]] == ["system", "user"]
-        chat._process.kill()
+        [process] = answering()
+        process.kill()
         await until(pilot, lambda: "the process has ended" in text_of(app))
 
     drive(scenario, size=(120, 40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.utils import temporary
 from edgepeft.utils.temporary import sweep
 from edgepeft.utils.whole_files import (
     discard,
@@ -86,7 +86,10 @@ def test_only_our_own_names_are_swept(tmp_path: Path) -> None:
 def test_where_a_file_system_knows_no_locks_age_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporary, "_lock", lambda handle: None)
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
     for name, age in (("new", 0), ("old", 2 * 86400)):
         folder = tmp_path / f".{name}.edgepeft-abcdefgh.tmp"
         folder.mkdir()

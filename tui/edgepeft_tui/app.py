@@ -131,7 +131,7 @@ class EdgepeftApp(App[None]):
     def watch_jobs(self) -> None:
         """Read what the jobs have said; tell the screen that is shown, and the user of what has ended."""
         for job in self.jobs.look():
-            self._tell_end(job)
+            self.tell_end(job)
         # The last tick may come when the app is closing and has no screen any more.
         screen = self.screen_stack[-1] if self.screen_stack else None
         if isinstance(screen, Page) and screen.composed:
@@ -140,7 +140,8 @@ class EdgepeftApp(App[None]):
                 screen.show_busy()
                 screen.tick()
 
-    def _tell_end(self, job: Job) -> None:
+    def tell_end(self, job: Job) -> None:
+        """Tell the user how a job has ended."""
         name, state = job.run.name, job.state
         verdict, words = run_verdict(job.record)
         if state in ("done", "gate missed"):
