@@ -74,8 +74,14 @@ StageFunction = Callable[[Job[Any]], StageResult]
 
 
 def settings_for(function: StageFunction, values: Mapping[str, Any]) -> StageSettings:
-    """Settings of the model that a stage function is annotated with, from their JSON form."""
-    (model,) = typing.get_args(typing.get_type_hints(function)["job"])
+    """Settings of the model that a stage function is annotated with, from their JSON form.
+
+    Raises TypeError for a function that is not annotated so.
+    """
+    hint = typing.get_type_hints(function).get("job")
+    if typing.get_origin(hint) is not Job:
+        raise TypeError(f"{function}: a stage function takes job: Job[Settings]")
+    (model,) = typing.get_args(hint)
     settings: StageSettings = model.model_validate(dict(values))
     return settings
 

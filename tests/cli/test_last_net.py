@@ -316,8 +316,9 @@ def test_a_stage_that_fails_unexpectedly_is_one_line_with_its_log(
     faulty.write_text(
         "import sys\n"
         "if 'edgepeft.stages.worker' in sys.orig_argv:\n"
+        "    import functools\n"
         "    import edgepeft.checkpoints.base as base\n"
-        "    base.run = lambda job: {}['no such key\\x1b[2J']\n"
+        "    base.run = functools.wraps(base.run)(lambda job: {}['no such key\\x1b[2J'])\n"
     )
     done = edgepeft(
         "train",

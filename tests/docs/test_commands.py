@@ -19,6 +19,8 @@ LEFT_TO_OTHERS = {
     "make demo": "is what .ci/run and tests/real build",
     "make test": "is what runs this test",
     "make fast": "is what runs this test",
+    "make coverage": "is what runs this test",
+    "make latest": "is what runs this test, on other releases",
     "make architectures": "is a part of what runs this test",
     "make check": "is run by .ci/run",
     "make devices": "is run by .ci/run",

@@ -99,7 +99,7 @@ def test_reference_is_the_unmerged_adapter_on_the_dequantized_base(
     for one, other in zip(facts, (wanted, bare), strict=True):
         loss = mean_loss(other, reference.probes("task"))
         assert one["task_loss"] == pytest.approx(loss, rel=1e-4)
-    assert facts[0]["task_loss"] != pytest.approx(facts[1]["task_loss"], rel=1e-2)
+    assert facts[0]["task_loss"] != pytest.approx(facts[1]["task_loss"], rel=1e-3)
 
 
 def test_probes_and_questions_are_the_first_test_rows(
