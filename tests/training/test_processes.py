@@ -95,7 +95,7 @@ def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(
 def test_ctrl_c_stops_all_and_the_same_command_goes_on(
     tiny_model: ModelMaker, tmp_path: Path
 ) -> None:
-    recipe = recipe_in(tmp_path, tiny_model("llama"), max_steps=40)
+    recipe = recipe_in(tmp_path, tiny_model("llama"), max_steps=120)
     process = start("train", recipe, "--out", tmp_path / "run", "--progress", "none")
     wait_for("scratch/train-*/checkpoints/checkpoint-4/edgepeft-complete", tmp_path / "run")
     children = psutil.Process(process.pid).children(recursive=True)

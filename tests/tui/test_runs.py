@@ -84,7 +84,7 @@ def test_a_run_is_edited_and_built_again_from_what_is_finished(here: Path) -> No
         await until(pilot, lambda: isinstance(app.screen, WizardScreen))
         wizard = app.screen
         assert isinstance(wizard, WizardScreen)
-        assert wizard.draft.get("training.max_steps") == 2
+        assert wizard.draft.get("training.max_steps") == 20
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
         before = read_run(Path("runs/small"))["started"]
