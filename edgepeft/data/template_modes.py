@@ -9,6 +9,8 @@ Mode = Literal["chat", "plain"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+CHAT: Mode = "chat"
+
 AUTO = "auto"
 """Chat where the model has a template, else plain."""
 

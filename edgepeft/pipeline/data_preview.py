@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgepeft.adapters.base_needs import as_staged, needs_of
-from edgepeft.adapters.header import AdapterHeader
-from edgepeft.adapters.overview import BaseNeeds
+from edgepeft.adapters.base_needs import as_staged
 from edgepeft.config.loader import RecipeFile
 from edgepeft.data.checks import check_data
 from edgepeft.data.prompt import Prompter
@@ -19,11 +17,12 @@ from edgepeft.data.rows import Row
 from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.models import ModelInfo, find_model, inspect_model
+from edgepeft.models import find_model, inspect_model
 from edgepeft.models.task_resolution import resolve_task
-from edgepeft.models.tasks import GENERATION, Task
+from edgepeft.models.tasks import GENERATION
 from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
 from edgepeft.pipeline.kinds.registry import require_kinds
+from edgepeft.pipeline.resolve import Adapters
 from edgepeft.runs.digests import DigestCache
 from edgepeft.utils.user_folders import cache_folder
 from edgepeft.utils.whole_files import new_folder, scratch_folder
@@ -58,7 +57,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         )
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
-    needs, told = _needs(recipe, info, task)
+    needs, told = Adapters.read(recipe).needs(info, task, data.template)
     notes = [*told, *notes]
     tokenizer = _tokenizer_folder(model, needs.tokenizer)
     if task != GENERATION:
@@ -140,21 +139,6 @@ def _as_read(row: Row, prompter: Prompter, max_length: int) -> dict[str, Any]:
             pieces.append({"text": text, "learned": bool(mask[start])})
             start = end
     return {"where": row.where, "tokens": len(encoded.ids), "pieces": pieces}
-
-
-def _needs(recipe: RecipeFile, model: ModelInfo, task: Task) -> tuple[BaseNeeds, list[str]]:
-    """What the adapters that a recipe names ask of the base."""
-    named, grid = recipe.recipe.adapter, recipe.recipe.merge.grid
-    shared = [one.path for one in recipe.recipe.adapters]
-    if isinstance(named, list):
-        shared += [part.path for part in named]
-    return needs_of(
-        AdapterHeader.read(recipe.resolve(named), grid) if isinstance(named, str) else None,
-        [AdapterHeader.read(recipe.resolve(path), grid) for path in shared],
-        model,
-        task,
-        templated=recipe.recipe.data.template in ("auto", "chat"),
-    )
 
 
 def _spelled(prompter: Prompter, ids: Sequence[int]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from edgepeft.adapters.base_needs import as_staged, needs_of
 from edgepeft.adapters.header import AdapterHeader
+from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import find_method
+from edgepeft.adapters.overview import BaseNeeds
 from edgepeft.adapters.provenance import TrainingGrid
 from edgepeft.config.loader import RecipeFile
 from edgepeft.config.recipe import Recipe
 from edgepeft.data.rows import Row
+from edgepeft.data.template_modes import AUTO, CHAT
 from edgepeft.errors import InputError
 from edgepeft.merging.settings import FrozenBase
-from edgepeft.models import find_model, inspect_model
+from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.task_resolution import labels_of, resolve_task
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
@@ -22,48 +26,72 @@ from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resol
 from edgepeft.training.hosts import processes_here
 
 
+class Adapters(NamedTuple):
+    """The adapters that a recipe names: its own, or the parts that are combined, and further ones."""
+
+    own: AdapterHeader | None
+    parts: tuple[AdapterHeader, ...]
+    further: tuple[AdapterHeader, ...]
+
+    @classmethod
+    def read(cls, file: RecipeFile) -> Adapters:
+        """Read the folders of a recipe's adapters. Raises InputError."""
+        recipe = file.recipe
+
+        def header(path: str) -> AdapterHeader:
+            return AdapterHeader.read(file.resolve(path), recipe.merge.grid)
+
+        named = recipe.adapter
+        return cls(
+            header(named) if isinstance(named, str) else None,
+            tuple(header(part.path) for part in named) if isinstance(named, list) else (),
+            tuple(header(one.path) for one in recipe.adapters),
+        )
+
+    def needs(self, model: ModelInfo, task: Task, template: str) -> tuple[BaseNeeds, list[str]]:
+        """What they ask of the base, with notes on its files and theirs; ``template`` is the recipe's.
+
+        Raises InputError.
+        """
+        templated = template in (AUTO, CHAT)
+        return needs_of(self.own, (*self.further, *self.parts), model, task, templated=templated)
+
+
 def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     """Read all that a recipe names; ``measured`` says whether test rows are needed. Raises InputError."""
     recipe = file.recipe
-    grid = recipe.merge.grid
     method = find_method(recipe.method.name) if recipe.adapter is None else None
     targets = _targets(recipe)
     path = find_model(recipe.model, file.folder)
     given = inspect_model(path)
     check_architecture(given, [target.profile for target in targets], recipe.model)
-    adapter = None
-    parts: list[AdapterHeader] = []
-    if isinstance(recipe.adapter, str):
-        adapter = AdapterHeader.read(file.resolve(recipe.adapter), grid)
-    elif recipe.adapter is not None:
-        parts = [AdapterHeader.read(file.resolve(part.path), grid) for part in recipe.adapter]
-    further = [AdapterHeader.read(file.resolve(one.path), grid) for one in recipe.adapters]
+    adapters = Adapters.read(file)
     train, test, unused = _rows(file, measured=measured)
     task = resolve_task(recipe.task, given, [*train, *test])
-    templated = recipe.data.template in ("auto", "chat")
-    needs, notes = needs_of(adapter, [*further, *parts], given, task, templated=templated)
-    resolved = ResolvedRecipe(
+    needs, notes = adapters.needs(given, task, recipe.data.template)
+    notes = [*file.notes, *notes, *unused]
+    for target in targets:
+        notes += _grid_notes(target, recipe)
+    swaps = any(target.swaps for target in targets)
+    return ResolvedRecipe(
         file=file,
         model=as_staged(given, needs, task),
         given=given,
         base_name=recipe.model if file.resolve(recipe.model) != path else path.name,
         targets=tuple(for_task(target, task) for target in targets),
         method=method,
-        adapter=adapter,
-        parts=tuple(parts),
-        further=tuple(further),
+        adapter=adapters.own,
+        parts=adapters.parts,
+        further=adapters.further,
         train_rows=train,
         test_rows=test,
         task=task,
         labels=tuple(labels_of(task, given, recipe.data.labels, train, test)),
         needs=needs,
+        frozen=_frozen(recipe, method, adapters) if swaps else None,
         local_processes=processes_here(file),
-        notes=(*file.notes, *notes, *unused),
+        notes=tuple(notes),
     )
-    changed = [note for target in resolved.targets for note in _grid_notes(target, recipe)]
-    if any(target.swaps for target in resolved.targets):
-        resolved = replace(resolved, frozen=_frozen(resolved))
-    return replace(resolved, notes=(*resolved.notes, *changed))
 
 
 def _targets(recipe: Recipe) -> list[ResolvedTarget]:
@@ -117,17 +145,16 @@ def _rows(file: RecipeFile, *, measured: bool) -> tuple[list[Row], list[Row], li
     return read(data.train), read(data.test), notes
 
 
-def _frozen(resolved: ResolvedRecipe) -> FrozenBase:
+def _frozen(recipe: Recipe, method: TrainingMethod | None, adapters: Adapters) -> FrozenBase:
     """The base under hot-swap bundles: the one that was frozen under the recipe's own adapter.
 
     It is known before the adapter is trained, so that a base once rounded serves every adapter trained on it.
     """
-    if resolved.recipe.merge.base == "original":
+    if recipe.merge.base == "original":
         return FrozenBase()
-    if resolved.method is not None:
-        grid = resolved.method.chosen_grid(resolved.recipe.method)
-        return FrozenBase(grid=TrainingGrid(grid))
-    first = resolved.adapter or resolved.parts[0]
+    if method is not None:
+        return FrozenBase(grid=TrainingGrid(method.chosen_grid(recipe.method)))
+    first = adapters.own or adapters.parts[0]
     return FrozenBase(grid=first.provenance.grid, quantized=first.provenance.quantized)
 
 
