@@ -46,6 +46,14 @@ class Weights(NamedTuple):
     files: Files
 
 
+class Further(NamedTuple):
+    """An adapter that goes into hot-swap bundles beside the recipe's own, and the rows it is measured on."""
+
+    name: str
+    test: str | None
+    weights: Weights
+
+
 class Inputs:
     """Answers what the stages of a build read, which stops at those of kind ``until``.
 
@@ -137,20 +145,24 @@ class Inputs:
 
     def base_alone(self) -> Weights:
         """The base without adapters: how it lay while they were trained."""
-        return Weights(Merge.model_validate({}), self._resolved.frozen, {"base": "base"}, {})
+        return Weights(Merge(), self._resolved.frozen, {"base": "base"}, {})
 
     @cached_property
     def adapted(self) -> Weights:
         """The base and the recipe's adapter, whether it exists, is combined or is trained."""
-        merge, own = self.merge(), self._resolved.adapter
-        if own is not None:
-            return Weights(merge, None, {"base": "base"}, {"adapter": self.adapter(own)})
+        if self._resolved.adapter is not None:
+            return self._given(self._resolved.adapter)
         made = "train" if self._resolved.trains else "combine"
-        return Weights(merge, None, {"base": "base", "train": made}, {})
+        return Weights(self.merge(), None, {"base": "base", "train": made}, {})
 
-    def with_further(self, header: AdapterHeader) -> Weights:
-        """The base and an adapter that goes into hot-swap bundles beside the recipe's own."""
-        return Weights(self.merge(), None, {"base": "base"}, {"adapter": self.adapter(header)})
+    @cached_property
+    def further(self) -> tuple[Further, ...]:
+        """The further adapters, each on the base."""
+        recipe = self._resolved.recipe
+        return tuple(
+            Further(adapter.name, adapter.test or recipe.data.test, self._given(header))
+            for adapter, header in zip(recipe.adapters, self._resolved.further, strict=True)
+        )
 
     def weights(self, target: ResolvedTarget) -> Weights:
         """What a target's stages read: the merged checkpoint where one is kept, else its ingredients, or where
@@ -161,3 +173,7 @@ class Inputs:
         if "merge" in self.planned:
             return Weights(self.merge(), None, {"base": "base", "merge": "merge"}, {})
         return self.adapted
+
+    def _given(self, header: AdapterHeader) -> Weights:
+        """The base and an adapter that exists."""
+        return Weights(self.merge(), None, {"base": "base"}, {"adapter": self.adapter(header)})

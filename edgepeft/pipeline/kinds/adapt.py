@@ -18,10 +18,8 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
         if not target.swaps:
             continue
         bundle = f"export-{target.name}"
-        swapped = [(resolved.file.adapter_name, read.adapted)]
-        for adapter, header in zip(resolved.recipe.adapters, resolved.further, strict=True):
-            swapped.append((adapter.name, read.with_further(header)))
-        for name, weights in swapped:
+        own = (resolved.file.adapter_name, read.adapted)
+        for name, weights in (own, *((one.name, one.weights) for one in read.further)):
             yield PlannedStage(
                 f"adapt-{target.name}-{name}",
                 AdaptSettings(merge=weights.merge, name=name),

@@ -51,12 +51,7 @@ def _rounded(
 ) -> PlannedStage:
     grid = target.grid
     weights, bits = read.weights(target), target.profile.bits or 0
-    files, data, calibration = (
-        weights.files,
-        Data.model_validate({}),
-        Calibration.model_validate({}),
-    )
-    task = GENERATION
+    task, data, calibration, files = GENERATION, Data(), Calibration(), weights.files
     if target.calibrates():
         task, data = resolved.task, read.data("max_length", "max_test_rows")
         calibration = at_default(grid.calibration, "text")

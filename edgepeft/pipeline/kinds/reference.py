@@ -16,11 +16,8 @@ from edgepeft.stages.needs import ADAPTED
 def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
     test = resolved.recipe.data.test
     yield _of_adapter(resolved, read, "reference", test, read.adapted)
-    for adapter, header in zip(resolved.recipe.adapters, resolved.further, strict=True):
-        weights = read.with_further(header)
-        yield _of_adapter(
-            resolved, read, f"reference-{adapter.name}", adapter.test or test, weights
-        )
+    for one in read.further:
+        yield _of_adapter(resolved, read, f"reference-{one.name}", one.test, one.weights)
 
 
 def _of_adapter(

@@ -21,9 +21,9 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
         return
     frozen = resolved.frozen
     yield _asked(resolved, read, "witness-swapped", test, adapted._replace(frozen=frozen))
-    for adapter, header in zip(resolved.recipe.adapters, resolved.further, strict=True):
-        weights = read.with_further(header)._replace(frozen=frozen)
-        yield _asked(resolved, read, f"witness-{adapter.name}", adapter.test or test, weights)
+    for one in read.further:
+        weights = one.weights._replace(frozen=frozen)
+        yield _asked(resolved, read, f"witness-{one.name}", one.test, weights)
 
 
 def _asked(
