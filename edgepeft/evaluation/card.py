@@ -50,11 +50,7 @@ def card(report: Mapping[str, Any], size: int) -> str:
         "|" + "---|" * len(header),
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
-        *(
-            _about_answers(facts)
-            if facts.get("task", GENERATION) == GENERATION
-            else _about_outputs(facts)
-        ),
+        *(_about_answers(facts) if generates else _about_outputs(facts)),
         *(f"- {line[0].upper()}{line[1:]}" for line in witness_lines([report])),
         f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
         + ("; head and embedding stored once" if weights["tied"] else ""),
@@ -65,7 +61,7 @@ def card(report: Mapping[str, Any], size: int) -> str:
         'Run it with `edgepeft run FOLDER "'
         + ("your prompt" if generates else "a text")
         + f'"`, or load the folder with {", ".join(report["runtimes"])}'
-        + ("." if facts.get("task", GENERATION) == GENERATION else f" as {facts['task']}."),
+        + ("." if generates else f" as {facts['task']}."),
         "",
     ]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from edgepeft.evaluation.results import WitnessFacts
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.stages.job import StageResult
 
 
@@ -78,34 +79,33 @@ class EncoderMeasures(Measures):
     texts_per_second: float
 
 
-class ClassificationMeasures(EncoderMeasures):
+class LabelMeasures(EncoderMeasures):
+    """What measures of classifiers have, of texts and of words."""
+
+    accuracy: float
+    reference_accuracy: float
+    base_accuracy: float
+    accuracy_interval: tuple[float, float]
+    task_kl: float
+    label_agreement: float
+
+
+class ClassificationMeasures(LabelMeasures):
     """A classifier of texts."""
 
     task: Literal["text-classification"] = "text-classification"
-    accuracy: float
-    reference_accuracy: float
-    base_accuracy: float
-    accuracy_interval: tuple[float, float]
     macro_f1: float
     reference_macro_f1: float
     base_macro_f1: float
-    task_kl: float
-    label_agreement: float
 
 
-class TaggingMeasures(EncoderMeasures):
+class TaggingMeasures(LabelMeasures):
     """A classifier of words; ``span_f1`` counts whole spans with their labels."""
 
     task: Literal["token-classification"] = "token-classification"
-    accuracy: float
-    reference_accuracy: float
-    base_accuracy: float
-    accuracy_interval: tuple[float, float]
     span_f1: float
     reference_span_f1: float
     base_span_f1: float
-    task_kl: float
-    label_agreement: float
 
 
 class EmbeddingMeasures(EncoderMeasures):
@@ -121,7 +121,7 @@ class EmbeddingMeasures(EncoderMeasures):
 
 
 MEASURES_OF: dict[str, type[EncoderMeasures]] = {
-    "text-classification": ClassificationMeasures,
-    "token-classification": TaggingMeasures,
-    "feature-extraction": EmbeddingMeasures,
+    CLASSIFICATION: ClassificationMeasures,
+    TAGGING: TaggingMeasures,
+    EMBEDDING: EmbeddingMeasures,
 }

@@ -16,7 +16,7 @@ class MeasuredSettings(AdapterSettings):
     """A model that is asked about test rows, which are read as ``data`` says."""
 
     task: Task = GENERATION
-    data: Data = Field(default_factory=lambda: Data.model_validate({}))
+    data: Data = Field(default_factory=Data)
 
 
 class WitnessSettings(MeasuredSettings):
