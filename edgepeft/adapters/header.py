@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepeft.adapters.config import carried_as, is_full, read_adapter_config
+from edgepeft.adapters.config import carried_as, read_adapter_config
 from edgepeft.adapters.folder import find_adapter
 from edgepeft.adapters.overview import adapter_notes
 from edgepeft.adapters.provenance import ASSUMED, Provenance, read_provenance
@@ -31,7 +31,7 @@ class AdapterHeader:
     @property
     def carried(self) -> str:
         """How the adapter reaches a bundle: merged into weights, or as something that stays beside them."""
-        return "weights" if is_full(self.path) else carried_as(self.config)
+        return carried_as(self.config)
 
     def notes(self, base_name: str, names: set[str], *, rounded: bool) -> list[str]:
         """What is worth a word: ``names`` are those that the base goes by, ``rounded`` says whether the merge is

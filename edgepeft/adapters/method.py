@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from edgepeft.config.sections import Method
 from edgepeft.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from edgepeft.config.sections import Method
 
 Grid = Literal["nf4", "fp4", "int8", "none"]
 GRIDS: tuple[Grid, ...] = ("none", "nf4", "fp4", "int8")

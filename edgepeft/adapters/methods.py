@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from edgepeft.adapters import further_methods, peft_methods, unmerged_methods
 from edgepeft.adapters.method import TrainingMethod
-from edgepeft.config.sections import Method
 from edgepeft.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from edgepeft.config.sections import Method
 
 
 def method_of_type(peft_type: str) -> TrainingMethod | None:

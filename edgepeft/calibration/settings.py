@@ -18,5 +18,5 @@ class CalibratedSettings(AdapterSettings):
     """
 
     task: Task = GENERATION
-    quantize: Quantize = Field(default_factory=lambda: Quantize.model_validate({}))
-    data: Data = Field(default_factory=lambda: Data.model_validate({}))
+    quantize: Quantize = Field(default_factory=Quantize)
+    data: Data = Field(default_factory=Data)

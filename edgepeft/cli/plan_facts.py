@@ -66,7 +66,7 @@ def _choices(resolved: ResolvedRecipe) -> list[dict[str, Any]]:
         target = chosen.get(profile.name)
         try:
             if target is None:
-                asked = Target.model_validate({"name": profile.name})
+                asked = Target(name=profile.name)
                 target = ResolvedTarget(profile, asked, profile.grid(recipe.quantize, {}))
             refuse_other_base(target, recipe.merge.base)
             refuse_symmetric(target)

@@ -15,10 +15,10 @@ class CombineSettings(StageSettings):
     how: Combination
     allow_base_mismatch: bool = False
     rows: int = 0
-    data: Data = Field(default_factory=lambda: Data.model_validate({}))
+    data: Data = Field(default_factory=Data)
 
 
-class CombinedPart(StageSettings):
+class CombinedPart(StageResult):
     """An adapter of a combination: its rank, and the share of its change that becoming a LoRA lost."""
 
     path: str

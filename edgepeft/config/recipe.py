@@ -65,7 +65,7 @@ class Recipe(Section):
         "auto",
         description="The model's task; auto: from its head, for a bare encoder from the columns of the rows.",
     )
-    data: Data = Field(default_factory=lambda: Data.model_validate({}))
+    data: Data = Field(default_factory=Data)
     adapter: str | list[AdapterPart] | None = Field(
         None,
         description="Use an existing PEFT adapter (a folder) instead of training one; or a list (folders, or "
@@ -76,13 +76,13 @@ class Recipe(Section):
         default_factory=list,
         description="Further adapters for hot-swap targets, each measured against its own unmerged reference.",
     )
-    combine: Combine = Field(default_factory=lambda: Combine.model_validate({}))
-    method: Method = Field(default_factory=lambda: Method.model_validate({}))
-    training: Training = Field(default_factory=lambda: Training.model_validate({}))
-    merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
-    quantize: Quantize = Field(default_factory=lambda: Quantize.model_validate({}))
+    combine: Combine = Field(default_factory=Combine)
+    method: Method = Field(default_factory=Method)
+    training: Training = Field(default_factory=Training)
+    merge: Merge = Field(default_factory=Merge)
+    quantize: Quantize = Field(default_factory=Quantize)
     targets: list[Target] = Field(
-        default_factory=lambda: [Target.model_validate({"name": "cpu-int4"})],
+        default_factory=lambda: [Target(name="cpu-int4")],
         min_length=1,
         description="Devices to build for: names, or mappings with a name.",
         json_schema_extra=_one_stands_for_a_list,
@@ -92,7 +92,7 @@ class Recipe(Section):
         description="Runtimes that the bundles are for: all; or genai, transformers.js or onnxruntime (optimum "
         "too), without the files that only other runtimes read.",
     )
-    gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
+    gates: Gates = Field(default_factory=Gates)
     matrix: dict[str, Choices] = Field(
         default_factory=dict,
         description="Values to vary: every combination is built for every target, as one cell each. An axis is a "
@@ -126,7 +126,7 @@ class Recipe(Section):
             if given:
                 named = " and ".join(f"`{key}`" for key in given)
                 raise ValueError(f"remove {named}: an adapter is given")
-        if not isinstance(self.adapter, list) and self.combine != Combine.model_validate({}):
+        if not isinstance(self.adapter, list) and self.combine != Combine():
             raise ValueError(
                 "remove `combine`: it is for a list of adapters, and adapter is no list"
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepeft.bundle.layout import ADAPTER_NAME
-from edgepeft.data.formats import DataFile, read_file
+
+if TYPE_CHECKING:
+    from edgepeft.data.formats import DataFile
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LARGEST = 10**15
@@ -80,6 +82,9 @@ class Data(Section):
 
     def read(self, path: Path) -> DataFile:
         """A file of rows, read as this section says. Raises InputError, MissingError."""
+        # A recipe is shown and checked before any row of it is read.
+        from edgepeft.data.formats import read_file
+
         return read_file(path, columns=self.columns, shape=self.shape, system=self.system)
 
 

@@ -78,7 +78,7 @@ class Quantize(Section):
     max_generic_kl: float | None = Field(
         None, gt=0, description="The same bound on generic text; both may be given."
     )
-    calibration: Calibration = Field(default_factory=lambda: Calibration.model_validate({}))
+    calibration: Calibration = Field(default_factory=Calibration)
     accuracy_level: Literal[0, 4] | None = Field(
         None,
         description="Activations in int4 and int8 matrix products: 0: float32, 4: rounded to int8; default: the "
@@ -133,7 +133,7 @@ class Target(Section):
     accuracy_level: Literal[0, 4] | None = Field(
         None, description="As quantize.accuracy_level, for this target alone."
     )
-    quantize: TargetGrid = Field(default_factory=lambda: TargetGrid.model_validate({}))
+    quantize: TargetGrid = Field(default_factory=TargetGrid)
     adapters: Literal["merged", "hot-swap"] = Field(
         "merged",
         description="merged: the adapter becomes part of the weights; hot-swap: the base is exported once, and "

@@ -30,7 +30,7 @@ class GivenTests:
     data: Data
     template: str = AUTO
     generic: Path | None = None
-    gates: Gates = field(default_factory=lambda: Gates.model_validate({}))
+    gates: Gates = field(default_factory=Gates)
 
     @classmethod
     def read(cls, file: Path) -> GivenTests:
@@ -38,7 +38,7 @@ class GivenTests:
         if not file.exists():
             raise InputError(f"--test: {file} does not exist")
         if is_dataset_folder(file) or (not file.is_dir() and file.suffix not in _RECIPES):
-            return cls(file, Data.model_validate({}))
+            return cls(file, Data())
         recipe = recipe_of(file) if file.is_dir() else load_recipe(file)
         data = recipe.recipe.data
         if data.test is None:

@@ -33,14 +33,14 @@ class ExportSettings(AdapterSettings):
     adapter_modules: str | tuple[str, ...] = "all-linear"
 
 
-class VirtualTokens(StageSettings):
+class VirtualTokens(StageResult):
     """The ids of tokens that stand for learned vectors, behind the tokenizer's own."""
 
     first: int
     count: int
 
 
-class PromptFacts(StageSettings):
+class PromptFacts(StageResult):
     """How prompts are made: by a chat template of this hash or as plain text, ended by these ids of a vocabulary
     of so many, with look-alikes of control tokens as text or not.
     """
@@ -93,7 +93,7 @@ class ExportResult(StageResult):
 class AdaptSettings(StageSettings):
     """How an adapter is made out, and its name in the bundle."""
 
-    merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
+    merge: Merge = Field(default_factory=Merge)
     name: str
 
 

@@ -101,7 +101,7 @@ def try_adapter(
         files["generic"] = given.generic
     if given.template not in TEMPLATE_WORDS:
         files["template"] = Path(given.template)
-    merge = Merge.model_validate({"allow_base_mismatch": allow_base_mismatch})
+    merge = Merge(allow_base_mismatch=allow_base_mismatch)
     with Workers() as workers:
         run = _Stages(scratch, workers, sink)
         base = run(BASE, BaseSettings(tokens=tuple(given.data.tokens)), {"model": model})

@@ -21,7 +21,7 @@ class FrozenBase(StageSettings):
 class AdapterSettings(StageSettings):
     """Which weights a stage works on: base and adapter as ``merge`` says, or with ``frozen`` the base alone."""
 
-    merge: Merge = Field(default_factory=lambda: Merge.model_validate({}))
+    merge: Merge = Field(default_factory=Merge)
     frozen: FrozenBase | None = None
 
 

@@ -100,7 +100,7 @@ def open_unmerged(job: Job[AdapterSettings]) -> Unmerged | None:
     if "merge" in job.inputs:
         return Unmerged.read(job.inputs["merge"])
     folder = adapter_folder(job)
-    if is_full(folder) or carried_as(read_adapter_config(folder)) == "weights":
+    if carried_as(read_adapter_config(folder)) == "weights":
         return None
     config = model_config(checkpoint_folder(job.inputs["base"]))
     return unmerged_of(open_adapter(folder), config)

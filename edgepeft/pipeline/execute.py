@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from edgepeft.pipeline.kinds.registry import all_kinds
 from edgepeft.runs.folder import is_finished, publish, read_manifest
 from edgepeft.stages.job import Stage
 from edgepeft.stages.pool import Workers
+from edgepeft.utils.extras import installed_version
 from edgepeft.utils.whole_files import staged_folder
 
 if TYPE_CHECKING:
@@ -121,10 +121,6 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"edgepeft": __version__}
-    for library in _LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {library: installed_version(library) for library in _LIBRARIES}
+    there = {library: version for library, version in found.items() if version is not None}
+    return {"edgepeft": __version__, **there}

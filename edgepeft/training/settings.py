@@ -23,9 +23,9 @@ class TrainSettings(StageSettings):
     KEYLESS: ClassVar[Mapping[str, Any]] = {"training": {"accelerate_config"}}
 
     task: Task = GENERATION
-    method: Method = Field(default_factory=lambda: Method.model_validate({}))
-    training: Training = Field(default_factory=lambda: Training.model_validate({}))
-    data: Data = Field(default_factory=lambda: Data.model_validate({}))
+    method: Method = Field(default_factory=Method)
+    training: Training = Field(default_factory=Training)
+    data: Data = Field(default_factory=Data)
     base_name: str = ""
 
 
