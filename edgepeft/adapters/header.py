@@ -11,6 +11,7 @@ from edgepeft.adapters.config import carried_as, read_adapter_config
 from edgepeft.adapters.folder import find_adapter
 from edgepeft.adapters.overview import adapter_notes
 from edgepeft.adapters.provenance import ASSUMED, Provenance, read_provenance
+from edgepeft.hub.ids import without_revision
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,5 @@ class AdapterHeader:
 
 def _last_part(name: str) -> str:
     """The last part of a path or hub id, for comparing."""
+    name, _ = without_revision(name)
     return name.rstrip("/").rpartition("/")[2].casefold()

@@ -95,7 +95,9 @@ def build(
         if fresh:
             run.clear()
         names = [target.name for target in plan.resolved.targets]
-        record = Record.start(run, recipe, plan.resolved.base_name, names)
+        sources = plan.resolved.sources
+        more = {"sources": [one.as_dict() for one in sources]} if sources else {}
+        record = Record.start(run, recipe, plan.resolved.base_name, names, **more)
         sink = recorded(run.events, sink)
         events = Events("build", sink)
         events.emit("planned", stages=[stage.name for stage in plan.stages])
