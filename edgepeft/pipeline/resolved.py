@@ -15,7 +15,7 @@ from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo
 from edgepeft.models.tasks import GENERATION, Task
-from edgepeft.pipeline.sources import Source
+from edgepeft.pipeline.sources import Source, sources_of
 from edgepeft.quantization.algorithms import AUTO, is_calibrated, resolve_algorithm
 from edgepeft.targets import GRID_KEYS, TargetProfile
 
@@ -83,7 +83,7 @@ class ResolvedRecipe:
     sizes are those. ``given`` is the model as it lies there. ``method`` is what trains, None where an ``adapter``
     is given or ``parts`` are combined; ``further`` adapters go into hot-swap bundles. ``labels`` are a
     classifier's. ``frozen`` is the base under hot-swap bundles, None where there are none. ``local_processes``
-    are those that train on this host. ``sources`` are what came from the hub.
+    are those that train on this host.
     """
 
     file: RecipeFile
@@ -102,13 +102,17 @@ class ResolvedRecipe:
     needs: BaseNeeds = field(default_factory=BaseNeeds)
     frozen: FrozenBase | None = None
     local_processes: int = 1
-    sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
         """The recipe itself."""
         return self.file.recipe
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What of it came from the hub, and at which commits."""
+        return sources_of(self.file, self.given.path)
 
     @property
     def trains(self) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgepeft.config.loader import RecipeFile
 from edgepeft.hub.ids import ROWS, Kind, Origin, origin_of, parse_rows
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """What the recipe's ``key`` names: a repository at a commit, and of a dataset the files that were read."""
 
     key: str
@@ -22,7 +24,7 @@ class Source(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, as a run's record and a bundle's report keep it."""
-        return {**self._asdict(), "files": list(self.files)}
+        return {**asdict(self), "files": list(self.files)}
 
 
 def sources_of(file: RecipeFile, model: Path) -> tuple[Source, ...]:
@@ -49,12 +51,16 @@ def sources_of(file: RecipeFile, model: Path) -> tuple[Source, ...]:
     return tuple(found)
 
 
-def split_notes(sources: tuple[Source, ...]) -> list[str]:
-    """Which files stand for a split that a recipe names: nobody but the hub's card chose them."""
+def split_notes(named: Mapping[str, str | None]) -> list[str]:
+    """Which files stand for the splits that keys name: a card or names of files chose them, not the user."""
+    found = [
+        _dataset(key, value)
+        for key, value in named.items()
+        if value is not None and value.startswith(ROWS) and "#" in value
+    ]
     return [
         f"{source.key}: {source.named}: {', '.join(source.files)} at commit {source.commit[:12]}"
-        for source in sources
-        if "#" in source.named
+        for source in found
     ]
 
 
