@@ -18,6 +18,7 @@ from edgepeft.cli import (
     data,
     doctor,
     extract,
+    init,
     inspect,
     methods,
     models,
@@ -56,6 +57,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command("init")(init.command)
 app.command("build")(build.command)
 for _name, _command in stages.COMMANDS.items():
     app.command(_name)(_command)

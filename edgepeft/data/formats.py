@@ -62,7 +62,7 @@ def read_file(
 ) -> DataFile:
     """All of ``path``; arguments and errors are those of ``read_rows``."""
     path = Path(path)
-    records = _records(path)
+    records = read_records(path)
     mapping, usage = columns or {}, Usage(path.name)
     renamed = rename(records, mapping, path.name)
     rows = to_rows(renamed, shape, system, path.name, preferred=mapping, usage=usage)
@@ -113,8 +113,8 @@ def _read_shards(folder: Path) -> Iterator[Record]:
         yield from _READERS[file.suffix](file)
 
 
-def _records(path: Path) -> list[Record]:
-    """Every record of a file, at least one. Raises InputError, MissingError."""
+def read_records(path: Path) -> list[Record]:
+    """Every record of a file as it lies there, at least one. Raises InputError, MissingError."""
     try:
         there = path.exists()
     except OSError as error:
