@@ -17,8 +17,9 @@ from edgepeft.data.formats import SHARDS, SUFFIXES
 from edgepeft.errors import InputError, MissingError
 from edgepeft.hub.errors import refused, said_of, unreachable
 from edgepeft.hub.ids import RepoId, parse_rows
+from edgepeft.hub.metadata import CARD, read_card
 from edgepeft.hub.splits import files_of_split
-from edgepeft.utils.hub_progress import hub_bars, tell_download
+from edgepeft.utils.hub_progress import hub_bars, quiet_client, tell_download
 from edgepeft.utils.user_folders import cache_folder
 from edgepeft.utils.whole_files import new_folder
 
@@ -31,7 +32,6 @@ _ASIDE = (
 )
 """Other forms of a model's weights, and what a trainer left."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
-_CARD = "README.md"
 
 
 class Rows(NamedTuple):
@@ -69,16 +69,13 @@ def rows(text: str) -> Rows:
     if asked.path and not asked.path.lower().endswith(SUFFIXES):
         raise InputError(f"{text}: rows come as {', '.join(SUFFIXES)}; name such a file")
     # The card comes first, and with it the commit that all else is then taken from.
-    folder = _snapshot(dataset, (_CARD,), (), text)
+    folder = _snapshot(dataset, (CARD,), (), text)
     there = _listing(dataset, folder.name, text)
     names = _local(folder) if there is None else there
     if asked.split:
-        card = folder / _CARD
         # Without the hub only what was downloaded before is known: less than a card speaks of is no mistake.
         try:
-            files = files_of_split(
-                names, card.read_text("utf-8") if card.is_file() else "", asked.split, text
-            )
+            files = files_of_split(names, read_card(folder), asked.split, text)
         except InputError:
             if there is None:
                 raise _not_cached(text) from None
@@ -119,6 +116,7 @@ def _snapshot(asked: RepoId, allow: tuple[str, ...], ignore: tuple[str, ...], su
     """The folder of a repository's files, of which those are there that the patterns let through."""
     from huggingface_hub import snapshot_download
 
+    quiet_client()
     try:
         found = snapshot_download(
             asked.repo,

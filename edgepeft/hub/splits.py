@@ -15,8 +15,7 @@ from typing import Any
 from edgepeft.data.formats import SUFFIXES
 from edgepeft.errors import InputError
 from edgepeft.hub.errors import said_of
-from edgepeft.utils.scalars import TextProblem
-from edgepeft.utils.yaml_text import read_yaml
+from edgepeft.hub.metadata import front_matter
 
 PREFERRED = (".parquet", *(suffix for suffix in SUFFIXES if suffix != ".parquet"))
 """The kind that is taken where a split comes in several."""
@@ -36,16 +35,6 @@ class Config:
     name: str
     default: bool
     splits: Mapping[str, tuple[str, ...]]
-
-
-def front_matter(card: str) -> dict[str, Any]:
-    """The metadata at the top of a card; empty where there is none that can be read."""
-    found = re.match(r"\s*---\r?\n(.*?)\r?\n---\s*(?:\n|$)", card, re.DOTALL)
-    try:
-        value = read_yaml(found[1]) if found else {}
-    except TextProblem:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def files_of_split(names: Sequence[str], card: str, wanted: str, subject: str) -> list[str]:

@@ -29,6 +29,7 @@ from edgepeft.pipeline.planner import make_plan
 from edgepeft.pipeline.record import Record, recorded
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.pipeline.resources import disk_needed
+from edgepeft.pipeline.sources import origins_of
 from edgepeft.runs.folder import (
     RunFolder,
     free_bytes,
@@ -246,6 +247,7 @@ def collect(plan: Plan, result: BuildResult) -> None:
     """Gather the paths and, for verified bundles, seal them with their report and gates."""
     names = {stage.name: stage for stage in plan.stages}
     resolved = plan.resolved
+    origins = origins_of(resolved.recipe.model, resolved.given.path, resolved.sources)
     if resolved.adapter is not None:
         result.adapter = resolved.adapter.path
     for name in ("train", "combine"):
@@ -277,5 +279,6 @@ def collect(plan: Plan, result: BuildResult) -> None:
                 quantized=quantized.final if quantized else None,
                 gates=gates,
                 adapters=adapters,
+                origins=origins,
             )
         )

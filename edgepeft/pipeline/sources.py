@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.config.loader import RecipeFile
+from edgepeft.evaluation.card_metadata import Origins
 from edgepeft.hub.ids import ROWS, Kind, Origin, origin_of, parse_rows
+from edgepeft.hub.metadata import license_of
+from edgepeft.models import KNOWN_MODELS
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,20 @@ def split_notes(named: Mapping[str, str | None]) -> list[str]:
         f"{source.key}: {source.named}: {', '.join(source.files)} at commit {source.commit[:12]}"
         for source in found
     ]
+
+
+def origins_of(named: str, model: Path, sources: tuple[Source, ...]) -> Origins:
+    """What a bundle's card says of where it comes from; ``model`` is what the recipe's ``named`` one lies at."""
+    known = KNOWN_MODELS.get(named.lower())
+    origin = origin_of(model)
+    stated = license_of(model) if model.is_dir() else {}
+    if known is not None and not stated:
+        stated = {"license": known.licence.lower()}
+    return Origins(
+        origin.repo if origin is not None else known.hub_id if known is not None else None,
+        stated,
+        tuple(source.as_dict() for source in sources),
+    )
 
 
 def _folder(key: str, named: str, origin: Origin | None) -> Iterator[Source]:

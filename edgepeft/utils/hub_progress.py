@@ -30,6 +30,18 @@ def tell_download(line: str) -> None:
         tell(line)
 
 
+def quiet_client(*, bars: bool = True) -> None:
+    """No warnings of the hub's client between our lines, and no bars of its own unless ``bars``.
+
+    What matters of its warnings is raised besides.
+    """
+    import huggingface_hub.utils as client
+
+    client.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    if not bars:
+        client.disable_progress_bars()  # type: ignore[attr-defined]
+
+
 def hub_bars(*, hidden: bool = False) -> Any:
     """A class for ``huggingface_hub``'s ``tqdm_class``: bars that repaint a line and show a file's name as it is.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgepeft.errors import InputError
-from edgepeft.hub.splits import files_of_split, front_matter
+from edgepeft.hub.metadata import front_matter
+from edgepeft.hub.splits import files_of_split
 
 SEVERAL = """---
 license: mit
