@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgepeft.metrics.names import vocabulary
@@ -67,6 +68,11 @@ def card_metadata(report: Mapping[str, Any]) -> str:
         **report.get("license", {}),
     )
     return f"---\n{data.to_yaml()}\n---\n\n"
+
+
+def has_metadata(card: Path) -> bool:
+    """Whether a card begins with such a block."""
+    return card.read_text(encoding="utf-8").startswith("---\n")
 
 
 def source_lines(report: Mapping[str, Any]) -> list[str]:

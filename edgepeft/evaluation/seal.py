@@ -10,7 +10,7 @@ from typing import Any
 from edgepeft.config.target_sections import Gates
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.card import adapter_cost, card
-from edgepeft.evaluation.card_metadata import Origins, card_metadata
+from edgepeft.evaluation.card_metadata import Origins, card_metadata, has_metadata
 from edgepeft.evaluation.gates import learned_little, missed_gates
 from edgepeft.metrics.names import vocabulary
 from edgepeft.runs.digests import hash_file
@@ -139,7 +139,8 @@ def _write_if_changed(
     bundle: Path, manifest: dict[str, Any], report: dict[str, Any], verdict: str | list[str]
 ) -> None:
     """Add report and card to the bundle; its manifest, written last, lists them."""
-    if _is_sealed(bundle, manifest, report, (FIDELITY, CARD)):
+    # Cards of earlier versions have no metadata for the hub.
+    if _is_sealed(bundle, manifest, report, (FIDELITY, CARD)) and has_metadata(bundle / CARD):
         return
     write_json(bundle / FIDELITY, report)
     # The card states the folder's size, which the card itself is part of; a rounded figure settles that.

@@ -160,6 +160,10 @@ def _not_cached(subject: str) -> MissingError:
 
 def _refuse_weights(asked: RepoId, folder: Path, subject: str, wanted: str) -> None:
     """Raise InputError for a repository without safetensors, saying what it has instead."""
+    if not wanted.startswith("adapter") and (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{subject}: is a PEFT adapter; name it as adapter, with its base as model"
+        )
     names = _listing(asked, folder.name, subject) or []
     for ending, why in (
         ((".gguf",), "only GGUF files; download one (`hf download`) and name the file"),

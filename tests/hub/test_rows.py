@@ -92,7 +92,17 @@ def test_shards_are_read_one_after_the_other(
     plan = user.json("plan", recipe(user, model, data=data))
     assert plan["sources"][0]["files"] == sorted(files)
     again = user.json("plan", recipe(user, model, data=data), HF_HUB_OFFLINE="1")
-    assert again["stages"] == plan["stages"]
+    assert (again["sources"], again["train_rows"]) == (plan["sources"], 16)
+
+
+def test_a_build_without_a_recipe_takes_ids(
+    user: User, hub: Hub, rows: dict[str, bytes], model: Path
+) -> None:
+    hub.add("me/tiny", model)
+    named = ("--model", "me/tiny", "--data", "hf://datasets/me/rows#train")
+    plan = user.json("build", *named, "--steps", "2", "--dry-run")
+    assert plan["train_rows"] + plan["test_rows"] == 16
+    assert {one["key"] for one in plan["sources"]} == {"model", "data.train"}
 
 
 def test_an_adapter_is_found_by_its_id(
