@@ -21,9 +21,9 @@ from edgepeft.cli.options import (
     StepsOption,
     TargetOption,
 )
-from edgepeft.cli.plan_facts import plan_facts
 from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from, run_folder
 from edgepeft.cli.streams import say
+from edgepeft.pipeline.plan_facts import plan_facts
 
 if TYPE_CHECKING:
     from edgepeft.config.loader import RecipeFile
