@@ -116,6 +116,7 @@ def carry_out(
     progress: ProgressMode,
 ) -> None:
     """Run the stages up to ``until`` and print the outcome."""
+    from edgepeft.cli.advice import say_advice
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import GateError
@@ -140,5 +141,6 @@ def carry_out(
             say(f"bundle   {bundle['path']}")
         reused = f", {len(result.reused)} stages reused" if result.reused else ""
         say(f"done in {duration(result.seconds)}{reused}")
+    say_advice(result.bundles, progress)
     if result.failed_gates:
         raise GateError("gate missed: " + "; ".join(result.failed_gates))

@@ -35,6 +35,7 @@ def carry_out_fleet(
     progress: ProgressMode,
 ) -> None:
     """Build the cells of a recipe and print what became of them. Raises the worst cell's class of error."""
+    from edgepeft.cli.advice import say_advice
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.config.matrix import cells_of, chosen_cells
@@ -62,6 +63,8 @@ def carry_out_fleet(
     bad = [cell for cell in result.cells if cell.exit_status]
     for cell in bad:
         say(f"{cell.cell.name}: {cell.error}", err=True)
+        if cell.bundle:
+            say_advice([{**cell.bundle, "cell": cell.cell.name}], progress)
     if bad:
         raise ERROR_CLASSES[result.exit_status](
             f"{len(bad)} of {len(result.cells)} cells failed or missed a gate; run the same command to resume, "
