@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,13 @@ from edgepeft.cli.options import (
     run_folder,
     with_mismatch,
 )
+from edgepeft.cli.reports import (
+    JunitOption,
+    Report,
+    SummaryOption,
+    refuse_reports,
+    reporting,
+)
 from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
@@ -59,6 +67,8 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         memory: MemoryOption = None,
         cluster: ClusterOption = None,
         progress: ProgressOption = ProgressMode.auto,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
     ) -> None:
         overrides = [*(overrides or []), *([f"layout={layout}"] if layout is not None else [])]
         loaded = recipe_from(recipe, with_mismatch(overrides, allow_base_mismatch), model, adapter)
@@ -66,32 +76,52 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         given = {"--only": only, "--jobs": jobs, "--memory": memory, "--cluster": cluster}
         check_matrix(loaded, given)
         if dry_run:
+            refuse_reports(junit, summary)
             from edgepeft.cli.plan import show_plan
 
             show_plan(loaded, folder, until=until, as_json=as_json, only=only)
         elif loaded.recipe.matrix:
             from edgepeft.cli.fleet import carry_out_fleet
 
-            carry_out_fleet(
-                until,
-                loaded,
-                folder,
-                only=only or [],
-                jobs=jobs,
-                memory=memory,
-                cluster=cluster,
-                as_json=as_json,
-                fresh=fresh,
-                force=force,
-                progress=progress,
-            )
+            with reporting(junit, summary, loaded.name) as report:
+                carry_out_fleet(
+                    until,
+                    loaded,
+                    folder,
+                    only=only or [],
+                    jobs=jobs,
+                    memory=memory,
+                    cluster=cluster,
+                    as_json=as_json,
+                    fresh=fresh,
+                    force=force,
+                    progress=progress,
+                    report=report,
+                )
         else:
-            carry_out(
-                until, loaded, folder, as_json=as_json, fresh=fresh, force=force, progress=progress
-            )
+            with reporting(junit, summary, loaded.name) as report:
+                carry_out(
+                    until,
+                    loaded,
+                    folder,
+                    as_json=as_json,
+                    fresh=fresh,
+                    force=force,
+                    progress=progress,
+                    report=report,
+                )
 
     command.__doc__ = text
+    if until != "verify":
+        _leave_out(command, "junit", "summary")
     return command
+
+
+def _leave_out(command: Callable[..., None], *options: str) -> None:
+    """Take options off a command that have nothing to say there."""
+    whole = inspect.signature(command, eval_str=True)
+    kept = [one for name, one in whole.parameters.items() if name not in options]
+    command.__signature__ = whole.replace(parameters=kept)  # type: ignore[attr-defined]
 
 
 command = command_until(
@@ -114,6 +144,7 @@ def carry_out(
     fresh: bool,
     force: bool,
     progress: ProgressMode,
+    report: Report,
 ) -> None:
     """Run the stages up to ``until`` and print the outcome."""
     from edgepeft.cli.advice import say_advice
@@ -126,6 +157,7 @@ def carry_out(
 
     with show_events(progress) as sink:
         result = build(recipe, folder, until=until, fresh=fresh, force=force, sink=sink)
+    report.add_bundles(result.bundles)
     if as_json:
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:

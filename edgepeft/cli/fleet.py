@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgepeft.cli.options import ProgressMode
+from edgepeft.cli.reports import Report
 from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def carry_out_fleet(
     fresh: bool,
     force: bool,
     progress: ProgressMode,
+    report: Report,
 ) -> None:
     """Build the cells of a recipe and print what became of them. Raises the worst cell's class of error."""
     from edgepeft.cli.advice import say_advice
@@ -50,6 +52,11 @@ def carry_out_fleet(
         result = build_fleet(
             recipe, cells, folder, crew, until=until, fresh=fresh, force=force, sink=sink
         )
+    for cell in result.cells:
+        if cell.bundle:
+            report.add_bundles([{**cell.bundle, "cell": cell.cell.name}])
+        else:
+            report.add_failure(cell.cell.name, cell.error or cell.state)
     if as_json:
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:
