@@ -146,6 +146,10 @@ def recipe_from(
             except UnicodeEncodeError:
                 raise InputError(f"--{key} {path}: not a name in UTF-8; rename it") from None
             changes.append(f"{key}={quoted(_from_here(path))}")
+    if recipe is not None:
+        from edgepeft.cli.meant import refuse_other_than_recipe
+
+        refuse_other_than_recipe(recipe)
     if recipe is not None and recipe.is_dir():
         from edgepeft.config.run_recipe import recipe_of
 
