@@ -19,7 +19,7 @@ from edgepeft.pipeline.resolve import for_task, resolve_targets
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
 from edgepeft.utils.files import read_json_object
 
-COMPARISON = "comparison.json"
+RECORD = "comparison.json"
 """Where ``edgepeft compare`` leaves its measures in the run."""
 
 
@@ -74,7 +74,7 @@ def built_beside(plan: Plan, others: Sequence[Mapping[str, Any]]) -> Iterator[Tr
 def compared(plan: Plan, own: Mapping[str, Any]) -> Iterator[Trial]:
     """Bundles that ``edgepeft compare`` measured in this run against the reference of the measures ``own``."""
     try:
-        entries = read_json_object(plan.run.path / COMPARISON, own=True)["entries"]
+        entries = read_json_object(plan.run.path / RECORD, own=True)["entries"]
     except (OSError, InputError, KeyError):
         return
     for entry in entries:
