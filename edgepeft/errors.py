@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -41,9 +41,16 @@ class MissingError(EdgepeftError):
 
 
 class GateError(EdgepeftError):
-    """A fidelity gate was missed; the bundle is kept and marked. Exit status 4."""
+    """A fidelity gate was missed; the bundle is kept and marked. Exit status 4.
+
+    ``result`` is what was built, where whoever raises it has that.
+    """
 
     exit_status = EXIT_GATE
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class InterruptedRun(EdgepeftError):

@@ -34,13 +34,21 @@ def edgepeft(
 
 
 def on_terminal(
-    *arguments: object, env: Mapping[str, str] | None = None, program: Sequence[str] = COMMAND
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = COMMAND,
+    answers: Sequence[str] | None = None,
 ) -> tuple[int, bytes]:
-    """Run the command with a terminal for its output; its exit status and all that reached the terminal."""
+    """Run the command with a terminal for its output; its exit status and all that reached the terminal.
+
+    ``answers`` are typed there, a line each; without them nothing can be.
+    """
     ours, theirs = os.openpty()
+    for answer in answers or ():
+        os.write(ours, answer.encode() + b"\n")
     with subprocess.Popen(
         [*program, *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if answers is None else theirs,
         stdout=theirs,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm-256color", **(env or {})},

@@ -159,7 +159,7 @@ def job_calibration(
         )
     rows: list[Row] = []
     if "calibration_rows" in job.inputs:
-        rows = data.read(job.inputs["calibration_rows"]).rows
+        rows = data.train_rows(job.inputs["calibration_rows"])
     text = calibration_text()
     if "calibration_text" in job.inputs:
         text = read_text(job.inputs["calibration_text"], "quantize.calibration.text")

@@ -13,6 +13,7 @@ import typer
 from edgepeft.cli.options import (
     AdapterOption,
     ClusterOption,
+    DataOption,
     DryRunOption,
     ForceOption,
     FreshOption,
@@ -28,11 +29,10 @@ from edgepeft.cli.options import (
     ProgressOption,
     RecipeArgument,
     SetOption,
-    check_matrix,
-    recipe_from,
-    run_folder,
-    with_mismatch,
+    StepsOption,
+    TargetOption,
 )
+from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from, run_folder, with_mismatch
 from edgepeft.cli.reports import (
     JunitOption,
     Report,
@@ -55,6 +55,9 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         overrides: SetOption = None,
         model: ModelOption = None,
         adapter: AdapterOption = None,
+        data: DataOption = None,
+        target: TargetOption = None,
+        steps: StepsOption = None,
         layout: LayoutOption = None,
         out: OutOption = None,
         as_json: JsonOption = False,
@@ -71,7 +74,8 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         summary: SummaryOption = None,
     ) -> None:
         overrides = [*(overrides or []), *([f"layout={layout}"] if layout is not None else [])]
-        loaded = recipe_from(recipe, with_mismatch(overrides, allow_base_mismatch), model, adapter)
+        short = Short(model, adapter, data, target, steps)
+        loaded = recipe_from(recipe, with_mismatch(overrides, allow_base_mismatch), short)
         folder = run_folder(loaded, out, recipe)
         given = {"--only": only, "--jobs": jobs, "--memory": memory, "--cluster": cluster}
         check_matrix(loaded, given)

@@ -18,6 +18,7 @@ from edgepeft.cli import (
     data,
     doctor,
     extract,
+    init,
     inspect,
     methods,
     models,
@@ -63,6 +64,7 @@ def _add(group: str, name: str, command: Callable[..., None], line: str) -> None
     app.command(name, rich_help_panel=group, epilog=example(line))(command)
 
 
+_add(BUILD, "init", init.command, "edgepeft init --model smollm2-135m-instruct --data rows.csv")
 _add(BUILD, "build", build.command, "edgepeft build recipe.yaml")
 _add(BUILD, "train", stages.COMMANDS["train"], "edgepeft train recipe.yaml --out runs/mine")
 _add(BUILD, "merge", stages.COMMANDS["merge"], "edgepeft merge --model base --adapter mine")

@@ -9,14 +9,14 @@ import typer
 
 from edgepeft.cli.options import (
     AdapterOption,
+    DataOption,
     JsonOption,
     ModelOption,
     OnlyOption,
     RecipeArgument,
     SetOption,
-    check_matrix,
-    recipe_from,
 )
+from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from
 
 
 def command(
@@ -24,6 +24,7 @@ def command(
     overrides: SetOption = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
+    data: DataOption = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
     only: OnlyOption = None,
     as_json: JsonOption = False,
@@ -36,7 +37,7 @@ def command(
     from edgepeft.data.report_line import describe_data
     from edgepeft.pipeline.data_preview import preview_data
 
-    loaded = recipe_from(recipe, overrides, model, adapter)
+    loaded = recipe_from(recipe, overrides, Short(model, adapter, data))
     check_matrix(loaded, {"--only": only})
     if loaded.recipe.matrix:
         from edgepeft.config.matrix import cells_of, chosen_cells

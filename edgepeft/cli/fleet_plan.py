@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edgepeft.cli.plan_facts import plan_facts
 from edgepeft.cli.streams import say
 from edgepeft.cli.tables import print_table
+from edgepeft.pipeline.plan_facts import plan_facts
 from edgepeft.utils.quantities import duration, megabytes
 
 if TYPE_CHECKING:

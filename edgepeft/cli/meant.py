@@ -62,7 +62,7 @@ def refuse_other_than_inspected(path: Path) -> None:
         )
 
 
-_FOR_MODELS = "edgepeft build RECIPE --model {0} trains it, edgepeft inspect {0} describes it"
+_FOR_MODELS = "edgepeft build --model {0} --data ROWS trains it, edgepeft inspect {0} describes it"
 
 
 def _no_recipe(path: Path, kind: str, commands: str) -> InputError:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    # Reading recipes loads pydantic, which --help has no use for.
-    from edgepeft.config.loader import RecipeFile
 
 
 class ProgressMode(StrEnum):
@@ -49,6 +44,24 @@ AdapterOption = Annotated[
         "--adapter",
         help="Use an existing adapter: it replaces the recipe's method and training. Same as --set adapter=...",
     ),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Rows to learn; without a recipe columns are told apart and some rows are held out for the test. "
+        "Same as --set data.train=...",
+    ),
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", "-t", help="A device to build for. Repeatable. Same as --set targets=[...]"
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="Optimizer steps. Same as --set training.max_steps=..."),
 ]
 LayoutOption = Annotated[
     str | None,
@@ -128,57 +141,3 @@ ProgressOption = Annotated[
         help="Progress on stderr: auto (a progress bar, or plain lines), jsonl (JSON lines) or none.",
     ),
 ]
-
-
-def recipe_from(
-    recipe: Path | None, overrides: list[str] | None, model: str | None, adapter: str | None
-) -> RecipeFile:
-    """The recipe of a command: its file, then --set, then the short options. Raises InputError."""
-    from edgepeft.config.loader import load_recipe, varied
-    from edgepeft.errors import InputError
-    from edgepeft.utils.yaml_text import quoted
-
-    changes = list(overrides or [])
-    for key, path in (("model", model), ("adapter", adapter)):
-        if path is not None:
-            try:
-                path.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"--{key} {path}: not a name in UTF-8; rename it") from None
-            changes.append(f"{key}={quoted(_from_here(path))}")
-    if recipe is not None:
-        from edgepeft.cli.meant import refuse_other_than_recipe
-
-        refuse_other_than_recipe(recipe)
-    if recipe is not None and recipe.is_dir():
-        from edgepeft.config.run_recipe import recipe_of
-
-        begun = recipe_of(recipe)
-        return varied(begun, changes) if changes else begun
-    return load_recipe(recipe, changes)
-
-
-def with_mismatch(overrides: list[str] | None, allowed: bool) -> list[str]:
-    """The overrides, with --allow-base-mismatch among them as the recipe key it is short for."""
-    return [*(overrides or []), *(["merge.allow_base_mismatch=true"] if allowed else [])]
-
-
-def check_matrix(recipe: RecipeFile, given: Mapping[str, object]) -> None:
-    """Refuse options of a fleet for a recipe that is none. Raises InputError."""
-    from edgepeft.errors import InputError
-
-    for option, value in given.items():
-        if value is not None and not recipe.recipe.matrix:
-            raise InputError(f"{option}: the recipe has no matrix; leave it out")
-
-
-def _from_here(value: str) -> str:
-    """A path typed on the command line is relative to the working folder, not to the recipe."""
-    return str(Path(value).resolve()) if Path(value).exists() else value
-
-
-def run_folder(recipe: RecipeFile, out: Path | None, given: Path | None = None) -> Path:
-    """Where the run goes; ``given`` is the recipe's argument, which may be a run's folder itself."""
-    if out is not None:
-        return out
-    return given if given is not None and given.is_dir() else Path("runs") / recipe.name

@@ -11,18 +11,19 @@ import typer
 
 from edgepeft.cli.options import (
     AdapterOption,
+    DataOption,
     JsonOption,
     ModelOption,
     OnlyOption,
     OutOption,
     RecipeArgument,
     SetOption,
-    check_matrix,
-    recipe_from,
-    run_folder,
+    StepsOption,
+    TargetOption,
 )
-from edgepeft.cli.plan_facts import plan_facts
+from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from, run_folder
 from edgepeft.cli.streams import say
+from edgepeft.pipeline.plan_facts import plan_facts
 
 if TYPE_CHECKING:
     from edgepeft.config.loader import RecipeFile
@@ -33,6 +34,9 @@ def command(
     overrides: SetOption = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
+    data: DataOption = None,
+    target: TargetOption = None,
+    steps: StepsOption = None,
     out: OutOption = None,
     price: Annotated[
         float | None,
@@ -44,7 +48,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a build would do: stages, memory, disk, time, bundle sizes, and what can be reused."""
-    loaded = recipe_from(recipe, overrides, model, adapter)
+    loaded = recipe_from(recipe, overrides, Short(model, adapter, data, target, steps))
     check_matrix(loaded, {"--only": only})
     folder = run_folder(loaded, out, recipe)
     show_plan(loaded, folder, until="verify", as_json=as_json, price=price, only=only)

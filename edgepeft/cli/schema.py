@@ -9,6 +9,6 @@ import typer
 
 def command() -> None:
     """Print the recipe's JSON Schema (draft 2020-12) on stdout."""
-    from edgepeft.config.recipe import json_schema
+    from edgepeft.config.schema import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

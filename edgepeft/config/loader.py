@@ -42,11 +42,12 @@ class RecipeFile:
     folder: Path
     variant: str = ""
     notes: tuple[str, ...] = ()
+    title: str = "run"
 
     @property
     def name(self) -> str:
-        """A name for the run: the file's stem."""
-        return self.path.stem if self.path else "run"
+        """A name for the run: the file's stem, or the title of a recipe that is in no file."""
+        return self.path.stem if self.path else self.title
 
     @property
     def adapter_name(self) -> str:
@@ -105,6 +106,14 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
     recipe, notes = _overridden(raw, overrides, f"{origin}: ")
     folder = path.resolve().parent if path is not None else Path.cwd()
     return RecipeFile(recipe, path, verbatim, folder, notes=notes)
+
+
+def recipe_of_text(
+    text: str, overrides: Sequence[str], folder: Path, title: str, notes: Sequence[str] = ()
+) -> RecipeFile:
+    """The recipe of a text that is in no file; ``overrides`` as in ``load_recipe``. Raises InputError."""
+    recipe, told = _overridden(read_yaml(text), overrides, "the options: ")
+    return RecipeFile(recipe, None, text, folder, notes=(*notes, *told), title=title)
 
 
 def _text_of(path: Path) -> str:

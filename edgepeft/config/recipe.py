@@ -167,11 +167,3 @@ def promised(recipe: Recipe) -> Gates:
             kept = budget if bound is None else min(budget, bound)
             gates = gates.model_copy(update={key: kept})
     return gates
-
-
-def json_schema() -> dict[str, Any]:
-    """The recipe's JSON Schema (draft 2020-12), for editors and forms."""
-    schema = Recipe.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "edgepeft recipe"
-    return schema

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepeft.bundle.layout import ADAPTER_NAME
+from edgepeft.data.held_out import HeldOut, hold_out
 
 if TYPE_CHECKING:
     from edgepeft.data.formats import DataFile
+    from edgepeft.data.rows import Row
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 LARGEST = 10**15
@@ -32,12 +34,23 @@ class Section(BaseModel):
         return value
 
 
+def _a_number_too(schema: dict[str, Any]) -> None:
+    """JSON Schema of what may be a number of rows besides."""
+    schema["anyOf"] = [*schema["anyOf"], {"type": "integer", "minimum": 1}]
+
+
 class Data(Section):
     """Training rows and test rows."""
 
     train: str | None = Field(None, description="Training rows: JSONL, JSON, CSV or Parquet.")
     test: str | None = Field(
-        None, description="Held-out rows that gates and report are measured on."
+        None,
+        description="Held-out rows that gates and report are measured on: a file, or what to hold out of the "
+        "training rows, as 10% or a number of rows.",
+        json_schema_extra=_a_number_too,
+    )
+    split_seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="Seed of which rows are held out by data.test: 10%."
     )
     shape: Literal[
         "auto", "messages", "prompt", "instruction", "preference", "label", "tags", "pairs", "text"
@@ -79,6 +92,48 @@ class Data(Section):
         None,
         description="Text file for the measures on generic text; default: a text that comes with edgepeft.",
     )
+
+    @field_validator("test", mode="before")
+    @classmethod
+    def _holds_out_some(cls, value: Any) -> Any:
+        """``data.test: 50`` says a number of rows."""
+        if isinstance(value, (int, float)) and value is not True:
+            value = str(value)
+        if isinstance(value, str):
+            HeldOut.parse(value)
+        return value
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """How much of the training rows is held out for the test; None where the test has a file of its own."""
+        return None if self.test is None else HeldOut.parse(self.test)
+
+    @property
+    def test_file(self) -> str | None:
+        """The file that the test rows are in: of their own, or the one they share with the training rows."""
+        return self.train if self.held_out is not None else self.test
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Keys that say nothing of how the rows of one file are read and shared out."""
+        own = () if self.held_out is not None else ("test", "split_seed")
+        return ("train", "generic", "labels", *own)
+
+    def train_rows(self, path: Path) -> list[Row]:
+        """The rows of ``data.train``'s file that are trained on. Raises InputError, MissingError."""
+        return self.split(self.read(path).rows)[0]
+
+    def test_rows(self, path: Path) -> list[Row]:
+        """The rows of ``test_file`` that are measured on. Raises InputError, MissingError."""
+        rows = self.read(path).rows
+        return rows if self.held_out is None else self.split(rows)[1]
+
+    def split(self, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+        """The rows of ``data.train``'s file: those trained on, and those held out. Raises InputError."""
+        held_out = self.held_out
+        if held_out is None:
+            return rows, []
+        return hold_out(rows, held_out, self.split_seed, str(self.test).strip())
 
     def read(self, path: Path) -> DataFile:
         """A file of rows, read as this section says. Raises InputError, MissingError."""

@@ -41,13 +41,13 @@ class GivenTests:
             return cls(file, Data())
         recipe = recipe_of(file) if file.is_dir() else load_recipe(file)
         data = recipe.recipe.data
-        if data.test is None:
+        if data.test_file is None:
             raise InputError(f"--test: {file} names no data.test")
         generic = None if data.generic is None else recipe.resolve(data.generic)
         return cls(
-            recipe.resolve(data.test), data, recipe.template, generic, promised(recipe.recipe)
+            recipe.resolve(data.test_file), data, recipe.template, generic, promised(recipe.recipe)
         )
 
     def rows(self) -> list[Row]:
         """The rows, all of them. Raises InputError."""
-        return self.data.read(self.path).rows
+        return self.data.test_rows(self.path)

@@ -60,7 +60,7 @@ def read_file(
 ) -> DataFile:
     """All of ``path``; arguments and errors are those of ``read_rows``."""
     path = Path(path)
-    records = _records(path)
+    records = read_records(path)
     mapping, usage = columns or {}, Usage(path.name)
     renamed = rename(records, mapping, path.name)
     rows = to_rows(renamed, shape, system, path.name, preferred=mapping, usage=usage)
@@ -105,8 +105,8 @@ def read_text(path: Path, key: str) -> str:
         raise InputError(f"{key}: {path}: cannot be read as text ({reason})") from None
 
 
-def _records(path: Path) -> list[Record]:
-    """Every record of a file, at least one. Raises InputError, MissingError."""
+def read_records(path: Path) -> list[Record]:
+    """Every record of a file as it lies there, at least one. Raises InputError, MissingError."""
     try:
         there = path.exists()
     except OSError as error:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edgepeft.data.fields import COLUMNS as KNOWN
-from edgepeft.data.fields import Use
+from edgepeft.data.column_names import (
+    ANSWERS,
+    BETTER,
+    QUESTIONS,
+    WORSE,
+    like,
+    may_hold_text,
+    part_of,
+)
 from edgepeft.errors import InputError
 
 Record = tuple[str, dict[str, Any]]
@@ -37,32 +44,6 @@ _FITS: dict[str, list[set[str]]] = {
 }
 """Shape to the sets of columns any of which makes it fit; the first shape that fits is taken."""
 
-_QUESTIONS = (
-    "prompt",
-    "question",
-    "query",
-    "instruction",
-    "input",
-    "user",
-    "human",
-    "problem",
-    "request",
-    "q",
-)
-_ANSWERS = (
-    "completion",
-    "answer",
-    "response",
-    "output",
-    "target",
-    "assistant",
-    "reply",
-    "solution",
-    "a",
-)
-_WORSE = ("reject", "worse", "bad", "wrong", "incorrect", "negative", "disprefer", "lose", "losing")
-"""Parts of names of answers that nobody wants to learn."""
-_BETTER = ("chosen", "better", "preferred", "accepted", "winning", "good")
 _OTHER_FORMS: list[tuple[set[str], str]] = [
     (
         {"preferred_output", "non_preferred_output"},
@@ -79,9 +60,7 @@ _OTHER_FORMS: list[tuple[set[str], str]] = [
 
 def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[str]) -> str:
     """The shape a record is read in; "auto" goes by its columns. Raises InputError where none fits."""
-    fitting = [
-        name for name, options in _FITS.items() if any(option <= set(record) for option in options)
-    ]
+    fitting = fitting_shapes(record)
     if shape == "auto":
         wanted = [name for name in fitting if preferred & set(COLUMNS[name])]
         if "preference" in fitting and not {"prompt", "instruction"} & set(fitting):
@@ -100,6 +79,13 @@ def find_shape(shape: str, record: Mapping[str, Any], file: str, preferred: set[
             f"({' + '.join(COLUMNS[shape])}); name the columns in data.columns"
         )
     return shape
+
+
+def fitting_shapes(record: Mapping[str, Any]) -> list[str]:
+    """The shapes that a record's own columns fit, the first of which is taken."""
+    return [
+        name for name, options in _FITS.items() if any(option <= set(record) for option in options)
+    ]
 
 
 def listed(names: Iterable[str]) -> str:
@@ -128,12 +114,12 @@ def _mend(record: Mapping[str, Any]) -> str:
     for columns, mend in _OTHER_FORMS:
         if columns <= set(names):
             return mend
-    worse, better = _part(names, _WORSE), _part(names, _BETTER)
-    texts = [name for name in names if _may_hold_text(name)]
-    question = _like(texts, _QUESTIONS)
+    worse, better = part_of(names, WORSE), part_of(names, BETTER)
+    texts = [name for name in names if may_hold_text(name)]
+    question = like(texts, QUESTIONS)
     if worse is not None and better is not None:
         return _example({"prompt": question, "chosen": better, "rejected": worse})
-    answer = _like([name for name in texts if name != question], _ANSWERS)
+    answer = like([name for name in texts if name != question], ANSWERS)
     others = iter([name for name in texts if name not in (question, answer)])
     if not names:
         question, answer = "question", "answer"
@@ -149,19 +135,3 @@ def _mend(record: Mapping[str, Any]) -> str:
 def _example(columns: Mapping[str, str | None]) -> str:
     named = ", ".join(f"{ours}: {theirs}" for ours, theirs in columns.items() if theirs is not None)
     return f"name the columns, as data.columns: {{{named}}}"
-
-
-def _may_hold_text(name: str) -> bool:
-    known = KNOWN.get(name.lower())
-    return (known is None or known.use is Use.used) and _part([name], _WORSE) is None
-
-
-def _like(names: Iterable[str], wanted: tuple[str, ...]) -> str | None:
-    """The first of ``names`` that is called like one of ``wanted``, best first."""
-    by_name = {name.lower(): name for name in reversed(list(names))}
-    return next((by_name[one] for one in wanted if one in by_name), None)
-
-
-def _part(names: Iterable[str], parts: tuple[str, ...]) -> str | None:
-    """The first of ``names`` with one of ``parts`` in it."""
-    return next((name for name in names if any(part in name.lower() for part in parts)), None)

@@ -110,7 +110,7 @@ def generic_probes(prompter: Prompter, context: int, text: str) -> list[Probe]:
 
 def test_rows(path: Path, data: Data) -> list[Row]:
     """The test rows that gates and report use. Raises InputError."""
-    return data.read(path).rows[: data.max_test_rows]
+    return data.test_rows(path)[: data.max_test_rows]
 
 
 def generic_text(path: Path | None) -> str:

@@ -25,7 +25,7 @@ from edgepeft.errors import (
 from edgepeft.events import Event, Events, Sink, discard
 from edgepeft.fleet.scheduling import Course, Crew, run_tasks
 from edgepeft.fleet.tasks import CellPlan, Fleet, plan_fleet
-from edgepeft.pipeline.build import BuildResult, check_place, check_rows, collect
+from edgepeft.pipeline.build import BuildResult, check_place, check_rows, collect, keep_split
 from edgepeft.pipeline.execute import peak_memory
 from edgepeft.pipeline.record import Record, recorded
 from edgepeft.pipeline.resources import disk_of
@@ -178,6 +178,7 @@ class _Vetter:
             events = Events(f"{variant}/data" if variant else "data", self._sink)
             try:
                 check_rows(plan, events)
+                keep_split(plan)
                 self._known[key] = None
             except EdgepeftError as error:
                 self._known[key] = error

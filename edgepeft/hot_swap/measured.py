@@ -94,8 +94,9 @@ def try_adapter(
     execution = choose_execution(bundle.provider, target["io_dtype"], target["verify_provider"])
     # It is measured as the bundle is asked.
     policy = policy_of(bundle.manifest["result"].get("prompt") or {})
-    unread = ("train", "test", "generic", "labels", "max_length")
-    data = at_default(given.data, *unread).model_copy(update={"control_tokens": policy})
+    data = at_default(given.data, *given.data.elsewhere, "max_length").model_copy(
+        update={"control_tokens": policy}
+    )
     files = {"test": given.path, "adapter": folder}
     if given.generic is not None:
         files["generic"] = given.generic

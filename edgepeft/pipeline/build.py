@@ -16,6 +16,7 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.data.report import DataReport
 from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
+from edgepeft.data.written_rows import as_jsonl
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.seal import seal, seal_adapter
 from edgepeft.events import Events, Sink, discard
@@ -35,6 +36,7 @@ from edgepeft.runs.folder import (
     write_json,
 )
 from edgepeft.stages.pool import Workers
+from edgepeft.utils.whole_files import write_text
 
 
 @dataclass
@@ -180,6 +182,7 @@ def _run_stages(plan: Plan, result: BuildResult, sink: Sink, workers: Workers) -
             report = check_rows(plan, Events("data", sink))
             if report is not None:
                 write_json(plan.run.path / "data.json", report)
+            keep_split(plan)
             checked = True
         if is_done(stage):
             sink({"event": "reused", "stage": stage.name, "path": str(stage.final)})
@@ -187,6 +190,17 @@ def _run_stages(plan: Plan, result: BuildResult, sink: Sink, workers: Workers) -
         else:
             carry_out(order_of(plan, stage), workers, sink)
         result.peak_memory_bytes = max(result.peak_memory_bytes, peak_memory(stage))
+
+
+def keep_split(plan: Plan) -> None:
+    """Show which rows were trained on and which were held out; the stages make the same split themselves."""
+    resolved = plan.resolved
+    if resolved.recipe.data.held_out is None:
+        return
+    for name, rows in (("train", resolved.train_rows), ("test", resolved.test_rows)):
+        path = plan.run.path / "rows" / plan.run.variant / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, as_jsonl(rows))
 
 
 def check_rows(plan: Plan, events: Events) -> dict[str, Any] | None:

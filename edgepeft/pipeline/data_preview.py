@@ -43,7 +43,8 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     splits: dict[str, list[Row]] = {"train": [], "test": []}
     files: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
-    for split, name in (("train", data.train), ("test", data.test)):
+    own_test = data.test if data.held_out is None else None
+    for split, name in (("train", data.train), ("test", own_test)):
         if name is None:
             continue
         path = recipe.resolve(name)
@@ -55,6 +56,9 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         raise InputError(
             "data.train: this key is required to train an adapter; or give an existing adapter"
         )
+    if data.held_out is not None and data.train is not None:
+        splits["train"], splits["test"] = data.split(splits["train"])
+        notes.append(f"data.test: {len(splits['test'])} rows of data.train are held out")
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
     needs, told = Adapters.read(recipe).needs(info, task, data.template)

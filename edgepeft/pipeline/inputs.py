@@ -51,6 +51,7 @@ class Further(NamedTuple):
 
     name: str
     test: str | None
+    """A file of its own, None for the recipe's rows."""
     weights: Weights
 
 
@@ -111,11 +112,17 @@ class Inputs:
             self.note(note)
         return header.path, self._digests.folder(header.path)
 
-    def tested(self, test: str | None) -> Files:
-        """Rows that a model is measured on, the recipe's generic text, and the template of prompts."""
-        generic = self._resolved.recipe.data.generic
-        files = {"test": self.file(test), **self.template()}
-        return files if generic is None else {**files, "generic": self.file(generic)}
+    def tested(self, own: str | None) -> tuple[Data, Files]:
+        """Rows that a model is measured on, ``own`` ones or the recipe's, and how they are read.
+
+        With them the recipe's generic text, and the template of prompts.
+        """
+        data = self._resolved.recipe.data
+        files = {"test": self.file(own or data.test_file), **self.template()}
+        if data.generic is not None:
+            files["generic"] = self.file(data.generic)
+        unread = ("test", "split_seed", "max_length") if own is not None else ("max_length",)
+        return self.data(*unread), files
 
     def own(self) -> Files:
         """What of an adapter's folder the base is staged with."""
@@ -137,7 +144,8 @@ class Inputs:
 
     def data(self, *unread: str) -> Data:
         """How rows are read; files enter by content, and labels are settled in the base stage."""
-        return at_default(self._resolved.recipe.data, "train", "test", "generic", "labels", *unread)
+        data = self._resolved.recipe.data
+        return at_default(data, *data.elsewhere, *unread)
 
     def merge(self) -> Merge:
         """How an adapter is merged."""
@@ -160,7 +168,7 @@ class Inputs:
         """The further adapters, each on the base."""
         recipe = self._resolved.recipe
         return tuple(
-            Further(adapter.name, adapter.test or recipe.data.test, self._given(header))
+            Further(adapter.name, adapter.test, self._given(header))
             for adapter, header in zip(recipe.adapters, self._resolved.further, strict=True)
         )
 

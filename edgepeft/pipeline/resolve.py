@@ -133,7 +133,14 @@ def _rows(file: RecipeFile, *, measured: bool) -> tuple[list[Row], list[Row], li
             "data.train: this key is required to train an adapter; or give an existing adapter"
         )
     if measured and data.test is None:
-        raise InputError("data.test: this key is required to measure a bundle")
+        raise InputError(
+            "data.test: this key is required to measure a bundle; name a file of held-out rows, or give 10% to "
+            "hold out as much of data.train"
+        )
+    if data.held_out is not None and data.train is None:
+        raise InputError(
+            f"data.test: {data.test} is held out of data.train, which is missing; name a file of test rows"
+        )
     notes: list[str] = []
 
     def read(name: str | None) -> list[Row]:
@@ -143,7 +150,16 @@ def _rows(file: RecipeFile, *, measured: bool) -> tuple[list[Row], list[Row], li
         notes.extend(found.usage.warnings())
         return found.rows
 
-    return read(data.train), read(data.test), notes
+    train = read(data.train)
+    if data.held_out is None:
+        return train, read(data.test), notes
+    if file.recipe.adapter is not None:
+        notes.append(
+            f"data.test: {data.test} is held out of data.train, which the adapter may have been trained on; name "
+            "rows that it has not seen"
+        )
+    train, test = data.split(train)
+    return train, test, notes
 
 
 def _frozen(recipe: Recipe, method: TrainingMethod | None, adapters: Adapters) -> FrozenBase:

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 
 from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.compat.transformers_batch_loss import loss_is_mean_of_batch
+from edgepeft.data.rows import Row
 from edgepeft.data.texts import TextEncoder
 from edgepeft.errors import InputError
 from edgepeft.metrics.encoder_examples import Example, contrast, encode_row, open_encoder
@@ -31,17 +32,18 @@ def encode_job(job: Job[TrainSettings]) -> tuple[list[Example], list[Example]]:
     facts, data = EncoderFacts.read(job.inputs["base"]), job.settings.data
     encoder = open_encoder(job.inputs["base"], data.control_tokens, data.max_length)
 
-    def read(name: str, most: int | None) -> list[Example]:
-        rows = data.read(job.inputs[name]).rows[:most]
+    def encoded(rows: Sequence[Row]) -> list[Example]:
         return [encode_row(row, facts.task, encoder, facts.labels) for row in rows]
 
-    rows = [row for row in read("train", None) if row.positions or row.other]
+    training = encoded(data.train_rows(job.inputs["train"]))
+    rows = [row for row in training if row.positions or row.other]
     if not rows:
         raise InputError("data.max_length: leaves no word of any training row to learn")
     if facts.task == EMBEDDING and len(rows) < 2:
         raise InputError("data.train: embeddings need at least two pairs")
-    held_out = read("test", job.settings.training.eval_rows) if "test" in job.inputs else []
-    return rows, held_out
+    if "test" not in job.inputs:
+        return rows, []
+    return rows, encoded(data.test_rows(job.inputs["test"])[: job.settings.training.eval_rows])
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:

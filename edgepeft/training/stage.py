@@ -213,10 +213,10 @@ def _encoded(job: Job[TrainSettings]) -> tuple[list[Any], list[Any]]:
     prompter = Prompter.from_folder(
         job.inputs["base"], job.template(data.template), data.control_tokens
     )
-    rows = encode(data.read(job.inputs["train"]).rows, prompter, data.max_length)
+    rows = encode(data.train_rows(job.inputs["train"]), prompter, data.max_length)
     held_out: list[Any] = []
     if "test" in job.inputs and training.eval_rows:
-        test = data.read(job.inputs["test"]).rows[: training.eval_rows]
+        test = data.test_rows(job.inputs["test"])[: training.eval_rows]
         # Test rows say what the answer is, and may lack the rejected one or be no plain text.
         fits = {
             "preference": all(row.rejected is not None for row in test),

@@ -65,6 +65,19 @@ def quoted(text: str) -> str:
     return written.strip()
 
 
+def flow(value: Any) -> str:
+    """A value as YAML in one line, for ``read_yaml`` and other readers."""
+    written: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=True,
+        width=2**31,
+    )
+    return written.removesuffix("...\n").strip()
+
+
 def _tag(tag: str) -> str:
     """A tag as it is written."""
     return shortened(tag.replace("tag:yaml.org,2002:", "!!"), 40)

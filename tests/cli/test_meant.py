@@ -65,7 +65,7 @@ def test_what_is_no_recipe_is_named_with_the_command_for_it(built: Built, comman
     model, adapter = built.recipe.parent / "model", built.result["adapter"]
     bundle = built.result["bundles"][0]["path"]
     for path, kind, mend in (
-        (model, "a model", f"edgepeft build RECIPE --model {model}"),
+        (model, "a model", f"edgepeft build --model {model} --data ROWS"),
         (adapter, "an adapter", f"edgepeft build RECIPE --adapter {adapter}"),
         (bundle, "a bundle", f"edgepeft verify {bundle}"),
     ):
@@ -80,7 +80,7 @@ def test_a_gguf_file_is_no_recipe(tmp_path: Path) -> None:
     file.write_bytes(b"GGUF\x03\x00")
     done = edgepeft("build", file)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"{file}: is a model, not a recipe; edgepeft build RECIPE --model {file}" in done.stderr
+    assert f"{file}: is a model, not a recipe; edgepeft build --model {file} --data" in done.stderr
 
 
 def test_a_recipe_and_rows_are_not_inspected(built: Built) -> None:

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from edgepeft.config.loader import load_recipe, varied
 from edgepeft.config.matrix import cells_of
-from edgepeft.config.recipe import Recipe, json_schema, promised
+from edgepeft.config.recipe import Recipe, promised
+from edgepeft.config.schema import json_schema
 from edgepeft.errors import InputError
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "samples" / "recipes").glob("*.yaml"))

@@ -12,7 +12,7 @@ import yaml
 
 from edgepeft.config.loader import load_recipe
 from edgepeft.config.matrix import Cell, cells_of, chosen_cells
-from edgepeft.config.recipe import json_schema
+from edgepeft.config.schema import json_schema
 from edgepeft.errors import InputError
 
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from edgepeft.config.loader import load_recipe
-from edgepeft.config.recipe import Recipe, json_schema
+from edgepeft.config.recipe import Recipe
+from edgepeft.config.schema import json_schema
 from edgepeft.errors import InputError
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.draft_files import as_json, demo_draft, from_json, open_draft, replaces, save

@@ -16,7 +16,8 @@ from textual.widgets import Input, OptionList
 import edgepeft_tui.fields
 import edgepeft_tui.raw_recipe
 import edgepeft_tui.steps.base
-from edgepeft.config.recipe import Recipe, json_schema
+from edgepeft.config.recipe import Recipe
+from edgepeft.config.schema import json_schema
 from edgepeft.config.sections import Section
 from edgepeft.errors import InputError
 from edgepeft_tui.app import EdgepeftApp

@@ -44,7 +44,7 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
     form = ""
     if _is_fitted(resolved):
         form = FITTED
-        data = read.data("max_length", "max_test_rows")
+        data = read.data("test", "split_seed", "max_length", "max_test_rows")
         settings = settings.model_copy(update={"rows": asked.rows, "data": data})
         files |= {f"rows-{i}": read.file(part.rows) for i, part in enumerate(parts)}
         files |= read.template()
@@ -53,7 +53,7 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
 
 
 def _note_seen_rows(resolved: ResolvedRecipe, read: Inputs, files: Files) -> None:
-    test = resolved.recipe.data.test
+    test = resolved.recipe.data.test_file
     if test is None:
         return
     _, tested = read.file(test)

@@ -14,8 +14,7 @@ from edgepeft.stages.needs import ADAPTED
 
 
 def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
-    test = resolved.recipe.data.test
-    yield _of_adapter(resolved, read, "reference", test, read.adapted)
+    yield _of_adapter(resolved, read, "reference", None, read.adapted)
     for one in read.further:
         yield _of_adapter(resolved, read, f"reference-{one.name}", one.test, one.weights)
 
@@ -25,9 +24,9 @@ def _of_adapter(
 ) -> PlannedStage:
     # However it is merged, the adapter is measured on what it was trained on.
     merge: Merge = at_default(weights.merge, "base")
-    settings = ReferenceSettings(merge=merge, task=resolved.task, data=read.data("max_length"))
-    files = {**read.tested(test), **weights.files}
-    return PlannedStage(name, settings, weights.inputs, files, form=read.form)
+    data, files = read.tested(test)
+    settings = ReferenceSettings(merge=merge, task=resolved.task, data=data)
+    return PlannedStage(name, settings, weights.inputs, {**files, **weights.files}, form=read.form)
 
 
 def _seconds(resolved: ResolvedRecipe, flops: float) -> float:

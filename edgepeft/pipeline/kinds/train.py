@@ -19,7 +19,7 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
     recipe = resolved.recipe
     files = {"train": read.file(recipe.data.train)}
     if recipe.data.test is not None and recipe.training.eval_rows:
-        files["test"] = read.file(recipe.data.test)
+        files["test"] = read.file(recipe.data.test_file)
     config = recipe.training.accelerate_config
     found = None if config is None else str(resolved.file.resolve(config))
     settings = TrainSettings(

@@ -14,13 +14,13 @@ from edgepeft.stages.needs import ADAPTED
 
 
 def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
-    test, adapted = resolved.recipe.data.test, read.adapted
+    adapted = read.adapted
     if any(not target.swaps for target in resolved.targets):
-        yield _asked(resolved, read, "witness", test, adapted)
+        yield _asked(resolved, read, "witness", None, adapted)
     if not any(target.swaps for target in resolved.targets):
         return
     frozen = resolved.frozen
-    yield _asked(resolved, read, "witness-swapped", test, adapted._replace(frozen=frozen))
+    yield _asked(resolved, read, "witness-swapped", None, adapted._replace(frozen=frozen))
     for one in read.further:
         weights = one.weights._replace(frozen=frozen)
         yield _asked(resolved, read, f"witness-{one.name}", one.test, weights)
@@ -29,13 +29,14 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
 def _asked(
     resolved: ResolvedRecipe, read: Inputs, name: str, test: str | None, weights: Weights
 ) -> PlannedStage:
-    files = {**read.model(), **read.tested(test), **weights.files}
+    data, files = read.tested(test)
     settings = WitnessSettings(
         merge=weights.merge,
         frozen=weights.frozen,
         task=resolved.task,
-        data=read.data("max_length"),
+        data=data,
     )
+    files = {**read.model(), **files, **weights.files}
     return PlannedStage(name, settings, weights.inputs, files, form=read.form)
 
 
