@@ -22,7 +22,6 @@ def parse_line(line: str) -> dict[str, Any]:
     program, *rest = words
     assert program == "edgepeft", line
     command: Any = get_command(app)
-    context: Any = None
     name = program
     while hasattr(command, "commands"):
         assert rest, f"{line}: no command"
@@ -31,6 +30,5 @@ def parse_line(line: str) -> dict[str, Any]:
         if found is None:
             raise ValueError(f"{line}: no command {name}")
         command = found
-    context = command.make_context(name, rest)
-    values: dict[str, Any] = context.params
+    values: dict[str, Any] = command.make_context(name, rest).params
     return values

@@ -45,5 +45,5 @@ def test_an_encoder_that_misses_a_gate_says_what_to_try(
     tried = {one["what"] for one in bundle["advice"]["try"]}
     assert "targets: cpu-int8 in place of cpu-int4" in tried
     assert "quantize.calibration.tokens: 12288" in tried
-    # Budgets, smoothing and learned scales are for text generation.
+    # Budgets and smoothing are refused here, and learned scales are proposed for text generation alone.
     assert not any(word in what for what in tried for word in ("kl", "bytes", "smooth", "learn"))

@@ -185,7 +185,7 @@ def test_labels_that_were_lost_are_sought_in_rounding_too() -> None:
     recipe = {"targets": ["cpu-int8"], "gates": {"max_task_kl": None}}
     finer = (all_targets()["cpu-fp32"],)
     found = keys(suggestions(situation(measures, recipe, task=CLASSIFICATION, finer=finer)))
-    # Smoothing and learned scales are for text generation.
+    # Smoothing and learned scales are proposed for text generation alone.
     assert found == {"quantize.block_size", "targets"}
 
 
