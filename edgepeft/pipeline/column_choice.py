@@ -16,8 +16,9 @@ def choose_columns(recipe: RecipeFile) -> dict[str, Any]:
     """The columns of a recipe's file of rows, training rows first, whatever data.columns says of them.
 
     Returns ``file`` (its ``columns`` as it names them, and the number of ``rows``), ``guess`` (our names to the
-    file's; empty where its own names fit, or nothing can be told) and ``needed`` (our names of what the model's
-    task learns from). Raises InputError and MissingError where there is no such file or model.
+    file's, empty where nothing can be told) and ``needed`` (our names of what the model's task learns from); both
+    are empty where the file's own names fit. Raises InputError and MissingError where there is no such file or
+    model.
     """
     data = recipe.recipe.data
     name = data.train or data.test_file
@@ -30,19 +31,20 @@ def choose_columns(recipe: RecipeFile) -> dict[str, Any]:
     task = head_of(info.architecture) if asked == "auto" else asked
     try:
         guess = guess_columns(records, path.name, task)
+        needed = list(guess)
     except InputError:
-        guess = {}
+        guess, needed = {}, _needed(task)
     return {
         "file": {
             "columns": list(dict.fromkeys(name for _, record in records for name in record)),
             "rows": len(records),
         },
         "guess": guess,
-        "needed": list(guess or _needed(task)),
+        "needed": needed,
     }
 
 
-def _needed(task: str | None) -> tuple[str, ...]:
+def _needed(task: str | None) -> list[str]:
     if task == GENERATION:
-        return ("prompt", "completion")
-    return ENCODER_TASKS[task].columns if task is not None else ("text", "label")
+        return ["prompt", "completion"]
+    return list(ENCODER_TASKS[task].columns) if task is not None else ["text", "label"]

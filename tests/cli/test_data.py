@@ -52,6 +52,16 @@ def test_columns_that_do_not_fit_are_listed_beside_the_error(
         assert edgepeft("data", named).returncode == 0
 
 
+def test_names_that_fit_are_not_to_be_chosen(tiny_model: ModelMaker, tmp_path: Path) -> None:
+    write_tiny_data(tmp_path)
+    recipe = _recipe(tmp_path, tiny_model("llama"), train="train.jsonl", test="64")
+    found = edgepeft("data", recipe, "--json")
+    facts = json.loads(found.stdout)
+    assert found.returncode == 2
+    assert "leaves none to learn" in facts["error"]
+    assert (facts["guess"], facts["needed"], facts["file"]["rows"]) == ({}, [], 64)
+
+
 def test_a_file_that_is_missing_leaves_nothing_to_choose(
     tiny_model: ModelMaker, tmp_path: Path
 ) -> None:
