@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,10 @@ from edgepeft.cli.options import (
     SetOption,
 )
 from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from
+from edgepeft.errors import EdgepeftError, InputError
+
+if TYPE_CHECKING:
+    from edgepeft.config.loader import RecipeFile
 
 
 def command(
@@ -32,7 +37,8 @@ def command(
     """Show how the data is laid out, a few rows as tokens see them, and what the checks say.
 
     What is learned of a row stands in [[double brackets]]; the rest is the prompt. Of a recipe with a matrix the
-    first cell is shown, or the first that --only names.
+    first cell is shown, or the first that --only names. Where rows can't be learned from as they are, --json
+    lists the columns of their file, with a guess at data.columns, beside the error.
     """
     from edgepeft.data.report_line import describe_data
     from edgepeft.pipeline.data_preview import preview_data
@@ -45,7 +51,12 @@ def command(
         cell = chosen_cells(cells_of(loaded), only or [])[0]
         typer.echo(f"cell {cell.name}", err=True)
         loaded = cell.recipe
-    facts = preview_data(loaded, rows)
+    try:
+        facts = preview_data(loaded, rows)
+    except InputError as error:
+        if as_json:
+            _print_choice(loaded, error)
+        raise
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -67,6 +78,15 @@ def command(
         typer.echo("")
     for warning in facts["report"]["warnings"] if facts["report"] else facts["notes"]:
         typer.echo(f"! {warning}", err=True)
+
+
+def _print_choice(recipe: RecipeFile, error: InputError) -> None:
+    """What data.columns can be chosen from, if there is a file to read it from."""
+    from edgepeft.pipeline.column_choice import choose_columns
+
+    with contextlib.suppress(EdgepeftError):
+        choice = choose_columns(recipe)
+        typer.echo(json.dumps({"error": str(error), **choice}, indent=2))
 
 
 def _print_fields(fields: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ Names come first, as people give them; what the values are decides where names s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepeft.data.column_names import (
@@ -39,6 +39,17 @@ _TEXTS = (
 )
 _ANCHORS = ("anchor", "query", "question", "sentence1", "sentence_1", "premise", "source", "title")
 _POSITIVES = ("positive", "passage", "answer", "sentence2", "sentence_2", "document", "target")
+
+
+def guess_columns(records: Sequence[Record], file: str, task: str | None) -> dict[str, str]:
+    """Our names to theirs, for a model of this ``task``, None for an encoder that may have any; empty where the
+    file's own names fit.
+
+    Raises InputError where ``file`` does not hold the columns that the task needs.
+    """
+    if task == "text-generation":
+        return guess_conversation(records, file)
+    return guess_texts(records, file, task)
 
 
 def guess_conversation(records: Sequence[Record], file: str) -> dict[str, str]:
@@ -96,6 +107,11 @@ def guess_texts(records: Sequence[Record], file: str, task: str | None) -> dict[
     if text is None or label is None:
         raise _too_few(records, file, texts, "the text and one for its label")
     return {"text": text, "label": label}
+
+
+def in_words(columns: Mapping[str, str]) -> str:
+    """Which column is taken for what: ``Utterance is the prompt, Intent is the completion``."""
+    return ", ".join(f"{theirs} is the {ours}" for ours, theirs in columns.items())
 
 
 def _names(records: Sequence[Record]) -> list[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 
+MOST_TESTED = 200
+"""As many rows as data.max_test_rows lets the gates use."""
 _SHARE = re.compile(r"\s*(?P<number>[+-]?\d+(\.\d+)?)\s*(?P<percent>%?)\s*")
 
 
@@ -47,6 +49,16 @@ class HeldOut:
     def count(self, total: int) -> int:
         """Rows to hold out of ``total``."""
         return self.rows if self.rows is not None else max(1, round((self.fraction or 0) * total))
+
+
+def usual_share(rows: int, *, carried: bool) -> str | None:
+    """What to write as data.test to hold out the usual part of so many rows; None where all are for the test.
+
+    An adapter that is ``carried`` over needs rows for calibration alone, a trained one as many as it can get.
+    """
+    if carried:
+        return None if rows < 40 else "50%" if rows <= 2 * MOST_TESTED else str(MOST_TESTED)
+    return "20%" if rows < 100 else "10%" if rows <= 10 * MOST_TESTED else str(MOST_TESTED)
 
 
 def hold_out(

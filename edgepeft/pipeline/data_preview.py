@@ -44,6 +44,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     splits: dict[str, list[Row]] = {"train": [], "test": []}
     files: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
+    held_out: list[str] = []
     own_test = data.test if data.held_out is None else None
     for split, name in (("train", data.train), ("test", own_test)):
         if name is None:
@@ -59,7 +60,8 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         )
     if data.held_out is not None and data.train is not None:
         splits["train"], splits["test"] = data.split(splits["train"])
-        notes.append(f"data.test: {len(splits['test'])} rows of data.train are held out")
+        # Said, but no warning: it is what was asked for.
+        held_out = [f"data.test: {len(splits['test'])} rows of data.train are held out"]
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
     needs, told = Adapters.read(recipe).needs(info, task, data.template)
@@ -68,7 +70,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     if task != GENERATION:
         longest = min(data.max_length, as_staged(info, needs, task).context_length)
         return {
-            "notes": notes,
+            "notes": [*notes, *held_out],
             "files": files,
             "mode": task,
             **_of_texts(recipe, tokenizer, splits, shown[:count], longest, notes),
@@ -89,7 +91,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
         report = checked.as_dict()
         report["warnings"] = [*notes, *report["warnings"]]
     return {
-        "notes": notes,
+        "notes": [*notes, *held_out],
         "files": files,
         "mode": prompter.mode,
         "rows": [_as_read(row, prompter, data.max_length) for row in shown[:count]],

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.config.schema import SCHEMA_FILE
-from edgepeft.data.column_guess import guess_conversation, guess_texts
+from edgepeft.data.column_guess import guess_columns, in_words
 from edgepeft.data.formats import read_records
+from edgepeft.data.held_out import usual_share
 from edgepeft.data.shape_names import COLUMNS, find_shape
 from edgepeft.hub.ids import ROWS
 from edgepeft.models import find_model, inspect_model
@@ -19,8 +20,6 @@ from edgepeft.utils.yaml_text import flow
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 DEFAULT_TARGET = "cpu-int4"
-_MOST_TESTED = 200
-"""As many rows as data.max_test_rows lets the gates use."""
 _COMMENTS_AT = 44
 
 
@@ -70,10 +69,7 @@ def start_recipe(
     file = _hub_file(data) if data.startswith(ROWS) else Path(data).expanduser()
     records = read_records(file)
     task = head_of(info.architecture)
-    if task == GENERATION:
-        columns = guess_conversation(records, file.name)
-    else:
-        columns = guess_texts(records, file.name, task)
+    columns = guess_columns(records, file.name, task)
     first = {**records[0][1], **columns}
     shape = find_shape("auto", first, file.name, set(columns))
     rows = f"{len(records)} rows; {_read_as(shape, columns)}"
@@ -85,7 +81,7 @@ def start_recipe(
         _placed(model, folder),
         f"{info.architecture}, {info.parameters / 1e6:.0f} M parameters",
     )
-    held_out = _share(len(records), carried=adapter is not None) if test is None else test
+    held_out = usual_share(len(records), carried=adapter is not None) if test is None else test
     if held_out is None:
         lines.put("data", "test", _placed(data, folder), rows)
     else:
@@ -125,18 +121,8 @@ def _hub_file(named: str) -> Path:
 def _read_as(shape: str, columns: Mapping[str, str]) -> str:
     """Which column was taken for what."""
     if columns:
-        return ", ".join(f"{theirs} is the {ours}" for ours, theirs in columns.items())
+        return in_words(columns)
     return f"read as {shape} ({' + '.join(COLUMNS[shape])})"
-
-
-def _share(rows: int, *, carried: bool) -> str | None:
-    """How many rows to hold out; None where all of them are for the test.
-
-    A carried adapter needs rows for calibration alone, a trained one as many as it can get.
-    """
-    if carried:
-        return None if rows < 40 else "50%" if rows <= 2 * _MOST_TESTED else str(_MOST_TESTED)
-    return "20%" if rows < 100 else "10%" if rows <= 10 * _MOST_TESTED else str(_MOST_TESTED)
 
 
 def _placed(value: str, folder: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from edgepeft.config.sections import Data
 from edgepeft.data.formats import read_rows
-from edgepeft.data.held_out import HeldOut, hold_out
+from edgepeft.data.held_out import HeldOut, hold_out, usual_share
 from edgepeft.data.rows import Row
 from edgepeft.data.written_rows import as_jsonl
 from edgepeft.errors import InputError
@@ -38,6 +38,20 @@ def test_a_share_or_a_number_of_rows(text: str, total: int, count: int) -> None:
     asked = HeldOut.parse(text)
     assert asked is not None
     assert asked.count(total) == count
+
+
+@pytest.mark.parametrize(
+    ("rows", "trained", "carried"),
+    [
+        *((10, "20%", None), (99, "20%", "50%"), (100, "10%", "50%"), (400, "10%", "50%")),
+        *((2000, "10%", "200"), (2001, "200", "200")),
+    ],
+)
+def test_as_much_is_held_out_as_the_rows_allow(
+    rows: int, trained: str, carried: str | None
+) -> None:
+    assert usual_share(rows, carried=False) == trained
+    assert usual_share(rows, carried=True) == carried
 
 
 @pytest.mark.parametrize("text", ["test.jsonl", "rows/10%.csv", "10%/test.csv", "./50", "ten"])

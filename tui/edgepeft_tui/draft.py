@@ -9,6 +9,7 @@ from typing import Any
 
 from edgepeft.config.explain import problems_of
 from edgepeft.config.loader import parse_value
+from edgepeft.data.held_out import HeldOut
 from edgepeft.utils.yaml_text import write_yaml
 from edgepeft_tui.fields import Field, all_fields, field_at, shown
 from edgepeft_tui.plain_text import visible_line
@@ -189,6 +190,14 @@ class Draft:
         """Whether an adapter is trained, rather than an existing one used."""
         return "adapter" not in self.raw
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether data.test is a part of the training rows, rather than a file."""
+        try:
+            return HeldOut.parse(self.text("data.test")) is not None
+        except ValueError:
+            return True  # a part that can't be held out
+
     # -- what is wrong -----------------------------------------------------------------------------------
 
     def problems(self) -> dict[str, str]:
@@ -242,7 +251,8 @@ class Draft:
             for index in range(self.parts(name))
             for key in keys
         ]
-        return [*_MORE_PATHS, "adapter", *listed]
+        named = [key for key in _MORE_PATHS if key != "data.test" or not self.holds_out]
+        return [*named, "adapter", *listed]
 
     def existing(self, value: str) -> Path | None:
         """What a path of the recipe leads to, None where there is nothing."""

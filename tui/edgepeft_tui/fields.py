@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -23,7 +23,7 @@ class Field:
 
     ``key`` is the dotted recipe key, ``default`` what stands there when nothing is said, as YAML would write it.
     ``choices`` are the values there are, or empty for free text; ``range`` says the bounds in words. ``literal``
-    text is taken as it is typed, where other fields read YAML.
+    text is taken as it is typed, where other fields read YAML; ``numeric`` fields take a number.
     """
 
     key: str
@@ -33,6 +33,7 @@ class Field:
     choices: tuple[str, ...]
     range: str
     literal: bool
+    numeric: bool = False
 
     @property
     def label(self) -> str:
@@ -87,6 +88,19 @@ def field_at(key: str) -> Field | None:
     return all_fields().get(key)
 
 
+def column_field(ours: str, names: Sequence[str]) -> Field:
+    """The field that chooses which of a file's columns, by their ``names``, is one of ours."""
+    return Field(
+        key=f"data.columns.{ours}",
+        help=f"The column of the file that is the {ours}.",
+        default=ours if ours in names else "",
+        required=False,
+        choices=tuple(names),
+        range="",
+        literal=True,
+    )
+
+
 def _listed_section(annotation: Any) -> type[BaseModel] | None:
     for member in _members(annotation):
         for inner in typing.get_args(member) if typing.get_origin(member) is list else ():
@@ -122,6 +136,7 @@ def _field(key: str, info: FieldInfo) -> Field:
         choices=_registered(key) or options,
         range=_range(info),
         literal=not options and str in _members(info.annotation) and not _is_mixed(info.annotation),
+        numeric=not options and any(_is_number(kind) for kind in _members(info.annotation)),
     )
 
 
@@ -148,6 +163,11 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     if origin in (typing.Union, types.UnionType):
         return tuple(arg for arg in typing.get_args(annotation) if arg is not type(None))
     return (annotation,)
+
+
+def _is_number(member: Any) -> bool:
+    """Whether a member of a union is a number, with bounds or without."""
+    return getattr(member, "__origin__", member) in (int, float)
 
 
 def _is_mixed(annotation: Any) -> bool:

@@ -61,7 +61,8 @@ def _counted(number: int, what: str) -> str:
 
 def _lacking(draft: Draft) -> Iterable[str]:
     """Steps in which something must be named yet."""
-    if not draft.get("data.test") or (draft.trains and not draft.get("data.train")):
+    needs_train = draft.trains or draft.holds_out
+    if not draft.get("data.test") or (needs_train and not draft.get("data.train")):
         yield "Data"
     if not draft.get("model"):
         yield "Model"

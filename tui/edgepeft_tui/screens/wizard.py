@@ -18,6 +18,7 @@ from edgepeft_tui.asking import ask
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.draft_files import replaces, save
 from edgepeft_tui.field_help import help_line, help_text, row_of
+from edgepeft_tui.hints import hints
 from edgepeft_tui.plain_text import plain
 from edgepeft_tui.raw_recipe import STEPS, step_of
 from edgepeft_tui.step_marks import Mark, marks_of, note_plan
@@ -37,17 +38,21 @@ PAUSE = 0.5
 """Seconds without a key press after which the recipe is planned anew."""
 
 
+_STEP_KEYS = Binding.Group("Steps", compact=True)
+
+
 class WizardScreen(Page):
     """A recipe in the making. The draft lives in the app, so that it outlives this screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Home", id="page.back"),
-        Binding("ctrl+n", "walk(1)", "Next", id="wizard.next"),
-        Binding("ctrl+b", "walk(-1)", "Prev", id="wizard.before"),
+        # One word for both, so that every key finds room in 80 columns.
+        Binding("ctrl+n", "walk(1)", "Next", id="wizard.next", group=_STEP_KEYS),
+        Binding("ctrl+b", "walk(-1)", "Prev", id="wizard.before", group=_STEP_KEYS),
         Binding(
-            *("f4", "advanced", "All keys"),
+            *("f4", "advanced", "All options"),
             id="wizard.advanced",
-            tooltip="Show every key of the recipe, or the few that matter at first",
+            tooltip="Show every option of the recipe, or the few that matter at first",
         ),
         Binding("ctrl+s", "save", "Save", id="wizard.save"),
         Binding("ctrl+r", "run", "Run", id="wizard.run"),
@@ -164,8 +169,10 @@ class WizardScreen(Page):
             rail = self.query_one("#rail", OptionList)
             for index, step in enumerate(STEPS):
                 rail.replace_option_prompt_at_index(index, _on_rail(step, marks[step]))
+        hinted = hints(self.draft, self.facts)
         for row in self.query(FieldRow):
             row.complain(errors.get(row.field.key, ""))
+            row.hint(hinted.get(row.field.key, ""))
         for pane in self.query(Step):
             if pane.ready:
                 pane.show_errors(errors)
@@ -225,7 +232,7 @@ class WizardScreen(Page):
         self.app.push_screen(HelpWindow(row.field.key, help_text(row.field, error)))
 
     def action_advanced(self) -> None:
-        """Show every key of the recipe, or only the few that matter at first."""
+        """Show every option of the recipe, or only the few that matter at first."""
         self.advanced = not self.advanced
         for step in self.query(Step):
             step.opened = False

@@ -28,7 +28,7 @@ class MethodStep(Step):
     help = (
         "Train an adapter, or use an existing one that PEFT has saved. Then nothing is trained.\n\n"
         "Several adapters of one base can be combined into one, each with a weight.\n\n"
-        "Method, rank and steps matter most at first. F4 shows every key of the recipe."
+        "Method, rank and steps matter most at first. F4 (All options) shows the rest."
     )
 
     def content(self) -> ComposeResult:

@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
+from textual.widgets.select import InvalidSelectValueError
 
 from edgepeft_tui.fields import Field
 from edgepeft_tui.plain_text import plain_line, visible_line
@@ -36,16 +37,14 @@ class FieldRow(Vertical):
             super().__init__()
             self.row = row
 
-    def __init__(
-        self, field: Field, text: str, *, browse: bool = False, label: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, field: Field, text: str, *, browse: bool = False, label: str = "") -> None:
         super().__init__(id=f"row-{field.key.replace('.', '--')}")
         self.field = field
         self._text = text
         self._error = ""
         self._browse = browse
         self._label = label or field.label
-        self._hint = hint
+        self._hint = ""
 
     def compose(self) -> ComposeResult:
         """Label, control, a button for paths, and the line for errors."""
@@ -54,7 +53,12 @@ class FieldRow(Vertical):
             if self.field.choices:
                 yield self._select()
             else:
-                yield Entry(self._text, placeholder=self._hint or self.field.default)
+                yield Entry(
+                    self._text,
+                    placeholder=self._hint or self.field.default,
+                    # A number is replaced more often than it is lengthened.
+                    select_on_focus=self.field.numeric,
+                )
             if self._browse:
                 yield Button("Browse", compact=True, classes="browse")
         yield Said("", classes="error")
@@ -74,6 +78,10 @@ class FieldRow(Vertical):
             control.cursor_position = len(control.value)
 
     def _select(self) -> Select[str]:
+        value = self._text or NOT_SAID
+        return Select(self._options(), value=value, allow_blank=False, compact=True)
+
+    def _options(self) -> list[tuple[Text, str]]:
         choices = list(self.field.choices)
         if self._text and self._text not in choices:
             choices.append(self._text)
@@ -82,7 +90,7 @@ class FieldRow(Vertical):
         if not self.field.required:
             default = Text(f"{self.field.default or 'not set'} (default)")
             options.insert(0, (default, NOT_SAID))
-        return Select(options, value=self._text or NOT_SAID, allow_blank=False, compact=True)
+        return options
 
     def begin(self) -> None:
         """Put the focus into the control."""
@@ -109,7 +117,19 @@ class FieldRow(Vertical):
                 control.value = self._text
         for select in self.query(Select):
             with select.prevent(Select.Changed):
-                select.value = self._text or NOT_SAID
+                try:
+                    select.value = self._text or NOT_SAID
+                except InvalidSelectValueError:
+                    # Typed elsewhere, and none of the choices.
+                    select.set_options(self._options())
+                    select.value = self._text or NOT_SAID
+
+    def hint(self, words: str) -> None:
+        """Say in the empty field what it comes to; the default where there are no words."""
+        if words != self._hint:
+            self._hint = words
+            for control in self.query(Input):
+                control.placeholder = words or self.field.default
 
     def complain(self, error: str) -> None:
         """Show what is wrong, or that nothing is."""
