@@ -116,7 +116,8 @@ def _write(
         return
     from edgepeft.evaluation.job_summary import summary_of
     from edgepeft.evaluation.junit import junit_xml
-    from edgepeft.utils.whole_files import append_text, write_text
+    from edgepeft.utils.appended_files import append_text
+    from edgepeft.utils.whole_files import write_text
 
     if junit is not None:
         write_text(junit, junit_xml(name, report.verdicts, seconds))

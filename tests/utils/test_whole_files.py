@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.utils.appended_files import append_text
 from edgepeft.utils.temporary import sweep
 from edgepeft.utils.whole_files import (
-    append_text,
     discard,
     new_folder,
     remove_folder,
@@ -283,7 +283,7 @@ def test_text_that_does_not_fit_is_not_there_in_part(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from edgepeft.utils.whole_files import append_text\n"
+        "from edgepeft.utils.appended_files import append_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "append_text(Path(sys.argv[1]), 'x' * 100_000)\n"

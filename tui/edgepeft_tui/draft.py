@@ -11,7 +11,7 @@ from edgepeft.config.explain import problems_of
 from edgepeft.config.loader import parse_value
 from edgepeft.data.held_out import HeldOut
 from edgepeft.utils.yaml_text import write_yaml
-from edgepeft_tui.fields import Field, all_fields, field_at, shown
+from edgepeft_tui.fields import Field, all_fields, field_at, nearest_key, shown
 from edgepeft_tui.plain_text import visible_line
 from edgepeft_tui.raw_recipe import (
     DEFAULT_TARGETS,
@@ -202,7 +202,7 @@ class Draft:
 
     def problems(self) -> dict[str, str]:
         """Key to what is wrong there by the recipe's declaration; "" for what belongs to no field."""
-        return {_field_key(key): text for key, text in problems_of(self.clean()).items()}
+        return {nearest_key(key): text for key, text in problems_of(self.clean()).items()}
 
     def errors(self) -> dict[str, str]:
         """All that is known to be wrong, in the words of the command line, by key."""
@@ -229,7 +229,7 @@ class Draft:
                 self.findings.looked[step] = (key, text)
 
     def _key_in(self, text: str) -> str:
-        start = _field_key(text.partition(": ")[0])
+        start = nearest_key(text.partition(": ")[0])
         if field_at(start) is not None:
             return start
         for key in self._path_keys():
@@ -295,10 +295,3 @@ def free_name(folder: Path, wanted: str) -> str:
     taken = {path.stem for path in folder.glob("*.yaml")}
     runs = {path.name for path in (Path.cwd() / "runs").glob("*")}
     return next((name for name in names if name not in taken | runs), wanted)
-
-
-def _field_key(key: str) -> str:
-    """The field that shows an error at ``key``: itself, or the nearest that holds it."""
-    while field_at(key) is None and "." in key:
-        key = key.rpartition(".")[0]
-    return key

@@ -221,3 +221,10 @@ def _shown(value: Any) -> str:
 
 
 shown = _shown
+
+
+def nearest_key(key: str) -> str:
+    """The field that shows an error at ``key``: itself, or the nearest that holds it."""
+    while field_at(key) is None and "." in key:
+        key = key.rpartition(".")[0]
+    return key

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import all_fields, field_at
 from edgepeft_tui.raw_recipe import STEPS, step_of
+from edgepeft_tui.words import mark
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ def _mark(errors: int, warnings: int, *, lacks: bool, seen: bool, right: bool) -
     if warnings:
         return Mark("warning", _counted(warnings, "warning"))
     return Mark("done", "complete")
+
+
+def on_rail(step: str, mark_of: Mark) -> str:
+    """A step in two lines: its sign and its name, and how it stands in words."""
+    name = f"{mark(mark_of.state)} {STEPS.index(step) + 1} {step}"
+    return f"{name}\n    [$muted]{mark_of.words}[/]"
 
 
 def _counted(number: int, what: str) -> str:

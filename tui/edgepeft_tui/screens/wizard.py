@@ -21,7 +21,7 @@ from edgepeft_tui.field_help import help_line, help_text, row_of
 from edgepeft_tui.hints import hints
 from edgepeft_tui.plain_text import plain
 from edgepeft_tui.raw_recipe import STEPS, step_of
-from edgepeft_tui.step_marks import Mark, marks_of, note_plan
+from edgepeft_tui.step_marks import Mark, marks_of, note_plan, on_rail
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.steps.data import DataStep
 from edgepeft_tui.steps.merge import MergeStep
@@ -32,7 +32,7 @@ from edgepeft_tui.steps.targets import TargetsStep
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import estimate_lines, mark, near, pairs
+from edgepeft_tui.words import estimate_lines, near, pairs
 
 PAUSE = 0.5
 """Seconds without a key press after which the recipe is planned anew."""
@@ -79,7 +79,7 @@ class WizardScreen(Page):
         """Rail, steps, the estimate where there is room, and a line of help."""
         with Horizontal(id="wizard"):
             marks = {step: Mark("open", "") for step in STEPS}
-            options = [Option(_on_rail(step, marks[step]), step) for step in STEPS]
+            options = [Option(on_rail(step, marks[step]), step) for step in STEPS]
             yield OptionList(*options, id="rail", compact=True)
             with ContentSwitcher(id="steps", initial=_id(self.step)):
                 for name, kind in _STEPS.items():
@@ -168,7 +168,7 @@ class WizardScreen(Page):
             self._marks = marks
             rail = self.query_one("#rail", OptionList)
             for index, step in enumerate(STEPS):
-                rail.replace_option_prompt_at_index(index, _on_rail(step, marks[step]))
+                rail.replace_option_prompt_at_index(index, on_rail(step, marks[step]))
         hinted = hints(self.draft, self.facts)
         for row in self.query(FieldRow):
             row.complain(errors.get(row.field.key, ""))
@@ -288,12 +288,6 @@ class WizardScreen(Page):
         """Back home; the draft is kept."""
         self.wizard_app.keep_draft(self.draft)
         self.app.pop_screen()
-
-
-def _on_rail(step: str, mark_of: Mark) -> str:
-    """A step in two lines: its sign and its name, and how it stands in words."""
-    name = f"{mark(mark_of.state)} {STEPS.index(step) + 1} {step}"
-    return f"{name}\n    [$muted]{mark_of.words}[/]"
 
 
 _STEPS: dict[str, type[Step]] = {
