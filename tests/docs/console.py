@@ -1,8 +1,8 @@
 """The commands that README and docs show, as people would copy them.
 
-A comment before a block says how it is tested: ``<!-- run: model=tiny -->`` has it run with what stands in for a real
-model (``STAND_INS``), ``<!-- parsed only: why -->`` has its options and files checked and no more. Any other block is
-run as it stands.
+A comment before a block says how it is tested: ``<!-- run: model=tiny -->`` has it run with what stands in for a
+real model (``STAND_INS``), ``<!-- parsed only: why -->`` has its options and files checked and no more. Any other
+block is run as it stands.
 """
 
 from __future__ import annotations
