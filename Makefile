@@ -67,9 +67,10 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 # The pages of docs/ as a site, every link and anchor checked, in an environment of what the extra docs names alone: the
-# reference is read off the source, so edgepeft and what it needs are not installed there.
+# reference is read off the source, so edgepeft and what it needs are not installed there. Not --quiet: it silences the
+# warnings, and then --strict counts none.
 docs: $(DOCS)/.installed
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 $(DOCS)/.installed: pyproject.toml constraints.txt
 	test -d $(DOCS) || $(PYTHON) -m venv $(DOCS)

@@ -133,7 +133,10 @@ def _commands_page() -> Iterator[str]:
         yield inspect.cleandoc(command.help or "").replace("<", "&lt;")
         context = command.make_context(name, [], resilient_parsing=True)
         usage = " ".join(command.collect_usage_pieces(context))
-        yield from ("", "```text", f"{name} {usage}", "```", "")
+        yield from ("", "```text", f"{name} {usage}")
+        if command.epilog:
+            yield str(command.epilog)
+        yield from ("```", "")
         for parameter in command.get_params(context):
             record = parameter.get_help_record(context)
             if record is not None and record[0] != "--help":
