@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from filelock import FileLock
 
 from edgepeft.events import Event, Events
 from edgepeft.merging.settings import AdapterSettings
@@ -66,6 +68,9 @@ def run_stage(
 ERROR = "error.txt"
 """What a case of a chain raised, in the case's folder."""
 
+CARRIED = "carried"
+"""In the folder of a chain that has been carried to its end."""
+
 Find = Callable[..., Path]
 """``find(case, stage)``: the folder of a stage of a case."""
 
@@ -106,11 +111,17 @@ def carry_chain(module: str, root: Path) -> None:
 
 
 def carried_once(module: str, factory: pytest.TempPathFactory) -> Find:
-    """The finder of a chain that is carried once a session, whichever test asks for it first."""
-    root = factory.getbasetemp() / module
-    if not root.is_dir():
-        root.mkdir()
-        carry_chain(module, root)
+    """The finder of a chain that is carried once, whichever test of whichever worker asks for it first."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    root = base / module
+    with FileLock(base / f"{module}.lock"):
+        if not (root / CARRIED).is_file():
+            shutil.rmtree(root, ignore_errors=True)
+            root.mkdir()
+            carry_chain(module, root)
+            (root / CARRIED).touch()
     return finder(root)
 
 

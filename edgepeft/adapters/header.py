@@ -11,6 +11,7 @@ from edgepeft.adapters.config import carried_as, read_adapter_config
 from edgepeft.adapters.folder import find_adapter
 from edgepeft.adapters.overview import adapter_notes
 from edgepeft.adapters.provenance import ASSUMED, Provenance, read_provenance
+from edgepeft.hub.ids import origin_of, without_revision
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class AdapterHeader:
         return cls(named, path, read_adapter_config(path), read_provenance(path, grid))
 
     @property
+    def title(self) -> str:
+        """What people call it: its id on the hub, whose cache calls a folder after the commit, or its folder."""
+        origin = origin_of(self.path)
+        return self.path.name if origin is None else origin.repo
+
+    @property
     def carried(self) -> str:
         """How the adapter reaches a bundle: merged into weights, or as something that stays beside them."""
         return carried_as(self.config)
@@ -45,7 +52,7 @@ class AdapterHeader:
         found += adapter_notes(self.path, self.config)
         if self.provenance.source == ASSUMED and rounded:
             found.append(
-                f"{self.path.name}: the adapter does not say what it was trained on; NF4 (QLoRA) is assumed. Set "
+                f"{self.title}: the adapter does not say what it was trained on; NF4 (QLoRA) is assumed. Set "
                 "merge.grid: none if it was trained at full precision"
             )
         # PEFT keeps the name of the base; another name proves nothing, and is worth a word.
@@ -54,7 +61,7 @@ class AdapterHeader:
             short = _last_part(trained_on)
             if short and short not in {_last_part(name) for name in (base_name, *names)}:
                 found.append(
-                    f"{self.path.name}: the adapter was trained on {trained_on}; check that {base_name} is that "
+                    f"{self.title}: the adapter was trained on {trained_on}; check that {base_name} is that "
                     "model"
                 )
         return found
@@ -62,4 +69,5 @@ class AdapterHeader:
 
 def _last_part(name: str) -> str:
     """The last part of a path or hub id, for comparing."""
+    name, _ = without_revision(name)
     return name.rstrip("/").rpartition("/")[2].casefold()

@@ -9,6 +9,9 @@ import typer
 
 from edgepeft.errors import GateError
 
+_OF_THE_HUB = (".gitattributes", ".cache/huggingface/")
+"""What the hub and its client put beside a bundle's files, which no runtime reads."""
+
 
 def check_bundle(folder: Path, *, as_json: bool) -> None:
     """Compare a bundle with its manifest, load its graph, print its measures.
@@ -24,7 +27,9 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
 
     bundle = Bundle.open(folder, check="hashes")
     adapters = [open_adapter(bundle, name, check="hashes") for name in adapter_names(bundle)]
-    refuse_unlisted(bundle.path, unlisted_files(bundle))
+    refuse_unlisted(
+        bundle.path, [name for name in unlisted_files(bundle) if not name.startswith(_OF_THE_HUB)]
+    )
     provider = bundle.manifest["result"].get("verify_provider", bundle.provider)
     (GraphSession if bundle.task == GENERATION else EncoderSession)(bundle, providers=[provider])
     recorded = bundle.manifest.get("fidelity")

@@ -23,6 +23,7 @@ from edgepeft.cli import (
     methods,
     models,
     plan,
+    push,
     run,
     runs,
     schema,
@@ -71,6 +72,7 @@ app.add_typer(adapters.app, name="adapters")
 app.command("bench")(bench.command)
 app.command("plan")(plan.command)
 app.command("data")(data.command)
+app.command("push")(push.command)
 app.command("inspect")(inspect.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)

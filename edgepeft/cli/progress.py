@@ -11,7 +11,8 @@ from typing import Any
 
 from edgepeft.cli.options import ProgressMode
 from edgepeft.data.report_line import describe_data
-from edgepeft.events import Event, Sink, discard
+from edgepeft.events import Event, Events, Sink, discard
+from edgepeft.utils.hub_progress import told_in_lines
 from edgepeft.utils.quantities import duration
 from edgepeft.utils.terminal_text import VisibleStream, visible_line
 
@@ -23,9 +24,15 @@ _PLAIN_INTERVAL = 15.0
 def show_events(mode: ProgressMode) -> Iterator[Sink]:
     """A sink that shows events as ``mode`` says, for as long as the context lasts."""
     if mode is ProgressMode.none:
-        yield discard
+        with told_in_lines(lambda line: None):
+            yield discard
     elif mode is ProgressMode.jsonl:
-        yield lambda event: print(json.dumps(event), file=sys.stderr, flush=True)
+
+        def show(event: Event) -> None:
+            print(json.dumps(event), file=sys.stderr, flush=True)
+
+        with told_in_lines(Events("hub", show).message):
+            yield show
     elif sys.stderr.isatty():
         with _Live() as live:
             yield live.show

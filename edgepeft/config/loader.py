@@ -18,6 +18,7 @@ from edgepeft.config.explain import explain
 from edgepeft.config.recipe import Recipe
 from edgepeft.data.template_modes import TEMPLATE_WORDS
 from edgepeft.errors import InputError
+from edgepeft.hub.ids import ROWS, parse_id
 from edgepeft.utils.files import as_text, read_text_file
 from edgepeft.utils.scalars import DEPTH, TEXT_BYTES, TextProblem
 from edgepeft.utils.terminal_text import shortened
@@ -56,12 +57,29 @@ class RecipeFile:
         return name if name and name.casefold() != "base" else "trained"
 
     def resolve(self, value: str) -> Path:
-        """Turn a path of the recipe into an absolute one."""
+        """Turn a path of the recipe into an absolute one; rows on the hub are downloaded.
+
+        Raises InputError, MissingError for rows that can't be had.
+        """
+        if value.startswith(ROWS):
+            from edgepeft.hub.fetch import rows
+
+            return rows(value).path
         path = Path(value)
         # A home that nobody has, and links that form a loop, are told by whoever opens the path.
         with contextlib.suppress(RuntimeError):
             path = path.expanduser()
         return Path(os.path.realpath(self.folder / path))
+
+    def adapter_folder(self, value: str) -> Path:
+        """The folder of an adapter that the recipe names, by path or hub id. Raises InputError, MissingError."""
+        path = self.resolve(value)
+        asked = parse_id(value)
+        if asked is None or path.exists():
+            return path
+        from edgepeft.hub.fetch import adapter_folder
+
+        return adapter_folder(asked, f"adapter: {value}")
 
     @property
     def template(self) -> str:

@@ -53,7 +53,8 @@ class Recipe(Section):
     """From a model, data and targets to bundles with their proof."""
 
     model: str = Field(
-        description="A folder, a .gguf file, a hub id, or a name that `edgepeft models` lists."
+        description="A folder, a .gguf file, a hub id as org/name or org/name@revision, or a name that `edgepeft "
+        "models` lists."
     )
     task: Literal[
         "auto",
@@ -68,8 +69,8 @@ class Recipe(Section):
     data: Data = Field(default_factory=Data)
     adapter: str | list[AdapterPart] | None = Field(
         None,
-        description="Use an existing PEFT adapter (a folder) instead of training one; or a list (folders, or "
-        "mappings with path and weight) to combine.",
+        description="Use an existing PEFT adapter (a folder, or org/name@revision on the hub) instead of "
+        "training one; or a list (adapters, or mappings with path and weight) to combine.",
         json_schema_extra=_names_stand_for_mappings,
     )
     adapters: list[FurtherAdapter] = Field(

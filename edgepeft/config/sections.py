@@ -42,11 +42,15 @@ def _a_number_too(schema: dict[str, Any]) -> None:
 class Data(Section):
     """Training rows and test rows."""
 
-    train: str | None = Field(None, description="Training rows: JSONL, JSON, CSV or Parquet.")
+    train: str | None = Field(
+        None,
+        description="Training rows: JSONL, JSON, CSV or Parquet, or on the hub hf://datasets/org/name/file, or "
+        "hf://datasets/org/name#split; org/name@revision says at which commit.",
+    )
     test: str | None = Field(
         None,
-        description="Held-out rows that gates and report are measured on: a file, or what to hold out of the "
-        "training rows, as 10% or a number of rows.",
+        description="Held-out rows that gates and report are measured on: a file, rows on the hub, or what to "
+        "hold out of the training rows, as 10% or a number of rows.",
         json_schema_extra=_a_number_too,
     )
     split_seed: int = Field(
@@ -225,7 +229,7 @@ class Training(Section):
 class AdapterPart(Section):
     """One of several adapters that are combined."""
 
-    path: str = Field(description="A PEFT adapter folder.")
+    path: str = Field(description="A PEFT adapter: a folder, or org/name@revision on the hub.")
     weight: float = Field(1.0, description="Weight in the sum; a negative weight subtracts it.")
     rows: str | None = Field(
         None,
@@ -237,7 +241,9 @@ class FurtherAdapter(Section):
     """An adapter that goes into hot-swap bundles beside the recipe's own."""
 
     name: str = Field(pattern=f"^{ADAPTER_NAME.pattern}$", description="Its name in the bundle.")
-    path: str = Field(description="A PEFT adapter folder (plain LoRA).")
+    path: str = Field(
+        description="A PEFT adapter (plain LoRA): a folder, or org/name@revision on the hub."
+    )
     test: str | None = Field(
         None, description="Held-out rows to measure it on; default: data.test."
     )

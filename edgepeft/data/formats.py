@@ -28,6 +28,8 @@ _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
 }
 SUFFIXES = tuple(_READERS)
 """Of the files that hold rows."""
+SHARDS = ".shards"
+"""Of the folder that stands for a split in several files: all of them, in the order of their names."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,12 @@ def read_text(path: Path, key: str) -> str:
         raise InputError(f"{key}: {path}: cannot be read as text ({reason})") from None
 
 
+def _read_shards(folder: Path) -> Iterator[Record]:
+    """Records of a split's files, one after the other. Raises InputError, MissingError."""
+    for file in sorted(folder.iterdir()):
+        yield from _READERS[file.suffix](file)
+
+
 def read_records(path: Path) -> list[Record]:
     """Every record of a file as it lies there, at least one. Raises InputError, MissingError."""
     try:
@@ -114,7 +122,9 @@ def read_records(path: Path) -> list[Record]:
     if not there:
         raise InputError(f"{path}: no such data file; check data.train and data.test")
     read = read_dataset_folder if is_dataset_folder(path) else _READERS.get(path.suffix.lower())
-    if path.is_dir() and not is_dataset_folder(path):
+    if path.is_dir() and path.suffix == SHARDS:
+        read = _read_shards
+    elif path.is_dir() and not is_dataset_folder(path):
         raise InputError(f"{path}: no such data file, but a folder; name one of the files in it")
     if read is None:
         raise InputError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepeft.adapters.provenance import ASSUMED
+from edgepeft.evaluation.card_metadata import source_lines
 from edgepeft.evaluation.table import table_rows, witness_lines
 from edgepeft.models.tasks import GENERATION
 from edgepeft.utils.quantities import number
@@ -57,6 +58,7 @@ def card(report: Mapping[str, Any], size: int) -> str:
         *map(_adapter_line, report.get("adapters", ())),
         f"- Built for {facts['provider']}; {executed(facts)}",
         *_virtual(report.get("virtual_tokens")),
+        *source_lines(report),
         "",
         'Run it with `edgepeft run FOLDER "'
         + ("your prompt" if generates else "a text")

@@ -10,6 +10,7 @@ from typing import Any
 from edgepeft.config.target_sections import Gates
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.card import adapter_cost, card
+from edgepeft.evaluation.card_metadata import Origins, card_metadata, has_metadata
 from edgepeft.evaluation.gates import learned_little, missed_gates
 from edgepeft.metrics.names import vocabulary
 from edgepeft.runs.digests import hash_file
@@ -56,11 +57,13 @@ def seal(
     quantized: Path | None,
     gates: Gates,
     adapters: Sequence[Mapping[str, Any]] = (),
+    origins: Origins | None = None,
 ) -> dict[str, Any]:
     """Put report, card and verdict into a bundle and return its entry for ``build --json``.
 
     ``measures`` and ``quantized`` are finished stage folders; without measures the bundle stays unverified.
-    ``adapters`` are entries of ``seal_adapter``: a hot-swap bundle passes when all of them do.
+    ``adapters`` are entries of ``seal_adapter``: a hot-swap bundle passes when all of them do. ``origins`` say
+    where base and data come from.
     """
     manifest = read_manifest(bundle)
     if manifest is None:
@@ -103,6 +106,7 @@ def seal(
         },
         "adapters": [adapter_cost(one) for one in adapters],
         "runtimes": manifest["result"]["runtimes"],
+        **(origins or Origins()).as_dict(),
     }
     if "virtual_tokens" in manifest["result"]:
         report["virtual_tokens"] = manifest["result"]["virtual_tokens"]["count"]
@@ -135,12 +139,13 @@ def _write_if_changed(
     bundle: Path, manifest: dict[str, Any], report: dict[str, Any], verdict: str | list[str]
 ) -> None:
     """Add report and card to the bundle; its manifest, written last, lists them."""
-    if _is_sealed(bundle, manifest, report, (FIDELITY, CARD)):
+    # Cards of earlier versions have no metadata for the hub.
+    if _is_sealed(bundle, manifest, report, (FIDELITY, CARD)) and has_metadata(bundle / CARD):
         return
     write_json(bundle / FIDELITY, report)
     # The card states the folder's size, which the card itself is part of; a rounded figure settles that.
     size = folder_bytes(bundle)
-    write_text(bundle / CARD, card(report, size))
+    write_text(bundle / CARD, card_metadata(report) + card(report, size))
     _list_outputs(bundle, manifest, (FIDELITY, CARD))
     facts = report["fidelity"]
     fidelity = {key: facts[key] for key in vocabulary(facts).contract}

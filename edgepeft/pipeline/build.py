@@ -29,6 +29,7 @@ from edgepeft.pipeline.planner import make_plan
 from edgepeft.pipeline.record import Record, recorded
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.pipeline.resources import disk_needed
+from edgepeft.pipeline.sources import origins_of
 from edgepeft.runs.folder import (
     RunFolder,
     free_bytes,
@@ -97,7 +98,9 @@ def build(
         if fresh:
             run.clear()
         names = [target.name for target in plan.resolved.targets]
-        record = Record.start(run, recipe, plan.resolved.base_name, names)
+        sources = plan.resolved.sources
+        more = {"sources": [one.as_dict() for one in sources]} if sources else {}
+        record = Record.start(run, recipe, plan.resolved.base_name, names, **more)
         sink = recorded(run.events, sink)
         events = Events("build", sink)
         events.emit("planned", stages=[stage.name for stage in plan.stages])
@@ -244,6 +247,7 @@ def collect(plan: Plan, result: BuildResult) -> None:
     """Gather the paths and, for verified bundles, seal them with their report and gates."""
     names = {stage.name: stage for stage in plan.stages}
     resolved = plan.resolved
+    origins = origins_of(resolved.recipe.model, resolved.given.path, resolved.sources)
     if resolved.adapter is not None:
         result.adapter = resolved.adapter.path
     for name in ("train", "combine"):
@@ -275,5 +279,6 @@ def collect(plan: Plan, result: BuildResult) -> None:
                 quantized=quantized.final if quantized else None,
                 gates=gates,
                 adapters=adapters,
+                origins=origins,
             )
         )

@@ -23,6 +23,7 @@ from edgepeft.models.tasks import GENERATION
 from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
 from edgepeft.pipeline.kinds.registry import require_kinds
 from edgepeft.pipeline.resolve import Adapters
+from edgepeft.pipeline.sources import split_notes
 from edgepeft.runs.digests import DigestCache
 from edgepeft.utils.user_folders import cache_folder
 from edgepeft.utils.whole_files import new_folder, scratch_folder
@@ -62,7 +63,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
     shown = splits["train"] or splits["test"]
     task = resolve_task(recipe.recipe.task, info, [*splits["train"], *splits["test"]])
     needs, told = Adapters.read(recipe).needs(info, task, data.template)
-    notes = [*told, *notes]
+    notes = [*told, *notes, *split_notes({"data.train": data.train, "data.test": data.test})]
     tokenizer = _tokenizer_folder(model, needs.tokenizer)
     if task != GENERATION:
         longest = min(data.max_length, as_staged(info, needs, task).context_length)

@@ -21,6 +21,7 @@ def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) 
     waiting = [cost for cost in costs if not cost.cached]
     seconds = sum(cost.seconds for cost in waiting)
     resolved = plan.resolved
+    sources = resolved.sources
     trains, training = resolved.trains, resolved.recipe.training
     return {
         "run": str(plan.run.path),
@@ -47,6 +48,7 @@ def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) 
         "choices": _choices(resolved),
         "price": None if price is None else round(seconds / 3600 * price, 4),
         "notes": list(plan.notes),
+        **({"sources": [source.as_dict() for source in sources]} if sources else {}),
     }
 
 

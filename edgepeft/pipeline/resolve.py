@@ -21,6 +21,7 @@ from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.task_resolution import labels_of, resolve_task
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
+from edgepeft.pipeline.sources import split_notes
 from edgepeft.quantization.algorithms import check_algorithm
 from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resolve_target
 from edgepeft.training.hosts import processes_here
@@ -39,7 +40,7 @@ class Adapters(NamedTuple):
         recipe = file.recipe
 
         def header(path: str) -> AdapterHeader:
-            return AdapterHeader.read(file.resolve(path), recipe.merge.grid)
+            return AdapterHeader.read(file.adapter_folder(path), recipe.merge.grid)
 
         named = recipe.adapter
         return cls(
@@ -69,7 +70,8 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     train, test, unused = _rows(file, measured=measured)
     task = resolve_task(recipe.task, given, [*train, *test])
     needs, notes = adapters.needs(given, task, recipe.data.template)
-    notes = [*file.notes, *notes, *unused]
+    split = split_notes({"data.train": recipe.data.train, "data.test": recipe.data.test})
+    notes = [*file.notes, *notes, *unused, *split]
     for target in targets:
         notes += _grid_notes(target, recipe)
     swaps = any(target.swaps for target in targets)

@@ -15,6 +15,7 @@ from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo
 from edgepeft.models.tasks import GENERATION, Task
+from edgepeft.pipeline.sources import Source, sources_of
 from edgepeft.quantization.algorithms import AUTO, is_calibrated, resolve_algorithm
 from edgepeft.targets import GRID_KEYS, TargetProfile
 
@@ -107,6 +108,11 @@ class ResolvedRecipe:
     def recipe(self) -> Recipe:
         """The recipe itself."""
         return self.file.recipe
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What of it came from the hub, and at which commits."""
+        return sources_of(self.file, self.given.path)
 
     @property
     def trains(self) -> bool:

@@ -12,6 +12,7 @@ from edgepeft.config.schema import SCHEMA_FILE
 from edgepeft.data.column_guess import guess_conversation, guess_texts
 from edgepeft.data.formats import read_records
 from edgepeft.data.shape_names import COLUMNS, find_shape
+from edgepeft.hub.ids import ROWS
 from edgepeft.models import find_model, inspect_model
 from edgepeft.models.tasks import GENERATION, head_of
 from edgepeft.utils.yaml_text import flow
@@ -66,7 +67,7 @@ def start_recipe(
     MissingError.
     """
     info = inspect_model(find_model(model, Path.cwd()))
-    file = Path(data).expanduser()
+    file = _hub_file(data) if data.startswith(ROWS) else Path(data).expanduser()
     records = read_records(file)
     task = head_of(info.architecture)
     if task == GENERATION:
@@ -112,6 +113,13 @@ def start_recipe(
     lines.put("", "targets", list(targets) or [DEFAULT_TARGET], "edgepeft targets lists all")
     head = f"# yaml-language-server: $schema={SCHEMA_FILE.as_uri()}\n"
     return Starter(head + "\n".join(lines.lines) + "\n", lines.raw, tuple(decided))
+
+
+def _hub_file(named: str) -> Path:
+    """The file of rows on the hub. Raises InputError, MissingError."""
+    from edgepeft.hub.fetch import rows
+
+    return rows(named).path
 
 
 def _read_as(shape: str, columns: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.provenance import Provenance
 from edgepeft.adapters.scale import divisor
+from edgepeft.hub.ids import without_revision
 from edgepeft.training.hooks import hooks_of
 from edgepeft.training.loading import Start
 
@@ -41,7 +42,10 @@ def save_trained(
     for card in folder.glob("README.md"):
         card.unlink()
     if (folder / CONFIG).is_file():
+        base_name, revision = without_revision(base_name)
         changes: dict[str, Any] = {"base_model_name_or_path": base_name}
+        if revision is not None:
+            changes["revision"] = revision
         if start is not None:
             # The start is dealt with; PEFT must not repeat it when it loads the adapter.
             changes["init_lora_weights"] = True

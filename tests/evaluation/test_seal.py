@@ -15,6 +15,7 @@ from edgepeft.evaluation import seal as sealing
 from edgepeft.evaluation.card import card
 from edgepeft.evaluation.seal import folder_bytes, seal
 from edgepeft.evaluation.table import table_rows
+from edgepeft.runs.digests import hash_file
 from edgepeft.runs.folder import MANIFEST, is_finished, publish, staging_folder
 from edgepeft.runtime import Bundle
 from edgepeft.utils.quantities import number
@@ -132,6 +133,22 @@ def test_sealing_again_changes_no_byte(bundle: Path, measures: Path, quantized: 
     assert seal(bundle, measures=measures, quantized=quantized, gates=gates) == first
     assert contents(bundle) == before
     assert {name: (bundle / name).stat().st_mtime_ns for name in before} == times
+
+
+def test_a_card_without_metadata_is_written_anew(
+    bundle: Path, measures: Path, quantized: Path
+) -> None:
+    """As earlier versions left it: whole, and silent towards the hub."""
+    gates = Gates.model_validate({})
+    seal(bundle, measures=measures, quantized=quantized, gates=gates)
+    card, manifest = bundle / "README.md", json.loads((bundle / MANIFEST).read_text())
+    whole = card.read_text()
+    card.write_text(whole[whole.index("\n# ") + 1 :])
+    manifest["outputs"]["README.md"] = {"sha256": hash_file(card), "bytes": card.stat().st_size}
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    seal(bundle, measures=measures, quantized=quantized, gates=gates)
+    assert card.read_text() == whole
+    Bundle.open(bundle)
 
 
 def test_other_gates_are_another_verdict_on_the_same_bundle(
