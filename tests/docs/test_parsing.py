@@ -15,7 +15,7 @@ from edgepeft.cli.commands import app
 from tests.docs.console import PAGES, ROOT, Block, blocks_of
 
 PLACEHOLDERS = {
-    *("recipe.yaml", "tickets.csv", "unseen.csv", "commands.jsonl", "BUNDLE", "bundle", "ORG/NAME"),
+    *("recipe.yaml", "tickets.csv", "unseen.csv", "commands.jsonl", "BUNDLE", "bundle"),
     *("my-model", "my-adapter", "base", "base-model", "tuned", "tuned-model", "first", "second"),
     *("first.yaml", "second.csv", "home-control", "home-control.yaml", "support-desk"),
     *("support-desk.yaml", "customer-17", "customer-18", "customer-18.yaml"),
