@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgepeft.cli.help import GroupedCommands, example
 from edgepeft.cli.options import JsonOption, MismatchOption, ProgressMode, ProgressOption
 from edgepeft.utils.terminal_text import visible_line
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from edgepeft.runtime.adapters import BundleAdapter
 
 app = typer.Typer(
+    cls=GroupedCommands,
     help="Add, remove and list the adapters of a hot-swap bundle. The base is not rebuilt.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -23,7 +25,7 @@ BundleArgument = Annotated[Path, typer.Argument(help="The bundle folder.", show_
 NameArgument = Annotated[str, typer.Argument(help="The adapter's name.", show_default=False)]
 
 
-@app.command()
+@app.command(epilog=example("edgepeft adapters add runs/mine/bundles/cpu-int4 customer"))
 def add(
     bundle: BundleArgument,
     folder: Annotated[
@@ -127,7 +129,7 @@ def _show_added(facts: dict[str, Any], line: str, as_json: bool) -> None:
     typer.echo(json.dumps(facts, indent=2) if as_json else visible_line(line))
 
 
-@app.command()
+@app.command(epilog=example("edgepeft adapters remove runs/mine/bundles/cpu-int4 customer"))
 def remove(bundle: BundleArgument, name: NameArgument) -> None:
     """Remove an adapter from a bundle. An adapter in use is not removed."""
     from edgepeft.hot_swap.store import remove_adapter
@@ -136,7 +138,7 @@ def remove(bundle: BundleArgument, name: NameArgument) -> None:
     remove_adapter(Bundle.open(bundle, check="sizes"), name)
 
 
-@app.command("list")
+@app.command("list", epilog=example("edgepeft adapters list runs/mine/bundles/cpu-int4"))
 def list_adapters(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """List the adapters of a bundle: rank, what each was trained on, and its gates."""
     from edgepeft.cli.tables import print_table

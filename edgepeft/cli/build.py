@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,13 @@ from edgepeft.cli.options import (
     TargetOption,
 )
 from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from, run_folder, with_mismatch
+from edgepeft.cli.reports import (
+    JunitOption,
+    Report,
+    SummaryOption,
+    refuse_reports,
+    reporting,
+)
 from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
@@ -62,6 +70,8 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         memory: MemoryOption = None,
         cluster: ClusterOption = None,
         progress: ProgressOption = ProgressMode.auto,
+        junit: JunitOption = None,
+        summary: SummaryOption = None,
     ) -> None:
         overrides = [*(overrides or []), *([f"layout={layout}"] if layout is not None else [])]
         short = Short(model, adapter, data, target, steps)
@@ -70,32 +80,52 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         given = {"--only": only, "--jobs": jobs, "--memory": memory, "--cluster": cluster}
         check_matrix(loaded, given)
         if dry_run:
+            refuse_reports(junit, summary)
             from edgepeft.cli.plan import show_plan
 
             show_plan(loaded, folder, until=until, as_json=as_json, only=only)
         elif loaded.recipe.matrix:
             from edgepeft.cli.fleet import carry_out_fleet
 
-            carry_out_fleet(
-                until,
-                loaded,
-                folder,
-                only=only or [],
-                jobs=jobs,
-                memory=memory,
-                cluster=cluster,
-                as_json=as_json,
-                fresh=fresh,
-                force=force,
-                progress=progress,
-            )
+            with reporting(junit, summary, loaded.name) as report:
+                carry_out_fleet(
+                    until,
+                    loaded,
+                    folder,
+                    only=only or [],
+                    jobs=jobs,
+                    memory=memory,
+                    cluster=cluster,
+                    as_json=as_json,
+                    fresh=fresh,
+                    force=force,
+                    progress=progress,
+                    report=report,
+                )
         else:
-            carry_out(
-                until, loaded, folder, as_json=as_json, fresh=fresh, force=force, progress=progress
-            )
+            with reporting(junit, summary, loaded.name) as report:
+                carry_out(
+                    until,
+                    loaded,
+                    folder,
+                    as_json=as_json,
+                    fresh=fresh,
+                    force=force,
+                    progress=progress,
+                    report=report,
+                )
 
     command.__doc__ = text
+    if until != "verify":
+        _leave_out(command, "junit", "summary")
     return command
+
+
+def _leave_out(command: Callable[..., None], *options: str) -> None:
+    """Take options off a command that have nothing to say there."""
+    whole = inspect.signature(command, eval_str=True)
+    kept = [one for name, one in whole.parameters.items() if name not in options]
+    command.__signature__ = whole.replace(parameters=kept)  # type: ignore[attr-defined]
 
 
 command = command_until(
@@ -118,8 +148,10 @@ def carry_out(
     fresh: bool,
     force: bool,
     progress: ProgressMode,
+    report: Report,
 ) -> None:
     """Run the stages up to ``until`` and print the outcome."""
+    from edgepeft.cli.advice import say_advice
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.errors import GateError
@@ -129,6 +161,7 @@ def carry_out(
 
     with show_events(progress) as sink:
         result = build(recipe, folder, until=until, fresh=fresh, force=force, sink=sink)
+    report.add_bundles(result.bundles)
     if as_json:
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:
@@ -144,5 +177,6 @@ def carry_out(
             say(f"bundle   {bundle['path']}")
         reused = f", {len(result.reused)} stages reused" if result.reused else ""
         say(f"done in {duration(result.seconds)}{reused}")
+    say_advice(result.bundles, progress)
     if result.failed_gates:
         raise GateError("gate missed: " + "; ".join(result.failed_gates))

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import typer
 
+from edgepeft.cli.reports import Report
 from edgepeft.errors import GateError
 
 _OF_THE_HUB = (".gitattributes", ".cache/huggingface/")
 """What the hub and its client put beside a bundle's files, which no runtime reads."""
 
 
-def check_bundle(folder: Path, *, as_json: bool) -> None:
+def check_bundle(folder: Path, *, as_json: bool, report: Report) -> None:
     """Compare a bundle with its manifest, load its graph, print its measures.
 
     Raises InputError for a bundle that isn't what its manifest says, no more and no less, GateError.
@@ -32,6 +33,7 @@ def check_bundle(folder: Path, *, as_json: bool) -> None:
     )
     provider = bundle.manifest["result"].get("verify_provider", bundle.provider)
     (GraphSession if bundle.task == GENERATION else EncoderSession)(bundle, providers=[provider])
+    report.add_sealed(bundle.path, bundle.target)
     recorded = bundle.manifest.get("fidelity")
     facts = {
         "path": str(bundle.path),

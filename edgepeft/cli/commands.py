@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from edgepeft import __version__
 from edgepeft.cli import (
@@ -32,13 +32,14 @@ from edgepeft.cli import (
     targets,
     tui,
 )
+from edgepeft.cli.help import ADAPTERS, BUILD, INSPECT, RUN, GroupedCommands, example
 
 
 class Raised(Exception):
     """Carries an exception of a command past typer, which would end the process on some kinds of it by itself."""
 
 
-class _Commands(TyperGroup):
+class _Commands(GroupedCommands):
     """The group of all commands; what one of them raises reaches ``main``."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
@@ -58,29 +59,43 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command("init")(init.command)
-app.command("build")(build.command)
-for _name, _command in stages.COMMANDS.items():
-    app.command(_name)(_command)
-app.command("compare")(compare.command)
-app.command("combine")(combine.command)
-app.command("compress")(compress.command)
-app.command("extract")(extract.command)
-app.command("run")(run.command)
-app.command("serve")(serve.command)
-app.add_typer(adapters.app, name="adapters")
-app.command("bench")(bench.command)
-app.command("plan")(plan.command)
-app.command("data")(data.command)
-app.command("push")(push.command)
-app.command("inspect")(inspect.command)
-app.command("doctor")(doctor.command)
-app.command("models")(models.command)
-app.command("methods")(methods.command)
-app.command("targets")(targets.command)
-app.command("schema")(schema.command)
-app.command("runs")(runs.command)
-app.command("tui")(tui.command)
+
+def _add(group: str, name: str, command: Callable[..., None], line: str) -> None:
+    """Register a command in a group of the list, with a line that shows how it is called."""
+    app.command(name, rich_help_panel=group, epilog=example(line))(command)
+
+
+_add(BUILD, "init", init.command, "edgepeft init --model smollm2-135m-instruct --data rows.csv")
+_add(BUILD, "build", build.command, "edgepeft build recipe.yaml")
+_add(BUILD, "train", stages.COMMANDS["train"], "edgepeft train recipe.yaml --out runs/mine")
+_add(BUILD, "merge", stages.COMMANDS["merge"], "edgepeft merge --model base --adapter mine")
+_add(BUILD, "quantize", stages.COMMANDS["quantize"], "edgepeft quantize recipe.yaml")
+_add(BUILD, "export", stages.COMMANDS["export"], "edgepeft export recipe.yaml --layout genai")
+_add(BUILD, "verify", stages.COMMANDS["verify"], "edgepeft verify runs/mine/bundles/cpu-int4")
+_add(BUILD, "compare", compare.command, "edgepeft compare runs/mine --vary quantize.head=int4,int8")
+_add(ADAPTERS, "combine", combine.command, "edgepeft combine first second --method svd --out both")
+_add(ADAPTERS, "compress", compress.command, "edgepeft compress mine --rank 8 --out smaller")
+_add(ADAPTERS, "extract", extract.command, "edgepeft extract base tuned --rank 16 --out mine")
+_add(RUN, "run", run.command, 'edgepeft run runs/mine "Turn on the light."')
+_add(RUN, "serve", serve.command, "edgepeft serve runs/mine --port 8000")
+app.add_typer(
+    adapters.app,
+    name="adapters",
+    rich_help_panel=ADAPTERS,
+    epilog=example("edgepeft adapters list runs/mine/bundles/cpu-int4"),
+)
+_add(RUN, "push", push.command, "edgepeft push runs/mine/bundles/cpu-int4 me/mine")
+_add(RUN, "bench", bench.command, "edgepeft bench runs/mine/bundles/cpu-int4")
+_add(BUILD, "plan", plan.command, "edgepeft plan recipe.yaml --price 1.20")
+_add(INSPECT, "data", data.command, "edgepeft data recipe.yaml --rows 5")
+_add(INSPECT, "inspect", inspect.command, "edgepeft inspect runs/mine")
+_add(INSPECT, "doctor", doctor.command, "edgepeft doctor")
+_add(INSPECT, "models", models.command, "edgepeft models")
+_add(INSPECT, "methods", methods.command, "edgepeft methods qlora")
+_add(INSPECT, "targets", targets.command, "edgepeft targets --json")
+_add(INSPECT, "schema", schema.command, "edgepeft schema > recipe.schema.json")
+_add(INSPECT, "runs", runs.command, "edgepeft runs")
+_add(BUILD, "tui", tui.command, "edgepeft tui")
 
 
 def _show_version(wanted: bool) -> None:

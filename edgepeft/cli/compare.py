@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edgepeft.cli.options import JsonOption, ProgressMode, ProgressOption
+from edgepeft.cli.reports import JunitOption, SummaryOption, reporting
 
 DEFAULT_AXES = (
     "targets=cpu-int4,cpu-int8",
@@ -37,6 +38,8 @@ def command(
     ] = None,
     as_json: JsonOption = False,
     progress: ProgressOption = ProgressMode.auto,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
 ) -> None:
     """Build and measure variants of one run: other bases, grids and algorithms for the same adapter.
 
@@ -52,8 +55,10 @@ def command(
         raise InputError(f"--picture {picture}: the name must end in .png or .svg")
     if picture is not None:
         require_writable(picture)
-    with show_events(progress) as sink:
-        entries = compare(run, vary or DEFAULT_AXES, sink)
+    with reporting(junit, summary, run.resolve().name) as report:
+        with show_events(progress) as sink:
+            entries = compare(run, vary or DEFAULT_AXES, sink)
+        report.add_compared(entries)
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
     else:

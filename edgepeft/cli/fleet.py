@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edgepeft.cli.options import ProgressMode
+from edgepeft.cli.reports import Report
 from edgepeft.cli.streams import say
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ def carry_out_fleet(
     fresh: bool,
     force: bool,
     progress: ProgressMode,
+    report: Report,
 ) -> None:
     """Build the cells of a recipe and print what became of them. Raises the worst cell's class of error."""
+    from edgepeft.cli.advice import say_advice
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
     from edgepeft.config.matrix import cells_of, chosen_cells
@@ -49,6 +52,11 @@ def carry_out_fleet(
         result = build_fleet(
             recipe, cells, folder, crew, until=until, fresh=fresh, force=force, sink=sink
         )
+    for cell in result.cells:
+        if cell.bundle:
+            report.add_bundles([{**cell.bundle, "cell": cell.cell.name}])
+        else:
+            report.add_failure(cell.cell.name, cell.error or cell.state)
     if as_json:
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:
@@ -62,6 +70,8 @@ def carry_out_fleet(
     bad = [cell for cell in result.cells if cell.exit_status]
     for cell in bad:
         say(f"{cell.cell.name}: {cell.error}", err=True)
+        if cell.bundle:
+            say_advice([{**cell.bundle, "cell": cell.cell.name}], progress)
     if bad:
         raise ERROR_CLASSES[result.exit_status](
             f"{len(bad)} of {len(result.cells)} cells failed or missed a gate; run the same command to resume, "

@@ -43,12 +43,14 @@ def _shown(value: Any) -> Any:
 def look_at(subject: str) -> dict[str, Any]:
     """Facts of whatever ``subject`` names. Raises InputError."""
     from edgepeft.adapters.folder import CONFIG, find_adapter
+    from edgepeft.cli.meant import refuse_other_than_inspected
     from edgepeft.models import find_model
     from edgepeft.runs.folder import MANIFEST
     from edgepeft.runs.index import run_record
     from edgepeft.utils.files import read_json_object
 
     folder = Path(subject)
+    refuse_other_than_inspected(folder)
     if (folder / CONFIG).exists() or any(folder.glob(f"checkpoint-*/{CONFIG}")):
         return _adapter(find_adapter(folder))
     if (folder / "run.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,6 +55,10 @@ def recipe_from(recipe: Path | None, overrides: list[str] | None, short: Short) 
     if recipe is None and short.data is not None:
         return _started(overrides or [], short)
     changes = [*(overrides or []), *short.changes()]
+    if recipe is not None:
+        from edgepeft.cli.meant import refuse_other_than_recipe
+
+        refuse_other_than_recipe(recipe)
     if recipe is not None and recipe.is_dir():
         from edgepeft.config.run_recipe import recipe_of
 
@@ -85,7 +90,7 @@ def _started(overrides: list[str], short: Short) -> RecipeFile:
         steps=short.steps,
         folder=folder,
     )
-    title = Path(short.data).stem or "run"
+    title = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(short.data).stem).strip("-.") or "run"
     return recipe_of_text(started.text, overrides, folder, title, started.decided)
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder.", show_default=False)],
+    bundle: Annotated[
+        Path,
+        typer.Argument(help="The bundle folder, or that of a run with one.", show_default=False),
+    ],
     prompt: Annotated[
         str | None,
         typer.Argument(
@@ -102,6 +105,7 @@ def command(
     Raises InputError, MissingError and EdgepeftError as the runtime does, InterruptedRun when
     Ctrl-C ends an answer for good.
     """
+    from edgepeft.cli.meant import bundle_folder
     from edgepeft.errors import InputError, InterruptedRun
     from edgepeft.models.tasks import GENERATION
     from edgepeft.runtime import Bundle, Runtime
@@ -113,7 +117,7 @@ def command(
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
         raise InputError("run: --json needs a prompt, as an argument or on stdin")
-    opened = Bundle.open(bundle, check="hashes" if check else "sizes")
+    opened = Bundle.open(bundle_folder(bundle), check="hashes" if check else "sizes")
     if opened.warning:
         print(f"warning: {visible_line(opened.warning)}", file=sys.stderr)
     if opened.task != GENERATION:

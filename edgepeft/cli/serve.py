@@ -12,7 +12,10 @@ import typer
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder.", show_default=False)],
+    bundle: Annotated[
+        Path,
+        typer.Argument(help="The bundle folder, or that of a run with one.", show_default=False),
+    ],
     host: Annotated[
         str,
         typer.Option(help="Address to listen on; others than loopback are open to the network."),
@@ -68,6 +71,7 @@ def command(
 
     Adapters that are added meanwhile are served from then on. Ctrl-C lets answers under way finish.
     """
+    from edgepeft.cli.meant import bundle_folder
     from edgepeft.errors import InputError, MissingError
     from edgepeft.runtime import BatchRuntime, Bundle, Runtime
 
@@ -81,7 +85,7 @@ def command(
 
     if batch is not None and concurrent is not None:
         raise InputError("--concurrent: goes with answers made one by one; --batch is the number")
-    opened = Bundle.open(bundle, check="hashes" if check else "sizes")
+    opened = Bundle.open(bundle_folder(bundle), check="hashes" if check else "sizes")
     if batch is not None and provider_name(provider or opened.provider) != CPU:
         raise InputError("--batch: batches run on the CPU alone; add --provider cpu")
     if opened.warning:

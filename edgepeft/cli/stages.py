@@ -28,6 +28,7 @@ from edgepeft.cli.options import (
     ProgressOption,
     SetOption,
 )
+from edgepeft.cli.reports import JunitOption, SummaryOption, reporting
 
 
 def verify(
@@ -49,6 +50,8 @@ def verify(
     memory: MemoryOption = None,
     cluster: ClusterOption = None,
     progress: ProgressOption = ProgressMode.auto,
+    junit: JunitOption = None,
+    summary: SummaryOption = None,
 ) -> None:
     """Measure a recipe's bundles against the reference, or check that a bundle is complete and loads.
 
@@ -58,7 +61,8 @@ def verify(
     if subject.is_dir():
         from edgepeft.cli.check_bundle import check_bundle
 
-        check_bundle(subject, as_json=as_json)
+        with reporting(junit, summary, subject.resolve().name) as report:
+            check_bundle(subject, as_json=as_json, report=report)
         return
     build(
         recipe=subject,
@@ -77,6 +81,8 @@ def verify(
         memory=memory,
         cluster=cluster,
         progress=progress,
+        junit=junit,
+        summary=summary,
     )
 
 

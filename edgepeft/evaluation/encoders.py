@@ -23,7 +23,8 @@ from edgepeft.checkpoints.skeleton import auto_class, model_config
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation.execution import Agreement, agreed, statement
 from edgepeft.evaluation.graph_variants import with_float_products, without_accuracy_level
-from edgepeft.evaluation.measures import MEASURES_OF, EncoderMeasures
+from edgepeft.evaluation.lost_rows import write_lost
+from edgepeft.evaluation.measures import MEASURES_OF, EncoderMeasures, WrongAnswer
 from edgepeft.evaluation.probes import test_rows
 from edgepeft.evaluation.reference import adapted
 from edgepeft.evaluation.results import WitnessFacts
@@ -33,7 +34,7 @@ from edgepeft.evaluation.witness.check import agreement
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.verdict import witness_facts
 from edgepeft.metrics.encoder_examples import Example, encode_row, open_encoder
-from edgepeft.metrics.encoders import Quality, closeness, quality
+from edgepeft.metrics.encoders import Quality, answers, closeness, quality
 from edgepeft.metrics.generation import recovery, wilson_interval
 from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft.runs.folder import write_json
@@ -136,6 +137,8 @@ def verify(job: Job[VerifySettings]) -> EncoderMeasures:
     texts = len(examples) * (2 if facts.task == EMBEDDING else 1)
     mine = quality(facts.task, found, examples, facts.labels)
     targets = sum(len(one.targets) or 1 for one in examples)
+    lost = _lost(facts, examples, wanted, found)
+    write_lost(job.out, lost)
     main = next(iter(mine.shares))
     measures = MEASURES_OF[facts.task](
         witness=witness,
@@ -147,6 +150,7 @@ def verify(job: Job[VerifySettings]) -> EncoderMeasures:
         reference_task_loss=own.loss,
         base_task_loss=base.loss,
         rows=len(examples),
+        lost=len(lost),
         targets=targets,
         texts_per_second=round(texts / seconds, 1),
         threads=chosen_threads(),
@@ -183,6 +187,23 @@ def _cross_examined(
             if tuple(one.ids) in own
         ).told()
     return facts.model_copy(update={"reference": agreed})
+
+
+def _lost(
+    facts: EncoderFacts,
+    examples: Sequence[Example],
+    reference: Sequence[torch.Tensor],
+    found: Sequence[torch.Tensor],
+) -> list[WrongAnswer]:
+    """The rows that the reference's outputs, as ``_outputs`` gives them, answer right and the bundle's don't."""
+    theirs, ours = (
+        answers(facts.task, outputs, examples, facts.labels) for outputs in (reference, found)
+    )
+    return [
+        WrongAnswer(where=example.where, wanted=their.wanted, got=our.got)
+        for example, their, our in zip(examples, theirs, ours, strict=True)
+        if their.right and not our.right
+    ]
 
 
 def _beside(mine: Quality, own: Quality, base: Quality) -> dict[str, Any]:

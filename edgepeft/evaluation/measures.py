@@ -14,7 +14,8 @@ class Measures(StageResult):
 
     Losses are of the bundle, the unmerged adapter and the bare base on the test rows; ``recovery`` is how much of
     what training gained the bundle keeps. ``execution`` says in a line who ran the graph: ``executed_on`` did,
-    and where that is not its ``provider``, ``not_executed_because`` says why.
+    and where that is not its ``provider``, ``not_executed_because`` says why. ``lost`` counts the rows that the
+    reference answers right and the bundle does not.
     """
 
     witness: WitnessFacts | None
@@ -23,6 +24,7 @@ class Measures(StageResult):
     reference_task_loss: float
     base_task_loss: float
     rows: int
+    lost: int
     threads: int
     provider: str
     executed_on: str
@@ -32,7 +34,9 @@ class Measures(StageResult):
 
 
 class WrongAnswer(StageResult):
-    """A row whose answer is not the wanted one, as far as it was decoded."""
+    """A row whose answer is not the wanted one, as far as it was decoded; of an encoder, the labels, or the rows
+    whose texts were to be found and were.
+    """
 
     where: str
     wanted: str

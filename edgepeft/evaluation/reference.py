@@ -207,6 +207,6 @@ def _measure(
         task_loss=losses / sum(probe.scored for probe in task),
         exact_match=correct / len(questions) if questions else None,
         exact_match_seconds=round(decoding, 2),
-        wrong=tuple(wrong[:20]),
+        wrong=tuple(wrong),
     )
     return facts, kept

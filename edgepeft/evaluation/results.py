@@ -63,7 +63,7 @@ class WitnessFacts(StageResult):
 
 class ModelFacts(StageResult):
     """A model that generates on the test rows: its loss in nats per token, its share of exact matches (None
-    without completions) with the seconds that took, and where the first wrong answers are.
+    without completions) with the seconds that took, and where all of its wrong answers are.
     """
 
     task_loss: float

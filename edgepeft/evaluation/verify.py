@@ -21,6 +21,7 @@ from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.execution import check_software, statement
 from edgepeft.evaluation.graph_variants import widened, with_float_products, without_accuracy_level
+from edgepeft.evaluation.lost_rows import write_lost
 from edgepeft.evaluation.measures import GenerationMeasures, Level0, WrongAnswer
 from edgepeft.evaluation.probes import Probe, Question, check_asked
 from edgepeft.evaluation.reference import HEAD, HIDDEN, PROBES
@@ -133,6 +134,9 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
     correct, wrong, speed = exact_match(runtime, questions, step, lead)
     decoding = time.monotonic() - started
     base, trained = reference.facts("base"), reference.facts("reference")
+    failed = set(trained.wrong)
+    lost = [one for one in wrong if one.where not in failed]
+    write_lost(job.out, lost)
     low, high = wilson_interval(correct, len(questions))
     task, generic = (first[kind] + rest[kind] for kind in kinds)
     measures = GenerationMeasures(
@@ -142,6 +146,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
         reference_exact_match=trained.exact_match,
         base_exact_match=base.exact_match,
         rows=len(questions),
+        lost=len(lost),
         task_kl=task.kl,
         generic_kl=generic.kl,
         top1_agreement=task.top1_agreement,

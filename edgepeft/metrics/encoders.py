@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -67,10 +67,43 @@ def _span_f1(outputs: Outputs, examples: Sequence[Example], labels: Sequence[str
     return 2 * right / (guessed + wanted) if guessed + wanted else 1.0
 
 
+class Answer(NamedTuple):
+    """A row's answer in words beside the wanted one: labels, or where the row stands whose positive was found."""
+
+    right: bool
+    wanted: str
+    got: str
+
+
+def answers(
+    task: str, outputs: Outputs, examples: Sequence[Example], labels: Sequence[str]
+) -> list[Answer]:
+    """What a model answers each row, outputs as in the module's docstring. A tagged row is right as a whole."""
+    if task == EMBEDDING:
+        nearest = _scores(outputs).argmax(-1).tolist()
+        return [
+            Answer(examples[at].other == one.other, one.where, examples[at].where)
+            for at, one in zip(nearest, examples, strict=True)
+        ]
+    found = []
+    for logits, example in zip(outputs, examples, strict=True):
+        guesses = logits.argmax(-1).tolist()
+        wanted, got = (
+            " ".join(labels[index] for index in side) for side in (example.targets, guesses)
+        )
+        found.append(Answer(guesses == example.targets, wanted, got))
+    return found
+
+
+def _scores(outputs: Outputs) -> torch.Tensor:
+    """Scores float32 [B, B] of the anchors of B pairs with all their positives."""
+    anchors, positives = (torch.stack([pair[side] for pair in outputs]) for side in (0, 1))
+    return contrast(anchors, positives)
+
+
 def _retrieval(outputs: Outputs, examples: Sequence[Example]) -> Quality:
     """Each anchor looks for its positive among those of all rows; an equal positive is as good."""
-    anchors, positives = (torch.stack([pair[side] for pair in outputs]) for side in (0, 1))
-    scores = contrast(anchors, positives)
+    scores = _scores(outputs)
     loss = float(torch.nn.functional.cross_entropy(scores, torch.arange(len(scores))))
     nearest = scores.argmax(-1).tolist()
     right = sum(examples[at].other == one.other for at, one in zip(nearest, examples, strict=True))

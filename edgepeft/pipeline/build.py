@@ -11,7 +11,6 @@ from typing import Any
 
 from edgepeft.bundle.layout import ADAPTER_NAME, ADAPTERS
 from edgepeft.config.loader import RecipeFile
-from edgepeft.config.recipe import promised
 from edgepeft.data.checks import check_data
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.report import DataReport
@@ -19,13 +18,14 @@ from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.data.written_rows import as_jsonl
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.evaluation.gates import for_precision
 from edgepeft.evaluation.seal import seal, seal_adapter
 from edgepeft.events import Events, Sink, discard
 from edgepeft.models.tasks import GENERATION
+from edgepeft.pipeline.advice import add_advice
 from edgepeft.pipeline.execute import carry_out, is_done, order_of, peak_memory
 from edgepeft.pipeline.plan import Plan
 from edgepeft.pipeline.planner import make_plan
+from edgepeft.pipeline.promises import gates_of
 from edgepeft.pipeline.record import Record, recorded
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.pipeline.resources import disk_needed
@@ -260,15 +260,14 @@ def collect(plan: Plan, result: BuildResult) -> None:
         verify = names.get(f"verify-{target}")
         quantized = names.get(stage.inputs.get("quantize", ""))
         measured = {one.inputs.get("adapter"): one.final for one in plan.kind("verify")}
-        gates = promised(resolved.recipe)
         built = resolved.target(target)
-        if resolved.recipe.merge.base == "dequantized" and not built.swaps:
-            gates = for_precision(gates, built.profile.precision)
-        # What further adapters gained is no matter of this training.
-        others = gates.model_copy(update={"min_reference_gain": None})
-        own = f"adapt-{target}-{resolved.file.adapter_name}"
+        gates = gates_of(resolved, built)
         adapters = [
-            seal_adapter(one.final, measured.get(one.name), gates if one.name == own else others)
+            seal_adapter(
+                one.final,
+                measured.get(one.name),
+                gates_of(resolved, built, one.name.removeprefix(f"adapt-{target}-")),
+            )
             for one in plan.kind("adapt")
             if one.inputs["bundle"] == stage.name
         ]
@@ -282,3 +281,4 @@ def collect(plan: Plan, result: BuildResult) -> None:
                 origins=origins,
             )
         )
+    add_advice(plan, result.bundles)

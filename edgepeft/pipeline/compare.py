@@ -15,11 +15,10 @@ from edgepeft.errors import EdgepeftError, InputError, InterruptedRun
 from edgepeft.events import Sink, discard
 from edgepeft.metrics.names import Vocabulary, vocabulary
 from edgepeft.pipeline.build import measure
+from edgepeft.pipeline.trials import RECORD as RECORD
 from edgepeft.runs.folder import RunFolder
 from edgepeft.stages.pool import Workers
 from edgepeft.utils.whole_files import write_file, write_json
-
-RECORD = "comparison.json"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     """Read all that a recipe names; ``measured`` says whether test rows are needed. Raises InputError."""
     recipe = file.recipe
     method = find_method(recipe.method.name) if recipe.adapter is None else None
-    targets = _targets(recipe)
+    targets = resolve_targets(recipe)
     path = find_model(recipe.model, file.folder)
     given = inspect_model(path)
     check_architecture(given, [target.profile for target in targets], recipe.model)
@@ -96,7 +96,8 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     )
 
 
-def _targets(recipe: Recipe) -> list[ResolvedTarget]:
+def resolve_targets(recipe: Recipe) -> list[ResolvedTarget]:
+    """The targets of a recipe, as text generation has them. Raises InputError."""
     found = []
     for asked in recipe.targets:
         profile = resolve_target(asked)

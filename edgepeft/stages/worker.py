@@ -24,6 +24,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edgepeft.compat.bitsandbytes_eager import import_without_compiler
 from edgepeft.errors import EXIT_INTERRUPTED, outcome_of
 from edgepeft.events import Event, Events
 from edgepeft.stages.job import Job, StageFunction, settings_for
@@ -63,6 +64,7 @@ def _load_libraries() -> bool:
     is not there is missed by the stage that needs it.
     """
     with contextlib.suppress(ImportError):
+        import_without_compiler()
         import peft  # noqa: F401
         import torch
 

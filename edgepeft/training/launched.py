@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from edgepeft.compat.bitsandbytes_eager import import_without_compiler
 from edgepeft.errors import EXIT_INTERRUPTED
 from edgepeft.events import Event, Events, discard
 from edgepeft.stages.job import Job
@@ -51,6 +52,7 @@ def main(path: Path) -> int:
 
 
 def _train(job: Job[TrainSettings], ranks: Ranks, stop: StopRequest) -> TrainResult:
+    import_without_compiler()
     import torch
 
     from edgepeft.training.stage import train

@@ -181,6 +181,27 @@ def write_text(path: Path, text: str) -> None:
     write_file(path, lambda stream: stream.write(text.encode("utf-8", ENCODING_ERRORS)))
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add text in UTF-8 to the end of a file, which is made where there is none; all of it, or none.
+
+    What others have open stays the same file. Raises EdgepeftError.
+    """
+    path = _real(path)
+    try:
+        with path.open("ab") as stream:
+            before = os.fstat(stream.fileno()).st_size
+            try:
+                stream.write(text.encode("utf-8", ENCODING_ERRORS))
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(stream.fileno(), before)
+                raise
+    except OSError as error:
+        raise writing_failed(path, error, begun=True) from None
+
+
 def write_file(
     path: Path,
     write: Callable[[BinaryIO], object],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from edgepeft.config.target_sections import Gates
 from edgepeft.evaluation.gates import missed_gates
 from edgepeft.evaluation.table import table_rows
 from edgepeft.metrics.encoder_examples import Example
-from edgepeft.metrics.encoders import closeness, macro_f1, quality
+from edgepeft.metrics.encoders import Answer, answers, closeness, macro_f1, quality
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.runtime.encoder import group_tags
 
@@ -72,6 +73,28 @@ def test_kl_is_that_of_the_probabilities() -> None:
     cosines = closeness(EMBEDDING, [torch.eye(2)], [torch.tensor([[1.0, 0.0], [1.0, 1.0]])])
     assert cosines["min_cosine_similarity"] == pytest.approx(math.sqrt(0.5))
     assert cosines["cosine_similarity"] == pytest.approx((1 + math.sqrt(0.5)) / 2)
+
+
+def test_answers_say_what_was_wanted_and_what_came() -> None:
+    sure = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    rows = [example([1]), example([1])]
+    assert answers(CLASSIFICATION, [sure[:1], sure[1:]], rows, "ab") == [
+        Answer(True, "b", "b"),
+        Answer(False, "b", "a"),
+    ]
+    # One wrong word is a wrong row.
+    assert answers(TAGGING, [sure, sure], [example([1, 0]), example([1, 1])], "ab") == [
+        Answer(True, "b a", "b a"),
+        Answer(False, "b b", "b a"),
+    ]
+    north, east = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
+    pairs = [torch.stack([north, north]), torch.stack([east, north]), torch.stack([north, east])]
+    asked = [replace(example([], [n]), where=f"row {n}") for n in range(3)]
+    assert answers(EMBEDDING, pairs, asked, []) == [
+        Answer(True, "row 0", "row 0"),
+        Answer(False, "row 1", "row 2"),
+        Answer(False, "row 2", "row 0"),
+    ]
 
 
 def test_gates_of_encoders_name_value_and_bound() -> None:

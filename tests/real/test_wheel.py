@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
 import json
+import os
 import subprocess
 import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +19,28 @@ import yaml
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parents[2]
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT: dict[str, Any] = DECLARED["project"]
+BUILT: dict[str, Any] = DECLARED["tool"]["hatch"]["build"]["targets"]["wheel"]
 
 
 @pytest.fixture(scope="session")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment with ``edgepeft[cpu]`` installed from its wheel."""
-    root = tmp_path_factory.mktemp("device")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this checkout."""
+    place = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", root, ROOT],
+        [sys.executable, "-m", "build", "--wheel", "--outdir", place, ROOT],
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    (wheel,) = root.glob("edgepeft-*.whl")
+    (built,) = place.glob("edgepeft-*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def device(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """The interpreter of a fresh environment with ``edgepeft[cpu]`` installed from its wheel."""
+    root = tmp_path_factory.mktemp("device")
     subprocess.run([sys.executable, "-m", "venv", root / "venv"], check=True)
     python = root / "venv" / "bin" / "python"
     constraints = ["-c", str(ROOT / "constraints.txt")]
@@ -44,6 +60,49 @@ def _run(python: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
+    """Modules, texts, styles and marks of types; links are in it as the files that they lead to."""
+    packed = {
+        name: info.file_size for name, info in contents(wheel).items() if ".dist-info/" not in name
+    }
+    lying = {
+        f"{package.name}/{file.relative_to(package).as_posix()}": file.stat().st_size
+        for package in map(ROOT.joinpath, BUILT["packages"])
+        for file in files_below(package)
+    }
+    assert packed == lying
+    assert {"edgepeft/calibration/corpora/generic-eval.txt", "edgepeft_tui/styles.tcss"} <= set(
+        packed
+    )
+    assert "edgepeft_tui/samples/recipes/home-control.yaml" in packed
+
+
+def test_what_the_wheel_says_of_itself_is_the_projects(wheel: Path) -> None:
+    """Entry points, extras and licence are those of ``pyproject.toml``."""
+    with zipfile.ZipFile(wheel) as archive:
+        (points,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
+        said = configparser.ConfigParser()
+        said.read_string(archive.read(points).decode())
+        metadata = message_from_bytes(archive.read(points.replace("entry_points.txt", "METADATA")))
+        assert f"{points.partition('/')[0]}/licenses/LICENSE" in archive.namelist()
+    declared = {"console_scripts": PROJECT["scripts"], **PROJECT["entry-points"]}
+    assert {group: dict(said[group]) for group in said.sections()} == declared
+    assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
+    assert metadata["Requires-Python"] == PROJECT["requires-python"]
+
+
+def contents(wheel: Path) -> dict[str, zipfile.ZipInfo]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {info.filename: info for info in archive.infolist() if not info.is_dir()}
+
+
+def files_below(package: Path) -> Iterator[Path]:
+    """The files of a package, those behind its links too, without what Python leaves there."""
+    for folder, folders, names in os.walk(package, followlinks=True):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        yield from (Path(folder, name) for name in names)
 
 
 def test_the_wizards_demo_is_in_the_wheel(device: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.utils.temporary import sweep
 from edgepeft.utils.whole_files import (
+    append_text,
     discard,
     new_folder,
     remove_folder,
@@ -266,3 +267,29 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_text_is_added_to_the_same_file(tmp_path: Path) -> None:
+    file = tmp_path / "summary.md"
+    append_text(file, "one\n")
+    with file.open() as opened:
+        append_text(file, "zwei ü\n")
+        assert opened.read() == "one\nzwei ü\n"
+
+
+def test_text_that_does_not_fit_is_not_there_in_part(tmp_path: Path) -> None:
+    file = tmp_path / "summary.md"
+    file.write_text("before\n")
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from edgepeft.utils.whole_files import append_text\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "append_text(Path(sys.argv[1]), 'x' * 100_000)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, file], capture_output=True, text=True, check=False
+    )
+    assert "EdgepeftError" in done.stderr
+    assert file.read_text() == "before\n"

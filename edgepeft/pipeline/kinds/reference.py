@@ -35,7 +35,7 @@ def _seconds(resolved: ResolvedRecipe, flops: float) -> float:
 
 REFERENCE = StageSpec(
     kind="reference",
-    version=7,
+    version=8,
     settings=ReferenceSettings,
     functions={
         "": "edgepeft.evaluation.reference:run",

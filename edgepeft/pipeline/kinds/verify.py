@@ -72,7 +72,7 @@ def _seconds(resolved: ResolvedRecipe, flops: float) -> float:
 
 VERIFY = StageSpec(
     kind="verify",
-    version=4,
+    version=5,
     settings=VerifySettings,
     functions={
         "": "edgepeft.evaluation.verify:run",
