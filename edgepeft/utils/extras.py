@@ -22,6 +22,7 @@ PURPOSES = {
     "cluster": "build a matrix on a Dask cluster",
     "tui": "the wizard in a terminal or a browser",
     "all": "cpu, train, export, serve and tui",
+    "docs": "build the documentation as a site",
     "dev": "work on edgepeft itself",
 }
 """The metadata has a name for each extra and no word on what it is for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -32,6 +33,7 @@ def lay_desk(desk: Path) -> Path:
         write_tiny_model(desk / name, "llama", intermediate=192, seed=0, std=0.081)
     data = {"train": "train.jsonl", "test": "test.jsonl", "max_test_rows": 4}
     write_tiny_data(desk, rows=32)
+    _tickets(desk)
     (desk / "commands.jsonl").write_text('{"prompt": "What is the colour of snow?"}\n' * 3)
     recipe = {"model": "my-model", "data": data, "targets": ["cpu-int4"], **SHORT}
     write(desk / "recipe.yaml", recipe)
@@ -64,6 +66,15 @@ def lay_desk(desk: Path) -> Path:
     for name in ("message-team", "message-words"):
         run(desk, "build", f"samples/recipes/{name}.yaml")
     return desk
+
+
+def _tickets(desk: Path) -> None:
+    """Rows as somebody has them: a CSV file with columns of its own names."""
+    rows = [json.loads(line) for line in (desk / "train.jsonl").read_text().splitlines()]
+    with (desk / "tickets.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ticket", "Question", "Reply"])
+        writer.writerows([f"T-{n}", row["prompt"], row["completion"]] for n, row in enumerate(rows))
 
 
 def _samples(desk: Path) -> None:

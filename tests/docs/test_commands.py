@@ -24,8 +24,9 @@ LEFT_TO_OTHERS = {
     "make architectures": "is a part of what runs this test",
     "make check": "is run by .ci/run",
     "make devices": "is run by .ci/run",
-    "pip install 'edgepeft[cpu]'": "is done from a wheel by tests/real/test_wheel.py",
     "cd samples && npm install --ignore-scripts": "is done by make devices",
+    "make install": "is a part of make demo",
+    "make docs": "is run by .ci/run",
     "edgepeft tui": "is started in a terminal by tests/tui/test_terminal.py",
 }
 """Commands that this test leaves to another, and to which."""
@@ -58,12 +59,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shown_commands_do_what_is_shown(
     block: Block, desk: Path, programs: Path, tmp_path: Path
 ) -> None:
+    if block.parsed_only is not None:
+        pytest.skip(block.parsed_only)
     left = [reason for line in block.lines if (reason := left_to(line)) is not None]
     if len(left) == len(block.lines):
         pytest.skip("; ".join(left))
     here = shutil.copytree(desk, tmp_path / "desk", symlinks=True)
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    for line in block.lines:
+    for line in block.run_as:
         if line.startswith("cd "):
             here = here / line.split()[1]
         if left_to(line) is not None:
@@ -90,6 +93,8 @@ def left_to(line: str) -> str | None:
     """Why this test does not run a command; None where it does."""
     if line.startswith("node "):
         return "is run by tests/exporters/test_runtimes.py"
+    if line.startswith(("pip install", "pipx install", "uv tool install")):
+        return "is done from a wheel by tests/real/test_wheel.py"
     if line.startswith("python web/") and not LIBRARIES.is_dir():
         return "needs what make devices installs"
     return LEFT_TO_OTHERS.get(line)

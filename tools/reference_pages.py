@@ -1,0 +1,162 @@
+"""Writes the pages of docs/ that are made of declarations: every recipe key, every option of every command.
+
+    python tools/reference_pages.py
+
+The pages are kept in the repository, so that they can be read and linked without building the site;
+``tests/docs/test_reference.py`` fails where one is not today's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from edgepeft.cli.commands import app
+from edgepeft.config.schema import json_schema
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+_NOTE = "<!-- written by tools/reference_pages.py: change the declaration and run it again -->"
+Schema = Mapping[str, Any]
+
+
+def pages() -> dict[str, str]:
+    """The text of each page by its file's name."""
+    return {
+        "recipe-reference.md": "\n".join(_recipe_page()) + "\n",
+        "commands-reference.md": "\n".join(_commands_page()) + "\n",
+    }
+
+
+def _recipe_page() -> Iterator[str]:
+    schema = json_schema()
+    yield "# Recipe keys"
+    yield from ("", _NOTE, "")
+    yield "Every key of a recipe, from the schema that `edgepeft schema` prints. A key of a section is set on the"
+    yield "command line as `--set training.max_steps=10`. [Recipes](recipe.md) shows one as a whole."
+    yield from ("", "## The recipe", "")
+    yield from _table(schema, schema)
+    for path, section in _sections(schema, schema, ""):
+        yield from ("", f"## {path}", "", section["description"], "")
+        yield from _table(section, schema)
+
+
+def _sections(section: Schema, schema: Schema, above: str) -> Iterator[tuple[str, Schema]]:
+    """Every section below one with its path, a list's entries as ``targets[]``."""
+    for key, value in section["properties"].items():
+        for reference, many in _references(value):
+            path = f"{above}{key}{'[]' if many else ''}"
+            inner = schema["$defs"][reference.rsplit("/", 1)[1]]
+            yield path, inner
+            yield from _sections(inner, schema, f"{path}.")
+
+
+def _references(value: Schema, many: bool = False) -> Iterator[tuple[str, bool]]:
+    """The sections that a key may hold, and whether it holds a list of them."""
+    if "$ref" in value:
+        yield value["$ref"], many
+    for other in value.get("anyOf", ()):
+        yield from _references(other, many)
+    if "items" in value:
+        yield from _references(value["items"], True)
+
+
+def _table(section: Schema, schema: Schema) -> Iterator[str]:
+    yield "| key | type | default | |"
+    yield "|---|---|---|---|"
+    for key, value in section["properties"].items():
+        needed = key in section.get("required", ())
+        default = "needed" if needed else _default(value)
+        said = value.get("description") or _described(value, schema)
+        yield f"| `{key}` | {_cell(_type(value))} | {_cell(default)} | {_cell(said)} |"
+
+
+def _default(value: Schema) -> str:
+    given = value.get("default")
+    return "" if given is None else f"`{json.dumps(given)}`"
+
+
+def _described(value: Schema, schema: Schema) -> str:
+    """What a key says that is a section itself."""
+    return " ".join(
+        schema["$defs"][reference.rsplit("/", 1)[1]]["description"]
+        for reference, _ in _references(value)
+    )
+
+
+def _type(value: Schema) -> str:
+    """A key's type in words, with its choices or its bounds."""
+    if "$ref" in value:
+        return "section"
+    if "enum" in value:
+        return ", ".join(f"`{choice}`" for choice in value["enum"])
+    if "anyOf" in value:
+        kinds = [_type(one) for one in value["anyOf"] if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    kind = str(value.get("type", "any value"))
+    if kind == "array":
+        inner = _type(value["items"]) if value.get("items") else "any values"
+        return f"list of: {inner}"
+    words = {"object": "mapping", "string": "text", "boolean": "true or false"}
+    return words.get(kind, kind) + _bounds(value)
+
+
+def _bounds(value: Schema) -> str:
+    said = [
+        f"{word} {value[key]}"
+        for key, word in (
+            ("minimum", "from"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "to"),
+            ("exclusiveMaximum", "below"),
+        )
+        if key in value
+    ]
+    return f", {' '.join(said)}" if said else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _commands_page() -> Iterator[str]:
+    yield "# Commands and their options"
+    yield from ("", _NOTE, "")
+    yield "What `edgepeft COMMAND --help` shows. [Commands](commands.md) says in a line what each is for."
+    root = typer.main.get_command(app)
+    for name, command in _leaves(root, "edgepeft"):
+        yield from ("", f"## {name}", "")
+        yield inspect.cleandoc(command.help or "").replace("<", "&lt;")
+        context = command.make_context(name, [], resilient_parsing=True)
+        usage = " ".join(command.collect_usage_pieces(context))
+        yield from ("", "```text", f"{name} {usage}")
+        if command.epilog:
+            yield str(command.epilog)
+        yield from ("```", "")
+        for parameter in command.get_params(context):
+            record = parameter.get_help_record(context)
+            if record is not None and record[0] != "--help":
+                yield _listed(record[0], record[1])
+
+
+def _leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The commands that do something, each with the words that call it."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, inner in command.commands.items():
+        yield from _leaves(inner, f"{name} {word}")
+
+
+def _listed(names: str, said: str) -> str:
+    text = " ".join(said.split()).replace("<", "&lt;")
+    return f"- `{names}`{': ' + text if text else ''}"
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
