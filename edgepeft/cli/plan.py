@@ -127,5 +127,5 @@ def show_plan(
     )
     if price is not None:
         say(f"price    {facts['price']:.2f} at {price:g} per hour")
-    for note in plan.notes:
+    for note in facts["notes"]:
         say(f"note     {note}", err=True)

@@ -34,7 +34,7 @@ class RecipeFile:
 
     ``verbatim`` is the text as the user wrote it; ``folder`` is what the recipe's paths are relative to;
     ``variant`` is what a variant of a recipe with a matrix is called, empty for the recipe itself; ``notes`` say
-    what of the file was set aside.
+    what of the file was set aside, ``decided`` what was chosen where nobody wrote the recipe.
     """
 
     recipe: Recipe
@@ -44,6 +44,7 @@ class RecipeFile:
     variant: str = ""
     notes: tuple[str, ...] = ()
     title: str = "run"
+    decided: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -127,11 +128,11 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> RecipeFile:
 
 
 def recipe_of_text(
-    text: str, overrides: Sequence[str], folder: Path, title: str, notes: Sequence[str] = ()
+    text: str, overrides: Sequence[str], folder: Path, title: str, decided: Sequence[str] = ()
 ) -> RecipeFile:
     """The recipe of a text that is in no file; ``overrides`` as in ``load_recipe``. Raises InputError."""
-    recipe, told = _overridden(read_yaml(text), overrides, "the options: ")
-    return RecipeFile(recipe, None, text, folder, notes=(*notes, *told), title=title)
+    recipe, notes = _overridden(read_yaml(text), overrides, "the options: ")
+    return RecipeFile(recipe, None, text, folder, notes=notes, title=title, decided=tuple(decided))
 
 
 def _text_of(path: Path) -> str:

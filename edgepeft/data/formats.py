@@ -119,6 +119,8 @@ def read_records(path: Path) -> list[Record]:
         there = path.exists()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not there and {"http:", "https:", "s3:", "gs:"} & set(path.parts):
+        raise InputError(f"{path.name}: addresses are not read; download the file and name that")
     if not there:
         raise InputError(f"{path}: no such data file; check data.train and data.test")
     read = read_dataset_folder if is_dataset_folder(path) else _READERS.get(path.suffix.lower())

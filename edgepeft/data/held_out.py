@@ -73,7 +73,8 @@ def hold_out(
     wanted = asked.count(len(rows))
     if wanted >= len(rows):
         raise InputError(
-            f"data.test: {said} of {len(rows)} rows leaves none to learn; hold out fewer, or name a file"
+            f"data.test: {said} of {len(rows)} row{'s' * (len(rows) != 1)} leaves none to learn; hold out fewer, "
+            "or name a file"
         )
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):

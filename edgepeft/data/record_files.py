@@ -80,10 +80,18 @@ def read_json(path: Path) -> Iterator[Record]:
         yield where, _object(item, where)
 
 
-def read_csv(path: Path, delimiter: str = ",") -> Iterator[Record]:
-    """Records of a CSV file with a header. Raises InputError."""
+def read_csv(path: Path, delimiter: str | None = None) -> Iterator[Record]:
+    """Records of a CSV file with a header. Raises InputError.
+
+    Its cells are separated by commas; by semicolons, as spreadsheets write where the comma is for decimals, or by
+    tabs where the header has no comma.
+    """
     csv.field_size_limit(MAX_LINE)  # Python's own, 128 KiB, is shorter than documents are
-    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
+    text = _text(path)
+    if delimiter is None:
+        first = text.partition("\n")[0]
+        delimiter = next((mark for mark in (",", ";", "\t") if mark in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         # line_num counts lines, not rows: a quoted cell may hold several.

@@ -104,6 +104,8 @@ def build(
         sink = recorded(run.events, sink)
         events = Events("build", sink)
         events.emit("planned", stages=[stage.name for stage in plan.stages])
+        for line in recipe.decided:
+            events.message(line)
         for note in plan.notes:
             events.warning(note)
         result = BuildResult(run=run.path)

@@ -47,7 +47,7 @@ def plan_facts(plan: Plan, costs: Sequence[StageEstimate], price: float | None) 
         ],
         "choices": _choices(resolved),
         "price": None if price is None else round(seconds / 3600 * price, 4),
-        "notes": list(plan.notes),
+        "notes": [*resolved.file.decided, *plan.notes],
         **({"sources": [source.as_dict() for source in sources]} if sources else {}),
     }
 

@@ -209,9 +209,24 @@ def test_what_mends_strange_columns(tmp_path: Path, row: dict[str, str], said: s
 
 def test_columns_that_were_not_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text("prompt;completion\nHi;Ho\n", encoding="utf-8")
-    with pytest.raises(InputError, match="separated by ';': save it as CSV"):
+    path.write_text("prompt|completion\nHi|Ho\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"separated by '\|': save it as CSV"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_separators_are_told_by_the_header(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f'prompt{mark}completion\n"Hi, you; there"{mark}Ho\n', encoding="utf-8-sig")
+    (row,) = read_rows(path)
+    assert row.prompt_messages[-1]["content"] == "Hi, you; there"
+    assert row.completion == "Ho"
+
+
+@pytest.mark.parametrize("address", ["https://example.org/rows.csv", "s3://rows/train.jsonl"])
+def test_addresses_are_no_files(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match="addresses are not read; download the file"):
+        read_rows(tmp_path / address)
 
 
 GOOD = {"prompt": "Hi", "completion": "Ho"}
