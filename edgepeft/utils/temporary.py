@@ -33,12 +33,13 @@ def temporary_folder(place: Path, name: str, kind: str) -> Path:
     """Make a temporary folder in ``place`` and hold its lock. Raises OSError."""
     while True:
         made = Path(tempfile.mkdtemp(prefix=f".{_cut(name)}{_MARK}", suffix=kind, dir=place))
-        handle = os.open(made, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-        if _lock(handle) is not False and made.exists():
-            _held[made] = handle
-            return made
-        # Somebody swept it before it had its lock.
-        os.close(handle)
+        # Until it has its lock somebody may sweep it.
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(made, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+            if _lock(handle) is not False and made.exists():
+                _held[made] = handle
+                return made
+            os.close(handle)
 
 
 def temporary_file(path: Path) -> tuple[Path, BinaryIO]:
