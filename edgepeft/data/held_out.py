@@ -14,6 +14,8 @@ from edgepeft.errors import InputError
 MOST_TESTED = 200
 """As many rows as data.max_test_rows lets the gates use."""
 _SHARE = re.compile(r"\s*(?P<number>[+-]?\d+(\.\d+)?)\s*(?P<percent>%?)\s*")
+_MOST = 10**15
+"""No number of a recipe is larger."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class HeldOut:
             return None
         number = float(found["number"])
         if not found["percent"]:
-            if number < 1 or number != int(number):
+            if not 1 <= number <= _MOST or number != int(number):
                 raise ValueError(
                     f"{text.strip()} is no number of rows; give 1 or more, a share such as 10%, or a file"
                 )

@@ -93,8 +93,9 @@ def _gate(suite: str, name: str, judged: Judged, advice: str) -> ElementTree.Ele
         ElementTree.SubElement(case, "skipped", {"message": _text(judged.why)})
         return case
     if judged.state == "missed":
-        failure = {"message": _text(judged.why), "type": judged.gate}
-        ElementTree.SubElement(case, "failure", failure).text = _text(advice or judged.why)
+        kind = {"message": _text(judged.why), "type": judged.gate}
+        failure = ElementTree.SubElement(case, "failure", kind)
+        failure.text = _text(advice or judged.why)
     measured = "no number" if judged.value is None else number(judged.value, 6)
     said = ElementTree.SubElement(case, "system-out")
     said.text = f"measured {measured}, bound {judged.bound:g}"

@@ -59,7 +59,9 @@ def test_other_texts_name_files(text: str) -> None:
     assert HeldOut.parse(text) is None
 
 
-@pytest.mark.parametrize("text", ["0%", "100%", "0", "-5", "-10%", "250%", "0.1", "2.5"])
+@pytest.mark.parametrize(
+    "text", ["0%", "100%", "0", "-5", "-10%", "250%", "0.1", "2.5", "9" * 400, "9" * 400 + "%"]
+)
 def test_what_leaves_one_side_empty_is_refused_with_the_recipe(text: str) -> None:
     with pytest.raises(ValueError, match=r"as 10%|such as 10%"):
         Data(test=text)
