@@ -40,3 +40,12 @@ def test_the_compiler_stays_out_and_the_numbers_stay() -> None:
     )
     assert not eager[0]
     assert eager[1:] == plain[1:]
+
+
+def test_without_bitsandbytes_the_rest_is_loaded_all_the_same() -> None:
+    code = (
+        "import sys; sys.modules['bitsandbytes'] = None\n"
+        "from edgepeft.compat.bitsandbytes_eager import import_without_compiler\n"
+        "import_without_compiler(); import torch; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
