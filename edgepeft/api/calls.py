@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.api.notebook import in_notebook, notebook_progress
-from edgepeft.config.loader import RecipeFile, load_recipe, recipe_of_text, varied
+from edgepeft.config.loader import RecipeFile, recipe_of_text
 from edgepeft.config.recipe import Recipe
-from edgepeft.config.run_recipe import recipe_of
-from edgepeft.errors import GateError, InputError
+from edgepeft.config.run_recipe import recipe_or_run, run_folder
+from edgepeft.errors import InputError
 from edgepeft.events import Sink, discard
 from edgepeft.pipeline.build import BuildResult
 from edgepeft.pipeline.build import build as carry_out
@@ -61,8 +61,7 @@ def build(
         result = carry_out(
             loaded, _folder(recipe, loaded, out), until=until, fresh=fresh, force=force, sink=sink
         )
-    if result.failed_gates:
-        raise GateError("gate missed: " + "; ".join(result.failed_gates), result=result)
+    result.require_gates()
     return result
 
 
@@ -101,19 +100,12 @@ def _loaded(recipe: RecipeLike, overrides: Sequence[str]) -> RecipeFile:
         recipe = recipe.model_dump(mode="json", exclude_unset=True)
     if isinstance(recipe, Mapping):
         return recipe_of_text(write_yaml(dict(recipe)), overrides, Path.cwd(), "run")
-    path = Path(recipe)
-    if path.is_dir():
-        begun = recipe_of(path)
-        return varied(begun, list(overrides)) if overrides else begun
-    return load_recipe(path, list(overrides))
+    return recipe_or_run(Path(recipe), overrides)
 
 
 def _folder(recipe: RecipeLike, loaded: RecipeFile, out: str | os.PathLike[str] | None) -> Path:
-    if out is not None:
-        return Path(out)
-    if isinstance(recipe, str | os.PathLike) and Path(recipe).is_dir():
-        return Path(recipe)
-    return Path("runs") / loaded.name
+    given = Path(recipe) if isinstance(recipe, str | os.PathLike) else None
+    return run_folder(loaded, None if out is None else Path(out), given)
 
 
 def _refuse_matrix(recipe: RecipeFile) -> None:

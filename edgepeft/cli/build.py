@@ -32,7 +32,7 @@ from edgepeft.cli.options import (
     StepsOption,
     TargetOption,
 )
-from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from, run_folder, with_mismatch
+from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from, with_mismatch
 from edgepeft.cli.reports import (
     JunitOption,
     Report,
@@ -73,6 +73,8 @@ def command_until(until: str, text: str) -> Callable[..., None]:
         junit: JunitOption = None,
         summary: SummaryOption = None,
     ) -> None:
+        from edgepeft.config.run_recipe import run_folder
+
         overrides = [*(overrides or []), *([f"layout={layout}"] if layout is not None else [])]
         short = Short(model, adapter, data, target, steps)
         loaded = recipe_from(recipe, with_mismatch(overrides, allow_base_mismatch), short)
@@ -84,26 +86,9 @@ def command_until(until: str, text: str) -> Callable[..., None]:
             from edgepeft.cli.plan import show_plan
 
             show_plan(loaded, folder, until=until, as_json=as_json, only=only)
-        elif loaded.recipe.matrix:
-            from edgepeft.cli.fleet import carry_out_fleet
-
-            with reporting(junit, summary, loaded.name) as report:
-                carry_out_fleet(
-                    until,
-                    loaded,
-                    folder,
-                    only=only or [],
-                    jobs=jobs,
-                    memory=memory,
-                    cluster=cluster,
-                    as_json=as_json,
-                    fresh=fresh,
-                    force=force,
-                    progress=progress,
-                    report=report,
-                )
-        else:
-            with reporting(junit, summary, loaded.name) as report:
+            return
+        with reporting(junit, summary, loaded.name) as report:
+            if not loaded.recipe.matrix:
                 carry_out(
                     until,
                     loaded,
@@ -114,6 +99,23 @@ def command_until(until: str, text: str) -> Callable[..., None]:
                     progress=progress,
                     report=report,
                 )
+                return
+            from edgepeft.cli.fleet import carry_out_fleet
+
+            carry_out_fleet(
+                until,
+                loaded,
+                folder,
+                only=only or [],
+                jobs=jobs,
+                memory=memory,
+                cluster=cluster,
+                as_json=as_json,
+                fresh=fresh,
+                force=force,
+                progress=progress,
+                report=report,
+            )
 
     command.__doc__ = text
     if until != "verify":
@@ -154,7 +156,6 @@ def carry_out(
     from edgepeft.cli.advice import say_advice
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
-    from edgepeft.errors import GateError
     from edgepeft.evaluation.table import table_rows, witness_lines
     from edgepeft.pipeline.build import build
     from edgepeft.utils.quantities import duration
@@ -178,5 +179,4 @@ def carry_out(
         reused = f", {len(result.reused)} stages reused" if result.reused else ""
         say(f"done in {duration(result.seconds)}{reused}")
     say_advice(result.bundles, progress)
-    if result.failed_gates:
-        raise GateError("gate missed: " + "; ".join(result.failed_gates))
+    result.require_gates()

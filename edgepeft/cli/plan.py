@@ -21,7 +21,7 @@ from edgepeft.cli.options import (
     StepsOption,
     TargetOption,
 )
-from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from, run_folder
+from edgepeft.cli.recipe_choice import Short, check_matrix, recipe_from
 from edgepeft.cli.streams import say
 from edgepeft.pipeline.plan_facts import plan_facts
 
@@ -48,6 +48,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a build would do: stages, memory, disk, time, bundle sizes, and what can be reused."""
+    from edgepeft.config.run_recipe import run_folder
+
     loaded = recipe_from(recipe, overrides, Short(model, adapter, data, target, steps))
     check_matrix(loaded, {"--only": only})
     folder = run_folder(loaded, out, recipe)

@@ -1,4 +1,4 @@
-"""The recipe that a command is about, and the folder of its run: from a file, a run, or options alone."""
+"""The recipe that a command is about: from a file, a run, or options alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def recipe_from(recipe: Path | None, overrides: list[str] | None, short: Short) 
 
     Where there is no file, but rows, a recipe is written for them.
     """
-    from edgepeft.config.loader import load_recipe, varied
+    from edgepeft.config.loader import load_recipe
+    from edgepeft.config.run_recipe import recipe_or_run
 
     if recipe is None and short.data is not None:
         return _started(overrides or [], short)
@@ -59,12 +60,8 @@ def recipe_from(recipe: Path | None, overrides: list[str] | None, short: Short) 
         from edgepeft.cli.meant import refuse_other_than_recipe
 
         refuse_other_than_recipe(recipe)
-    if recipe is not None and recipe.is_dir():
-        from edgepeft.config.run_recipe import recipe_of
-
-        begun = recipe_of(recipe)
-        return varied(begun, changes) if changes else begun
-    return load_recipe(recipe, changes)
+        return recipe_or_run(recipe, changes)
+    return load_recipe(None, changes)
 
 
 def _started(overrides: list[str], short: Short) -> RecipeFile:
@@ -111,43 +108,3 @@ def check_matrix(recipe: RecipeFile, given: Mapping[str, object]) -> None:
 def _from_here(value: str) -> str:
     """A path typed on the command line is relative to the working folder, not to the recipe."""
     return str(Path(value).resolve()) if Path(value).exists() else value
-
-
-def run_folder(recipe: RecipeFile, out: Path | None, given: Path | None = None) -> Path:
-    """Where the run goes; ``given`` is the recipe's argument, which may be a run's folder itself."""
-    if out is not None:
-        return out
-    if given is not None and given.is_dir():
-        return given
-    folder = Path("runs") / recipe.name
-    _refuse_another_job(folder, recipe)
-    return folder
-
-
-def _refuse_another_job(folder: Path, recipe: RecipeFile) -> None:
-    """Raise InputError where a folder that nobody chose holds the run of another recipe of the same name."""
-    from edgepeft.config.run_recipe import recipe_of
-    from edgepeft.errors import InputError
-
-    try:
-        held = recipe_of(folder)
-    except InputError:
-        return  # no run, or one that says no more what it was
-    if held.path is not None or recipe.path is not None:
-        same = held.path == (recipe.path.resolve() if recipe.path is not None else None)
-    else:
-        same = all(
-            getattr(held.recipe, key) == getattr(recipe.recipe, key) for key in ("model", "adapter")
-        ) and (held.recipe.data.train, held.recipe.data.test) == (
-            recipe.recipe.data.train,
-            recipe.recipe.data.test,
-        )
-    if not same:
-        held_of = (
-            held.path
-            or f"{held.recipe.model} and {held.recipe.data.train or held.recipe.data.test}"
-        )
-        raise InputError(
-            f"{folder}: is the run of another recipe ({held_of}); give another --out, or --out {folder} to go "
-            "on there"
-        )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepeft.config.loader import load_recipe
 from edgepeft.config.recipe import promised
-from edgepeft.config.run_recipe import recipe_of
+from edgepeft.config.run_recipe import recipe_or_run
 from edgepeft.config.sections import Data
 from edgepeft.config.target_sections import Gates
 from edgepeft.data.arrow_files import is_dataset_folder
@@ -39,7 +38,7 @@ class GivenTests:
             raise InputError(f"--test: {file} does not exist")
         if is_dataset_folder(file) or (not file.is_dir() and file.suffix not in _RECIPES):
             return cls(file, Data())
-        recipe = recipe_of(file) if file.is_dir() else load_recipe(file)
+        recipe = recipe_or_run(file)
         data = recipe.recipe.data
         if data.test_file is None:
             raise InputError(f"--test: {file} names no data.test")

@@ -17,7 +17,7 @@ from edgepeft.data.report import DataReport
 from edgepeft.data.text_checks import check_texts
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.data.written_rows import as_jsonl
-from edgepeft.errors import EdgepeftError, InputError
+from edgepeft.errors import EdgepeftError, GateError, InputError
 from edgepeft.evaluation.seal import seal, seal_adapter
 from edgepeft.events import Events, Sink, discard
 from edgepeft.models.tasks import GENERATION
@@ -61,6 +61,11 @@ class BuildResult:
             if isinstance(bundle["gates"], list)
             for gate in bundle["gates"]
         ]
+
+    def require_gates(self) -> None:
+        """Raise GateError, with this result, where a gate was missed."""
+        if self.failed_gates:
+            raise GateError("gate missed: " + "; ".join(self.failed_gates), result=self)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, paths absolute."""
