@@ -8,15 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgepeft.data.column_names import (
-    ANSWERS,
-    BETTER,
-    QUESTIONS,
-    WORSE,
-    like,
-    may_hold_text,
-    part_of,
-)
+from edgepeft.data.column_names import ANSWERS, like, may_hold_text, part_of, told_apart
 from edgepeft.data.shape_names import Record, fitting_shapes, listed
 from edgepeft.errors import InputError
 
@@ -61,23 +53,18 @@ def guess_conversation(records: Sequence[Record], file: str) -> dict[str, str]:
     fits = fitting_shapes(records[0][1])
     if {"messages", "prompt", "instruction", "preference"} & set(fits):
         return {}
-    worse, better = part_of(names, WORSE), part_of(names, BETTER)
-    texts = [name for name in _texts(records) if name not in (worse, better)]
-    question = like(texts, QUESTIONS)
-    if worse is not None and better is not None:
-        found = {"prompt": question, "chosen": better, "rejected": worse}
-        return {ours: theirs for ours, theirs in found.items() if theirs is not None}
-    answer = like([name for name in texts if name != question], ANSWERS)
+    texts = _texts(records)
+    found = told_apart(names, texts)
+    if "chosen" in found:
+        return found
+    answer = like(texts, ANSWERS)
     if "text" in fits and answer is None:
         return {}
-    if {"instruction", "input"} <= set(names) and answer is not None and answer != "input":
+    if {"instruction", "input"} <= set(names) and answer is not None:
         return {"output": answer}
-    others = [name for name in texts if name not in (question, answer)]
-    question = question or _first(others)
-    answer = answer or _first([name for name in others if name != question])
-    if question is None or answer is None:
+    if len(found) < 2:
         raise _too_few(records, file, texts, "what is asked and one for the answer")
-    return {"prompt": question, "completion": answer}
+    return found
 
 
 def guess_texts(records: Sequence[Record], file: str, task: str | None) -> dict[str, str]:

@@ -19,6 +19,24 @@ WORSE = ("reject", "worse", "bad", "wrong", "incorrect", "negative", "disprefer"
 BETTER = ("chosen", "better", "preferred", "accepted", "winning", "good")
 
 
+def told_apart(names: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
+    """Our names to those of the columns of a question with a better and a worse answer, or with one answer.
+
+    Columns of ``texts`` are told by what they are called, else by their place; what can't be told is left out.
+    """
+    worse, better = part_of(names, WORSE), part_of(names, BETTER)
+    question = like(texts, QUESTIONS)
+    found: dict[str, str | None]
+    if worse is not None and better is not None:
+        found = {"prompt": question, "chosen": better, "rejected": worse}
+    else:
+        answer = like([name for name in texts if name != question], ANSWERS)
+        others = iter([name for name in texts if name not in (question, answer)])
+        question = question or next(others, None)
+        found = {"prompt": question, "completion": answer or next(others, None)}
+    return {ours: theirs for ours, theirs in found.items() if theirs is not None}
+
+
 def like(names: Iterable[str], wanted: Sequence[str]) -> str | None:
     """The first of ``names`` that is called like one of ``wanted``, best first."""
     by_name = {name.lower().replace(" ", "_"): name for name in reversed(list(names))}

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edgepeft.data.column_names import (
-    ANSWERS,
-    BETTER,
-    QUESTIONS,
-    WORSE,
-    like,
-    may_hold_text,
-    part_of,
-)
+from edgepeft.data.column_names import may_hold_text, told_apart
 from edgepeft.errors import InputError
 
 Record = tuple[str, dict[str, Any]]
@@ -114,24 +106,17 @@ def _mend(record: Mapping[str, Any]) -> str:
     for columns, mend in _OTHER_FORMS:
         if columns <= set(names):
             return mend
-    worse, better = part_of(names, WORSE), part_of(names, BETTER)
-    texts = [name for name in names if may_hold_text(name)]
-    question = like(texts, QUESTIONS)
-    if worse is not None and better is not None:
-        return _example({"prompt": question, "chosen": better, "rejected": worse})
-    answer = like([name for name in texts if name != question], ANSWERS)
-    others = iter([name for name in texts if name not in (question, answer)])
+    found = told_apart(names, [name for name in names if may_hold_text(name)])
     if not names:
-        question, answer = "question", "answer"
-    question, answer = question or next(others, None), answer or next(others, None)
-    if question is None or answer is None:
-        return (
-            "it needs a column for what is asked and one for the answer; say which they are in data.columns, as "
-            "{prompt: …, completion: …}"
-        )
-    return _example({"prompt": question, "completion": answer})
+        found = {"prompt": "question", "completion": "answer"}
+    if "chosen" in found or {"prompt", "completion"} <= set(found):
+        return _example(found)
+    return (
+        "it needs a column for what is asked and one for the answer; say which they are in data.columns, as "
+        "{prompt: …, completion: …}"
+    )
 
 
-def _example(columns: Mapping[str, str | None]) -> str:
-    named = ", ".join(f"{ours}: {theirs}" for ours, theirs in columns.items() if theirs is not None)
+def _example(columns: Mapping[str, str]) -> str:
+    named = ", ".join(f"{ours}: {theirs}" for ours, theirs in columns.items())
     return f"name the columns, as data.columns: {{{named}}}"

@@ -29,6 +29,10 @@ _ANSWERING = [
         {"question": "q", "good": "a", "bad": "b"},
         {"prompt": "question", "chosen": "good", "rejected": "bad"},
     ),
+    (
+        {"question": "q", "accepted_answer": "a"},
+        {"prompt": "question", "completion": "accepted_answer"},
+    ),
     ({"prompt": "p", "completion": "c"}, {}),
     ({"messages": [], "id": "x"}, {}),
     ({"text": "only a text", "source": 3}, {}),
