@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.errors import InputError
+from edgepeft.runs.folder import RunFolder
 
-_RUN = "run.json"
 _RECIPES = (".yaml", ".yml")
 _ROWS = (".jsonl", ".csv", ".parquet")
 _NAMED = 6
@@ -16,7 +16,7 @@ _NAMED = 6
 
 def bundle_folder(path: Path) -> Path:
     """The bundle that a folder stands for: itself, or a run's only one. Raises InputError where it has more."""
-    if (path / MANIFEST).exists() or not (path / _RUN).is_file():
+    if (path / MANIFEST).exists() or not RunFolder(path).record.is_file():
         return path
     found = [
         place for place in sorted((path / "bundles").glob(f"**/{MANIFEST}")) if _of_bundle(place)
@@ -34,7 +34,7 @@ def refuse_other_than_recipe(path: Path) -> None:
     """Raise InputError where a model, an adapter or a bundle is given as a recipe, with the command for it."""
     if path.suffix == ".gguf" and path.is_file():
         raise _no_recipe(path, "a model", _FOR_MODELS)
-    if not path.is_dir() or (path / _RUN).is_file():
+    if not path.is_dir() or RunFolder(path).record.is_file():
         return
     if (path / MANIFEST).is_file() and _of_bundle(path / MANIFEST):
         raise _no_recipe(

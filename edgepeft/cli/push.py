@@ -43,7 +43,7 @@ def command(
     from edgepeft.bundle.manifest import MANIFEST, read_adapter_manifest
     from edgepeft.errors import GateError, InputError
     from edgepeft.hub.ids import RepoId, parse_id
-    from edgepeft.hub.push import check_token, push_files
+    from edgepeft.hub.push import push_files
     from edgepeft.runtime.adapters import adapter_names, open_adapter
     from edgepeft.runtime.bundle import Bundle
 
@@ -62,7 +62,6 @@ def command(
     if not force and (opened.gates is None or missed):
         why = f"missed {'; '.join(missed)}" if missed else "was never measured (`edgepeft verify`)"
         raise GateError(f"{bundle}: {why}; build it anew, or push it all the same with --force")
-    check_token(target)
     files = [*opened.manifest["outputs"], MANIFEST]
     for adapter in adapters:
         inside = [*read_adapter_manifest(adapter.path / MANIFEST)["outputs"], MANIFEST]

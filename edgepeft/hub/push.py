@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Pushed:
         return asdict(self)
 
 
-def check_token(target: RepoId) -> None:
+def _check_token(target: RepoId) -> None:
     """Raise InputError, MissingError where nothing could be uploaded from here."""
     from huggingface_hub import constants, get_token
 
@@ -61,60 +62,54 @@ def push_files(
     What an earlier upload left there, by the ``manifest`` that came with it, and is not among the files, is
     removed. ``force`` uploads beside files of other origin. Raises InputError, MissingError, EdgepeftError.
     """
-    check_token(target)
-    quiet_client(bars=False)
-    try:
-        return _push(folder, files, target, manifest, private, force, message, tell)
-    except Exception as error:  # the client raises many kinds, of its own and of others
-        raise refused(error, target, f"push: {target}") from None
-
-
-def _push(
-    folder: Path,
-    files: Sequence[str],
-    target: RepoId,
-    manifest: str,
-    private: bool,
-    force: bool,
-    message: str,
-    tell: Callable[[str], None],
-) -> Pushed:
     from huggingface_hub import HfApi, constants
 
-    api = HfApi()
-    hidden, names = _existing(api, target)
-    if private and hidden is False:
-        raise InputError(
-            f"push: {target.repo}: is there already and public; make it private on its page, or leave out "
-            "--private"
+    _check_token(target)
+    quiet_client(bars=False)
+    with _refusals(target):
+        api = HfApi()
+        hidden, names = _existing(api, target)
+        if private and hidden is False:
+            raise InputError(
+                f"push: {target.repo}: is there already and public; make it private on its page, or leave out "
+                "--private"
+            )
+        others = [name for name in names if name not in _ABOUT]
+        if others and manifest not in names and not force:
+            raise InputError(
+                f"push: {target}: holds files that are no bundle ({', '.join(others[:3])}); choose another name "
+                "or --revision, or upload beside them with --force"
+            )
+        stale = _stale(target, manifest, names, files)
+        if hidden is None:
+            api.create_repo(target.repo, private=True if private else None, exist_ok=True)
+            hidden = private
+        branch = target.revision or constants.DEFAULT_REVISION
+        if target.revision is not None:
+            api.create_branch(target.repo, branch=branch, exist_ok=True)
+        size = sum((folder / file).stat().st_size for file in files)
+        tell(
+            f"uploading {len(files)} files, {size / 1e6:.1f} MB, to {constants.ENDPOINT}/{target.repo}"
         )
-    others = [name for name in names if name not in _ABOUT]
-    if others and manifest not in names and not force:
-        raise InputError(
-            f"push: {target}: holds files that are no bundle ({', '.join(others[:3])}); choose another name or "
-            "--revision, or upload beside them with --force"
+        done = api.upload_folder(
+            repo_id=target.repo,
+            folder_path=folder,
+            revision=branch,
+            commit_message=message,
+            allow_patterns=[glob.escape(file) for file in files],
+            delete_patterns=[glob.escape(file) for file in stale] or None,
         )
-    stale = _stale(target, manifest, names, files)
-    if hidden is None:
-        api.create_repo(target.repo, private=True if private else None, exist_ok=True)
-        hidden = private
-    branch = target.revision or constants.DEFAULT_REVISION
-    if target.revision is not None:
-        api.create_branch(target.repo, branch=branch, exist_ok=True)
-    size = sum((folder / file).stat().st_size for file in files)
-    tell(
-        f"uploading {len(files)} files, {size / 1e6:.1f} MB, to {constants.ENDPOINT}/{target.repo}"
-    )
-    done = api.upload_folder(
-        repo_id=target.repo,
-        folder_path=folder,
-        revision=branch,
-        commit_message=message,
-        allow_patterns=[glob.escape(file) for file in files],
-        delete_patterns=[glob.escape(file) for file in stale] or None,
-    )
-    url = f"{constants.ENDPOINT}/{target.repo}/tree/{branch}"
-    return Pushed(target.repo, branch, done.oid, url, hidden, len(files), size)
+        url = f"{constants.ENDPOINT}/{target.repo}/tree/{branch}"
+        return Pushed(target.repo, branch, done.oid, url, hidden, len(files), size)
+
+
+@contextlib.contextmanager
+def _refusals(target: RepoId) -> Iterator[None]:
+    """What the hub refuses in the context is raised as a line of ours."""
+    try:
+        yield
+    except Exception as error:  # the client raises many kinds, of its own and of others
+        raise refused(error, target, f"push: {target}") from None
 
 
 def _existing(api: Any, target: RepoId) -> tuple[bool | None, list[str]]:
