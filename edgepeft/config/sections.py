@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgepeft.bundle.layout import ADAPTER_NAME
-from edgepeft.data.held_out import HeldOut, hold_out
+from edgepeft.data.held_out import MOST_TESTED, HeldOut, hold_out
+from edgepeft.utils.scalars import MOST
 
 if TYPE_CHECKING:
     from edgepeft.data.formats import DataFile
     from edgepeft.data.rows import Row
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-LARGEST = 10**15
-"""No number of a recipe is larger; what is computed from several must not overflow."""
 LARGEST_SEED = 2**32 - 1
 """What numpy takes, which the trainer seeds with the same number."""
 
@@ -29,8 +28,8 @@ class Section(BaseModel):
     @field_validator("*")
     @classmethod
     def _within_reason(cls, value: Any) -> Any:
-        if isinstance(value, (int, float)) and abs(value) > LARGEST:
-            raise ValueError(f"must not be larger than {LARGEST:g}")
+        if isinstance(value, (int, float)) and abs(value) > MOST:
+            raise ValueError(f"must not be larger than {MOST:g}")
         return value
 
 
@@ -88,7 +87,7 @@ class Data(Section):
         "asked: text, or the token, as rows need that were rendered by a chat template already.",
     )
     max_test_rows: int = Field(
-        200,
+        MOST_TESTED,
         ge=1,
         description="Most test rows used for gates and report: the first ones of the file.",
     )

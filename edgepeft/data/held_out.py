@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
+from edgepeft.utils.scalars import MOST
 
 MOST_TESTED = 200
-"""As many rows as data.max_test_rows lets the gates use."""
+"""Rows that gates and report use at most by default: no more need be held out."""
 _SHARE = re.compile(r"\s*(?P<number>[+-]?\d+(\.\d+)?)\s*(?P<percent>%?)\s*")
-_MOST = 10**15
-"""No number of a recipe is larger."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class HeldOut:
             return None
         number = float(found["number"])
         if not found["percent"]:
-            if not 1 <= number <= _MOST or number != int(number):
+            if not 1 <= number <= MOST or number != int(number):
                 raise ValueError(
                     f"{text.strip()} is no number of rows; give 1 or more, a share such as 10%, or a file"
                 )

@@ -15,6 +15,8 @@ DEPTH = 32
 """How deeply a value may be nested; a recipe of every option takes six levels."""
 VALUES = 20_000
 """Values of all depths, those that an alias or a merge repeats counted again, and a long text as several."""
+MOST = 10**15
+"""No number of a recipe is larger; what is computed from several must not overflow."""
 _LARGEST = 2**63 - 1
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {
