@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgepeft.events import Event, Sink
-from edgepeft.utils.quantities import duration
+from edgepeft.pipeline.event_words import headline
 from edgepeft.utils.terminal_text import visible_line
+
+_TOLD = ("finished", "reused", "failed", "warning")
 
 
 def in_notebook() -> bool:
@@ -44,14 +46,9 @@ def notebook_progress() -> Iterator[Sink]:
             bars.update(shown[stage], completed=event["step"], total=event.get("total"))
         elif kind in ("finished", "failed") and stage in shown:
             bars.remove_task(shown.pop(stage))
-        line = {
-            "finished": lambda: f"✓ {stage}  {duration(event['seconds'])}",
-            "reused": lambda: f"✓ {stage}  unchanged, reused",
-            "failed": lambda: f"✗ {stage}",
-            "warning": lambda: f"! {stage}: {event['text']}",
-        }.get(kind)
+        line = headline(event) if kind in _TOLD else None
         if line is not None:
-            console.print(visible_line(line()), markup=False)
+            console.print(line, markup=False)
 
     with bars:
         yield show

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgepeft.cli.options import ProgressMode
-from edgepeft.data.report_line import describe_data
 from edgepeft.events import Event, Events, Sink, discard
+from edgepeft.pipeline.event_words import describe_progress, headline, time_left
 from edgepeft.utils.hub_progress import told_in_lines
 from edgepeft.utils.quantities import duration
-from edgepeft.utils.terminal_text import VisibleStream, visible_line
+from edgepeft.utils.terminal_text import VisibleStream
 
 _PLAIN_INTERVAL = 15.0
 """Seconds between progress lines where nobody watches live."""
@@ -40,55 +40,6 @@ def show_events(mode: ProgressMode) -> Iterator[Sink]:
         yield _Plain().show
 
 
-def describe_progress(event: Event) -> str:
-    """The figures of a progress event in words: phase, loss, rate."""
-    metrics: dict[str, Any] = event.get("metrics", {})
-    parts = []
-    for key, label, form in (
-        ("loss", "loss", "{:.3f}"),
-        ("eval_loss", "eval loss", "{:.3f}"),
-        ("tokens_per_second", "tok/s", "{:.0f}"),
-    ):
-        if key in metrics:
-            parts.append(f"{label} {form.format(metrics[key])}")
-    return "  ".join(parts)
-
-
-def time_left(event: Event) -> float | None:
-    """Seconds left at the rate so far; None in the first fiftieth, when the rate is mostly preparation."""
-    step, total, seconds = event.get("step"), event.get("total"), event.get("seconds")
-    if not step or not total or seconds is None or step < 0.02 * total:
-        return None
-    return float(seconds) / int(step) * (int(total) - int(step))
-
-
-def _headline(event: Event) -> str | None:
-    """The one line for an event; None for one that has none."""
-    line = _words(event)
-    return None if line is None else visible_line(line)
-
-
-def _words(event: Event) -> str | None:
-    stage = event["stage"]
-    match event["event"]:
-        case "started":
-            return f"  {stage} …"
-        case "reused":
-            return f"✓ {stage}  unchanged, reused"
-        case "finished":
-            memory = event.get("metrics", {}).get("peak_memory_bytes", 0)
-            return f"✓ {stage}  {duration(event['seconds'])}, {memory / 1e9:.2f} GB"
-        case "data":
-            return f"  {describe_data(event['report'])}"
-        case "failed":
-            return f"✗ {stage}"
-        case "message":
-            return f"  {stage}: {event['text']}"
-        case "warning":
-            return f"! {stage}: {event['text']}"
-    return None
-
-
 class _Plain:
     """Lines for a log file or a pipe."""
 
@@ -96,7 +47,7 @@ class _Plain:
         self._last = 0.0
 
     def show(self, event: Event) -> None:
-        line = _headline(event)
+        line = headline(event)
         now = time.monotonic()
         if line is None and event["event"] == "progress" and now - self._last > _PLAIN_INTERVAL:
             self._last = now
@@ -148,7 +99,7 @@ class _Live:
             self._figures[stage] = {}
             self._bar(stage)
             return
-        line = _headline(event)
+        line = headline(event)
         if line is not None:
             colour = {"✓": "green", "!": "yellow", "✗": "red"}.get(line[0], "")
             self._console.print(line, style=colour, markup=False)
