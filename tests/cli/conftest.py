@@ -20,6 +20,22 @@ class Built:
     out: Path
     result: dict[str, Any]
 
+    def carried(self, path: Path, **sections: Any) -> Path:
+        """A recipe that carries the trained adapter to cpu-int8, or as ``sections`` say; nothing is trained."""
+        data = self.recipe.parent / "data"
+        return write_recipe(
+            path,
+            self.recipe.parent / "model",
+            (data / "train.jsonl", data / "test.jsonl"),
+            **{
+                "method": None,
+                "training": None,
+                "adapter": self.result["adapter"],
+                "targets": ["cpu-int8"],
+                **sections,
+            },
+        )
+
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:

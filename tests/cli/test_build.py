@@ -84,15 +84,7 @@ def test_missed_gate_exits_4_and_keeps_the_bundle(built: Built) -> None:
 
 def test_an_adapter_that_exists_takes_trainings_place(built: Built, tmp_path: Path) -> None:
     """The merging tool's front door: same adapter, same bundle, nothing trained."""
-    recipe = write_recipe(
-        tmp_path / "adapter.yaml",
-        built.recipe.parent / "model",
-        (built.recipe.parent / "data" / "train.jsonl", built.recipe.parent / "data" / "test.jsonl"),
-        method=None,
-        training=None,
-        adapter=built.result["adapter"],
-        targets=["cpu-int8"],
-    )
+    recipe = built.carried(tmp_path / "adapter.yaml")
     result = build_json(recipe, "--out", tmp_path / "run")
     assert result["adapter"] == built.result["adapter"]
     assert not list((tmp_path / "run" / "stages").glob("train-*"))
@@ -102,16 +94,7 @@ def test_an_adapter_that_exists_takes_trainings_place(built: Built, tmp_path: Pa
 
 def test_a_bundle_for_one_runtime_is_exported_and_measured(built: Built, tmp_path: Path) -> None:
     """Without genai's configuration plain onnxruntime decodes the test rows, with the same outcome."""
-    data = built.recipe.parent / "data"
-    recipe = write_recipe(
-        tmp_path / "recipe.yaml",
-        built.recipe.parent / "model",
-        (data / "train.jsonl", data / "test.jsonl"),
-        targets=["cpu-int8"],
-        method=None,
-        training=None,
-        adapter=built.result["adapter"],
-    )
+    recipe = built.carried(tmp_path / "recipe.yaml")
     wrong = edgepeft("export", recipe, "--out", tmp_path / "run", "--layout", "gena")
     assert wrong.returncode == 2
     assert len(wrong.stderr.strip().splitlines()) == 1

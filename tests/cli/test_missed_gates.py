@@ -74,17 +74,7 @@ def test_every_suggestion_is_a_recipe_that_a_plan_takes(built: Built) -> None:
 def test_what_a_comparison_measured_is_told_and_not_suggested_again(
     built: Built, tmp_path: Path
 ) -> None:
-    data = built.recipe.parent / "data"
-    recipe = write_recipe(
-        tmp_path / "recipe.yaml",
-        built.recipe.parent / "model",
-        (data / "train.jsonl", data / "test.jsonl"),
-        targets=["cpu-int8"],
-        method=None,
-        training=None,
-        adapter=built.result["adapter"],
-        quantize={"smooth": False},
-    )
+    recipe = built.carried(tmp_path / "recipe.yaml", quantize={"smooth": False})
     run = tmp_path / "run"
     before = edgepeft("build", recipe, "--out", run, *MISSED, "--json")
     (bundle,) = json.loads(before.stdout)["bundles"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Built
-from tests.command import build_json, edgepeft, write_recipe
+from tests.command import build_json, edgepeft
 from tests.junit import outcomes, read_junit
 
 MISSED = ("--set", "gates.max_generic_kl=1e-6")
@@ -67,15 +67,8 @@ def test_variants_have_a_suite_each(built: Built, tmp_path: Path) -> None:
 
 
 def test_cells_of_a_matrix_have_a_suite_each(built: Built, tmp_path: Path) -> None:
-    data = built.recipe.parent / "data"
-    recipe = write_recipe(
+    recipe = built.carried(
         tmp_path / "fleet.yaml",
-        built.recipe.parent / "model",
-        (data / "train.jsonl", data / "test.jsonl"),
-        method=None,
-        training=None,
-        adapter=built.result["adapter"],
-        targets=["cpu-int8"],
         gates={"max_exact_match_drop": None, "max_task_kl": 1e-9},
         matrix={"quantize.block_size": [32, 64]},
     )
