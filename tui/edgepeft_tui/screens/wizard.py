@@ -149,6 +149,10 @@ class WizardScreen(Page):
         """Put what was typed into the draft."""
         self.draft.set_text(event.row.field, event.text)
         self.changed()
+        # A message comes to the step before it comes here, so the step is told once the draft is another.
+        for step in event.row.ancestors:
+            if isinstance(step, Step) and step.ready:
+                step.typed(event.row.field.key)
 
     def changed(self, pause: float = PAUSE) -> None:
         """The draft is another: say what is wrong, keep it, and plan it once the keys rest."""

@@ -163,6 +163,9 @@ class Step(VerticalScroll):
         for row in self.query(FieldRow):
             row.show(self.draft.text(row.field.key))
 
+    def typed(self, key: str) -> None:
+        """Something was typed into this step's field of ``key``, and the draft has it."""
+
     def show_errors(self, errors: Mapping[str, str]) -> None:
         """What is wrong with the recipe, for steps that show more of it than their fields do."""
 

@@ -93,9 +93,9 @@ class DataStep(Step):
         self._offer()
         self.look()
 
-    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
-        """Look at what was typed; the wizard takes it into the draft first."""
-        self.call_after_refresh(self._offer)
+    def typed(self, key: str) -> None:
+        """Look at what was typed, once the keys rest."""
+        self._offer()
         self.set_timer(0.5, self.look)
 
     def _share(self) -> str | None:
@@ -135,9 +135,14 @@ class DataStep(Step):
         draft = self.draft
         # An error of another step doesn't keep the rows from being looked at.
         wanted = draft.yaml(without=self._broken())
-        if not (draft.get("data.train") or draft.get("data.test")) or wanted == self._seen:
+        if not (draft.get("data.train") or draft.get("data.test")):
+            self.filled()
+            return
+        if wanted == self._seen:
             return
         rows, checks = self.query_one("#rows", Panel), self.query_one("#checks", Panel)
+        # What is shown is about to be replaced, also where another look cuts this one off.
+        self._seen = ""
         checks.say("[$muted]reading the rows …[/]")
         try:
             facts = await ask("data", "-", "--rows", "3", folder=draft.folder, text=wanted)

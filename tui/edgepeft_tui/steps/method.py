@@ -129,9 +129,9 @@ class MethodStep(Step):
         self.draft.drop_adapter()
         self._show_adapters("#add-adapter")
 
-    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
-        """Another way to combine asks for other keys; the wizard takes it into the draft first."""
-        if event.row.field.key == "combine.method":
+    def typed(self, key: str) -> None:
+        """Another way to combine asks for other keys."""
+        if key == "combine.method":
             self.call_after_refresh(self._show_adapters, "#row-combine--method")
 
     def _show_adapters(self, begin: str) -> None:

@@ -79,8 +79,8 @@ class ModelStep(Step):
         super().changed()
         self.inspect()
 
-    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
-        """Look at what was typed; the wizard takes it into the draft first."""
+    def typed(self, key: str) -> None:
+        """Look at what was typed, once the keys rest."""
         self.set_timer(0.4, self.inspect)
 
     @work(exclusive=True, group="inspect")
