@@ -218,6 +218,11 @@ class Training(Section):
         description="Training processes, started with `accelerate launch`, one per GPU; gradients are averaged, "
         "so a step takes batch_size rows per process.",
     )
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
+        default_factory=list,
+        description="Experiment trackers that get the training's curves and, in the same run, what the bundles "
+        "are measured at; each is an extra of its name.",
+    )
     accelerate_config: str | None = Field(
         None,
         description="For several hosts: the file written by `accelerate config`; processes then counts those of "

@@ -29,8 +29,10 @@ from edgepeft.pipeline.build import BuildResult, check_place, check_rows, collec
 from edgepeft.pipeline.execute import peak_memory
 from edgepeft.pipeline.record import Record, recorded
 from edgepeft.pipeline.resources import disk_of
+from edgepeft.pipeline.tracking import report_figures
 from edgepeft.runs.folder import RunFolder
 from edgepeft.runs.index import read_run
+from edgepeft.stages.pool import Workers
 
 SEVERITY = (EXIT_DONE, EXIT_GATE, EXIT_MISSING, EXIT_USAGE, EXIT_FAILED, EXIT_INTERRUPTED)
 """Exit statuses from best to worst: a bundle that missed a gate is there, one whose stage failed is not."""
@@ -129,6 +131,7 @@ def build_fleet(
             with crew.at(run):
                 course = run_tasks(fleet, crew, _Vetter(sink), sink)
             result.cells = [_settled(one, course) for one in fleet.cells]
+            _report(fleet, result, sink)
             result.seconds = time.monotonic() - started
             done = [*course.reused, *course.finished]
             result.peak_memory_bytes = max((peak_memory(t.stage) for t in done), default=0)
@@ -210,6 +213,14 @@ def _settled(one: CellPlan, course: Course) -> CellResult:
             )
     assert error is not None
     return CellResult(one.cell, "failed", error.exit_status, error=str(error))
+
+
+def _report(fleet: Fleet, result: FleetResult, sink: Sink) -> None:
+    """Send each bundle's figures to the trackers of its training."""
+    with Workers() as workers:
+        for one, cell in zip(fleet.cells, result.cells, strict=True):
+            if one.plan is not None and cell.bundle is not None:
+                report_figures(one.plan, [cell.bundle], workers, sink)
 
 
 def _one_at_a_time(sink: Sink) -> Sink:

@@ -30,6 +30,7 @@ from edgepeft.pipeline.record import Record, recorded
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.pipeline.resources import disk_needed
 from edgepeft.pipeline.sources import origins_of
+from edgepeft.pipeline.tracking import report_figures
 from edgepeft.runs.folder import (
     RunFolder,
     free_bytes,
@@ -51,6 +52,8 @@ class BuildResult:
     peak_memory_bytes: int = 0
     bundles: list[dict[str, Any]] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
+    tracked: dict[str, str] = field(default_factory=dict)
+    """Each tracker that the training reported to, and where to look at its run."""
 
     @property
     def failed_gates(self) -> list[str]:
@@ -77,6 +80,7 @@ class BuildResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "bundles": self.bundles,
             "reused": self.reused,
+            "tracked": self.tracked,
         }
 
 
@@ -117,10 +121,11 @@ def build(
         try:
             with Workers() as workers:
                 _run_stages(plan, result, sink, workers)
-            collect(plan, result)
-            for bundle in result.bundles:
-                for warning in bundle.get("warnings", ()):
-                    events.warning(f"{bundle['target']}: {warning}")
+                collect(plan, result)
+                for bundle in result.bundles:
+                    for warning in bundle.get("warnings", ()):
+                        events.warning(f"{bundle['target']}: {warning}")
+                result.tracked = report_figures(plan, result.bundles, workers, sink)
             result.seconds = time.monotonic() - started
         except BaseException as error:
             record.fail(error)

@@ -82,6 +82,11 @@ class Inputs:
         """Where a target's bundle goes; None where bundles lie among the stages, each under its key."""
         return None if self._bundles_apart else self._run.bundle(target)
 
+    @property
+    def tracking(self) -> Path:
+        """Where trackers keep their files."""
+        return self._run.tracking
+
     def save(self) -> None:
         """Keep the digests for the next plan."""
         self._digests.save()

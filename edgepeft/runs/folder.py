@@ -57,6 +57,11 @@ class RunFolder:
         """Where each stage's process writes what its libraries print."""
         return self.path / "logs"
 
+    @property
+    def tracking(self) -> Path:
+        """What trackers keep here, a folder for each training, called as its stage's scratch folder."""
+        return self.path / "tracking"
+
     def stage(self, name: str, key: str) -> Path:
         """The final folder of a stage's output; another key is another folder, so nothing is overwritten."""
         return self.path / "stages" / f"{name}-{key[:12]}"
@@ -94,7 +99,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove all that builds have made here; only while the lock is held."""
-        for place in ("stages", "scratch", "bundles"):
+        for place in ("stages", "scratch", "bundles", "tracking"):
             shutil.rmtree(self.path / place, ignore_errors=True)
 
     def _sweep(self) -> None:

@@ -16,17 +16,24 @@ from edgepeft.stages.job import StageResult, StageSettings
 class TrainSettings(StageSettings):
     """A training: the recipe's sections, and what the base is called.
 
-    ``training.accelerate_config`` is an absolute path here.
+    ``training.accelerate_config`` is an absolute path here. Trackers call the training ``run_name`` and keep
+    their files in a folder of its own in ``tracking``.
     """
 
-    # On how many hosts the processes run changes nothing of what they compute.
-    KEYLESS: ClassVar[Mapping[str, Any]] = {"training": {"accelerate_config"}}
+    # On how many hosts the processes run changes nothing of what they compute, nor does who is told of it.
+    KEYLESS: ClassVar[Mapping[str, Any]] = {
+        "training": {"accelerate_config", "report_to"},
+        "run_name": True,
+        "tracking": True,
+    }
 
     task: Task = GENERATION
     method: Method = Field(default_factory=Method)
     training: Training = Field(default_factory=Training)
     data: Data = Field(default_factory=Data)
     base_name: str = ""
+    run_name: str = ""
+    tracking: str = ""
 
 
 class TrainResult(StageResult):

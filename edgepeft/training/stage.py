@@ -11,6 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepeft.adapters.base_init import changes_base
@@ -26,6 +27,7 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
 from edgepeft.models.tasks import GENERATION
 from edgepeft.stages.job import Job
+from edgepeft.tracking.runs import OpenRuns, open_runs
 from edgepeft.training.checkpoints import last_complete
 from edgepeft.training.hooks import hooks_of
 from edgepeft.training.loading import (
@@ -74,6 +76,19 @@ def train(job: Job[TrainSettings], stop: StopRequest, ranks: Ranks) -> TrainResu
 
     Raises KeyboardInterrupt once ``stop`` has been obeyed, with a whole checkpoint in the job's scratch folder.
     """
+    settings = job.settings
+    resume = last_complete(job.scratch / "checkpoints")
+    trackers = settings.training.report_to if ranks.first else []
+    # Variants of a recipe that share this training share its run, too.
+    folder = Path(settings.tracking) / job.scratch.name
+    # Opened before the base is loaded, so that one that nobody is logged in to costs no waiting.
+    with open_runs(trackers, settings.run_name, folder, job.events, anew=resume is None) as runs:
+        return _train(job, stop, ranks, resume, runs)
+
+
+def _train(
+    job: Job[TrainSettings], stop: StopRequest, ranks: Ranks, resume: Path | None, runs: OpenRuns
+) -> TrainResult:
     import torch
     from transformers import set_seed
 
@@ -105,13 +120,16 @@ def train(job: Job[TrainSettings], stop: StopRequest, ranks: Ranks) -> TrainResu
     callbacks: list[Any] = [*hooks_of(adapted).callbacks(adapted), reporter]
     if method.carried in ("tokens", "prefix"):
         callbacks.insert(0, PromptState(adapted))
+    if training.report_to and ranks.first:
+        from edgepeft.tracking.callback import TrackingCallback
+
+        callbacks.append(TrackingCallback(runs))
     trainer = _trainer(job, facts, adapted, rows, held_out, steps, callbacks)
     # TRL rounds the adapter of a quantized base to bfloat16, in which small updates vanish.
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
 
-    resume = last_complete(job.scratch / "checkpoints")
     if resume is not None:
         job.events.message(f"resuming from training checkpoint {resume.name.rpartition('-')[2]}")
     started = time.monotonic()
@@ -272,7 +290,9 @@ def _arguments(job: Job[TrainSettings], steps: int, *, evaluate: bool) -> dict[s
         "save_total_limit": 2,
         "dataloader_pin_memory": on_cuda,
         "disable_tqdm": True,
+        # Trackers are told by a callback of ours, which outlives their failing.
         "report_to": "none",
+        "run_name": job.settings.run_name or None,
     }
 
 

@@ -23,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     training.check_method_of,
     training.check_new_tokens,
     training.check_preference,
+    training.check_trackers,
     quantization.check_lossless,
     quantization.check_symmetric,
     hot_swap.check_targets,

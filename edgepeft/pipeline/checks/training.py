@@ -7,6 +7,7 @@ from edgepeft.adapters.method import trains_rows
 from edgepeft.adapters.methods import check_method
 from edgepeft.errors import InputError
 from edgepeft.pipeline.resolved import ResolvedRecipe
+from edgepeft.tracking.tracker import require_trackers
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
 
@@ -29,6 +30,12 @@ def check_new_tokens(resolved: ResolvedRecipe) -> None:
             f"data.tokens: {method.name} does not train the embeddings of new tokens; use lora, qlora, dora or "
             "trainable_tokens, or add embed_tokens to method.options.modules_to_save"
         )
+
+
+def check_trackers(resolved: ResolvedRecipe) -> None:
+    """``training.report_to``: trackers that are not installed."""
+    if resolved.trains:
+        require_trackers(resolved.recipe.training.report_to)
 
 
 def check_preference(resolved: ResolvedRecipe) -> None:

@@ -28,6 +28,8 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
         training=recipe.training.model_copy(update={"accelerate_config": found}),
         data=read.data("max_test_rows"),
         base_name=resolved.base_name,
+        run_name=resolved.file.name,
+        tracking=str(read.tracking),
     )
     yield PlannedStage("train", settings, {"base": "base"}, {**files, **read.template()})
 
