@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are made of declarations: every recipe key, every option of every command.
+"""Writes what is made of declarations: the pages of every recipe key and every command's options, and the schema.
 
     python tools/reference_pages.py
 
@@ -17,7 +17,7 @@ from typing import Any
 import typer.main
 
 from edgepeft.cli.commands import app
-from edgepeft.config.schema import json_schema
+from edgepeft.config.schema import SCHEMA_FILE, json_schema
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _NOTE = "<!-- written by tools/reference_pages.py: change the declaration and run it again -->"
@@ -160,3 +160,4 @@ def _listed(names: str, said: str) -> str:
 if __name__ == "__main__":
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
+    SCHEMA_FILE.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
