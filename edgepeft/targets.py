@@ -28,13 +28,14 @@ class TargetProfile:
     ``precision`` is how linear weights are kept; ``io_dtype`` is what activations are. ``provider`` is the
     execution provider the bundle is meant for, ``verify_provider`` the one that runs the graph where the former
     is not to be had, ``builder_provider`` the graph builder's name for it. ``accuracy_level`` is the default for
-    integer products. ``block_sizes``, ``symmetric`` and ``heads`` are the grids that the provider's kernels take,
-    of which the first is taken where the recipe leaves the choice open. ``weight_layout`` is how integer weights
-    enter the graph: as MatMulNBits, or as DequantizeLinear before a MatMul. ``graph_options`` go to the graph
-    builder, ``session_options`` are onnxruntime's configuration entries for the runtime. ``file_stem`` names the
-    graph, ``js_dtype`` is transformers.js' name for it (None: it has none). ``needs`` says what a machine must
-    have to run it. ``ignored`` are keys of a model's configuration that the provider's kernels pass over: a model
-    that sets one is refused.
+    integer products. ``block_sizes``, ``symmetric`` and ``heads`` are the grids that the provider's kernels
+    take, of which the first is taken where the recipe leaves the choice open. ``weight_layout`` is how integer
+    weights enter the graph: as MatMulNBits, with GatherBlockQuantized or ONNX's own operators to look the
+    embedding up, or as DequantizeLinear before a MatMul. ``graph_options`` go to the graph builder,
+    ``session_options`` are onnxruntime's configuration entries for the runtime. ``file_stem`` names the graph,
+    ``js_dtype`` is transformers.js' name for it (None: it has none). ``needs`` says what a machine must have to
+    run it. ``ignored`` are keys of a model's configuration that the provider's kernels pass over: a model that
+    sets one is refused.
     """
 
     name: str
@@ -50,7 +51,7 @@ class TargetProfile:
     block_sizes: tuple[int, ...] = (16, 32, 64, 128)
     symmetric: tuple[bool, ...] = (False, True)
     heads: tuple[str, ...] = ("int8", "int4", "float")
-    weight_layout: Literal["nbits", "qdq"] = "nbits"
+    weight_layout: Literal["nbits", "nbits-gather", "qdq"] = "nbits"
     graph_options: Mapping[str, str] = field(default_factory=dict)
     session_options: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()

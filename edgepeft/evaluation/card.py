@@ -28,8 +28,8 @@ def cost_line(adapter: Mapping[str, Any]) -> str:
     return _adapter_line(adapter_cost(adapter)).removeprefix("- ")
 
 
-def card(report: Mapping[str, Any], size: int) -> str:
-    """The bundle's card in Markdown."""
+def card(report: Mapping[str, Any], size: int, needs: str = "") -> str:
+    """The bundle's card in Markdown; ``size`` in bytes, ``needs`` says what a machine must have to run it."""
     facts, weights = report["fidelity"], report["weights"]
     gates = report["gates"]
     verdict = (
@@ -57,6 +57,7 @@ def card(report: Mapping[str, Any], size: int) -> str:
         + ("; head and embedding stored once" if weights["tied"] else ""),
         *map(_adapter_line, report.get("adapters", ())),
         f"- Built for {facts['provider']}; {executed(facts)}",
+        *([f"- Needs {needs}"] if needs else []),
         *_virtual(report.get("virtual_tokens")),
         *source_lines(report),
         "",

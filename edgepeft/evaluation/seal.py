@@ -145,7 +145,7 @@ def _write_if_changed(
     write_json(bundle / FIDELITY, report)
     # The card states the folder's size, which the card itself is part of; a rounded figure settles that.
     size = folder_bytes(bundle)
-    write_text(bundle / CARD, card_metadata(report) + card(report, size))
+    write_text(bundle / CARD, card_metadata(report) + card(report, size, _needs(manifest)))
     _list_outputs(bundle, manifest, (FIDELITY, CARD))
     facts = report["fidelity"]
     fidelity = {key: facts[key] for key in vocabulary(facts).contract}
@@ -164,6 +164,11 @@ def _is_sealed(
     outputs = manifest["outputs"]
     listed = {name: outputs.get(name, {}).get("sha256") for name in hashes}
     return bool(written == report and listed == hashes)
+
+
+def _needs(manifest: Mapping[str, Any]) -> str:
+    """What the target that a bundle was built for asks of a machine."""
+    return str(manifest["settings"]["target"].get("needs", ""))
 
 
 def _result(stage: Path) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def for_task(target: ResolvedTarget, task: Task) -> ResolvedTarget:
 def _profile_for(profile: TargetProfile, task: Task) -> TargetProfile:
     if task == GENERATION or profile.exporter != "decoder":
         return profile
-    if profile.precision == "nf4" or profile.weight_layout != "nbits" or profile.io_dtype == "bf16":
+    if profile.precision == "nf4" or profile.weight_layout == "qdq" or profile.io_dtype == "bf16":
         raise InputError(
             f"targets: {profile.name}: is for text generation only; for {task} choose a target such as cpu-int8, "
             "cpu-int4, cpu-fp32, webgpu-int4-fp32 or cuda-fp16"

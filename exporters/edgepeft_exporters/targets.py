@@ -161,6 +161,16 @@ TARGETS: tuple[TargetProfile, ...] = (
         **_WEBGPU,
     ),
     TargetProfile(
+        name="wasm-int4",
+        summary="any browser, with WebGPU or without; 4-bit weights, float32 activations",
+        precision="int4",
+        file_stem="model_q4",
+        js_dtype="q4",
+        accuracy_level=4,
+        weight_layout="nbits-gather",
+        **{**_CPU, "needs": "a browser with WebAssembly's SIMD, or edgepeft[cpu]"},
+    ),
+    TargetProfile(
         name="directml-int4",
         summary="any GPU under Windows; 4-bit weights, half-precision activations",
         precision="int4",

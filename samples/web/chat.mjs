@@ -148,7 +148,8 @@ try {
   state('ready', `Ready on ${loaded.device}.`);
 } catch (error) {
   turn('error', String(error));
-  // The browser's CPU runtime has no quantized embedding lookup.
-  if (!navigator.gpu) turn('error', 'This browser has no WebGPU, which 4-bit bundles need.');
+  // onnxruntime's build for WebGPU has no lookup of blocks for the processor.
+  if (/GatherBlockQuantized/.test(String(error)))
+    turn('error', 'This bundle needs WebGPU with what its numbers ask for; the target wasm-int4 runs in every browser.');
   state('failed', 'The model could not be loaded.');
 }

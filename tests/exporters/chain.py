@@ -22,6 +22,7 @@ GPU_TARGETS = (
     *("cuda-bf16", "cuda-int4", "trt-rtx-fp16", "trt-rtx-int4"),
     *("webgpu-int4", "webgpu-int4-fp32", "webgpu-fp16", "directml-int4", "directml-fp16"),
 )
+BROWSER = "wasm-int4"
 LONGROPE = {
     "rope_type": "longrope",
     "rope_theta": 10000.0,
@@ -58,7 +59,7 @@ CASES = {
     "llama": Case(
         "llama",
         tied=True,
-        targets=(*TARGETS, *GPU_TARGETS),
+        targets=(*TARGETS, *GPU_TARGETS, BROWSER),
         layouts=("genai", "transformers.js", "onnxruntime"),
     ),
     "llama-untied": Case(
@@ -69,7 +70,7 @@ CASES = {
     "gemma3": Case("gemma3", targets=(*TARGETS, *GPU_TARGETS)),
     "mistral": Case("mistral"),
     "gemma2": Case("gemma2", targets=(*TARGETS, "cuda-bf16", "webgpu-int4-fp32")),
-    "phi3": Case("phi3", targets=(*TARGETS, *GPU_TARGETS)),
+    "phi3": Case("phi3", targets=(*TARGETS, *GPU_TARGETS, BROWSER)),
     "smollm3": Case("smollm3"),
     "granite": Case("granite"),
     "mistral-window": Case("mistral", config={"sliding_window": 16}, targets=("cpu-fp32",)),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ from tests.stages import Find
     [
         ("llama", "cpu-int4"),
         ("llama", "webgpu-int4-fp32"),
+        ("llama", "wasm-int4"),
         ("llama", "cuda-int4"),
         ("llama", "cuda-fp16"),
         ("llama", "webgpu-int4"),
@@ -91,13 +93,10 @@ def test_the_python_sample_answers(built: Find) -> None:
     assert "tokens/s" in done.stderr
 
 
-def test_the_chat_page_answers_on_webgpu_in_a_browser(
-    built: Find, node: str, webgpu: str, tmp_path: Path
-) -> None:
-    """Chromium's WebGPU in software; the screenshot stays among pytest's files."""
+def ask_page(bundle: Path, node: str, device: str, question: str, picture: Path) -> dict[str, Any]:
+    """What the chat page shows once it has answered, or failed, in Chromium."""
     if shutil.which("chromium") is None or not (SAMPLES / "node_modules/puppeteer-core").is_dir():
         skip_device("Chromium or puppeteer-core is not installed")
-    bundle = built("llama", "webgpu-int4-fp32")
     server = subprocess.Popen(
         [sys.executable, SAMPLES / "web" / "serve.py", bundle, "--port", "0"],
         stdout=subprocess.PIPE,
@@ -107,9 +106,8 @@ def test_the_chat_page_answers_on_webgpu_in_a_browser(
         assert server.stdout is not None
         address = server.stdout.readline().strip()
         page = Path(__file__).resolve().parents[1] / "samples" / "ask_page.mjs"
-        question, picture = "What is the colour?", tmp_path / "chat.png"
         done = subprocess.run(
-            [node, page, f"{address}/?tokens=6", question, picture],
+            [node, page, f"{address}/?tokens=6{device}", question, picture],
             cwd=SAMPLES,
             capture_output=True,
             text=True,
@@ -120,11 +118,38 @@ def test_the_chat_page_answers_on_webgpu_in_a_browser(
         server.terminate()
         server.wait()
     assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
-    assert (seen["state"], seen["device"], seen["complaints"]) == ("ready", "webgpu", [])
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "device"),
+    [
+        ("webgpu-int4-fp32", "", "webgpu"),
+        ("wasm-int4", "", "webgpu"),
+        ("wasm-int4", "&device=wasm", "wasm"),
+    ],
+)
+def test_the_chat_page_answers_in_a_browser(
+    built: Find, node: str, webgpu: str, target: str, asked: str, device: str, tmp_path: Path
+) -> None:
+    """Chromium, its WebGPU in software, or on the processor alone; the picture stays among pytest's files."""
+    bundle = built("llama", target)
+    question, picture = "What is the colour?", tmp_path / "chat.png"
+    seen = ask_page(bundle, node, asked, question, picture)
+    assert (seen["state"], seen["device"], seen["complaints"]) == ("ready", device, [])
     assert "tokens/s" in seen["status"]
     assert not seen["overflow"]
     runtime = Runtime(bundle, provider="cpu")
     ids = runtime.prompter.prompt([{"role": "user", "content": question}])
     assert seen["ids"] == runtime.generate_ids(ids, max_new_tokens=6)
     assert picture.stat().st_size > 1000
+
+
+def test_a_page_without_webgpu_says_what_runs_there(built: Find, node: str, tmp_path: Path) -> None:
+    """Fails once browsers' processors can look a quantized embedding up, and wasm-int4 is of no use any more."""
+    bundle = built("llama", "webgpu-int4-fp32")
+    seen = ask_page(bundle, node, "&device=wasm", "What is the colour?", tmp_path / "chat.png")
+    assert (seen["state"], seen["ids"]) == ("failed", None)
+    assert "GatherBlockQuantized" in seen["turns"][0]
+    assert "the target wasm-int4 runs in every browser" in seen["turns"][1]

@@ -26,7 +26,10 @@ try {
   if ((await page.evaluate(() => document.body.dataset.state)) === 'ready') {
     await page.type('#prompt', prompt);
     await page.click('#send');
-    await wait(['busy']);
+    // A short answer is done before anyone has seen the page busy.
+    await page.waitForFunction(() => document.querySelector('.assistant')?.dataset.ids || document.querySelector('.error'), {
+      timeout: 240000,
+    });
     await wait(['ready', 'failed']);
   }
   await page.screenshot({ path: screenshot });

@@ -53,7 +53,7 @@ def check_budget(resolved: ResolvedRecipe) -> None:
     if quantize.budget is None:
         return
     for target in resolved.targets:
-        if target.profile.weight_layout != "nbits":
+        if target.profile.weight_layout == "qdq":
             raise InputError(
                 f"quantize.{quantize.budget}: chooses a grid for each layer, and {target.name} supports one grid "
                 "only; remove it"

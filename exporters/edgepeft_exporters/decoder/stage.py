@@ -34,6 +34,7 @@ from edgepeft_exporters.decoder.qdq import bind_dequantized
 from edgepeft_exporters.decoder.unmerged import put_in
 from edgepeft_exporters.lazy.bind import bind_codes
 from edgepeft_exporters.lazy.graph import save_graph
+from edgepeft_exporters.lazy.plain_lookup import spread_lookups
 from edgepeft_exporters.side_files import leave_out, read_json
 
 _IO_DTYPES = {
@@ -94,6 +95,8 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     if unmerged is not None:
         lead = put_in(graph, unmerged, folder, prompter.vocab_size)
     fix_head_size(graph)
+    if target.weight_layout == "nbits-gather":
+        spread_lookups(graph, counts)
     save_graph(graph, graphs, target.file_stem, job.events.progress)
 
     model_file = f"onnx/{target.file_stem}.onnx"

@@ -17,6 +17,7 @@ from edgepeft.stages.job import Job
 from edgepeft_exporters.encoder.graph import build_graph
 from edgepeft_exporters.lazy.bind import bind_codes
 from edgepeft_exporters.lazy.graph import save_graph
+from edgepeft_exporters.lazy.plain_lookup import spread_lookups
 from edgepeft_exporters.side_files import leave_out, write_config, write_tokenizer
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -36,6 +37,8 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     if target.quantized:
         quantized = QuantizedWeights.open(job.inputs["quantize"])
         counts = bind_codes(graph, quantized, _IR_DTYPES[target.io_dtype], settings.accuracy_level)
+    if target.weight_layout == "nbits-gather":
+        spread_lookups(graph, counts)
     graphs = job.out / "onnx"
     graphs.mkdir()
     save_graph(graph, graphs, target.file_stem, job.events.progress)
