@@ -34,6 +34,7 @@ if importlib.util.find_spec("torch") is None:
         "encoders",
         "evaluation",
         "exporters",
+        "harness",
         "merging",
         "methods",
         "metrics",

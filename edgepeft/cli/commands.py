@@ -17,6 +17,7 @@ from edgepeft.cli import (
     compress,
     data,
     doctor,
+    evaluate,
     extract,
     init,
     inspect,
@@ -85,6 +86,7 @@ app.add_typer(
     epilog=example("edgepeft adapters list runs/mine/bundles/cpu-int4"),
 )
 _add(RUN, "push", push.command, "edgepeft push runs/mine/bundles/cpu-int4 me/mine")
+_add(RUN, "eval", evaluate.command, "edgepeft eval runs/mine --tasks hellaswag --limit 100")
 _add(RUN, "bench", bench.command, "edgepeft bench runs/mine/bundles/cpu-int4")
 _add(BUILD, "plan", plan.command, "edgepeft plan recipe.yaml --price 1.20")
 _add(INSPECT, "data", data.command, "edgepeft data recipe.yaml --rows 5")

@@ -116,7 +116,12 @@ class Prompter:
 
         Raises InputError if there are no messages or the template refuses them.
         """
-        return self._encode_prompt(self.renderer.prompt(messages))
+        return self.encoded(self.renderer.prompt(messages))
+
+    def encoded(self, prompt: Rendered) -> list[int]:
+        """Ids of a prompt that ``renderer`` made, or of one with more behind it."""
+        # A template writes its own BOS; only plain text needs the tokenizer's.
+        return self._encode(prompt) if self._chat else self._plain(prompt)
 
     def split(self, row: Row) -> tuple[list[int], list[int]]:
         """(prompt ids, completion ids); the completion ends with its stop token.
@@ -129,7 +134,7 @@ class Prompter:
             ids = self.text(row.text or "")
             return [], ids if ids and ids[-1] in self.stop_ids else self._ended(ids, row.where)
         prompt = self.renderer.prompt(row.prompt_messages, row.where)
-        return self._encode_prompt(prompt), self._completion(row, prompt)
+        return self.encoded(prompt), self._completion(row, prompt)
 
     def row(self, row: Row) -> Encoded:
         """Ids and loss mask for training: prompt 0, completion 1; a text row is all 1.
@@ -174,10 +179,6 @@ class Prompter:
             "vocab_size": self.vocab_size,
             "control_tokens": "text" if self.control.as_text else "tokens",
         }
-
-    def _encode_prompt(self, text: Rendered) -> list[int]:
-        # A template writes its own BOS; only plain text needs the tokenizer's.
-        return self._encode(text) if self._chat else self._plain(text)
 
     def _plain(self, text: Rendered) -> list[int]:
         tokens = self.control.encode(text, whole=True)

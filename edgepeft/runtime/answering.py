@@ -80,16 +80,32 @@ class Answerer(ABC):
         Raises InputError for a prompt longer than the context, values out of range and messages
         the template refuses; while streaming, EdgepeftError when the runtime fails.
         """
-        chosen = replace(sampling, **fields)
         turns = _conversation(messages, system)
-        ids = self.prompter.prompt(turns)
-        room = self._room(ids, chosen)
-        options = search_options(chosen, self.bundle.vocab_size)
         continues = any(turn["role"] == "assistant" for turn in turns)
-        request = Request(ids, room, options, self._chosen(adapter), continues)
-        progress = Progress(ids)
+        return self.stream_ids(
+            self.prompter.prompt(turns),
+            replace(sampling, **fields),
+            adapter=adapter,
+            continues=continues,
+        )
+
+    def stream_ids(
+        self,
+        prompt_ids: list[int],
+        sampling: SamplingParams,
+        *,
+        adapter: str | None = None,
+        continues: bool = False,
+    ) -> Stream:
+        """The same for a prompt that is token ids already; ``continues`` says whether it goes on from an answer
+        given before, whose cache is then taken up.
+        """
+        room = self._room(prompt_ids, sampling)
+        options = search_options(sampling, self.bundle.vocab_size)
+        request = Request(prompt_ids, room, options, self._chosen(adapter), continues)
+        progress = Progress(prompt_ids)
         tokens = self._tokens(request)
-        return Stream(spelled(tokens, progress, self.prompter, chosen.stop), progress)
+        return Stream(spelled(tokens, progress, self.prompter, sampling.stop), progress)
 
     def complete(
         self,

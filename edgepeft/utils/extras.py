@@ -19,6 +19,7 @@ PURPOSES = {
     "train": "train adapters",
     "export": "merge, quantize and export",
     "serve": "serve bundles to OpenAI's clients",
+    "eval": "evaluate bundles on the tasks of lm-evaluation-harness",
     "cluster": "build a matrix on a Dask cluster",
     "tui": "the wizard in a terminal or a browser",
     "tensorboard": "show trainings in TensorBoard",

@@ -80,7 +80,7 @@ def _tickets(desk: Path) -> None:
 def _samples(desk: Path) -> None:
     """The samples' recipes and rows, with a tiny encoder under them."""
     write_tiny_encoder(desk / "tiny", "minilm")
-    for name in ("data", "device", "web"):
+    for name in ("data", "device", "lm_eval", "web"):
         shutil.copytree(
             ROOT / "samples" / name,
             desk / "samples" / name,

@@ -22,9 +22,10 @@ DATA = "onnx/model_q4.onnx_data"
 _BUILD = """
 import sys
 from onnxruntime_genai.models import builder
-source, out, cache = sys.argv[1:]
-options = builder.parse_extra_options("", source, out, "int4", "cpu", cache, ["int4_block_size=32"])
-builder.create_model("", source, out, "int4", "cpu", cache, **options)
+source, out, cache, precision = sys.argv[1:]
+further = ["int4_block_size=32"] if precision == "int4" else []
+options = builder.parse_extra_options("", source, out, precision, "cpu", cache, further)
+builder.create_model("", source, out, precision, "cpu", cache, **options)
 """
 
 
@@ -115,13 +116,17 @@ def write_small_bundle(folder: Path) -> Path:
     return folder
 
 
-def write_tiny_bundle(folder: Path, scratch: Path) -> Path:
-    """A real int4 bundle of a tiny llama, laid out as edgepeft lays bundles out; takes seconds."""
-    source = write_tiny_model(scratch / "llama", "llama")
+def write_tiny_bundle(folder: Path, scratch: Path, precision: str = "int4") -> Path:
+    """A real bundle of the tiny llama in ``scratch/llama``, which is made if need be, laid out as edgepeft lays
+    bundles out; takes seconds.
+    """
+    source = scratch / "llama"
+    if not source.is_dir():
+        write_tiny_model(source, "llama")
     built = scratch / "built"
     # Its import changes sys.path and prints, so the builder gets a process of its own.
     subprocess.run(
-        [sys.executable, "-c", _BUILD, str(source), str(built), str(scratch / "cache")],
+        [sys.executable, "-c", _BUILD, str(source), str(built), str(scratch / "cache"), precision],
         check=True,
         capture_output=True,
     )
