@@ -18,6 +18,8 @@ READ_UNDECLARED = frozenset({"head_dim"})
 _OF_THE_FILE = frozenset({"architectures", "model_type", "quantization_config"})
 _UNSCALED = frozenset({"rope_type", "rope_theta", "partial_rotary_factor"})
 """What transformers reads of rotary settings that scale nothing."""
+_OF_THE_MODEL = {"hunyuan_v1_dense": frozenset({"alpha"})}
+"""What a model's own code reads of them, by its type: HunYuan stretches the base of its frequencies."""
 
 
 def keep_declared(config: Any) -> Any:
@@ -31,18 +33,19 @@ def keep_declared(config: Any) -> Any:
             delattr(config, name)
     rotary = getattr(config, "rope_parameters", None)
     if isinstance(rotary, dict):
+        own = _OF_THE_MODEL.get(config.model_type, frozenset())
         by_layer = {key: value for key, value in rotary.items() if isinstance(value, dict)}
         config.rope_parameters = (
-            {key: _known_rotary(value) for key, value in by_layer.items()}
+            {key: _known_rotary(value, own) for key, value in by_layer.items()}
             if by_layer
-            else _known_rotary(rotary)
+            else _known_rotary(rotary, own)
         )
     return config
 
 
-def _known_rotary(settings: dict[str, Any]) -> dict[str, Any]:
+def _known_rotary(settings: dict[str, Any], own: frozenset[str]) -> dict[str, Any]:
     scales = settings.get("rope_type", "default") != "default"
-    known = rotary_keys() if scales else _UNSCALED
+    known = rotary_keys() | own if scales else _UNSCALED
     return {key: value for key, value in settings.items() if key in known}
 
 

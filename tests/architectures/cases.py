@@ -41,6 +41,19 @@ LLAMA3: Mapping[str, Any] = {
 }
 
 
+LINEAR: Mapping[str, Any] = {
+    "rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+}
+
+
+def partly(rotary: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """Rotary settings that rotate a share of each attention head."""
+    return {
+        **rotary,
+        "rope_parameters": {**rotary["rope_parameters"], "partial_rotary_factor": share},
+    }
+
+
 def longrope(threshold: int, size: int = 8) -> dict[str, Any]:
     """Phi-3's long rotary scaling with its switch after ``threshold`` tokens, for heads of twice ``size``."""
     return {
@@ -76,6 +89,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "Mistral": {**PLAIN_ROPE, "head_dim": 16, "sliding_window": None},
     "Qwen2": PLAIN_ROPE,
     "Qwen3": {**PLAIN_ROPE, "head_dim": 32},
+    "Gemma": {**PLAIN_ROPE, "head_dim": 32, "tie_word_embeddings": True},
     "Gemma2": {
         **PLAIN_ROPE,
         "head_dim": 32,
@@ -102,6 +116,8 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "residual_multiplier": 0.5,
         "attention_multiplier": 0.1,
     },
+    "Ernie4_5": {**PLAIN_ROPE, "head_dim": 16, "tie_word_embeddings": True},
+    "HunYuanDenseV1": {**PLAIN_ROPE, "head_dim": 16},
 }
 FAMILIES = tuple(_OWN)
 
@@ -271,6 +287,12 @@ def _all() -> Iterator[tuple[str, Case]]:
     # Where onnxruntime-genai computes its cache anew, which is at no other length.
     yield "phi3-long-4096", Case("Phi3", {**longrope(4096), "max_position_embeddings": 8192})
     yield "phi3-long-short-prompt", Case("Phi3", longrope(450))
+    yield "phi3-partial", Case("Phi3", {**partly(PLAIN_ROPE, 0.5), "head_dim": 64})
+    # As Phi-4 mini has it.
+    wide = {"hidden_size": 256, "tie_word_embeddings": True}
+    yield "phi3-partial-long", Case("Phi3", {**partly(longrope(32, 24), 0.75), **wide})
+    for family in ("Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Granite", "Ernie4_5"):
+        yield f"{family.lower()}-linear", Case(family, LINEAR)
     yield "phi3-eps", Case("Phi3", {"rms_norm_eps": 1e-2})
     yield "smollm3-rope-layers", Case("SmolLM3", {"no_rope_layers": [1, 0, 0, 1]})
     yield "smollm3-interval", Case("SmolLM3", {"no_rope_layers": None, "no_rope_layer_interval": 2})
@@ -283,6 +305,24 @@ def _all() -> Iterator[tuple[str, Case]]:
                 "use_sliding_window": True,
                 "sliding_window": 16,
                 "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+            },
+        ),
+    )
+    yield "gemma-biases", Case("Gemma", {"attention_bias": True})
+    yield "gemma-relu", Case("Gemma", {"hidden_act": "relu"})
+    yield "ernie4_5-biases", Case("Ernie4_5", {"use_bias": True})
+    yield "hunyuandensev1-biases", Case("HunYuanDenseV1", {"attention_bias": True})
+    yield (
+        "hunyuandensev1-dynamic",
+        Case(
+            "HunYuanDenseV1",
+            {
+                "rope_parameters": {
+                    "rope_type": "dynamic",
+                    "rope_theta": 10000.0,
+                    "alpha": 1000.0,
+                    "factor": 1.0,
+                }
             },
         ),
     )

@@ -16,16 +16,33 @@ ARCHITECTURES = (
     "MistralForCausalLM",
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
+    "GemmaForCausalLM",
     "Gemma2ForCausalLM",
     "Gemma3ForCausalLM",
     "Phi3ForCausalLM",
     "SmolLM3ForCausalLM",
     "GraniteForCausalLM",
+    "Ernie4_5ForCausalLM",
+    "HunYuanDenseV1ForCausalLM",
 )
 """Architectures whose exported graph the tests hold against the original model."""
 
-SCALED = {"LlamaForCausalLM": "llama3", "Phi3ForCausalLM": "longrope"}
+SCALED: Mapping[str, tuple[str, ...]] = {
+    "LlamaForCausalLM": ("llama3",),
+    "MistralForCausalLM": ("linear",),
+    "Qwen2ForCausalLM": ("linear",),
+    "Qwen3ForCausalLM": ("linear",),
+    "GemmaForCausalLM": ("linear",),
+    "Gemma2ForCausalLM": ("linear",),
+    "Phi3ForCausalLM": ("longrope",),
+    "GraniteForCausalLM": ("linear",),
+    "Ernie4_5ForCausalLM": ("linear",),
+    "HunYuanDenseV1ForCausalLM": ("dynamic",),
+}
 """The rotary scaling of which the same holds; the builder passes over others without a word."""
+
+ROTATES_PARTLY = frozenset({"Phi3ForCausalLM"})
+"""Architectures of which the same holds where only a part of each attention head is rotated."""
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
@@ -55,14 +72,17 @@ class DecoderExporter:
             return "its weights are already quantized; start from the full-precision checkpoint"
         for rotary in _rotary_settings(config):
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
-            if kind not in ("default", SCALED.get(model.architecture)):
+            if kind not in ("default", *SCALED.get(model.architecture, ())):
                 return f"its rotary scaling {kind} is not supported for {model.architecture}"
+            if kind == "dynamic" and not rotary.get("alpha"):
+                return "its rotary scaling is dynamic without alpha, which is not supported"
             if kind == "longrope" and rotary_switch(config) is None:
                 return (
                     "its rotary factors are longrope's, but original_max_position_embeddings is not below "
                     "max_position_embeddings, which is not supported"
                 )
-            if (rotary.get("partial_rotary_factor") or 1.0) != 1.0:
+            part = rotary.get("partial_rotary_factor") or 1.0
+            if part != 1.0 and model.architecture not in ROTATES_PARTLY:
                 return "it rotates only a part of each attention head, which is not supported yet"
         return refused_key(model.architecture, config)
 

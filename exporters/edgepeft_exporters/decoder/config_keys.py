@@ -14,7 +14,7 @@ HONOURED = frozenset(
         *("architectures", "dtype", "vocab_size", "hidden_size", "intermediate_size"),
         *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"),
         *("hidden_act", "hidden_activation", "max_position_embeddings", "rms_norm_eps"),
-        *("tie_word_embeddings", "rope_parameters", "attention_bias", "mlp_bias"),
+        *("tie_word_embeddings", "rope_parameters", "attention_bias", "mlp_bias", "use_bias"),
         *("bos_token_id", "eos_token_id", "pad_token_id"),
         *("sliding_window", "use_sliding_window", "max_window_layers", "layer_types"),
         *("query_pre_attn_scalar", "final_logit_softcapping"),
@@ -30,6 +30,8 @@ SAYS_NOTHING = frozenset(
         *("attention_dropout", "resid_pdrop", "embd_pdrop", "initializer_range", "use_cache"),
         *("pretraining_tp", "transformers_version", "output_hidden_states", "return_dict"),
         *("chunk_size_feed_forward", "is_encoder_decoder", "id2label", "label2id", "problem_type"),
+        # HunYuan's end of a document, which generation doesn't stop at.
+        "eod_token_id",
     }
 )
 """Keys of training, of other tasks and of transformers' own bookkeeping."""
@@ -39,6 +41,7 @@ ONLY_AT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "is_causal": (True,),
         "per_layer_config": (None,),
     },
+    "GemmaForCausalLM": {"use_bidirectional_attention": (None, False)},
     "Gemma2ForCausalLM": {"use_bidirectional_attention": (None, False)},
     "Gemma3ForCausalLM": {
         "use_bidirectional_attention": (None, False),
@@ -59,6 +62,10 @@ ACTIVATIONS = (
 """transformers' names of the activations that the graph builder has."""
 
 
+_HIDDEN_ACTIVATION = ("Gemma2ForCausalLM", "Gemma3ForCausalLM")
+"""Architectures that call their activation so; the others have ``hidden_act``."""
+
+
 def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
     """The first key of a configuration that the graph would not follow, and why, in one line; None for none."""
     for key, allowed in {**ONLY_AT[""], **ONLY_AT.get(architecture, {})}.items():
@@ -77,4 +84,4 @@ def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
 
 
 def _declares(architecture: str, key: str) -> bool:
-    return (key == "hidden_activation") == architecture.startswith("Gemma")
+    return (key == "hidden_activation") == (architecture in _HIDDEN_ACTIVATION)
