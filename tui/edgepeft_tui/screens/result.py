@@ -19,7 +19,7 @@ from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.job import Job
 from edgepeft_tui.layers import NO_LAYERS, layers_of
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
-from edgepeft_tui.result_words import comparison_bars, files, wrong_answers
+from edgepeft_tui.result_words import comparison_bars, files, what_to_try, wrong_answers
 from edgepeft_tui.run_files import Damaged, read_comparison
 from edgepeft_tui.speaker import Speaker, speaker_of
 from edgepeft_tui.verdicts import bundle_lines
@@ -77,6 +77,7 @@ class ResultScreen(Page):
         """Verdict, table, and the rest below."""
         with VerticalScroll(id="result"):
             yield Panel("Verdict", id="verdict")
+            yield Panel("What to try", id="advice")
             yield DataTable(id="fidelity", cursor_type="row", zebra_stripes=True)
             for layers in layers_of(self.job.run, self.bundles):
                 yield LayerStrip(layers)
@@ -87,6 +88,7 @@ class ResultScreen(Page):
     def on_mount(self) -> None:
         """Fill the boxes; empty ones are not shown."""
         self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
+        self._fill("advice", what_to_try(self.bundles))
         self._fill_table()
         self.query_one("#result").focus()
         self._fill("comparison", self._comparison())
