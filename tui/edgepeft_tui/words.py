@@ -54,6 +54,12 @@ def cell(state: str, words: str, colours: Mapping[str, str]) -> Text:
     return Text.assemble((sign, colours[name.removeprefix("$")]), f" {visible_line(words)}")
 
 
+def meter(share: float, width: int) -> str:
+    """How much of a whole is done or in use, as a line of ``width`` cells in markup."""
+    full = round(min(1.0, max(0.0, share)) * width)
+    return f"[$bar]{'━' * full}[/][$rule]{'─' * (width - full)}[/]"
+
+
 def near(path: Path | str) -> str:
     """A path as a user in the working folder would type it."""
     path, here = Path(path), Path.cwd()

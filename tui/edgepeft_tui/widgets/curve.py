@@ -1,4 +1,4 @@
-"""Loss and evaluation loss over the steps, drawn by textual-plot."""
+"""Loss, smoothed and as it was, and evaluation loss over the steps, drawn by textual-plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.containers import Container
 from textual.widgets import Static
 from textual_plot import HiResMode, LegendLocation, PlotWidget
 
-from edgepeft_tui.progress import CURVES
+from edgepeft_tui.progress import CURVES, smoothed
 
 
 class Curve(Container):
@@ -23,7 +23,7 @@ class Curve(Container):
 
     def on_mount(self) -> None:
         """Begin empty."""
-        self.border_title = "Loss by step (x: evaluation)"
+        self.border_title = "Loss by step (·: each, x: evaluation)"
         plot = self.query_one(PlotWidget)
         plot.can_focus = False
         plot.display = False
@@ -36,7 +36,8 @@ class Curve(Container):
     ) -> None:
         """Draw the curves anew, over as many steps as are ``planned``.
 
-        The evaluation's points are crosses, so that no colour is needed to tell them.
+        The smoothed loss is a line, the loss of each step a dot behind it, and the evaluation's points are
+        crosses: no colour is needed to tell them.
         """
         plot = self.query_one(PlotWidget)
         enough = any(len(points) > 1 for points in curves.values())
@@ -51,9 +52,15 @@ class Curve(Container):
                 continue
             steps, values = zip(*points, strict=True)
             if key == "loss":
-                plot.plot(
+                plot.scatter(
                     steps,
                     values,
+                    marker_style=colours["thumb"],
+                    hires_mode=HiResMode.BRAILLE,
+                )
+                plot.plot(
+                    steps,
+                    [value for _, value in smoothed(points)],
                     line_style=colours["bar"],
                     hires_mode=HiResMode.BRAILLE,
                     label=CURVES[key],
