@@ -150,7 +150,7 @@ def _write_run(run: Path, rank: int) -> None:
     (rounded / "edgepeft.json").write_text(json.dumps(recorded("rounding")))
     trained = run / "stages" / "train-0123456789ab"
     trained.mkdir()
-    (trained / "history.json").write_text(json.dumps(_history()))
+    (trained / "history.json").write_text(json.dumps(_history(rank / 8)))
     (run / "comparison.json").write_text(json.dumps(recorded("comparison")))
     record = recorded("record")
     record |= {"name": run.name, "started": f"2026-01-01T10:{rank:02}:00+00:00"}
@@ -162,6 +162,7 @@ def _write_run(run: Path, rank: int) -> None:
         # The same run, had it missed a gate.
         record["state"] = "gate missed"
         bundle["gates"] = ["exact match 0.98 is below 0.99"]
+        bundle["fidelity"] |= {"task_kl": 0.0005, "top1_agreement": 0.97}
         bundle["advice"] = ADVICE
     (run / "run.json").write_text(json.dumps(record))
     (run / "recipe.resolved.yaml").write_text(f"model: tiny\nmethod: {{rank: {rank}}}\n")
@@ -170,10 +171,14 @@ def _write_run(run: Path, rank: int) -> None:
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
-def _history() -> list[dict[str, Any]]:
-    """What the recorded training has left of itself, as its trainer writes it."""
+def _history(slower: float) -> list[dict[str, Any]]:
+    """What the recorded training has left of itself, as its trainer writes it, had it learned ``slower``."""
     told = [event for event in recorded("events") if "loss" in event.get("metrics", ())]
-    return [{"step": event["step"], **event["metrics"]} for event in told]
+    first = told[0]["metrics"]["loss"]
+    return [
+        {"step": e["step"], **e["metrics"], "loss": first + (e["metrics"]["loss"] - first) / slower}
+        for e in told
+    ]
 
 
 async def go_to(app: EdgepeftApp, pilot: Pilot[None], place: str) -> None:

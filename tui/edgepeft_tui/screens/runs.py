@@ -17,10 +17,10 @@ from edgepeft.evaluation.gates import learned_little
 from edgepeft.runs.index import delete_run, differences
 from edgepeft_tui.job import ACTIVE
 from edgepeft_tui.plain_text import visible_line
-from edgepeft_tui.records import cells_of, differences_markup, measures, sort_key
+from edgepeft_tui.records import cells_of, measures, sort_key
 from edgepeft_tui.speaker import speaker_of
 from edgepeft_tui.verdicts import bundles_of, run_verdict
-from edgepeft_tui.widgets.dialogs import HelpWindow, Question
+from edgepeft_tui.widgets.dialogs import Question
 from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, near, pairs
@@ -31,7 +31,7 @@ _SORTS = ("started", "run", "state", "score", "size")
 
 
 class RunsScreen(Page):
-    """The history. Space marks a run; with two marked, c shows what their recipes differ in."""
+    """The history. Space marks a run; with two marked, c puts them side by side."""
 
     heading = "runs"
     help = (
@@ -47,7 +47,7 @@ class RunsScreen(Page):
             "compare",
             "Compare",
             id="runs.compare",
-            tooltip="Show where the recipes of two marked runs differ",
+            tooltip="Put two marked runs side by side",
         ),
         Binding("r", "again", "Again", id="runs.again", tooltip="Resume it, or build it again"),
         Binding("e", "edit", "Edit", id="runs.edit", tooltip="Open its recipe in the wizard"),
@@ -190,7 +190,7 @@ class RunsScreen(Page):
         self._show()
 
     def action_compare(self) -> None:
-        """Show what the recipes of the two marked runs differ in."""
+        """Put the two marked runs side by side."""
         if len(self.marked) != 2:
             self.notify("Mark two runs with Space first.", severity="warning")
             return
@@ -203,9 +203,10 @@ class RunsScreen(Page):
         except RecursionError:
             self.notify("A recipe is nested too deeply to compare.", severity="error")
             return
-        self.app.push_screen(
-            HelpWindow(f"{one.name} and {other.name}", differences_markup(one, other, found))
-        )
+        from edgepeft_tui.screens.versus import VersusScreen
+
+        first, second = (self.records[path] for path in self.marked)
+        self.app.push_screen(VersusScreen(first, second, found))
 
     def action_again(self) -> None:
         """Go on with a run, or build what is missing of it."""

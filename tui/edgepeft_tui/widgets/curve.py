@@ -10,6 +10,7 @@ from textual.containers import Container
 from textual.widgets import Static
 from textual_plot import HiResMode, LegendLocation, PlotWidget
 
+from edgepeft_tui.plain_text import title
 from edgepeft_tui.progress import CURVES, smoothed
 
 
@@ -75,6 +76,27 @@ class Curve(Container):
                 )
         self._bound(plot, curves, planned or 0)
         plot.show_legend(location=LegendLocation.TOPRIGHT, is_visible=plot.size.height > 11)
+
+    def draw_losses(self, losses: Sequence[tuple[str, Sequence[tuple[int, float]]]]) -> None:
+        """Draw the smoothed losses of two runs over one another, the second in coarser blocks than the first."""
+        plot = self.query_one(PlotWidget)
+        drawn = {name: points for name, points in losses if len(points) > 1}
+        plot.display = bool(drawn)
+        self.query_one("#no-curve", Static).display = not drawn
+        if not drawn:
+            self.query_one("#no-curve", Static).update("Neither run has trained here.")
+            return
+        colours = self.app.theme_variables
+        styles = (("bar", HiResMode.BRAILLE, "⠒"), ("text-accent", HiResMode.QUADRANT, "▀"))
+        plot.clear()
+        told = []
+        for (name, points), (colour, mode, sign) in zip(losses, styles, strict=True):
+            if len(points) > 1:
+                steps, values = zip(*smoothed(points), strict=True)
+                plot.plot(steps, values, line_style=colours[colour], hires_mode=mode)
+                told.append(f"{sign} {name}")
+        self.border_title = title("Loss", *told)
+        self._bound(plot, drawn, 0)
 
     def _bound(
         self, plot: Any, curves: Mapping[str, Sequence[tuple[int, float]]], planned: int
