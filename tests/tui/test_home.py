@@ -14,13 +14,14 @@ from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.draft_files import as_json
 from edgepeft_tui.drafts import Drafts
-from edgepeft_tui.home_words import next_step, sparkline
+from edgepeft_tui.home_words import next_step
 from edgepeft_tui.screens.chat import ChatScreen
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.screens.result import ResultScreen
 from edgepeft_tui.screens.wizard import WizardScreen
 from edgepeft_tui.state import State
 from edgepeft_tui.widgets.dialogs import Question
+from edgepeft_tui.words import sparkline
 from tests.tui.drive import drive, opened, text_of, told, until
 from tests.tui.still import hold_still
 

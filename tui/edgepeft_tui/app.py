@@ -15,7 +15,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from edgepeft.errors import EdgepeftError
-from edgepeft_tui.colours import readable_variables
+from edgepeft_tui.colours import as_it_is, of_256, readable_variables
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.draft_files import build_arguments
 from edgepeft_tui.drafts import Drafts
@@ -29,7 +29,7 @@ from edgepeft_tui.state import State, read_keymap
 from edgepeft_tui.themes import DARK, LIGHT, THEMES
 from edgepeft_tui.verdicts import run_verdict, state_words
 from edgepeft_tui.widgets.jump import JumpScreen
-from edgepeft_tui.widgets.page import Page
+from edgepeft_tui.widgets.page import TINY, Page
 
 if TYPE_CHECKING:
     from edgepeft_tui.speaker import Speaker
@@ -59,7 +59,9 @@ class EdgepeftApp(App[None]):
 
     TITLE = "edgepeft"
     CSS_PATH = "styles.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (136, "-roomy")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
+        *((0, "-tiny"), (TINY, "-narrow"), (120, "-wide"), (136, "-roomy")),
+    ]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
@@ -93,7 +95,9 @@ class EdgepeftApp(App[None]):
 
     def get_css_variables(self) -> dict[str, str]:
         """The theme's colours, made readable."""
-        self.theme_variables = readable_variables(super().get_css_variables())
+        variables = super().get_css_variables()
+        few = self.console.color_system == "256"
+        self.theme_variables = readable_variables(variables, of_256 if few else as_it_is)
         return self.theme_variables
 
     def get_line_filters(self) -> Sequence[LineFilter]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 from edgepeft.metrics.names import vocabulary
@@ -13,9 +12,8 @@ from edgepeft.utils.quantities import megabytes, number
 from edgepeft_tui.job import ACTIVE
 from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.verdicts import bundles_of, run_verdict
-from edgepeft_tui.words import mark
+from edgepeft_tui.words import mark, sparkline
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
 _LONGEST_LINE = 48
 _PROVIDERS = {"cpu": "CPU", "cuda": "CUDA", "webgpu": "WebGPU", "trt-rtx": "TensorRT RTX"}
 """Extra to the execution provider that it brings."""
@@ -68,17 +66,6 @@ def _moment(run: Mapping[str, Any]) -> float:
         return (began if began.tzinfo else began.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return 0.0
-
-
-def sparkline(values: Sequence[float], width: int) -> str:
-    """Values as a row of ``width`` blocks, each the mean of those that fall into it, or the nearest one."""
-    edges = [(len(values) * cell // width) for cell in range(width + 1)] if values else []
-    parts = [values[a : max(a + 1, b)] for a, b in pairwise(edges)]
-    means = [sum(part) / len(part) for part in parts]
-    low, high = min(means, default=0.0), max(means, default=0.0)
-    # One that never moves lies in the middle.
-    shares = [(mean - low) / (high - low) if high > low else 0.5 for mean in means]
-    return "".join(_BLOCKS[round(share * (len(_BLOCKS) - 1))] for share in shares)
 
 
 def run_prompt(run: Mapping[str, Any], losses: Sequence[float], width: int) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.job import STOPPING, Job
-from edgepeft_tui.plain_text import plain, plain_line, visible_line
+from edgepeft_tui.plain_text import cut, plain, plain_line, visible_line
 from edgepeft_tui.progress import StageView
 from edgepeft_tui.verdicts import run_verdict, state_words
-from edgepeft_tui.words import HANG, mark, marked, meter, near
+from edgepeft_tui.words import HANG, mark, marked, meter, near, sparkline
 
 _ENDINGS = {
     "starting": "starting",
@@ -57,15 +57,19 @@ def stages_markup(job: Job, room: int, estimates: Mapping[str, str] = {}) -> str
     width = min(max(map(len, names)), max(8, room - max(map(len, figures)) - 4))
     lines = []
     for stage, name, figure in zip(stages, names, figures, strict=True):
-        short = name if len(name) <= width else f"{name[: width - 1]}…"
+        short = cut(name, width)
         shade = figure if stage.state == "running" else f"[$muted]{figure}[/]"
         lines.append(f"{mark(stage.state)} {plain(f'{short:<{width}}')}  {shade}")
     return "\n".join(lines)
 
 
-def figures_markup(job: Job) -> str:
-    """What a build is about, or how it ended, and its latest figures."""
-    return "\n".join([*_now(job), "   ".join(_latest(job))])
+def figures_markup(job: Job, loss_room: int = 0) -> str:
+    """What a build is about, or how it ended, its latest figures, and its loss in ``loss_room`` cells, if any."""
+    lines = [*_now(job), "   ".join(_latest(job))]
+    losses = [loss for _, loss in job.progress.curves.get("loss", ())]
+    if loss_room and len(losses) > 1:
+        lines.append(f"[$muted]loss[/] [$bar]{sparkline(losses, loss_room - 5)}[/]")
+    return "\n".join(lines)
 
 
 def _now(job: Job) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgepeft.metrics.names import Column, vocabulary
 from edgepeft.utils.quantities import megabytes, number
-from edgepeft_tui.plain_text import plain, visible_line
+from edgepeft_tui.plain_text import cut, plain, visible_line
 from edgepeft_tui.verdicts import bundles_of
 from edgepeft_tui.words import mark
 
@@ -76,10 +76,10 @@ def compared_markup(
     least = max(len(value) for figure in figures for value in figure.values) + _SIGN
     wanted = max(least, *(len(visible_line(name)) + _SIGN for name in names))
     width = max(least, min(wanted, (room - first - 2) // 2))
-    heads = "".join(plain(_cut(visible_line(name), width - 1).rjust(width)) for name in names)
+    heads = "".join(plain(cut(name, width - 1).rjust(width)) for name in names)
     lines = [f"{' ' * first}  [b]{heads}[/b]"]
     for target, of in found.items():
-        lines.append(f"[$text-accent]{plain(_cut(visible_line(target), room))}[/]")
+        lines.append(f"[$text-accent]{plain(cut(target, room))}[/]")
         for figure in of:
             cells = "".join(
                 f"{'':{width - len(value) - 2}}"
@@ -88,7 +88,3 @@ def compared_markup(
             )
             lines.append(f"[$muted]{plain(f'{figure.name:<{first}}')}[/]  {cells}")
     return "\n".join([*lines, f"{mark('passed')} [$muted]the better one[/]"])
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

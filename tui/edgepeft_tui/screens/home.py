@@ -29,7 +29,7 @@ from edgepeft_tui.widgets.page import Page
 from edgepeft_tui.words import HANG, mark
 
 WELCOME = (
-    "[b]Fine-tune a model, build it for your device,\n"
+    "[b]Fine-tune a model, build it for your device, "
     "and measure that it still answers the same.[/b]"
 )
 SHOWN_DRAFTS = 3

@@ -116,7 +116,10 @@ class RunScreen(Page):
         self.show_where()
         stages = self.query_one("#stages", Panel)
         stages.say(stages_markup(job, stages.content_size.width or 34, self._estimates or {}))
-        self.query_one("#figures", Panel).say(figures_markup(job))
+        figures = self.query_one("#figures", Panel)
+        # Where there is no room for the curve, a line of blocks stands for it.
+        tiny = self.has_class("-tiny")
+        figures.say(figures_markup(job, figures.content_size.width if tiny else 0))
         self._show_gauges()
         self._draw()
         self.query_one(BuildLog).show(job.progress.log)

@@ -16,7 +16,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.gates import learned_little
 from edgepeft.runs.index import delete_run, differences
 from edgepeft_tui.job import ACTIVE
-from edgepeft_tui.plain_text import visible_line
+from edgepeft_tui.plain_text import cut
 from edgepeft_tui.records import cells_of, measures, sort_key
 from edgepeft_tui.speaker import speaker_of
 from edgepeft_tui.verdicts import bundles_of, run_verdict
@@ -27,6 +27,8 @@ from edgepeft_tui.words import cell, near, pairs
 
 COLUMNS = ("", "run", "state", "started", "score", "task KL", "size", "targets", "model")
 """A score is the first measure of a run's task: exact match, accuracy or retrieval."""
+NARROW_COLUMNS = ("", "run", "state")
+"""Those that a narrow screen has room for; what else there is, the box below the table says."""
 _SORTS = ("started", "run", "state", "score", "size")
 
 
@@ -72,10 +74,7 @@ class RunsScreen(Page):
 
     def on_mount(self) -> None:
         """Fill the table."""
-        table = self.table
-        for column in COLUMNS:
-            table.add_column(column, key=column)
-        table.focus()
+        self.table.focus()
         self.read()
 
     @property
@@ -105,13 +104,17 @@ class RunsScreen(Page):
         by = _SORTS[self._order]
         chosen.sort(key=lambda run: sort_key(run, by), reverse=by in ("started", "score"))
         table, at = self.table, self.table.cursor_row
-        table.clear()
+        columns, longest = self._columns()
+        table.clear(columns=True)
+        for column in columns:
+            table.add_column(column, key=column)
         for run in chosen:
             path = str(run["path"])
             sign = "●" if path in self.marked else " "
-            name, words, *rest = map(visible_line, cells_of(run))
+            name, words, *rest = (cut(said, longest) for said in cells_of(run))
             state = cell(run_verdict(run)[0], words, self.app.theme_variables)
-            table.add_row(sign, Text(name), state, *map(Text, rest), key=path)
+            row: list[str | Text] = [sign, Text(name), state, *map(Text, rest)]
+            table.add_row(*row[: len(columns)], key=path)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
         self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by} (o sorts)"
         self.show_where()
@@ -122,6 +125,19 @@ class RunsScreen(Page):
                 else "No runs yet. The demo on the first screen makes one."
             )
             self.query_one("#about-run", Panel).say(f"[$muted]{empty}[/]")
+
+    def _columns(self) -> tuple[tuple[str, ...], int]:
+        """The columns that there is room for, and the longest that a cell may be."""
+        width = self.app.size.width
+        if self.has_class("-tiny"):
+            # Beside the sign, every column has a blank on either side and a state its mark.
+            return NARROW_COLUMNS, (width - 11) // 2
+        return COLUMNS, 28 if width < 160 else 48
+
+    def on_resize(self) -> None:
+        """Other columns may fit."""
+        if self.composed:
+            self.call_after_refresh(self._show)
 
     @property
     def chosen(self) -> dict[str, Any] | None:
@@ -141,6 +157,8 @@ class RunsScreen(Page):
     def _facts(self, run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         recipe = run.get("recipe")
         yield "folder", near(run["path"])
+        if self.has_class("-tiny"):
+            yield "started", cells_of(run)[2]
         yield "recipe", near(recipe) if recipe else "no file"
         if run.get("error"):
             yield "error", run["error"]
