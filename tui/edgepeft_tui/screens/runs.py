@@ -18,6 +18,7 @@ from edgepeft.runs.index import delete_run, differences
 from edgepeft_tui.job import ACTIVE
 from edgepeft_tui.plain_text import cut
 from edgepeft_tui.records import cells_of, measures, sort_key
+from edgepeft_tui.screens.versus import VersusScreen
 from edgepeft_tui.speaker import speaker_of
 from edgepeft_tui.verdicts import bundles_of, run_verdict
 from edgepeft_tui.widgets.dialogs import Question
@@ -111,8 +112,10 @@ class RunsScreen(Page):
         for run in chosen:
             path = str(run["path"])
             sign = "●" if path in self.marked else " "
-            name, words, *rest = (cut(said, longest) for said in cells_of(run))
-            state = cell(run_verdict(run)[0], words, self.app.theme_variables)
+            name, _, *rest = (cut(said, longest) for said in cells_of(run))
+            verdict, words = run_verdict(run)
+            words = cut(words, longest) if columns == NARROW_COLUMNS else words
+            state = cell(verdict, words, self.app.theme_variables)
             row: list[str | Text] = [sign, Text(name), state, *map(Text, rest)]
             table.add_row(*row[: len(columns)], key=path)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
@@ -128,11 +131,10 @@ class RunsScreen(Page):
 
     def _columns(self) -> tuple[tuple[str, ...], int]:
         """The columns that there is room for, and the longest that a cell may be."""
-        width = self.app.size.width
         if self.has_class("-tiny"):
             # Beside the sign, every column has a blank on either side and a state its mark.
-            return NARROW_COLUMNS, (width - 11) // 2
-        return COLUMNS, 28 if width < 160 else 48
+            return NARROW_COLUMNS, (self.app.size.width - 11) // 2
+        return COLUMNS, 28
 
     def on_resize(self) -> None:
         """Other columns may fit."""
@@ -158,6 +160,7 @@ class RunsScreen(Page):
         recipe = run.get("recipe")
         yield "folder", near(run["path"])
         if self.has_class("-tiny"):
+            yield "state", run_verdict(run)[1]
             yield "started", cells_of(run)[2]
         yield "recipe", near(recipe) if recipe else "no file"
         if run.get("error"):
@@ -221,8 +224,6 @@ class RunsScreen(Page):
         except RecursionError:
             self.notify("A recipe is nested too deeply to compare.", severity="error")
             return
-        from edgepeft_tui.screens.versus import VersusScreen
-
         first, second = (self.records[path] for path in self.marked)
         self.app.push_screen(VersusScreen(first, second, found))
 
