@@ -16,6 +16,7 @@ import edgepeft.utils.extras
 import edgepeft_tui.screens.wizard
 import edgepeft_tui.steps.data
 import edgepeft_tui.steps.model
+import edgepeft_tui.widgets.machine
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.raw_recipe import STEPS
@@ -87,15 +88,37 @@ DOCTOR = recorded("doctor")
 HARDWARE = {**DOCTOR["hardware"], "memory_bytes": 32_000_000_000}
 # One library that is there and one that is not, for either sign.
 VERSIONS = {"edgepeft": "1", "torch": None}
+# Which extras are complete here is this machine's own.
+PROVIDERS = {name: {"complete": name != "cuda"} for name in ("cpu", "cuda", "webgpu")}
+MACHINE = {"versions": VERSIONS, "hardware": HARDWARE, "extras": PROVIDERS, "problems": []}
+
+
+ADVICE = {
+    "lost": [{"adapter": None, "rows": 1, "first": ["test.jsonl line 1"], "file": "lost.jsonl"}],
+    "try": [
+        {
+            "what": "quantize.algorithm: gptq",
+            "why": "rtn rounds each weight by itself; gptq looks at calibration data",
+            "cost": "a longer build, no larger bundle",
+        }
+    ],
+}
+"""What a build advises for a bundle that misses a gate; the recorded one passed."""
 
 
 async def _answer(*arguments: str, folder: Path, text: str = "") -> Any:
-    return {"inspect": MODEL, "plan": PLAN, "data": DATA}[arguments[0]]
+    answers = {"inspect": MODEL, "plan": PLAN, "data": DATA, "doctor": MACHINE}
+    return answers[arguments[0]]
 
 
 def hold_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that never changes, and a run with a past."""
-    for module in (edgepeft_tui.screens.wizard, edgepeft_tui.steps.data, edgepeft_tui.steps.model):
+    for module in (
+        edgepeft_tui.screens.wizard,
+        edgepeft_tui.steps.data,
+        edgepeft_tui.steps.model,
+        edgepeft_tui.widgets.machine,
+    ):
         monkeypatch.setattr(module, "ask", _answer)
     monkeypatch.setattr(edgepeft.utils.environment, "hardware", lambda: HARDWARE)
     monkeypatch.setattr(edgepeft.utils.environment, "versions", lambda: VERSIONS)
@@ -125,6 +148,9 @@ def _write_run(run: Path, rank: int) -> None:
     rounded = run / "stages" / "quantize-int4-0123456789ab"
     rounded.mkdir(parents=True)
     (rounded / "edgepeft.json").write_text(json.dumps(recorded("rounding")))
+    trained = run / "stages" / "train-0123456789ab"
+    trained.mkdir()
+    (trained / "history.json").write_text(json.dumps(_history(rank / 8)))
     (run / "comparison.json").write_text(json.dumps(recorded("comparison")))
     record = recorded("record")
     record |= {"name": run.name, "started": f"2026-01-01T10:{rank:02}:00+00:00"}
@@ -136,11 +162,23 @@ def _write_run(run: Path, rank: int) -> None:
         # The same run, had it missed a gate.
         record["state"] = "gate missed"
         bundle["gates"] = ["exact match 0.98 is below 0.99"]
+        bundle["fidelity"] |= {"task_kl": 0.0005, "top1_agreement": 0.97}
+        bundle["advice"] = ADVICE
     (run / "run.json").write_text(json.dumps(record))
     (run / "recipe.resolved.yaml").write_text(f"model: tiny\nmethod: {{rank: {rank}}}\n")
     events = recorded("events")
     events.append({**events[-1], "event": "warning", "text": "a warning [of a stage]"})
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def _history(slower: float) -> list[dict[str, Any]]:
+    """What the recorded training has left of itself, as its trainer writes it, had it learned ``slower``."""
+    told = [event for event in recorded("events") if "loss" in event.get("metrics", ())]
+    first = told[0]["metrics"]["loss"]
+    return [
+        {"step": e["step"], **e["metrics"], "loss": first + (e["metrics"]["loss"] - first) / slower}
+        for e in told
+    ]
 
 
 async def go_to(app: EdgepeftApp, pilot: Pilot[None], place: str) -> None:

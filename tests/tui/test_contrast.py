@@ -16,6 +16,7 @@ from edgepeft_tui.colours import (
     PART_CONTRAST,
     TEXT_CONTRAST,
     contrast,
+    of_256,
     readable,
     readable_variables,
 )
@@ -27,6 +28,10 @@ IN_EVERY_THEME = ("home", "runs", "run", "result", "chat", "step-data", "step-ta
 """Places that have every kind of text between them; the others are looked at in the wizard's own themes."""
 BARS = frozenset("█▉▊▋▌▍▎▏▐▕▁▂▃▄▅▆▇▔━┃┏┓┗┛▛▜▙▟▀") | {chr(code) for code in range(0x2800, 0x2900)}
 """What is drawn, not written: bars, curves, edges, signs of focus."""
+
+
+ROWS = ("row", "row-focus")
+WORDS = ("accent", "success", "warning", "error")
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +78,48 @@ def test_every_theme_has_colours_that_can_be_told_apart(name: str) -> None:
             assert contrast(colours[part], colours[ground]) >= PART_CONTRAST, (part, ground)
     assert contrast(colours["focus"], colours["rule"]) >= PART_CONTRAST
     assert contrast(colours["on-focus"], colours["focus"]) >= TEXT_CONTRAST
+
+
+@pytest.mark.parametrize("name", list(EdgepeftApp().available_themes))
+def test_colours_are_told_apart_by_a_terminal_of_256(name: str) -> None:
+    theme = EdgepeftApp().available_themes[name]
+    generated = theme.to_color_system().generate() | theme.variables
+    made = readable_variables(generated, of_256)
+    seen = {key: of_256(Color.parse(made[key])) for key in made if made[key].startswith("#")}
+    for ground in ("background", "surface", "panel", "field", "field-focus", *ROWS, "button"):
+        for ink in ("foreground", "muted", *(f"text-{word}" for word in WORDS)):
+            assert contrast(seen[ink], seen[ground]) >= TEXT_CONTRAST, (ink, ground)
+        for part in ("bar", "focus"):
+            assert contrast(seen[part], seen[ground]) >= PART_CONTRAST, (part, ground)
+    assert contrast(seen["on-focus"], seen["focus"]) >= TEXT_CONTRAST
+
+
+@pytest.mark.parametrize("place", ["home", "runs", "run", "result", "compare", "step-targets"])
+def test_what_a_terminal_of_256_colours_paints_can_be_read(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLORTERM", "")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+    async def look() -> None:
+        app = EdgepeftApp()
+        assert app.console.color_system == "256"
+        async with app.run_test(size=(120, 50)) as pilot:
+            await go_to(app, pilot, place)
+            for theme in (DARK, LIGHT):
+                app.theme = theme
+                await repainted(app)
+                rule = app.theme_variables["rule"].upper()
+                faint = [
+                    (x, y, cell.text, cell.ink.hex, cell.ground.hex)
+                    for x, y, cell in _shown(app.screen, painted(app))
+                    if cell.marked
+                    and contrast(of_256(cell.ink), of_256(cell.ground)) < _least(cell)
+                    and not (cell.text in LINES + "▏" and cell.ink.hex == rule)
+                ]
+                assert not faint, f"{theme}: {faint[:8]}"
+
+    asyncio.run(look())
 
 
 def _shown(screen: Screen[object], rows: list[list[Cell]]) -> Iterator[tuple[int, int, Cell]]:

@@ -23,7 +23,7 @@ from edgepeft_tui.layers import layers_of
 from edgepeft_tui.past_training import past_training
 from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.records import cells_of, measures, sort_key
-from edgepeft_tui.result_words import comparison_bars, files, wrong_answers
+from edgepeft_tui.result_words import comparison_bars, files, what_to_try, wrong_answers
 from edgepeft_tui.run_files import (
     Damaged,
     checked_record,
@@ -36,7 +36,7 @@ from edgepeft_tui.state import State
 from edgepeft_tui.step_marks import marks_of
 from edgepeft_tui.verdicts import bundle_lines, bundles_of, run_verdict
 from tests.tui.drive import drive, opened, text_of, until
-from tests.tui.still import hold_still
+from tests.tui.still import ADVICE, hold_still
 
 OTHERS: list[Any] = [None, True, -1, 10**400, 0.5, float("nan"), "x", "", [], [1], {}, {"a": 1}]
 FORMS = [b"", b"{", b"[]", b"7", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"state": 3}']
@@ -71,6 +71,7 @@ def _full_record() -> dict[str, Any]:
     facts |= {"base_task_loss": 2.0, "reference_task_loss": 0.1}
     adapter = {"name": "desk", "gates": ["it fell"], "fidelity": copy.deepcopy(facts)}
     bundle |= {"adapters": [adapter], "warnings": ["w"], "cell": "c"}
+    bundle |= {"advice": ADVICE}
     return record | {"pid": 1 << 22, "recipe": "r.yaml", "error": None}
 
 
@@ -86,6 +87,7 @@ def _show(record: dict[str, Any]) -> None:
         if bundle["fidelity"]:
             measures(bundle["fidelity"])
     wrong_answers(bundles)
+    what_to_try(bundles)
     list(files(bundles))
 
 

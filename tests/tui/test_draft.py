@@ -13,7 +13,15 @@ from edgepeft.config.recipe import Recipe
 from edgepeft.config.schema import json_schema
 from edgepeft.errors import InputError
 from edgepeft_tui.draft import Draft
-from edgepeft_tui.draft_files import as_json, demo_draft, from_json, open_draft, replaces, save
+from edgepeft_tui.draft_files import (
+    as_json,
+    demo_draft,
+    from_json,
+    new_draft,
+    open_draft,
+    replaces,
+    save,
+)
 from edgepeft_tui.fields import all_fields, part_fields
 from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.step_marks import marks_of
@@ -143,7 +151,7 @@ def test_a_file_of_another_recipe_is_not_written_over_unasked(tmp_path: Path) ->
     (tmp_path / "run.yaml").write_text("model: other\n")
     draft = Draft(tmp_path, name="run", raw={"model": "m"})
     assert replaces(draft)
-    assert Draft.new(tmp_path).name == "run-2"
+    assert new_draft(tmp_path).name == "run-2"
     draft.name = "../out"
     with pytest.raises(InputError, match="not a file name"):
         save(draft)

@@ -15,8 +15,9 @@ from edgepeft.runs.index import read_run
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.screens.run import RunScreen
 from edgepeft_tui.screens.runs import RunsScreen
+from edgepeft_tui.screens.versus import VersusScreen
 from edgepeft_tui.screens.wizard import WizardScreen
-from edgepeft_tui.widgets.dialogs import HelpWindow, Question
+from edgepeft_tui.widgets.dialogs import Question
 from tests.tui.drive import drive, text_of, told, until, write
 
 
@@ -70,9 +71,12 @@ def test_runs_are_filtered_sorted_marked_and_compared(here: Path) -> None:
         await pilot.press("space", "down", "space")
         await until(pilot, lambda: text_of(app).count("●") == 2)
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, HelpWindow))
-        assert "method.rank" in text_of(app)
-        assert "model" not in text_of(app).split("method.rank")[1].split("Esc")[0]
+        await until(pilot, lambda: isinstance(app.screen, VersusScreen))
+        await until(pilot, lambda: "method.rank" in text_of(app))
+        assert "model" not in text_of(app).split("method.rank")[1]
+        assert "They have built no bundle for the same target." in text_of(app)
+        # One of the two has trained, and its loss is drawn.
+        await until(pilot, lambda: "Loss · ⠒ small" in text_of(app) or "▀ small" in text_of(app))
 
     drive(scenario, size=(120, 40))
 

@@ -209,7 +209,7 @@ def test_a_closed_terminal_loses_nothing_of_the_draft() -> None:
     drive(first)
 
     async def second(app: EdgepeftApp, pilot: Keys) -> None:
-        assert "Continue draft" in text_of(app)
+        assert "Continue run" in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, WizardScreen))
         assert _wizard(app).draft.get("model") == "smollm2-135m-instruct-x"
@@ -355,8 +355,8 @@ def test_a_damaged_state_file_is_named_and_no_error(held: str, wanted: str) -> N
 
     async def scenario(app: EdgepeftApp, pilot: Keys) -> None:
         await until(pilot, lambda: wanted in told(app))
-        assert app.kept_draft() is None
-        assert "Continue draft" not in text_of(app)
+        assert not app.drafts.kept()
+        assert "Continue" not in text_of(app)
 
     drive(scenario)
 

@@ -1,4 +1,4 @@
-"""The application: it owns the jobs, the draft and the user's state; screens only show them."""
+"""The application: it owns the jobs, the drafts and the user's state; screens only show them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from textual.css.query import NoMatches
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from edgepeft.errors import EdgepeftError, InputError
-from edgepeft_tui.colours import readable_variables
+from edgepeft.errors import EdgepeftError
+from edgepeft_tui.colours import as_it_is, of_256, readable_variables
 from edgepeft_tui.draft import Draft
-from edgepeft_tui.draft_files import as_json, build_arguments, from_json
+from edgepeft_tui.draft_files import build_arguments
+from edgepeft_tui.drafts import Drafts
 from edgepeft_tui.job import STOPPING, Job
 from edgepeft_tui.jobs import Jobs
 from edgepeft_tui.places import PLACES, binding_ids, go
@@ -28,7 +29,7 @@ from edgepeft_tui.state import State, read_keymap
 from edgepeft_tui.themes import DARK, LIGHT, THEMES
 from edgepeft_tui.verdicts import run_verdict, state_words
 from edgepeft_tui.widgets.jump import JumpScreen
-from edgepeft_tui.widgets.page import Page
+from edgepeft_tui.widgets.page import TINY, Page
 
 if TYPE_CHECKING:
     from edgepeft_tui.speaker import Speaker
@@ -58,7 +59,9 @@ class EdgepeftApp(App[None]):
 
     TITLE = "edgepeft"
     CSS_PATH = "styles.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide"), (136, "-roomy")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
+        *((0, "-tiny"), (TINY, "-narrow"), (120, "-wide"), (136, "-roomy")),
+    ]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit"),
@@ -76,7 +79,7 @@ class EdgepeftApp(App[None]):
         super().__init__()
         self.state = state or State()
         self.jobs = Jobs(self.state.folder)
-        self.draft = draft
+        self.drafts = Drafts(self.state)
         self._opened = draft
         for theme in THEMES:
             self.register_theme(theme)
@@ -92,7 +95,9 @@ class EdgepeftApp(App[None]):
 
     def get_css_variables(self) -> dict[str, str]:
         """The theme's colours, made readable."""
-        self.theme_variables = readable_variables(super().get_css_variables())
+        variables = super().get_css_variables()
+        few = self.console.color_system == "256"
+        self.theme_variables = readable_variables(variables, of_256 if few else as_it_is)
         return self.theme_variables
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -114,11 +119,9 @@ class EdgepeftApp(App[None]):
 
     def _tell_damage(self) -> None:
         """Say what is not taken up of the last session, and why."""
-        damaged = self.state.damaged
-        if not damaged and self.state.get("draft") is not None and self.kept_draft() is None:
-            damaged = "The saved draft is damaged and was left out."
-        if damaged:
-            self.notify(damaged, severity="warning", markup=False)
+        for said in (self.state.damaged, *self.drafts.damaged):
+            if said:
+                self.notify(said, severity="warning", markup=False)
 
     def use_keymap(self) -> None:
         """Take the user's own keys. Raises InputError for a file that names an action there isn't."""
@@ -156,8 +159,7 @@ class EdgepeftApp(App[None]):
         """Build a saved draft and watch it."""
         self._note_model(draft)
         if self._start(build_arguments(draft), draft.run, Path.cwd()):
-            self.draft = None
-            self.state.put("draft", None)
+            self.drafts.discard(draft)
             # The recipe is saved and the draft done with: back leads home, not to its form.
             self.pop_screen()
             self.open_run(draft.run)
@@ -184,21 +186,7 @@ class EdgepeftApp(App[None]):
                     record |= {"state": STOPPING, "waits": job.waits_for()}
         return found
 
-    # -- the draft ----------------------------------------------------------------------------------------
-
-    def keep_draft(self, draft: Draft) -> None:
-        """Remember the draft as it is now, beyond the end of this process."""
-        self.draft = draft
-        self.state.put("draft", as_json(draft))
-
-    def kept_draft(self) -> Draft | None:
-        """The draft of this session or the last."""
-        if self.draft is not None:
-            return self.draft
-        kept = self.state.get("draft")
-        with contextlib.suppress(InputError):
-            return from_json(kept) if kept is not None else None
-        return None
+    # -- models -------------------------------------------------------------------------------------------
 
     def recent_models(self) -> list[str]:
         """Models used lately, newest first."""
@@ -225,7 +213,7 @@ class EdgepeftApp(App[None]):
         """Open the wizard on a draft."""
         from edgepeft_tui.screens.wizard import WizardScreen
 
-        self.draft = draft
+        self.drafts.begin(draft)
         self.push_screen(WizardScreen(draft, step))
 
     def open_chat(self, speakers: Sequence[Speaker]) -> None:

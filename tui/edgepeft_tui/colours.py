@@ -6,15 +6,19 @@ the wizard paints with is computed from them here, so every theme is held to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
 from textual.color import BLACK, WHITE, Color
 
 TEXT_CONTRAST = 4.5
 """What text needs against the colour behind it (WCAG 1.4.3)."""
 PART_CONTRAST = 3.0
 """What an edge, a bar or a sign of focus needs against what is around it (WCAG 1.4.11)."""
+
+Seen = Callable[[Color], Color]
 
 _STEPS = 50
 _TEXTS = (
@@ -42,12 +46,27 @@ def contrast(one: Color, other: Color) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def readable(colour: Color, grounds: Iterable[Color], least: float) -> Color:
-    """The colour nearest to ``colour``, towards white or black, that has ``least`` against all ``grounds``."""
-    grounds = list(grounds)
+@cache
+def of_256(colour: Color) -> Color:
+    """What a terminal of 256 colours makes of a colour."""
+    taken = RichColor.from_rgb(*colour.rgb).downgrade(ColorSystem.EIGHT_BIT)
+    return Color(*taken.get_truecolor())
+
+
+def as_it_is(colour: Color) -> Color:
+    """What a terminal of all colours makes of a colour."""
+    return colour
+
+
+def readable(colour: Color, grounds: Iterable[Color], least: float, seen: Seen = as_it_is) -> Color:
+    """The colour nearest to ``colour``, towards white or black, that has ``least`` against all ``grounds``.
+
+    ``seen`` is what the terminal makes of a colour.
+    """
+    grounds = [seen(ground) for ground in grounds]
 
     def worst(of: Color) -> float:
-        return min(contrast(of, ground) for ground in grounds)
+        return min(contrast(seen(of), ground) for ground in grounds)
 
     if worst(colour) >= least:
         return colour
@@ -59,13 +78,13 @@ def readable(colour: Color, grounds: Iterable[Color], least: float) -> Color:
     return end
 
 
-def readable_variables(variables: Mapping[str, str]) -> dict[str, str]:
+def readable_variables(variables: Mapping[str, str], seen: Seen = as_it_is) -> dict[str, str]:
     """The CSS variables of a theme with every colour that the wizard paints with made readable.
 
     Adds ``field`` and ``field-focus`` (behind what is typed), ``row`` and ``row-focus`` (a chosen line),
     ``button``, ``muted`` (lesser words, edges of fields), ``rule`` (lines between boxes, which nobody needs to
     see), ``bar``, ``thumb`` (of scrollbars), ``focus`` (what only the widget in focus has) and ``on-focus`` (text
-    on it).
+    on it). ``seen`` is what the terminal makes of a colour.
     """
     ink, ground, primary = (
         Color.parse(variables[n]) for n in ("foreground", "background", "primary")
@@ -80,17 +99,20 @@ def readable_variables(variables: Mapping[str, str]) -> dict[str, str]:
     }
     grounds = [*surfaces, *behind.values()]
     rule = ground.blend(ink, 0.25, 1.0)
-    made = {name: readable(Color.parse(variables[name]), grounds, TEXT_CONTRAST) for name in _TEXTS}
-    muted = readable(ink.blend(ground, 0.35, 1.0), grounds, TEXT_CONTRAST)
-    focus = readable(primary, [*grounds, rule], PART_CONTRAST)
-    focus = readable(focus, surfaces, TEXT_CONTRAST)
+    made = {
+        name: readable(Color.parse(variables[name]), grounds, TEXT_CONTRAST, seen)
+        for name in _TEXTS
+    }
+    muted = readable(ink.blend(ground, 0.35, 1.0), grounds, TEXT_CONTRAST, seen)
+    focus = readable(primary, [*grounds, rule], PART_CONTRAST, seen)
+    focus = readable(focus, surfaces, TEXT_CONTRAST, seen)
     made |= behind | {
         "muted": muted,
         "rule": rule,
-        "bar": readable(primary, grounds, PART_CONTRAST),
-        "thumb": readable(rule, surfaces, PART_CONTRAST),
+        "bar": readable(primary, grounds, PART_CONTRAST, seen),
+        "thumb": readable(rule, surfaces, PART_CONTRAST, seen),
         "focus": focus,
-        "on-focus": max((WHITE, BLACK), key=lambda end: contrast(end, focus)),
+        "on-focus": max((WHITE, BLACK), key=lambda end: contrast(seen(end), seen(focus))),
     }
     hexes = {name: colour.hex6 for name, colour in made.items()}
     return {**variables, **hexes, **_for_textual({**variables, **hexes})}

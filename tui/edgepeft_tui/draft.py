@@ -15,6 +15,7 @@ from edgepeft_tui.fields import Field, all_fields, field_at, nearest_key, shown
 from edgepeft_tui.plain_text import visible_line
 from edgepeft_tui.raw_recipe import (
     DEFAULT_TARGETS,
+    STEPS,
     put_value,
     shortened,
     spelled_out,
@@ -55,7 +56,9 @@ class Findings:
 class Draft:
     """A recipe in the making. Its paths are relative to ``folder``, where it will be saved as ``name``.yaml.
 
-    ``raw`` holds only what differs from saying nothing; ``opened`` are the steps that somebody has seen.
+    ``raw`` holds only what differs from saying nothing; ``opened`` are the steps that somebody has seen, ``step``
+    the one that is shown. ``kept_as`` names its file among the drafts that are kept, empty before it has one, and
+    ``begun`` is what it was when somebody opened it.
     """
 
     folder: Path
@@ -63,13 +66,10 @@ class Draft:
     raw: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
     opened: set[str] = field(default_factory=set)
+    step: str = field(default=STEPS[0], compare=False)
+    kept_as: str = field(default="", compare=False)
+    begun: dict[str, Any] | None = field(default=None, compare=False)
     findings: Findings = field(default_factory=Findings, compare=False)
-
-    @classmethod
-    def new(cls, folder: Path) -> Draft:
-        """An empty draft with the model of the demo and the CPU as device."""
-        raw = {"model": "smollm2-135m-instruct", "targets": list(DEFAULT_TARGETS)}
-        return cls(folder, free_name(folder, "run"), raw)
 
     def __post_init__(self) -> None:
         """The values in the form that the fields work on."""
@@ -287,11 +287,3 @@ class Draft:
     def run(self) -> Path:
         """Where a build of it goes, as the command line's default has it."""
         return Path.cwd() / "runs" / self.name
-
-
-def free_name(folder: Path, wanted: str) -> str:
-    """A name that neither a recipe in ``folder`` nor a run has."""
-    names = [wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
-    taken = {path.stem for path in folder.glob("*.yaml")}
-    runs = {path.name for path in (Path.cwd() / "runs").glob("*")}
-    return next((name for name in names if name not in taken | runs), wanted)

@@ -1,9 +1,10 @@
-"""Drafts from files and into files: recipes, the sample that comes with the wizard, the draft that is kept."""
+"""Drafts from files and into files: new ones, recipes, the wizard's own sample, and their form when kept."""
 
 from __future__ import annotations
 
 import copy
 import shlex
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,15 @@ from edgepeft.utils.files import read_text_file
 from edgepeft.utils.scalars import TEXT_BYTES, TextProblem
 from edgepeft.utils.whole_files import write_text
 from edgepeft.utils.yaml_text import read_yaml
-from edgepeft_tui.draft import Draft, free_name
-from edgepeft_tui.raw_recipe import STEPS, is_sound, spelled_out
+from edgepeft_tui.draft import Draft
+from edgepeft_tui.raw_recipe import DEFAULT_TARGETS, STEPS, is_sound, spelled_out
 from edgepeft_tui.typed_paths import relative, typed_path
+
+
+def new_draft(folder: Path, taken: Container[str] = ()) -> Draft:
+    """An empty draft with the model of the demo and the CPU as device, under a name that is not ``taken``."""
+    raw = {"model": "smollm2-135m-instruct", "targets": list(DEFAULT_TARGETS)}
+    return Draft(folder, free_name(folder, "run", taken), raw)
 
 
 def open_draft(path: Path) -> Draft:
@@ -29,13 +36,24 @@ def open_draft(path: Path) -> Draft:
     return Draft(path.parent, path.stem, raw, path, set(STEPS))
 
 
-def demo_draft(folder: Path) -> Draft:
-    """The sample recipe with its data, to be saved in ``folder``. Raises EdgepeftError where it is missing."""
+def demo_draft(folder: Path, taken: Container[str] = ()) -> Draft:
+    """The sample recipe with its data, to be saved in ``folder`` under a name that is not ``taken``.
+
+    Raises EdgepeftError where it is missing.
+    """
     recipe = sample_recipe()
     draft = open_draft(recipe)
     draft.move_to(folder)
-    draft.name, draft.source = free_name(folder, recipe.stem), None
+    draft.name, draft.source = free_name(folder, recipe.stem, taken), None
     return draft
+
+
+def free_name(folder: Path, wanted: str, taken: Container[str] = ()) -> str:
+    """A name that neither a recipe in ``folder`` nor a run has, and that is not ``taken``."""
+    names = [wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
+    used = {path.stem for path in folder.glob("*.yaml")}
+    used |= {path.name for path in (Path.cwd() / "runs").glob("*")}
+    return next((name for name in names if name not in used and name not in taken), wanted)
 
 
 def sample_recipe() -> Path:
@@ -107,6 +125,7 @@ def as_json(draft: Draft) -> dict[str, Any]:
         "raw": draft.clean(),
         "source": str(draft.source) if draft.source else None,
         "opened": [step for step in STEPS if step in draft.opened],
+        "step": draft.step,
     }
 
 
@@ -120,7 +139,8 @@ def from_json(kept: object) -> Draft:
         raise InputError("the kept draft is damaged")
     source = Path(form.source) if form.source else None
     seen = {step for step in STEPS if step in form.opened}
-    return Draft(Path(form.folder), form.name, copy.deepcopy(form.raw), source, seen)
+    step = form.step if form.step in STEPS else STEPS[0]
+    return Draft(Path(form.folder), form.name, copy.deepcopy(form.raw), source, seen, step)
 
 
 class _Kept(BaseModel):
@@ -133,3 +153,4 @@ class _Kept(BaseModel):
     raw: dict[str, Any]
     source: str | None = None
     opened: list[str] = []
+    step: str = ""

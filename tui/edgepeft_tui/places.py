@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from textual.binding import Binding
 from textual.screen import Screen
 
-from edgepeft_tui.draft import Draft
-from edgepeft_tui.draft_files import demo_draft, open_draft
-from edgepeft_tui.raw_recipe import STEPS
+from edgepeft_tui.draft_files import demo_draft, new_draft, open_draft
 
 if TYPE_CHECKING:
     from edgepeft_tui.app import EdgepeftApp
@@ -31,20 +29,21 @@ PLACES = (
 
 
 def go(app: EdgepeftApp, place: str) -> None:
-    """Open a screen by name: one of ``PLACES``, or ``recipe:``, ``run:``, ``result:``, ``chat:`` and a path.
+    """Open a screen by name: one of ``PLACES``, or ``recipe:``, ``run:``, ``result:``, ``chat:`` and a path, or
+    ``draft:`` and what a draft is kept as.
 
     Raises EdgepeftError where there is nothing of the kind at the path.
     """
     name, _, path = place.partition(":")
     match name:
         case "new":
-            app.open_draft(Draft.new(Path.cwd()))
+            app.open_draft(new_draft(Path.cwd(), app.drafts.names()))
         case "demo":
-            app.open_draft(demo_draft(Path.cwd()), step="Review")
+            app.open_draft(demo_draft(Path.cwd(), app.drafts.names()), step="Review")
         case "draft":
-            kept = app.kept_draft()
-            step = app.state.get("step") if kept is not None else None
-            app.open_draft(kept or Draft.new(Path.cwd()), step if step in STEPS else STEPS[0])
+            # Without one there is nothing to go on with but a new one.
+            draft = app.drafts.find(path) or new_draft(Path.cwd(), app.drafts.names())
+            app.open_draft(draft, draft.step)
         case "recipe":
             app.open_draft(open_draft(Path(path)), step="Review")
         case "run":

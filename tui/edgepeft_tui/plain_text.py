@@ -32,6 +32,12 @@ def visible_line(text: object) -> str:
     return terminal_text.shortened(text, LONGEST_LINE)
 
 
+def cut(text: object, width: int) -> str:
+    """The same in at most ``width`` characters, the last of them an ellipsis where any are left out."""
+    line = visible_line(text)
+    return line if len(line) <= width else f"{line[: max(0, width - 1)]}…"
+
+
 def plain(text: object) -> str:
     """Text as markup that says the text itself, in as many lines as it has."""
     escaped = visible(text).replace("[", "\\[")

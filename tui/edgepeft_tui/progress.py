@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -61,6 +61,16 @@ class StageView:
     def trains(self) -> bool:
         """Whether it is the training, which saves a checkpoint when it is stopped."""
         return self.name.startswith("train")
+
+
+def smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The exponential moving average of a curve, over about a fifteenth of its points."""
+    weight = 2 / (max(3.0, len(points) / 15) + 1)
+    found: list[tuple[int, float]] = []
+    for step, value in points:
+        before = found[-1][1] if found else value
+        found.append((step, before + weight * (value - before)))
+    return found
 
 
 @dataclass

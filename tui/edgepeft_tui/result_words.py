@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from edgepeft.evaluation.advice_lines import advice_lines
 from edgepeft.pipeline.compare import vocabulary_of
 from edgepeft.utils.quantities import megabytes, number
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
@@ -37,6 +38,16 @@ def comparison_bars(entries: Sequence[Mapping[str, Any]]) -> str:
             f"{index:>2} {plain(f'{name[:width]:<{width}}')} {megabytes(entry['bytes']):>9}  "
             f"{bar(loss / most if most > 0 else 0.0, _BAR)} {number(loss)} {mark(gate)}"
         )
+    return "\n".join(lines)
+
+
+def what_to_try(bundles: Sequence[Mapping[str, Any]]) -> str:
+    """What the build advised for bundles that missed a gate, a line each."""
+    lines: list[str] = []
+    for bundle in bundles:
+        if advice := bundle.get("advice"):
+            said = advice_lines(str(bundle.get("cell") or bundle["target"]), advice)
+            lines += (f"{mark('open')} {HANG}{plain(line)}" for line in said)
     return "\n".join(lines)
 
 

@@ -97,6 +97,24 @@ class _Adapter(_Part):
     fidelity: Measures = None
 
 
+class _Lost(_Part):
+    adapter: str | None
+    rows: Annotated[int, Field(ge=0, le=10**12)]
+    first: list[str]
+    file: str
+
+
+class _Suggestion(_Part):
+    what: str
+    why: str
+    cost: str
+
+
+class _Advice(_Part):
+    lost: list[_Lost]
+    suggested: list[_Suggestion] = Field(alias="try")
+
+
 class _Bundle(_Part):
     target: str
     path: str
@@ -106,6 +124,7 @@ class _Bundle(_Part):
     cell: str = ""
     warnings: list[str] = []
     adapters: list[_Adapter] = []
+    advice: _Advice | None = None
 
 
 class _Result(_Part):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ MARKS = {
     "open": ("·", "$muted"),
     "warning": ("!", "$text-warning"),
 }
+_BLOCKS = "▁▂▃▄▅▆▇█"
 UNKNOWN = ("?", "$muted")
 
 
@@ -52,6 +54,23 @@ def cell(state: str, words: str, colours: Mapping[str, str]) -> Text:
     """A state's mark and some words for a table, whose cells know no markup of ours."""
     sign, name = MARKS.get(state, UNKNOWN)
     return Text.assemble((sign, colours[name.removeprefix("$")]), f" {visible_line(words)}")
+
+
+def meter(share: float, width: int) -> str:
+    """How much of a whole is done or in use, as a line of ``width`` cells in markup."""
+    full = round(min(1.0, max(0.0, share)) * width)
+    return f"[$bar]{'━' * full}[/][$rule]{'─' * (width - full)}[/]"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Values as a row of ``width`` blocks, each the mean of those that fall into it, or the nearest one."""
+    edges = [(len(values) * cell // width) for cell in range(width + 1)] if values else []
+    parts = [values[a : max(a + 1, b)] for a, b in pairwise(edges)]
+    means = [sum(part) / len(part) for part in parts]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    # One that never moves lies in the middle.
+    shares = [(mean - low) / (high - low) if high > low else 0.5 for mean in means]
+    return "".join(_BLOCKS[round(share * (len(_BLOCKS) - 1))] for share in shares)
 
 
 def near(path: Path | str) -> str:

@@ -60,7 +60,7 @@ class DoctorScreen(Page):
             state = mark("done" if extra.complete else "open")
             found.append(f"{state} {plain_line(extra.name):<8} {HANG}{plain_line(about)}")
         libraries = [
-            f"{mark('done' if version else 'open')} {name:<22} {version or 'not installed'}"
+            f"{mark('done' if version else 'open')} {name:<22} {HANG}{version or 'not installed'}"
             for name, version in installed.items()
         ]
         for panel, markup in (

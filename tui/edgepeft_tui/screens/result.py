@@ -18,14 +18,15 @@ from edgepeft.evaluation.table import table_rows
 from edgepeft.utils.quantities import duration, megabytes
 from edgepeft_tui.job import Job
 from edgepeft_tui.layers import NO_LAYERS, layers_of
-from edgepeft_tui.plain_text import plain, plain_line, visible_line
-from edgepeft_tui.result_words import comparison_bars, files, wrong_answers
+from edgepeft_tui.plain_text import cut, plain, plain_line
+from edgepeft_tui.records import measures
+from edgepeft_tui.result_words import comparison_bars, files, what_to_try, wrong_answers
 from edgepeft_tui.run_files import Damaged, read_comparison
 from edgepeft_tui.speaker import Speaker, speaker_of
 from edgepeft_tui.verdicts import bundle_lines
 from edgepeft_tui.widgets.layer_strip import LayerStrip
-from edgepeft_tui.widgets.page import Page, Panel
-from edgepeft_tui.words import cell, marked
+from edgepeft_tui.widgets.page import TINY, Page, Panel
+from edgepeft_tui.words import HANG, cell, marked
 
 _AROUND = 5
 """Cells beside the table: its bar and its scrollbar, and those of what it lies in."""
@@ -77,6 +78,7 @@ class ResultScreen(Page):
         """Verdict, table, and the rest below."""
         with VerticalScroll(id="result"):
             yield Panel("Verdict", id="verdict")
+            yield Panel("What to try", id="advice")
             yield DataTable(id="fidelity", cursor_type="row", zebra_stripes=True)
             for layers in layers_of(self.job.run, self.bundles):
                 yield LayerStrip(layers)
@@ -87,6 +89,7 @@ class ResultScreen(Page):
     def on_mount(self) -> None:
         """Fill the boxes; empty ones are not shown."""
         self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
+        self._fill("advice", what_to_try(self.bundles))
         self._fill_table()
         self.query_one("#result").focus()
         self._fill("comparison", self._comparison())
@@ -107,10 +110,11 @@ class ResultScreen(Page):
             table.add_columns(header[0], *figures, header[-1])
             targets, target = {bundle["target"] for bundle in self.bundles}, ""
             little = {_name(b) for b in self.bundles if learned_little(b["fidelity"] or {})}
-            for name, *row, verdict in rows:
+            full = [name for name, *_ in table_rows(self.bundles)[1]]
+            for name, (shown, *row, verdict) in zip(full, rows, strict=True):
                 right = [Text(figure, justify="right") for figure in row]
                 gates = self._gates(verdict, little=name in little)
-                table.add_row(Text(visible_line(name)), *right, gates)
+                table.add_row(Text(shown), *right, gates)
                 # An adapter's row stands below that of its bundle.
                 target = name if name in targets else target
                 self._rows.append(target)
@@ -132,6 +136,9 @@ class ResultScreen(Page):
     def _verdicts(self) -> Iterable[str]:
         for bundle in self.bundles:
             yield from bundle_lines(bundle)
+            if bundle["fidelity"] and self.app.size.width < TINY:
+                # The table below has no room for them.
+                yield f"  {HANG}{plain_line(measures(bundle['fidelity']))}"
         if self.job.state == "damaged":
             yield marked("damaged", plain_line(self.job.error()))
         elif not self.bundles:
@@ -203,7 +210,11 @@ def _name(bundle: Mapping[str, Any]) -> str:
     return str(bundle.get("cell") or bundle["target"])
 
 
-_SPARED = ("top-1", "recovery", "macro F1", "span F1", "least cosine", "MB", "tok/s", "texts/s")
+_SHORTEST_NAME = 14
+_SPARED = (
+    *("top-1", "recovery", "macro F1", "span F1", "least cosine", "MB", "tok/s", "texts/s"),
+    *("generic KL", "agreement", "retrieval", "task KL", "cosine", "accuracy", "exact match"),
+)
 """Columns that give way where the table is wider than its place, the first of them first."""
 
 
@@ -212,6 +223,9 @@ def _fitting(
 ) -> tuple[list[str], list[list[str]]]:
     """The table without what can be spared, if it would not fit into ``width``: the gates must be seen."""
     kept = list(range(len(header)))
+    # A third of the width is enough to tell models by.
+    names = [cut(row[0], max(_SHORTEST_NAME, width // 3)) for row in rows]
+    rows = [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
 
     def needed() -> int:
         # Every cell has a blank on either side, and a gate's verdict a mark.

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input, RichLog
+from textual.widgets import Input
 
+from edgepeft.errors import EdgepeftError
+from edgepeft_tui.asking import ask
+from edgepeft_tui.gauges import Gauge, gauges_line, gauges_markup, read_gauges
 from edgepeft_tui.job import STOPPING, Job
-from edgepeft_tui.job_words import figures_markup, stages_markup
-from edgepeft_tui.plain_text import visible
+from edgepeft_tui.job_words import figures_markup, stage_estimates, stages_markup
 from edgepeft_tui.verdicts import state_words
+from edgepeft_tui.widgets.build_log import BuildLog
 from edgepeft_tui.widgets.curve import Curve
 from edgepeft_tui.widgets.dialogs import Question
 from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page, Panel
 
-_LOG_COLOURS = {"warning": "text-warning", "error": "text-error"}
+GAUGE_SECONDS = 3.0
+"""How often it is asked how busy the machine is; a driver's tool takes its time."""
 
 
 class RunScreen(Page):
@@ -51,9 +56,9 @@ class RunScreen(Page):
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.job = job
-        self._written = 0
-        self._wanted = ""
         self._drawn: tuple[int, ...] = ()
+        self._estimates: dict[str, str] | None = None
+        self._gauges: list[Gauge] = []
         self._offered: tuple[str, bool, bool] = ("", False, False)
 
     @property
@@ -62,15 +67,17 @@ class RunScreen(Page):
         return f"{self.job.run.name}  ›  {state_words(self.job.state)}"
 
     def body(self) -> ComposeResult:
-        """Stages, curve, figures, log."""
+        """Stages, gauges, curve, figures, log."""
         with Horizontal(id="run"):
-            yield Panel("Stages", id="stages")
+            with Vertical(id="course-left"):
+                yield Panel("Stages", id="stages")
+                yield Panel("This machine", id="gauges")
             with Vertical(id="course"):
                 yield Curve(id="curve")
                 yield Panel("Now", id="figures")
         with Vertical(id="talk"):
             yield Entry(placeholder="filter the log", id="log-filter")
-            yield RichLog(id="log", wrap=True, markup=False, max_lines=5000)
+            yield BuildLog(id="log")
 
     def on_mount(self) -> None:
         """Show what there is."""
@@ -78,6 +85,7 @@ class RunScreen(Page):
         self.query_one("#log-filter").display = False
         self.query_one("#log").focus()
         self.tick()
+        self.watch_machine()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer only what can be done as things stand."""
@@ -107,10 +115,17 @@ class RunScreen(Page):
             job.refresh()
         self.show_where()
         stages = self.query_one("#stages", Panel)
-        stages.say(stages_markup(job, stages.content_size.width or 40))
-        self.query_one("#figures", Panel).say(figures_markup(job))
+        stages.say(stages_markup(job, stages.content_size.width or 34, self._estimates or {}))
+        figures = self.query_one("#figures", Panel)
+        # Where there is no room for the curve, a line of blocks stands for it.
+        tiny = self.has_class("-tiny")
+        figures.say(figures_markup(job, figures.content_size.width if tiny else 0))
+        self._show_gauges()
         self._draw()
-        self._write_log()
+        self.query_one(BuildLog).show(job.progress.log)
+        if self._estimates is None and self._unfinished:
+            self._estimates = {}
+            self.estimate()
         if (offered := (job.state, job.result is not None, self._rounded)) != self._offered:
             # Making the footer anew is dear; it changes only with what can be done.
             self._offered = offered
@@ -120,7 +135,41 @@ class RunScreen(Page):
         """The curve and the log in the colours of the theme."""
         self._drawn = ()
         self._draw()
-        self._rewrite_log()
+        self.query_one(BuildLog).rewrite()
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether stages have not run yet."""
+        return any(stage.state == "waiting" for stage in self.job.progress.stages.values())
+
+    @work
+    async def estimate(self) -> None:
+        """Ask what the stages that have not run yet will take, as the plan of the run's own recipe has it."""
+        try:
+            facts = await ask("plan", str(self.job.run), folder=Path.cwd())
+        except EdgepeftError:
+            # Nothing is said beside them then; what is wrong with the run, its log says.
+            return
+        self._estimates = stage_estimates(facts)
+        self.tick()
+
+    @work
+    async def watch_machine(self) -> None:
+        """Show how busy the machine is while the build is at work; asked in a thread."""
+        while True:
+            if self.job.active and self.is_current:
+                self._gauges = await asyncio.to_thread(read_gauges)
+                self._show_gauges()
+            await asyncio.sleep(GAUGE_SECONDS)
+
+    def _show_gauges(self) -> None:
+        """Bars in a box of their own, or a few words at the edge of another where the screen is low."""
+        gauges = self._gauges if self.job.active else []
+        low = self.has_class("-low")
+        panel = self.query_one("#gauges", Panel)
+        panel.display = bool(gauges) and not low
+        panel.say(gauges_markup(gauges, panel.content_size.width or 44))
+        self.query_one("#figures", Panel).border_subtitle = gauges_line(gauges) if low else ""
 
     def _draw(self) -> None:
         progress = self.job.progress
@@ -129,36 +178,9 @@ class RunScreen(Page):
             self._drawn = drawn
             self.query_one(Curve).draw(progress.curves, progress.planned_steps)
 
-    def _rewrite_log(self) -> None:
-        self.query_one(RichLog).clear()
-        self._written = 0
-        self._write_log()
-
-    def _write_log(self) -> None:
-        log, entries = self.query_one(RichLog), self.job.progress.log
-        if self._written > len(entries):
-            log.clear()
-            self._written = 0
-        from rich.text import Text
-
-        colours = self.app.theme_variables
-        lines = []
-        for moment, kind, text in entries[self._written :]:
-            clock = datetime.fromtimestamp(moment).strftime("%H:%M:%S")
-            if self._wanted and self._wanted not in f"{kind} {text}".lower():
-                continue
-            style = colours.get(_LOG_COLOURS.get(kind, ""), "")
-            sign = {"warning": "! ", "error": "✗ "}.get(kind, "")
-            said = (f"{sign}{visible(text)}", style)
-            lines.append(Text.assemble((f"{clock} ", colours["muted"]), said))
-        if lines:
-            log.write(Text("\n").join(lines))
-        self._written = len(entries)
-
     @on(Input.Changed, "#log-filter")
     def _refilter(self, event: Input.Changed) -> None:
-        self._wanted = event.value.lower()
-        self._rewrite_log()
+        self.query_one(BuildLog).filter(event.value)
 
     @on(Input.Submitted, "#log-filter")
     def _filtered(self, event: Input.Submitted) -> None:
@@ -196,8 +218,7 @@ class RunScreen(Page):
         """Continue the run."""
         if self.wizard_app.resume_run(self.job.run):
             self.job = self.wizard_app.jobs.watch(self.job.run)
-            self._written, self._drawn = 0, ()
-            self.query_one(RichLog).clear()
+            self._drawn, self._estimates = (), None
             self.tick()
 
     def action_layers(self) -> None:

@@ -16,22 +16,25 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.gates import learned_little
 from edgepeft.runs.index import delete_run, differences
 from edgepeft_tui.job import ACTIVE
-from edgepeft_tui.plain_text import visible_line
-from edgepeft_tui.records import cells_of, differences_markup, measures, sort_key
+from edgepeft_tui.plain_text import cut
+from edgepeft_tui.records import cells_of, measures, sort_key
+from edgepeft_tui.screens.versus import VersusScreen
 from edgepeft_tui.speaker import speaker_of
 from edgepeft_tui.verdicts import bundles_of, run_verdict
-from edgepeft_tui.widgets.dialogs import HelpWindow, Question
+from edgepeft_tui.widgets.dialogs import Question
 from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page, Panel
 from edgepeft_tui.words import cell, near, pairs
 
 COLUMNS = ("", "run", "state", "started", "score", "task KL", "size", "targets", "model")
 """A score is the first measure of a run's task: exact match, accuracy or retrieval."""
+NARROW_COLUMNS = ("", "run", "state")
+"""Those that a narrow screen has room for; what else there is, the box below the table says."""
 _SORTS = ("started", "run", "state", "score", "size")
 
 
 class RunsScreen(Page):
-    """The history. Space marks a run; with two marked, c shows what their recipes differ in."""
+    """The history. Space marks a run; with two marked, c puts them side by side."""
 
     heading = "runs"
     help = (
@@ -47,7 +50,7 @@ class RunsScreen(Page):
             "compare",
             "Compare",
             id="runs.compare",
-            tooltip="Show where the recipes of two marked runs differ",
+            tooltip="Put two marked runs side by side",
         ),
         Binding("r", "again", "Again", id="runs.again", tooltip="Resume it, or build it again"),
         Binding("e", "edit", "Edit", id="runs.edit", tooltip="Open its recipe in the wizard"),
@@ -72,10 +75,7 @@ class RunsScreen(Page):
 
     def on_mount(self) -> None:
         """Fill the table."""
-        table = self.table
-        for column in COLUMNS:
-            table.add_column(column, key=column)
-        table.focus()
+        self.table.focus()
         self.read()
 
     @property
@@ -105,13 +105,19 @@ class RunsScreen(Page):
         by = _SORTS[self._order]
         chosen.sort(key=lambda run: sort_key(run, by), reverse=by in ("started", "score"))
         table, at = self.table, self.table.cursor_row
-        table.clear()
+        columns, longest = self._columns()
+        table.clear(columns=True)
+        for column in columns:
+            table.add_column(column, key=column)
         for run in chosen:
             path = str(run["path"])
             sign = "●" if path in self.marked else " "
-            name, words, *rest = map(visible_line, cells_of(run))
-            state = cell(run_verdict(run)[0], words, self.app.theme_variables)
-            table.add_row(sign, Text(name), state, *map(Text, rest), key=path)
+            name, _, *rest = (cut(said, longest) for said in cells_of(run))
+            verdict, words = run_verdict(run)
+            words = cut(words, longest) if columns == NARROW_COLUMNS else words
+            state = cell(verdict, words, self.app.theme_variables)
+            row: list[str | Text] = [sign, Text(name), state, *map(Text, rest)]
+            table.add_row(*row[: len(columns)], key=path)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
         self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by} (o sorts)"
         self.show_where()
@@ -122,6 +128,18 @@ class RunsScreen(Page):
                 else "No runs yet. The demo on the first screen makes one."
             )
             self.query_one("#about-run", Panel).say(f"[$muted]{empty}[/]")
+
+    def _columns(self) -> tuple[tuple[str, ...], int]:
+        """The columns that there is room for, and the longest that a cell may be."""
+        if self.has_class("-tiny"):
+            # Beside the sign, every column has a blank on either side and a state its mark.
+            return NARROW_COLUMNS, (self.app.size.width - 11) // 2
+        return COLUMNS, 28
+
+    def on_resize(self) -> None:
+        """Other columns may fit."""
+        if self.composed:
+            self.call_after_refresh(self._show)
 
     @property
     def chosen(self) -> dict[str, Any] | None:
@@ -141,6 +159,9 @@ class RunsScreen(Page):
     def _facts(self, run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         recipe = run.get("recipe")
         yield "folder", near(run["path"])
+        if self.has_class("-tiny"):
+            yield "state", run_verdict(run)[1]
+            yield "started", cells_of(run)[2]
         yield "recipe", near(recipe) if recipe else "no file"
         if run.get("error"):
             yield "error", run["error"]
@@ -190,7 +211,7 @@ class RunsScreen(Page):
         self._show()
 
     def action_compare(self) -> None:
-        """Show what the recipes of the two marked runs differ in."""
+        """Put the two marked runs side by side."""
         if len(self.marked) != 2:
             self.notify("Mark two runs with Space first.", severity="warning")
             return
@@ -203,9 +224,8 @@ class RunsScreen(Page):
         except RecursionError:
             self.notify("A recipe is nested too deeply to compare.", severity="error")
             return
-        self.app.push_screen(
-            HelpWindow(f"{one.name} and {other.name}", differences_markup(one, other, found))
-        )
+        first, second = (self.records[path] for path in self.marked)
+        self.app.push_screen(VersusScreen(first, second, found))
 
     def action_again(self) -> None:
         """Go on with a run, or build what is missing of it."""

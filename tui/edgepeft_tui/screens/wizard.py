@@ -37,12 +37,11 @@ from edgepeft_tui.words import estimate_lines, near, pairs
 PAUSE = 0.5
 """Seconds without a key press after which the recipe is planned anew."""
 
-
 _STEP_KEYS = Binding.Group("Steps", compact=True)
 
 
 class WizardScreen(Page):
-    """A recipe in the making. The draft lives in the app, so that it outlives this screen."""
+    """A recipe in the making. What was changed is kept as a draft, which outlives this screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Home", id="page.back"),
@@ -99,7 +98,8 @@ class WizardScreen(Page):
         """Show a step, made ``anew`` if its fields are others now, and ``begin`` in it."""
         self.step = name
         self.draft.opened.add(name)
-        self.wizard_app.state.put("step", name)
+        self.draft.step = name
+        self.wizard_app.drafts.keep(self.draft)
         self.query_one("#steps", ContentSwitcher).current = _id(name)
         self.query_one("#rail", OptionList).highlighted = STEPS.index(name)
         self.show_where()
@@ -157,7 +157,7 @@ class WizardScreen(Page):
     def changed(self, pause: float = PAUSE) -> None:
         """The draft is another: say what is wrong, keep it, and plan it once the keys rest."""
         self.show_errors()
-        self.wizard_app.keep_draft(self.draft)
+        self.wizard_app.drafts.keep(self.draft)
         if self._pending is not None:
             self._pending.stop()
         self._pending = self.set_timer(pause, self.plan)
@@ -290,7 +290,7 @@ class WizardScreen(Page):
 
     def action_leave(self) -> None:
         """Back home; the draft is kept."""
-        self.wizard_app.keep_draft(self.draft)
+        self.wizard_app.drafts.keep(self.draft)
         self.app.pop_screen()
 
 

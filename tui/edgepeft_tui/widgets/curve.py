@@ -1,4 +1,4 @@
-"""Loss and evaluation loss over the steps, drawn by textual-plot."""
+"""Loss, smoothed and as it was, and evaluation loss over the steps, drawn by textual-plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from textual.containers import Container
 from textual.widgets import Static
 from textual_plot import HiResMode, LegendLocation, PlotWidget
 
-from edgepeft_tui.progress import CURVES
+from edgepeft_tui.plain_text import title
+from edgepeft_tui.progress import CURVES, smoothed
 
 
 class Curve(Container):
@@ -23,7 +24,7 @@ class Curve(Container):
 
     def on_mount(self) -> None:
         """Begin empty."""
-        self.border_title = "Loss by step (x: evaluation)"
+        self.border_title = "Loss by step (·: each, x: evaluation)"
         plot = self.query_one(PlotWidget)
         plot.can_focus = False
         plot.display = False
@@ -36,7 +37,8 @@ class Curve(Container):
     ) -> None:
         """Draw the curves anew, over as many steps as are ``planned``.
 
-        The evaluation's points are crosses, so that no colour is needed to tell them.
+        The smoothed loss is a line, the loss of each step a dot behind it, and the evaluation's points are
+        crosses: no colour is needed to tell them.
         """
         plot = self.query_one(PlotWidget)
         enough = any(len(points) > 1 for points in curves.values())
@@ -51,9 +53,15 @@ class Curve(Container):
                 continue
             steps, values = zip(*points, strict=True)
             if key == "loss":
-                plot.plot(
+                plot.scatter(
                     steps,
                     values,
+                    marker_style=colours["thumb"],
+                    hires_mode=HiResMode.BRAILLE,
+                )
+                plot.plot(
+                    steps,
+                    [value for _, value in smoothed(points)],
                     line_style=colours["bar"],
                     hires_mode=HiResMode.BRAILLE,
                     label=CURVES[key],
@@ -68,6 +76,27 @@ class Curve(Container):
                 )
         self._bound(plot, curves, planned or 0)
         plot.show_legend(location=LegendLocation.TOPRIGHT, is_visible=plot.size.height > 11)
+
+    def draw_losses(self, losses: Sequence[tuple[str, Sequence[tuple[int, float]]]]) -> None:
+        """Draw the smoothed losses of two runs over one another, the second in coarser blocks than the first."""
+        plot = self.query_one(PlotWidget)
+        drawn = {name: points for name, points in losses if len(points) > 1}
+        plot.display = bool(drawn)
+        self.query_one("#no-curve", Static).display = not drawn
+        if not drawn:
+            self.query_one("#no-curve", Static).update("Neither run has trained here.")
+            return
+        colours = self.app.theme_variables
+        styles = (("bar", HiResMode.BRAILLE, "⠒"), ("text-accent", HiResMode.QUADRANT, "▀"))
+        plot.clear()
+        told = []
+        for (name, points), (colour, mode, sign) in zip(losses, styles, strict=True):
+            if len(points) > 1:
+                steps, values = zip(*smoothed(points), strict=True)
+                plot.plot(steps, values, line_style=colours[colour], hires_mode=mode)
+                told.append(f"{sign} {name}")
+        self.border_title = title("Loss", *told)
+        self._bound(plot, drawn, 0)
 
     def _bound(
         self, plot: Any, curves: Mapping[str, Sequence[tuple[int, float]]], planned: int

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from edgepeft_tui.app import EdgepeftApp
 
 
+TINY = 60
+"""Cells of width below which a screen is tiny: what has columns leaves some out."""
+
+
 class Page(Screen[None]):
     """A screen of the app. Subclasses name ``heading`` and compose their body in ``body``."""
 
