@@ -204,10 +204,8 @@ class RunsScreen(Page):
         if run is None:
             return
         path = str(run["path"])
-        if path in self.marked:
-            self.marked.remove(path)
-        else:
-            self.marked = [*self.marked, path][-2:]
+        others = [one for one in self.marked if one != path]
+        self.marked = others if len(others) < len(self.marked) else [*others, path][-2:]
         self._show()
 
     def action_compare(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -246,13 +247,15 @@ class WizardScreen(Page):
 
     def action_save(self) -> None:
         """Save the recipe."""
-        if replaces(self.draft):
-            self.app.push_screen(
-                Question(f"{near(self.draft.path)} exists. Overwrite it?", "Overwrite"),
-                self._save_if,
-            )
-        else:
-            self._save_if(True)
+        self._unless_replaced("Overwrite it?", self._save_if)
+
+    def _unless_replaced(self, asked: str, go_on: Callable[[bool | None], None]) -> None:
+        """Go on; where a recipe of another would be lost, once that was agreed to."""
+        if not replaces(self.draft):
+            go_on(True)
+            return
+        question = Question(f"{near(self.draft.path)} exists. {asked}", "Overwrite")
+        self.app.push_screen(question, go_on)
 
     def _save_if(self, agreed: bool | None) -> None:
         if agreed and self._saved() is not None:
@@ -275,18 +278,11 @@ class WizardScreen(Page):
             self.show_step(step_of(key), anew=True)
             self.notify(text, severity="error", title="Can't start yet", markup=False)
             return
-        if replaces(self.draft):
-            self.app.push_screen(
-                Question(f"{near(self.draft.path)} exists. Overwrite it and run?", "Overwrite"),
-                self._run_if,
-            )
-        else:
-            self._run_if(True)
+        self._unless_replaced("Overwrite it and run?", self._run_if)
 
     def _run_if(self, agreed: bool | None) -> None:
-        if not agreed or self._saved() is None:
-            return
-        self.wizard_app.start_run(self.draft)
+        if agreed and self._saved() is not None:
+            self.wizard_app.start_run(self.draft)
 
     def action_leave(self) -> None:
         """Back home; the draft is kept."""
