@@ -44,7 +44,8 @@ async def ask(*arguments: str, folder: Path, text: str = "") -> Any:
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        # Its pipes are read to their end, else they outlive the loop that closes them.
+        await process.communicate()
         raise
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(out)
