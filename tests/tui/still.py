@@ -53,6 +53,10 @@ PLAN = {
         for choice in recorded("plan")["choices"]
     ],
 }
+MODELS = [
+    {"name": "smol", "hub": "Org/smol", "cached": [{}]},
+    {"name": "Org/tiny", "hub": "Org/tiny", "cached": [{}]},
+]
 DATA = recorded("data")
 # A row in which something looks like markup.
 DATA["rows"][0]["pieces"][0]["text"] = "<|im_start|>user\nlamp on [now]\n"
@@ -94,7 +98,7 @@ VERSIONS = {"edgepeft": "1", "torch": None}
 
 
 async def _answer(*arguments: str, folder: Path, text: str = "") -> Any:
-    return {"inspect": MODEL, "plan": PLAN, "data": DATA}[arguments[0]]
+    return {"inspect": MODEL, "plan": PLAN, "data": DATA, "models": MODELS}[arguments[0]]
 
 
 def hold_still(monkeypatch: pytest.MonkeyPatch) -> None:
