@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgepeft.cli.answers import print_answer, print_stats
-from edgepeft.runtime.sampling_params import SamplingParams
+from edgepeft.runtime.sampling_params import HELP, SamplingParams
 from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
@@ -41,26 +41,22 @@ def command(
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(help="Maximum number of tokens of the answer.")
+        int, typer.Option(help=HELP["max_new_tokens"])
     ] = SamplingParams.max_new_tokens,
     temperature: Annotated[
-        float, typer.Option(help="Sampling temperature; 0: always the most likely token.")
+        float, typer.Option(help=HELP["temperature"])
     ] = SamplingParams.temperature,
-    top_k: Annotated[
-        int, typer.Option(help="Sample from the k most likely tokens; 0: from all.")
-    ] = SamplingParams.top_k,
-    top_p: Annotated[
-        float, typer.Option(help="Sample from the most likely tokens with total probability p.")
-    ] = SamplingParams.top_p,
+    top_k: Annotated[int, typer.Option(help=HELP["top_k"])] = SamplingParams.top_k,
+    top_p: Annotated[float, typer.Option(help=HELP["top_p"])] = SamplingParams.top_p,
     repetition_penalty: Annotated[
-        float, typer.Option(help="Values above 1 discourage repeated tokens.")
+        float, typer.Option(help=HELP["repetition_penalty"])
     ] = SamplingParams.repetition_penalty,
     seed: Annotated[
-        int | None, typer.Option(help="Seed for reproducible sampling.", show_default=False)
+        int | None, typer.Option(help=HELP["seed"], show_default=False)
     ] = SamplingParams.seed,
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="Stop the answer before this string. Repeatable.", show_default=False),
+        typer.Option(help=HELP["stop"], show_default=False),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; default: one for each core there is.")

@@ -5,10 +5,10 @@ Needs what built the bundle, torch and transformers; the device's runtime has ne
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import psutil
 
@@ -20,6 +20,10 @@ from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runs.folder import read_manifest
 from edgepeft.runtime.answer import Progress, Stream
+from edgepeft.runtime.detokenize import spelled
+from edgepeft.runtime.sampling import Sampler
+from edgepeft.runtime.sampling_params import SamplingFields, SamplingParams
+from edgepeft.runtime.search_options import search_options
 from edgepeft.stages.needs import ADAPTED, require_libraries
 
 _BYTES = 4
@@ -74,35 +78,44 @@ class BareBase:
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self._context = context_length(self._model.config)
 
-    def stream(self, messages: Sequence[Message], *, max_new_tokens: int = 256) -> Stream:
-        """The likeliest answer, piece by piece. Raises InputError for a prompt longer than the context."""
+    def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: SamplingParams = SamplingParams(),  # noqa: B008  (it is frozen)
+        **fields: Unpack[SamplingFields],
+    ) -> Stream:
+        """Answer a conversation, piece by piece of text; ``fields`` are those of ``sampling`` that are others.
+
+        Raises InputError for a prompt longer than the context and for values out of range.
+        """
+        chosen = replace(sampling, **fields)
         ids = self.prompter.prompt(messages)
-        room = min(max_new_tokens, self._context - len(ids))
+        room = min(chosen.max_new_tokens, self._context - len(ids))
         if room < 1:
             raise InputError(f"the prompt has {len(ids)} tokens, the context holds {self._context}")
         progress = Progress(ids)
-        return Stream(self._pieces(progress, room), progress)
+        tokens = self._tokens(ids, room, chosen)
+        return Stream(spelled(tokens, progress, self.prompter, chosen.stop), progress)
 
-    def _pieces(self, progress: Progress, room: int) -> Generator[str, None, None]:
+    def _tokens(
+        self, prompt: Sequence[int], room: int, chosen: SamplingParams
+    ) -> Generator[int, None, None]:
         import torch
 
-        push = self.prompter.stream()
-        progress.started = time.perf_counter()
-        cache, given = None, torch.tensor([progress.prompt_ids])
-        for step in range(1, room + 1):
+        ids = list(prompt)
+        sampler: Sampler | None = None
+        cache, given = None, torch.tensor([ids])
+        for _ in range(room):
             with torch.no_grad():
                 output = self._model(input_ids=given, past_key_values=cache, use_cache=True)
-            token = int(output.logits[0, -1].argmax())
-            progress.reached(step, time.perf_counter())
-            if token in self.prompter.stop_ids:
-                progress.finish_reason = "stop"
-                return
+            logits = output.logits[0, -1].numpy()
+            sampler = sampler or Sampler(
+                search_options(chosen, len(logits)), self.prompter.stop_ids
+            )
+            token = sampler.choose(logits, ids)
+            yield token
+            ids.append(token)
             cache, given = output.past_key_values, torch.tensor([[token]])
-            progress.ids.append(token)
-            if piece := push(token):
-                progress.parts.append(piece)
-                yield piece
-        progress.finish_reason = "length"
 
 
 def _check_memory(folder: Path) -> None:

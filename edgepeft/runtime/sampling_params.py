@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from edgepeft.data.plain_text import refuse_halves
 from edgepeft.errors import InputError
 
 _MAX_SEED = 2**31 - 1
+
+_LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "max_new_tokens": (lambda value: value >= 1, "1 or more"),
+    "temperature": (lambda value: value >= 0, "0 (greedy) or more"),
+    "top_k": (lambda value: value >= 0, "0 (any token) or more"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "repetition_penalty": (lambda value: value > 0, "above 0"),
+    "seed": (lambda value: 0 <= (value or 0) <= _MAX_SEED, f"from 0 to {_MAX_SEED}"),
+}
+RANGES: Mapping[str, str] = {name: wanted for name, (_, wanted) in _LIMITS.items()}
+"""What the fields that have a range may be, in words."""
+HELP: Mapping[str, str] = {
+    "max_new_tokens": "Maximum number of tokens of the answer.",
+    "temperature": "Sampling temperature; 0: always the most likely token.",
+    "top_k": "Sample from the k most likely tokens; 0: from all.",
+    "top_p": "Sample from the most likely tokens with total probability p.",
+    "repetition_penalty": "Values above 1 discourage repeated tokens.",
+    "seed": "Seed for reproducible sampling.",
+    "stop": "Stop the answer before this string. Repeatable.",
+}
+"""What each field is for, as the command line and the wizard say it."""
 
 
 class OutOfRange(InputError):
@@ -39,15 +60,8 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Raises OutOfRange naming the field, InputError for a stop string that is no text."""
-        for name, holds, wanted in (
-            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
-            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
-            ("top_k", self.top_k >= 0, "0 (any token) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
-            ("seed", 0 <= (self.seed or 0) <= _MAX_SEED, f"from 0 to {_MAX_SEED}"),
-        ):
-            if not holds:
+        for name, (holds, wanted) in _LIMITS.items():
+            if not holds(getattr(self, name)):
                 raise OutOfRange(name, f"must be {wanted}, not {getattr(self, name)}")
         if isinstance(self.stop, str) or not all(self.stop):
             raise OutOfRange("stop", "must be a list of strings, none of them empty")

@@ -23,6 +23,7 @@ from edgepeft_tui.raw_recipe import STEPS
 from edgepeft_tui.speaker import Speaker
 from edgepeft_tui.widgets import conversation
 from edgepeft_tui.widgets.conversation import Conversation
+from edgepeft_tui.widgets.field_row import FieldRow
 from tests.tui import replay
 from tests.tui.drive import opened, text_of, until
 from tests.tui.record import recorded
@@ -32,7 +33,10 @@ PLACES = (
     *("chat", "reading", "hot-swap"),
     *(f"step-{step.split()[0].lower()}" for step in STEPS),
 )
-MORE_PLACES = ("picker", "question", "choice", "errors", "existing", "palette", "jump")
+MORE_PLACES = (
+    *("picker", "question", "choice", "errors", "existing", "palette", "jump"),
+    *("chat-options", "chat-save"),
+)
 """Windows and states that stand over a place, or that a place has besides the usual one."""
 
 MODEL = recorded("model")
@@ -50,6 +54,10 @@ PLAN = {
         for choice in recorded("plan")["choices"]
     ],
 }
+MODELS = [
+    {"name": "smol", "hub": "Org/smol", "cached": [{}]},
+    {"name": "Org/tiny", "hub": "Org/tiny", "cached": [{}]},
+]
 DATA = recorded("data")
 # A row in which something looks like markup.
 DATA["rows"][0]["pieces"][0]["text"] = "<|im_start|>user\nlamp on [now]\n"
@@ -107,7 +115,7 @@ ADVICE = {
 
 
 async def _answer(*arguments: str, folder: Path, text: str = "") -> Any:
-    answers = {"inspect": MODEL, "plan": PLAN, "data": DATA, "doctor": MACHINE}
+    answers = {"inspect": MODEL, "plan": PLAN, "data": DATA, "doctor": MACHINE, "models": MODELS}
     return answers[arguments[0]]
 
 
@@ -206,6 +214,13 @@ async def _go(app: EdgepeftApp, pilot: Pilot[None], place: str) -> None:
             await until(pilot, lambda: "loaded in" in text_of(app))
             await until(pilot, lambda: all(one.ready for one in app.screen.query(Conversation)))
             await pilot.press("w", "h", "y", "enter")
+        case "chat-options" | "chat-save":
+            await _go(app, pilot, "chat")
+            await until(pilot, lambda: "tokens/s" in text_of(app))
+            await pilot.press("f4" if place == "chat-options" else "ctrl+s")
+            await until(pilot, lambda: bool(app.screen.query(FieldRow)))
+            if place == "chat-options":
+                await pilot.press("tab", "x")
         case "hot-swap":
             draft = _draft()
             swaps = {"name": "cpu-int4", "adapters": "hot-swap"}

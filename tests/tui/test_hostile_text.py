@@ -23,7 +23,7 @@ from edgepeft_tui.plain_text import LONGEST_LINE, one_to_one, plain, plain_line,
 from edgepeft_tui.screens.wizard import WizardScreen
 from edgepeft_tui.speaker import Speaker
 from edgepeft_tui.widgets.conversation import Conversation
-from edgepeft_tui.widgets.dialogs import Picker
+from edgepeft_tui.widgets.picker import Picker
 from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_data
 from tests.tui.drive import drive, text_of, told, until

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from pathlib import Path
+from typing import Unpack
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from textual.widgets import DataTable
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
 from edgepeft.evaluation.bare_base import BareBase, base_of
+from edgepeft.runtime.sampling_params import SamplingFields, SamplingParams
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.screens.chat import ChatScreen
 from edgepeft_tui.speaker import BASE_OF
@@ -73,6 +75,21 @@ def test_a_bundle_and_its_base_are_asked_side_by_side(tiny_run: Path) -> None:
         assert len(answering()) == 1
 
     drive(scenario, size=(120, 40))
+
+
+def test_a_base_samples_as_it_is_told(tiny_run: Path) -> None:
+    base = BareBase(tiny_run / "runs/small/bundles/cpu-int4")
+    question: list[Message] = [{"role": "user", "content": "What is the colour of snow?"}]
+
+    def said(**fields: Unpack[SamplingFields]) -> str:
+        return "".join(base.stream(question, SamplingParams(max_new_tokens=12), **fields))
+
+    assert said(temperature=3.0, seed=1) == said(temperature=3.0, seed=1)
+    assert len({said(temperature=3.0, seed=seed) for seed in range(4)}) > 1
+    assert said(temperature=3.0, top_k=1) == said()
+    assert said() != said(stop=[said()[1:3]])
+    with pytest.raises(InputError, match="top_p: must be above 0"):
+        said(top_p=0)
 
 
 def test_the_model_is_told_what_it_was_told_in_training_and_a_dead_process_is_seen(

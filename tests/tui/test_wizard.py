@@ -29,8 +29,9 @@ from edgepeft_tui.screens.run import RunScreen
 from edgepeft_tui.screens.wizard import WizardScreen
 from edgepeft_tui.state import State
 from edgepeft_tui.step_marks import marks_of
-from edgepeft_tui.widgets.dialogs import HelpWindow, Picker, Question
+from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.widgets.picker import Picker
 from tests.conftest import ModelMaker
 from tests.tiny import write_tiny_data
 from tests.tui.drive import drive, opened, text_of, told, until, write

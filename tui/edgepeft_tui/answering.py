@@ -1,7 +1,8 @@
 """A bundle, or the base it began as, that answers in a process of its own: JSON lines in, JSON lines out.
 
-In: ``{"messages": [...]}``, with ``"adapter"`` for a bundle that has several, or ``{"text": ...}`` for an
-encoder; ``{"forget": true}`` before what has nothing to do with what was asked so far.
+In: ``{"messages": [...]}``, with ``"adapter"`` for a bundle that has several and ``"sampling"`` for fields of
+SamplingParams that are not the defaults, or ``{"text": ...}`` for an encoder; ``{"forget": true}`` before what
+has nothing to do with what was asked so far.
 Out: ``{"ready": {...}}`` once loaded, then for each question ``{"piece": text}`` as it comes and
 ``{"done": {...}}``, ``{"reading": {...}}`` from an encoder, or ``{"error": text}``. The process ends with its
 standard input, or is killed to stop an answer; memory comes back either way.
@@ -56,7 +57,8 @@ class Talker:
         """Stream an answer."""
         # The base, and a bundle whose adapter is merged, know of no adapters.
         chosen = {"adapter": question["adapter"]} if question.get("adapter") else {}
-        stream = self._runtime.stream(question["messages"], **chosen)
+        sampling = question.get("sampling", {})
+        stream = self._runtime.stream(question["messages"], **sampling, **chosen)
         for piece in stream:
             say(piece=piece)
         done = stream.completion()

@@ -15,6 +15,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from edgepeft.errors import EdgepeftError
+from edgepeft.utils.terminal_text import ENCODING_ERRORS
 from edgepeft_tui.colours import as_it_is, of_256, readable_variables
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.draft_files import build_arguments
@@ -80,6 +81,8 @@ class EdgepeftApp(App[None]):
         self.state = state or State()
         self.jobs = Jobs(self.state.folder)
         self.drafts = Drafts(self.state)
+        self.asked: list[str] = []
+        """Questions of this session's chats, the latest last."""
         self._opened = draft
         for theme in THEMES:
             self.register_theme(theme)
@@ -107,6 +110,10 @@ class EdgepeftApp(App[None]):
     def notify(self, message: str, *, title: str = "", **options: Any) -> None:
         """Show a notice, of which nothing is obeyed."""
         super().notify(visible(message), title=visible_line(title), **options)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Put text into the terminal's clipboard; a half of a character, which has no UTF-8, as an escape."""
+        super().copy_to_clipboard(text.encode(errors=ENCODING_ERRORS).decode())
 
     def on_mount(self) -> None:
         """The first screen, the watch over jobs."""

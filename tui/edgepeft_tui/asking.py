@@ -60,3 +60,11 @@ def error_line(talk: str) -> str:
     said = [line for line in lines if line.startswith("edgepeft: ")]
     line = (said or lines or [""])[-1]
     return line.removeprefix("edgepeft: ").strip()
+
+
+def message_in(line: bytes) -> dict[str, Any]:
+    """What a process of ours says in a line of JSON; nothing where a library has printed something."""
+    with contextlib.suppress(ValueError, RecursionError):
+        said = json.loads(line)
+        return said if isinstance(said, dict) else {}
+    return {}

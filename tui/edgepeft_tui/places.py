@@ -86,12 +86,14 @@ def binding_ids(app: type[EdgepeftApp]) -> Iterable[str]:
     from edgepeft_tui.screens.run import RunScreen
     from edgepeft_tui.screens.runs import RunsScreen
     from edgepeft_tui.screens.wizard import WizardScreen
+    from edgepeft_tui.widgets.entry import Entry
     from edgepeft_tui.widgets.layer_strip import LayerStrip
     from edgepeft_tui.widgets.page import Page
+    from edgepeft_tui.widgets.prompt import Prompt
 
     kinds = (
         *(app, Page, HomeScreen, WizardScreen),
-        *(RunScreen, ResultScreen, ChatScreen, RunsScreen, LayerStrip),
+        *(RunScreen, ResultScreen, ChatScreen, RunsScreen, LayerStrip, Entry, Prompt),
     )
     for kind in kinds:
         for binding in kind.BINDINGS:

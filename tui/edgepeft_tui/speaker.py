@@ -9,6 +9,8 @@ from typing import Any
 
 BASE_OF = "base-of:"
 """In front of a bundle's path: not the bundle answers, but its base without adapter."""
+NO_ADAPTER = "base"
+"""What the runtime calls a hot-swap bundle without adapter."""
 
 
 @dataclass(frozen=True)

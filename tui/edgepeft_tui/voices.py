@@ -37,3 +37,12 @@ def described(adapter: Mapping[str, Any]) -> str:
     verdict = "unmeasured" if gates is None else "passed" if gates == "passed" else "gates missed"
     rank = f"rank {adapter['rank']}, " if adapter["rank"] else ""
     return visible_line(f"{adapter['name']}  ({rank}{verdict})")
+
+
+def figures(done: Mapping[str, Any]) -> str:
+    """What an answer took, as markup."""
+    cut = "" if done["finish_reason"] == "stop" else ", cut at the limit"
+    return (
+        f"{done['tokens']} tokens, {done['tokens_per_second']:.0f} tokens/s, first token "
+        f"after {done['first_seconds']:.2f} s{cut}"
+    )

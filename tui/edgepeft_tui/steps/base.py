@@ -12,22 +12,19 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from edgepeft.config.recipe import Recipe
-from edgepeft.data.formats import SUFFIXES
+from edgepeft_tui.completing import completing
 from edgepeft_tui.draft import Draft
-from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
+from edgepeft_tui.fields import Field, all_fields, field_at, is_list_of_sections
+from edgepeft_tui.path_fields import path_kind
 from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.typed_paths import is_there, typed_path
-from edgepeft_tui.widgets.dialogs import Picker
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.making import Maker
 from edgepeft_tui.widgets.parts import Parts
+from edgepeft_tui.widgets.picker import Picker
 
 if TYPE_CHECKING:
     from edgepeft_tui.screens.wizard import WizardScreen
-
-
-TEXTS = (".txt", ".md")
-"""Suffixes of plain text."""
 
 
 class Step(VerticalScroll):
@@ -94,7 +91,7 @@ class Step(VerticalScroll):
         """Whether a key is to be seen: all are where all are wanted, else the few, and wrong ones."""
         return key in simple or self.wizard.advanced or key in self.draft.errors()
 
-    def parts(self, listed: str, *, browse: Iterable[str] = (), grows: bool = True) -> Parts:
+    def parts(self, listed: str, *, grows: bool = True) -> Parts:
         """The parts of a list of sections; what the recipe says of them is seen."""
         self._named.add(listed)
 
@@ -103,7 +100,7 @@ class Step(VerticalScroll):
             said = self.draft.get(key) is not None or (spec is not None and spec.required)
             return (said and not self.seen_elsewhere(key)) or self.shows(key)
 
-        return Parts(self.draft, listed, shown, browse=browse, grows=grows)
+        return Parts(self.draft, listed, shown, grows=grows)
 
     def seen_elsewhere(self, key: str) -> bool:
         """Whether what the recipe says at a key of a part can be seen and changed without its field."""
@@ -125,11 +122,9 @@ class Step(VerticalScroll):
             self.filled()
             self._made = True
 
-    def rows(
-        self, prefix: str, simple: Iterable[str] = (), browse: Iterable[str] = ()
-    ) -> Iterable[FieldRow]:
+    def rows(self, prefix: str, simple: Iterable[str] = ()) -> Iterable[FieldRow]:
         """A row for each ``simple`` key below ``prefix``; for others where all are wanted, or wrong ones."""
-        shown, paths = list(simple), set(browse)
+        shown = list(simple)
         self._named.add(prefix.partition(".")[0])
         below = prefix.removesuffix(".") + "."
         fields = {
@@ -142,9 +137,12 @@ class Step(VerticalScroll):
             if not self.shows(key, shown):
                 continue
             label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
-            yield FieldRow(
-                fields[key], self.draft.text(key), browse=key in paths, label=label or key
-            )
+            yield self.row(fields[key], label or key)
+
+    def row(self, spec: Field, label: str) -> FieldRow:
+        """A row for one key."""
+        paths = completing(self.draft, spec.key)
+        return FieldRow(spec, self.draft.text(spec.key), label=label, paths=paths)
 
     def begin(self) -> None:
         """Put the focus on the step's first control, once it is laid out."""
@@ -177,20 +175,14 @@ class Step(VerticalScroll):
         if self._stands:
             self.wizard.changed()
 
-    def pick_adapter_or_rows(self, row: FieldRow) -> None:
-        """Let the user pick an adapter's folder, or in fields of rows their file."""
-        rows = row.field.key.endswith((".rows", ".test"))
-        self.pick_path(row, SUFFIXES if rows else (), folders=not rows)
-
-    def pick_path(self, row: FieldRow, suffixes: tuple[str, ...], *, folders: bool) -> None:
+    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
         """Let the user pick a path for a field."""
+        event.stop()
+        row, kind = event.row, path_kind(event.row.field.key)
+        if kind is None:
+            return
         value = self.draft.get(row.field.key)
         place = typed_path(value, self.draft.folder) if isinstance(value, str) else None
-
-        def fits(path: Path) -> bool:
-            if path.is_dir():
-                return folders and any(is_there(path / name) for name in _MARKERS)
-            return path.suffix.lower() in suffixes
 
         def take(path: Path | None) -> None:
             if path is None:
@@ -201,7 +193,4 @@ class Step(VerticalScroll):
             row.begin()
 
         start = place.parent if place is not None and is_there(place.parent) else self.draft.folder
-        self.app.push_screen(Picker(row.field.key, start, suffixes, fits), take)
-
-
-_MARKERS = ("config.json", "adapter_config.json")
+        self.app.push_screen(Picker(row.field.key, start, kind), take)

@@ -12,7 +12,6 @@ from textual.containers import Horizontal
 from textual.widgets import Button
 
 from edgepeft.data.column_guess import in_words
-from edgepeft.data.formats import SUFFIXES
 from edgepeft.data.held_out import usual_share
 from edgepeft.data.template_modes import MODES
 from edgepeft.errors import EdgepeftError
@@ -20,7 +19,7 @@ from edgepeft_tui.asking import ask
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.raw_recipe import step_of
-from edgepeft_tui.steps.base import TEXTS, Step
+from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.columns import Columns
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
@@ -57,7 +56,6 @@ class DataStep(Step):
         for row in self.rows(
             "data.",
             simple=["data.train", "data.test", "data.system", "data.max_length"],
-            browse=["data.train", "data.test", "data.generic"],
         ):
             yield row
             if row.field.key == "data.test":
@@ -67,12 +65,6 @@ class DataStep(Step):
         yield from self.rows("task")
         yield Panel("What the model will see", id="rows")
         yield Panel("Checks", id="checks")
-
-    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
-        """Pick a file."""
-        event.stop()
-        suffixes = TEXTS if event.row.field.key == "data.generic" else SUFFIXES
-        self.pick_path(event.row, suffixes, folders=False)
 
     def filled(self) -> None:
         """Say what will be here."""

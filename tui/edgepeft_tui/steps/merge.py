@@ -5,8 +5,7 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.widgets import Static
 
-from edgepeft_tui.steps.base import TEXTS, Step
-from edgepeft_tui.widgets.field_row import FieldRow
+from edgepeft_tui.steps.base import Step
 
 
 class MergeStep(Step):
@@ -32,10 +31,4 @@ class MergeStep(Step):
                 "quantize.max_bytes",
                 "quantize.max_generic_kl",
             ],
-            browse=["quantize.calibration.text"],
         )
-
-    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
-        """Pick a text file."""
-        event.stop()
-        self.pick_path(event.row, TEXTS, folders=False)

@@ -15,7 +15,6 @@ from edgepeft_tui.fields import part_fields
 from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.choices import Choice
-from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.hanging import Hanging
 from edgepeft_tui.widgets.page import Panel
 from edgepeft_tui.words import HANG, estimate_lines, pairs
@@ -52,7 +51,7 @@ class MethodStep(Step):
         """A field for the one adapter, or fields for each of several and for how they are combined."""
         count = self.draft.adapters
         if count < 2 and not isinstance(self.draft.get("adapter"), list):
-            yield from self.rows("adapter", simple=["adapter"], browse=["adapter"])
+            yield from self.rows("adapter", simple=["adapter"])
         else:
             for index in range(count):
                 for key, spec in part_fields("adapter", index).items():
@@ -60,8 +59,7 @@ class MethodStep(Step):
                     if name == "rows" and not (self._fits() or self.draft.get(key)):
                         continue
                     label = f"adapter {index + 1}" if name == "path" else f"  {name}"
-                    browse = name != "weight"
-                    yield FieldRow(spec, self.draft.text(key), browse=browse, label=label)
+                    yield self.row(spec, label)
         with Horizontal(classes="buttons"):
             yield Button("Add an adapter", id="add-adapter", compact=True)
             if count > 1:
@@ -160,11 +158,6 @@ class MethodStep(Step):
         """Show what the draft says now."""
         super().enter()
         self._show_half(self.draft.trains)
-
-    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
-        """Pick an adapter's folder, or rows of its task."""
-        event.stop()
-        self.pick_adapter_or_rows(event.row)
 
     def planned(self, facts: Mapping[str, Any]) -> None:
         """Show the estimate where the panel beside has no room."""

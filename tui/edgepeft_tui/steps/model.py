@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ class ModelStep(Step):
 
     def content(self) -> ComposeResult:
         """The field, known and recent models, the facts."""
-        yield from self.rows("model", simple=["model"], browse=["model"])
+        yield from self.rows("model", simple=["model"])
         yield Static("Known and recent models", classes="caption")
         yield OptionList(id="known", compact=True)
         yield Panel("The model", id="model-facts")
@@ -40,6 +41,7 @@ class ModelStep(Step):
     def filled(self) -> None:
         """List the names."""
         self.query_one("#known", OptionList).add_options(list(self._choices()))
+        self._complete([*KNOWN_MODELS, *self.wizard.wizard_app.recent_models()])
 
     def _choices(self) -> Iterable[Option]:
         seen = set()
@@ -64,11 +66,6 @@ class ModelStep(Step):
             self.enter()
         self.changed()
 
-    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
-        """Pick a model's folder or file."""
-        event.stop()
-        self.pick_path(event.row, (".gguf",), folders=True)
-
     def enter(self) -> None:
         """Look at the model that is named."""
         super().enter()
@@ -82,6 +79,24 @@ class ModelStep(Step):
     def typed(self, key: str) -> None:
         """Look at what was typed, once the keys rest."""
         self.set_timer(0.4, self.inspect)
+        if not self._asked:
+            self._asked = True
+            self._learn_names()
+
+    _asked = False
+
+    @work(group="names")
+    async def _learn_names(self) -> None:
+        """Complete the names of the hub's models too that are in its cache."""
+        with contextlib.suppress(EdgepeftError):
+            listed = await ask("models", folder=self.draft.folder)
+            hub = [model["hub"] for model in listed if model["cached"]]
+            self._complete([*(model["name"] for model in listed), *hub])
+
+    def _complete(self, names: Iterable[str]) -> None:
+        for row in self.query(FieldRow):
+            if row.paths is not None:
+                row.paths.names = list(dict.fromkeys([*row.paths.names, *names]))
 
     @work(exclusive=True, group="inspect")
     async def inspect(self) -> None:

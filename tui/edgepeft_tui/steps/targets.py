@@ -53,7 +53,7 @@ class TargetsStep(Step):
         yield self.parts("targets", grows=self.wizard.advanced)
         if self.draft.swaps or self.draft.parts("adapters") or self.shows("adapters"):
             yield Static("Further adapters", classes="caption")
-            yield self.parts("adapters", browse=["path", "test"])
+            yield self.parts("adapters")
         yield Static("Gates", classes="caption")
         yield from self.rows("gates.", simple=["gates.max_exact_match_drop", "gates.max_task_kl"])
 
@@ -79,11 +79,6 @@ class TargetsStep(Step):
         if self.ready:
             self.enter()
         self.changed()
-
-    def on_field_row_browse(self, event: FieldRow.Browse) -> None:
-        """Pick an adapter's folder, or rows to measure it on."""
-        event.stop()
-        self.pick_adapter_or_rows(event.row)
 
     def enter(self) -> None:
         """Show the draft's targets."""

@@ -12,22 +12,25 @@ import psutil
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
+from textual.reactive import reactive
 from textual.widgets import Select, Static
 
+from edgepeft.data.rows import Message as Turn
 from edgepeft.models.tasks import GENERATION
 from edgepeft.utils.quantities import megabytes
-from edgepeft_tui.asking import PYTHON
+from edgepeft_tui.answer_options import AnswerOptions
+from edgepeft_tui.asking import PYTHON, message_in
 from edgepeft_tui.plain_text import plain, plain_line, title
 from edgepeft_tui.readings import reading_markup
-from edgepeft_tui.speaker import Speaker
-from edgepeft_tui.voices import VOICE, described, voiced, width_of
-from edgepeft_tui.widgets.hanging import Hanging, Said
-from edgepeft_tui.words import HANG, marked
+from edgepeft_tui.speaker import NO_ADAPTER, Speaker
+from edgepeft_tui.talk import Talk
+from edgepeft_tui.voices import described, figures
+from edgepeft_tui.widgets.hanging import Said
+from edgepeft_tui.widgets.transcript import Transcript
+from edgepeft_tui.words import marked
 
-NO_ADAPTER = "base"
-"""What the runtime calls a hot-swap bundle without adapter."""
 _NONE = ("base, no adapter", NO_ADAPTER)
 
 
@@ -40,20 +43,27 @@ class Conversation(Vertical):
     class Chosen(Message):
         """Another adapter was chosen."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    busy = reactive(False, bindings=True)
+    """Whether an answer is being given."""
+
+    def __init__(self, speaker: Speaker, options: AnswerOptions) -> None:
         super().__init__(classes="chat")
         self.speaker = speaker
         self.purpose = GENERATION
         self.adapter = speaker.adapter
         self.adapters: Sequence[Mapping[str, Any]] | None = None
-        self.messages: list[dict[str, str]] = []
-        self.busy = False
+        self.talk = Talk()
+        self.options = options
         self.ready = False
         self.provider: str | None = None
-        self._system: str | None = None
+        self.trained_system: str | None = None
         self._loaded = self._killed = False
         self._process: asyncio.subprocess.Process | None = None
-        self._answer: Said | None = None
+
+    @property
+    def messages(self) -> list[Turn]:
+        """What was said, without the system message."""
+        return self.talk.messages
 
     @property
     def voice(self) -> str:
@@ -67,9 +77,9 @@ class Conversation(Vertical):
         with Horizontal(classes="field adapters"):
             yield Static("adapter", classes="label")
             yield Select([_NONE], allow_blank=False, compact=True)
-        with VerticalScroll(classes="transcript") as transcript:
-            transcript.border_title = title(self.voice, self.speaker.bundle.name)
-            transcript.can_focus = False
+        transcript = Transcript()
+        transcript.border_title = title(self.voice, self.speaker.bundle.name)
+        yield transcript
         yield Said("loading …", classes="stats")
 
     def on_mount(self) -> None:
@@ -114,7 +124,7 @@ class Conversation(Vertical):
         # A line that is longer than any of ours is what a library has printed.
         with contextlib.suppress(ValueError):
             async for line in process.stdout:
-                said = _message(line)
+                said = message_in(line)
                 said_why = "error" in said and not self._loaded
                 await self._take(said)
         await process.wait()
@@ -127,20 +137,16 @@ class Conversation(Vertical):
         match said:
             case {"ready": ready}:
                 await self._begin(ready)
-            case {"piece": piece} if self._answer is not None:
-                self.messages[-1]["content"] += piece
-                self._show(plain(self.messages[-1]["content"]))
+            case {"piece": piece} if self.busy:
+                self.talk.hear(piece)
+                self._show(plain(self.talk.answer))
             case {"done": done}:
                 self.busy = False
-                cut = "" if done["finish_reason"] == "stop" else ", cut at the limit"
-                self.say(
-                    f"{done['tokens']} tokens, {done['tokens_per_second']:.0f} tokens/s, first token "
-                    f"after {done['first_seconds']:.2f} s{cut}{self._memory()}"
-                )
-            case {"reading": reading}:
+                self.say(figures(done) + self._memory())
+            case {"reading": reading} if self.busy:
                 self.busy = False
-                self.messages[-1]["content"] = json.dumps(reading)
-                self._show(reading_markup(self.messages[-2]["content"], reading))
+                self.talk.hear(json.dumps(reading))
+                self._show(reading_markup(self.talk.question, reading))
                 self.say(f"read in {reading['seconds']:.3f} s{self._memory()}")
             case {"error": error}:
                 self._drop_question()
@@ -148,32 +154,24 @@ class Conversation(Vertical):
 
     async def _begin(self, ready: dict[str, Any]) -> None:
         self.ready = self._loaded = True
-        self.purpose, self._system = ready["task"], ready["system"]
+        self.purpose, self.trained_system = ready["task"], ready["system"]
         self._offer(ready["adapters"])
-        await self._show_system()
+        if not self.query(".turn"):
+            await self._show_system()
         where = [f"on {self.provider}"] if self.provider else []
-        named = title(ready["base"], ready["target"], *where)
-        self.query_one(".transcript").border_title = named
+        self.transcript.border_title = title(ready["base"], ready["target"], *where)
         warning = "\n" + marked("warning", plain_line(ready["warning"])) if ready["warning"] else ""
         self.say(marked("done", f"loaded in {ready['seconds']} s{self._memory()}") + warning)
         self.post_message(self.Ready())
 
     def _drop_question(self) -> None:
-        self.busy = False
-        if self.messages and self.messages[-1]["role"] == "assistant":
-            # A question without an answer is no part of the conversation.
-            del self.messages[-2:]
+        if self.busy:
+            self.busy = False
+            self.talk.drop()
             self._show("[$muted]no answer[/]")
 
     def _show(self, markup: str) -> None:
-        assert self._answer is not None
-        # Each line of an answer begins where its first one does.
-        lines = markup.split("\n")
-        head = voiced(self.voice)
-        margin = " " * width_of(self.voice)
-        shown = [line if HANG in line else f"{HANG}{line}" for line in lines]
-        self._answer.say("\n".join([head + shown[0], *(margin + line for line in shown[1:])]))
-        self.query_one(".transcript", VerticalScroll).scroll_end(animate=False)
+        self.transcript.answer(self.voice, markup)
 
     def _memory(self) -> str:
         with contextlib.suppress(psutil.Error):
@@ -186,10 +184,10 @@ class Conversation(Vertical):
         """Whether it could not be loaded, or has ended."""
         return self._process is not None and self._process.returncode is not None
 
-    def scroll_pages(self, pages: int) -> None:
-        """Scroll what was said by so many pages, up if negative."""
-        transcript = self.query_one(".transcript", VerticalScroll)
-        transcript.scroll_relative(y=pages * max(1, transcript.size.height - 1), animate=False)
+    @property
+    def transcript(self) -> Transcript:
+        """Where it is shown what was said."""
+        return self.query_one(Transcript)
 
     # -- adapters -----------------------------------------------------------------------------------------
 
@@ -222,11 +220,9 @@ class Conversation(Vertical):
         if self.adapters is None or event.value != chosen or chosen == self.adapter:
             return
         self.adapter = str(chosen)
-        if self.messages:
+        if self.talk.messages:
             about = "without adapter" if self.adapter == NO_ADAPTER else f"with {self.adapter}"
-            line = Said("", classes="turn")
-            await self.query_one(".transcript").mount(line)
-            line.say(f"[$muted]from here on {plain_line(about)}[/]")
+            await self.transcript.note(plain_line(about))
         warning = next(
             (a["warning"] for a in self.adapters or () if a["name"] == self.adapter), None
         )
@@ -240,22 +236,31 @@ class Conversation(Vertical):
         process = self._process
         if process is None or process.stdin is None or process.returncode is not None:
             return
+        question = self._question(text)
+        await self.transcript.ask(text)
+        self.talk.ask(text, self.voice)
         self.busy = True
-        transcript = self.query_one(".transcript", VerticalScroll)
-        asked = Static(Hanging(f"[b]{'you':<{VOICE}}[/b]{HANG}{plain(text)}"), classes="turn")
-        self._answer = Said("", classes="turn")
-        await transcript.mount(asked, self._answer)
         self._show("…")
-        self.messages.append({"role": "user", "content": text})
-        await self._send(self._question(text))
-        self.messages.append({"role": "assistant", "content": ""})
+        await self._send(question)
 
     def _question(self, text: str) -> dict[str, Any]:
         if self.purpose != GENERATION:
             return {"text": text}
-        system = [{"role": "system", "content": self._system}] if self._system else []
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        asked = {"role": "user", "content": text}
         chosen = {"adapter": self.adapter} if self.adapters is not None else {}
-        return {"messages": [*system, *self.messages], **chosen}
+        messages = [*system, *self.talk.messages, asked]
+        return {"messages": messages, "sampling": dict(self.options.sampling), **chosen}
+
+    def stop(self) -> None:
+        """End the answer that is being given, which stays as far as it has come; load the bundle again."""
+        if self.busy:
+            self.kill()
+            if not self.talk.answer:
+                self._drop_question()
+            self.busy = False
+            self.say("stopped; loading again …")
+            self.load()
 
     async def _send(self, question: Mapping[str, Any]) -> None:
         assert self._process is not None
@@ -266,27 +271,30 @@ class Conversation(Vertical):
 
     async def reset(self) -> None:
         """Drop what was said."""
-        self.messages.clear()
-        await self.query(".turn").remove()
+        self.talk.clear()
         await self._show_system()
         if self.ready and not self.failed:
             await self._send({"forget": True})
 
+    @property
+    def system(self) -> str | None:
+        """What the model is told before the conversation: that of its training, unless another was set."""
+        chosen = self.options.system
+        return self.trained_system if chosen is None else chosen
+
+    async def use(self, options: AnswerOptions) -> None:
+        """Make answers as ``options`` say from here on."""
+        before, self.options = self.system, options
+        if (self.system or "") == (before or ""):
+            return
+        if not self.talk.messages:
+            await self._show_system()
+        else:
+            told = f"told: {plain(self.system)}" if self.system else "told nothing beforehand"
+            await self.transcript.note(told)
+
     async def _show_system(self) -> None:
-        """Show the system message of the training, which comes before every conversation."""
-        if (
-            self._system
-            and not self.messages
-            and not self.query(".turn")
-            and self.purpose == GENERATION
-        ):
-            told = f"[$muted]{'system':<{VOICE}}{HANG}{plain(self._system)}[/]"
-            await self.query_one(".transcript").mount(Static(Hanging(told), classes="turn"))
-
-
-def _message(line: bytes) -> dict[str, Any]:
-    """What the answering process says in a line; nothing where a library has printed something."""
-    with contextlib.suppress(ValueError, RecursionError):
-        said = json.loads(line)
-        return said if isinstance(said, dict) else {}
-    return {}
+        """Show the system message alone, which comes before every conversation."""
+        await self.transcript.clear()
+        if self.system and self.purpose == GENERATION:
+            await self.transcript.tell(self.system)

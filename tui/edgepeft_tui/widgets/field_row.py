@@ -9,6 +9,7 @@ from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 from textual.widgets.select import InvalidSelectValueError
 
+from edgepeft_tui.completing import Completing
 from edgepeft_tui.fields import Field
 from edgepeft_tui.plain_text import plain_line, visible_line
 from edgepeft_tui.widgets.entry import Entry
@@ -37,12 +38,15 @@ class FieldRow(Vertical):
             super().__init__()
             self.row = row
 
-    def __init__(self, field: Field, text: str, *, browse: bool = False, label: str = "") -> None:
+    def __init__(
+        self, field: Field, text: str, *, label: str = "", paths: Completing | None = None
+    ) -> None:
+        """``paths`` completes what is typed, and goes with a button to browse."""
         super().__init__(id=f"row-{field.key.replace('.', '--')}")
         self.field = field
         self._text = text
         self._error = ""
-        self._browse = browse
+        self.paths = paths
         self._label = label or field.label
         self._hint = ""
 
@@ -58,8 +62,9 @@ class FieldRow(Vertical):
                     placeholder=self._hint or self.field.default,
                     # A number is replaced more often than it is lengthened.
                     select_on_focus=self.field.numeric,
+                    suggester=self.paths,
                 )
-            if self._browse:
+            if self.paths is not None:
                 yield Button("Browse", compact=True, classes="browse")
         yield Said("", classes="error")
 
@@ -68,7 +73,7 @@ class FieldRow(Vertical):
         self._put()
         if self._error:
             self._say_error()
-        if self._browse:
+        if self.paths is not None:
             # The end says more than the beginning.
             self.call_after_refresh(self._show_end)
 
@@ -108,7 +113,7 @@ class FieldRow(Vertical):
         self._text = text
         if self.is_mounted:
             self._put()
-            if self._browse:
+            if self.paths is not None:
                 self.call_after_refresh(self._show_end)
 
     def _put(self) -> None:

@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
+from edgepeft_tui.completing import completing
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import part_fields
 from edgepeft_tui.plain_text import visible_line
@@ -29,15 +30,13 @@ class Parts(Vertical):
         listed: str,
         shows: Callable[[str], bool],
         *,
-        browse: Iterable[str] = (),
         grows: bool = True,
     ) -> None:
-        """``browse`` are keys of a part that hold paths; ``grows`` whether parts can be added here."""
+        """``grows`` says whether parts can be added here."""
         super().__init__(id=f"parts-{listed}", classes="parts")
         self.draft = draft
         self.listed = listed
         self._shows = shows
-        self._browse = set(browse)
         self._grows = grows
         self._maker = Maker()
 
@@ -55,8 +54,8 @@ class Parts(Vertical):
                 yield Static(visible_line(name), classes="part", markup=False)
             for key, spec in shown.items():
                 label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
-                browse = key.removeprefix(prefix) in self._browse
-                yield FieldRow(spec, self.draft.text(key), browse=browse, label=label)
+                paths = completing(self.draft, key)
+                yield FieldRow(spec, self.draft.text(key), label=label, paths=paths)
         if self._grows:
             with Horizontal(classes="buttons"):
                 yield Button("Add", classes="add", compact=True)
