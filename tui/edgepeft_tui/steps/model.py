@@ -20,6 +20,9 @@ from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Panel
 from edgepeft_tui.words import mark, marked, model_lines, pairs
 
+PAUSE = 0.4
+"""Seconds after a key press until a name is looked at."""
+
 
 class ModelStep(Step):
     """A folder, a GGUF file, a known name or a hub id; and what its headers say."""
@@ -78,16 +81,18 @@ class ModelStep(Step):
 
     def typed(self, key: str) -> None:
         """Look at what was typed, once the keys rest."""
-        self.set_timer(0.4, self.inspect)
-        if not self._asked:
-            self._asked = True
-            self._learn_names()
+        self.set_timer(PAUSE, self.inspect)
+        self.set_timer(PAUSE, self._learn_names)
 
     _asked = False
 
     @work(group="names")
     async def _learn_names(self) -> None:
-        """Complete the names of the hub's models too that are in its cache."""
+        """Complete the names in the hub's cache too, which is read once somebody types a name."""
+        name = self.draft.text("model")
+        if self._asked or not name or name.startswith(("/", ".", "~")):
+            return
+        self._asked = True
         with contextlib.suppress(EdgepeftError):
             listed = await ask("models", folder=self.draft.folder)
             hub = [model["hub"] for model in listed if model["cached"]]
