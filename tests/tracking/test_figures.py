@@ -1,0 +1,31 @@
+"""What the figures of bundles are called, and that nothing that is no figure is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgepeft.models.tasks import GENERATION
+from edgepeft.pipeline.tracking import figures_of
+
+
+def _entry(**more: Any) -> dict[str, Any]:
+    measures = {"task": GENERATION, "exact_match": 0.5, "task_kl": 0.25, "recovery": float("nan")}
+    return {"gates": "passed", "fidelity": {**measures, "generic_kl": None}, **more}
+
+
+def test_a_figure_is_named_by_variant_target_and_adapter() -> None:
+    own = _entry(name="own", gates=["max_task_kl: 0.25 > 0.05"])
+    swapped = _entry(target="swap", bytes=10, adapters=[own])
+    assert figures_of([swapped], "nf4/long") == {
+        "nf4/long/swap/exact_match": 0.5,
+        "nf4/long/swap/task_kl": 0.25,
+        "nf4/long/swap/gates_passed": 1.0,
+        "nf4/long/swap/own/exact_match": 0.5,
+        "nf4/long/swap/own/task_kl": 0.25,
+        "nf4/long/swap/own/gates_passed": 0.0,
+        "nf4/long/swap/bytes": 10,
+    }
+
+
+def test_a_bundle_that_was_not_measured_has_none() -> None:
+    assert figures_of([{"target": "cpu-int4", "bytes": 10, "gates": None, "fidelity": None}]) == {}
