@@ -83,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        command = [sys.executable, "-m", "edgepeft.cli.app", "export", options.run / "recipe.yaml"]
+        command = [sys.executable, "-m", "edgepeft.cli.app", "export", options.run]
         targets = ["--set", "targets=[wasm-int4, cpu-fp32]"]
         subprocess.run([*command, "--out", options.run, *targets], check=True)
         bundles = options.run / "bundles"
