@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgepeft.cli.bundles import ThreadsOption
 from edgepeft.cli.options import JsonOption
 from edgepeft.models.tasks import GENERATION
 
@@ -30,9 +31,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
-    ] = None,
+    threads: ThreadsOption = None,
     llama_cpp: Annotated[
         bool,
         typer.Option(

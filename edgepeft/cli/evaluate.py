@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgepeft.cli.bundles import (
+    BundleArgument,
+    CheckOption,
+    ProviderOption,
+    SwappedOption,
+    ThreadsOption,
+    open_bundle,
+    warn,
+)
 from edgepeft.cli.options import JsonOption, ProgressMode, ProgressOption
-from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +26,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: Annotated[
-        Path,
-        typer.Argument(help="The bundle folder, or that of a run with one.", show_default=False),
-    ],
+    bundle: BundleArgument,
     tasks: Annotated[
         str,
         typer.Option(
@@ -50,13 +54,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="Adapter of a hot-swap bundle to use; base (the default): none.",
-            show_default=False,
-        ),
-    ] = None,
+    adapter: SwappedOption = None,
     chat: Annotated[
         bool,
         typer.Option(
@@ -73,13 +71,8 @@ def command(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="Run on another provider than the bundle was built for, as cpu."),
-    ] = None,
+    threads: ThreadsOption = None,
+    provider: ProviderOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -90,9 +83,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Compare every file's SHA-256 first.")
-    ] = True,
+    check: CheckOption = True,
     as_json: JsonOption = False,
     progress: ProgressOption = ProgressMode.auto,
 ) -> None:
@@ -104,15 +95,13 @@ def command(
     Raises InputError, MissingError and EdgepeftError as ``evaluate`` does, InterruptedRun when
     Ctrl-C ends it.
     """
-    from edgepeft.harness import refuse_encoder, require_harness
+    from edgepeft.harness.needs import refuse_encoder, require_harness
 
     require_harness()
-    from edgepeft.cli.meant import bundle_folder
     from edgepeft.cli.progress import show_events
     from edgepeft.errors import InputError, InterruptedRun
     from edgepeft.events import Events
     from edgepeft.harness.run import Asked, Engine, evaluate
-    from edgepeft.runtime import Bundle
     from edgepeft.utils.whole_files import require_writable, write_json
 
     names = [name for name in map(str.strip, tasks.split(",")) if name]
@@ -120,10 +109,9 @@ def command(
         raise InputError("--tasks: names no task; give one or more, with commas")
     if out is not None:
         require_writable(out)
-    opened = Bundle.open(bundle_folder(bundle), check="hashes" if check else "sizes")
+    opened = open_bundle(bundle, check=check)
     refuse_encoder(opened)
-    if opened.warning:
-        print(f"warning: {visible_line(opened.warning)}", file=sys.stderr)
+    warn(opened.warning)
     asked = Asked(names, task_folder, limit, num_fewshot, chat, seed)
     try:
         with show_events(progress) as sink:

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgepeft.cli.answers import print_answer, print_stats
+from edgepeft.cli.bundles import (
+    BundleArgument,
+    CheckOption,
+    ProviderOption,
+    SwappedOption,
+    ThreadsOption,
+    open_bundle,
+    warn,
+)
 from edgepeft.runtime.sampling_params import HELP, SamplingParams
-from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
@@ -20,10 +28,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: Annotated[
-        Path,
-        typer.Argument(help="The bundle folder, or that of a run with one.", show_default=False),
-    ],
+    bundle: BundleArgument,
     prompt: Annotated[
         str | None,
         typer.Argument(
@@ -58,20 +63,9 @@ def command(
         list[str] | None,
         typer.Option(help=HELP["stop"], show_default=False),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="Adapter of a hot-swap bundle to use; base (the default): none.",
-            show_default=False,
-        ),
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="Run on another provider than the bundle was built for, as cpu."),
-    ] = None,
+    threads: ThreadsOption = None,
+    adapter: SwappedOption = None,
+    provider: ProviderOption = None,
     speculate: Annotated[
         bool,
         typer.Option(
@@ -89,9 +83,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Check the SHA-256 of every file first.")
-    ] = True,
+    check: CheckOption = True,
 ) -> None:
     """Answer one prompt or a file of prompts with a bundle, or chat with it.
 
@@ -101,10 +93,9 @@ def command(
     Raises InputError, MissingError and EdgepeftError as the runtime does, InterruptedRun when
     Ctrl-C ends an answer for good.
     """
-    from edgepeft.cli.meant import bundle_folder
     from edgepeft.errors import InputError, InterruptedRun
     from edgepeft.models.tasks import GENERATION
-    from edgepeft.runtime import Bundle, Runtime
+    from edgepeft.runtime import Runtime
     from edgepeft.runtime.adapters import BASE, open_adapter
 
     if prompts is not None and prompt is not None:
@@ -113,9 +104,8 @@ def command(
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
         raise InputError("run: --json needs a prompt, as an argument or on stdin")
-    opened = Bundle.open(bundle_folder(bundle), check="hashes" if check else "sizes")
-    if opened.warning:
-        print(f"warning: {visible_line(opened.warning)}", file=sys.stderr)
+    opened = open_bundle(bundle, check=check)
+    warn(opened.warning)
     if opened.task != GENERATION:
         from edgepeft.cli.read import read_texts
 
@@ -139,8 +129,7 @@ def command(
     runtime = Runtime(opened, threads=threads, provider=provider, speculate=speculate)
     if adapter is not None and adapter != BASE:
         chosen = open_adapter(opened, adapter, check="hashes" if check else "sizes")
-        if chosen.warning:
-            print(f"warning: {visible_line(chosen.warning)}", file=sys.stderr)
+        warn(chosen.warning)
         runtime.swap_adapter(adapter)
     show_stats = sys.stderr.isatty() if stats is None else stats
     try:

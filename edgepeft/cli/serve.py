@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgepeft.cli.bundles import (
+    BundleArgument,
+    CheckOption,
+    ProviderOption,
+    ThreadsOption,
+    open_bundle,
+    warn,
+)
+
 
 def command(
-    bundle: Annotated[
-        Path,
-        typer.Argument(help="The bundle folder, or that of a run with one.", show_default=False),
-    ],
+    bundle: BundleArgument,
     host: Annotated[
         str,
         typer.Option(help="Address to listen on; others than loopback are open to the network."),
@@ -56,24 +61,16 @@ def command(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; default: one for each core there is.")
-    ] = None,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="Run elsewhere than the bundle was built for, e.g. cpu."),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Compare every file's SHA-256 first.")
-    ] = True,
+    threads: ThreadsOption = None,
+    provider: ProviderOption = None,
+    check: CheckOption = True,
 ) -> None:
     """Serve a bundle: chat completions, streamed or not; its adapters are the models.
 
     Adapters that are added meanwhile are served from then on. Ctrl-C lets answers under way finish.
     """
-    from edgepeft.cli.meant import bundle_folder
     from edgepeft.errors import InputError, MissingError
-    from edgepeft.runtime import BatchRuntime, Bundle, Runtime
+    from edgepeft.runtime import BatchRuntime, Runtime
 
     for module in ("starlette", "uvicorn"):
         if importlib.util.find_spec(module) is None:
@@ -85,11 +82,10 @@ def command(
 
     if batch is not None and concurrent is not None:
         raise InputError("--concurrent: goes with answers made one by one; --batch is the number")
-    opened = Bundle.open(bundle_folder(bundle), check="hashes" if check else "sizes")
+    opened = open_bundle(bundle, check=check)
     if batch is not None and provider_name(provider or opened.provider) != CPU:
         raise InputError("--batch: batches run on the CPU alone; add --provider cpu")
-    if opened.warning:
-        print(f"warning: {opened.warning}", file=sys.stderr)
+    warn(opened.warning)
     runtime: Runtime | BatchRuntime
     if batch is None:
         runtime = Runtime(opened, threads=threads, provider=provider, adapter_bytes=adapter_bytes)

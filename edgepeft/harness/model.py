@@ -17,8 +17,8 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.data.template_modes import AUTO, MODES
 from edgepeft.errors import InputError
 from edgepeft.events import Events
-from edgepeft.harness import refuse_encoder
 from edgepeft.harness.asked import sampling_of
+from edgepeft.harness.needs import refuse_encoder
 from edgepeft.harness.scoring import Scored, Scorer, Window
 from edgepeft.harness.telling import Telling
 from edgepeft.harness.texts import Texts, Turns

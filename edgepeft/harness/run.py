@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import random
 import time
 from collections.abc import Sequence
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepeft import __version__
 from edgepeft.compat.lm_eval_fetching import CodeRefused, watched
 from edgepeft.errors import InputError
 from edgepeft.events import Events
 from edgepeft.harness.quiet import quiet
 from edgepeft.harness.results import EvalResult, task_scores
 from edgepeft.harness.tasks import load_tasks
+from edgepeft.utils.extras import installed_versions
 
 if TYPE_CHECKING:
     from edgepeft.runtime.bundle import Bundle
@@ -98,7 +97,7 @@ def evaluate(bundle: Bundle, asked: Asked, engine: Engine, events: Events) -> Ev
         chat=asked.chat,
         truncated=model.truncated,
         seconds=round(time.monotonic() - started, 3),
-        versions={"edgepeft": __version__, **_versions()},
+        versions=installed_versions(_LIBRARIES),
     )
 
 
@@ -117,13 +116,3 @@ def _set_examples(name: str, task: Any, asked: Asked) -> None:
     there = len(shown) - (1 if same else 0)
     if wanted > there:
         raise InputError(f"--num-fewshot {wanted}: {name} has {max(there, 0)} rows to show")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # a bundle runs with one runtime or the other
-    return found

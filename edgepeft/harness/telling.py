@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Any
 
 from edgepeft.events import Events
 
@@ -23,37 +24,26 @@ class Telling:
         else:
             self._events.warning(text)
 
-    def steps(self, what: str, total: int, *, hidden: bool = False) -> Steps:
+    @contextlib.contextmanager
+    def steps(self, what: str, total: int, *, hidden: bool = False) -> Iterator[Steps]:
         """The way through so many requests; ``hidden`` draws no bar."""
-        return Steps(self._events, what, total, hidden)
+        if self._events is not None:
+            self._events.progress(0, total)
+            yield Steps(self._events, total)
+            return
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=what, disable=hidden) as bar:
+            yield Steps(None, total, bar)
 
 
 class Steps:
-    """Requests that are done, out of a total; a context."""
+    """Requests that are done, out of a total, for events or a bar."""
 
-    def __init__(self, events: Events | None, what: str, total: int, hidden: bool) -> None:
-        self._events, self._what, self._total, self._hidden = events, what, total, hidden
+    def __init__(self, events: Events | None, total: int, bar: Any = None) -> None:
+        self._events, self._total, self._bar = events, total, bar
         self._done = self._tokens = 0
         self._started = time.monotonic()
-        self._bar: Any = None
-
-    def __enter__(self) -> Self:
-        if self._events is not None:
-            self._events.progress(0, self._total)
-        else:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self._total, desc=self._what, disable=self._hidden)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
     def done(self, requests: int, tokens: int) -> None:
         """So many more, which took the graph so many tokens."""

@@ -15,7 +15,7 @@ from edgepeft.pipeline.kinds.registry import all_kinds
 from edgepeft.runs.folder import is_finished, publish, read_manifest
 from edgepeft.stages.job import Stage
 from edgepeft.stages.pool import Workers
-from edgepeft.utils.extras import installed_version
+from edgepeft.utils.extras import installed_versions
 from edgepeft.utils.whole_files import staged_folder
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
                 "seed": order.seed,
                 "settings": stage.settings.model_dump(mode="json"),
                 "inputs": dict(order.digests),
-                "versions": _versions(),
+                "versions": installed_versions(_LIBRARIES),
                 "result": ended["result"],
             }
             publish(staged, stage.final, manifest)
@@ -118,9 +118,3 @@ def carry_out(order: Order, workers: Workers, sink: Sink) -> None:
             "metrics": {"peak_memory_bytes": ended["peak_memory_bytes"]},
         }
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {library: installed_version(library) for library in _LIBRARIES}
-    there = {library: version for library, version in found.items() if version is not None}
-    return {"edgepeft": __version__, **there}

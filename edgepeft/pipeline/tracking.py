@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from edgepeft.errors import EdgepeftError, InterruptedRun
 from edgepeft.events import Events, Sink
 from edgepeft.metrics.names import vocabulary
 from edgepeft.pipeline.plan import Plan
-from edgepeft.runs.folder import write_json
 from edgepeft.stages.job import Stage
 from edgepeft.stages.pool import Workers
 from edgepeft.tracking.figures import FiguresResult, FiguresSettings
-from edgepeft.tracking.runs import read_runs
-from edgepeft.utils.files import read_json_object
+from edgepeft.tracking.runs import note_figures, read_runs, told
 
 _STAGE = "report"
-_SENT = "figures.json"
-"""In the folder of a training's trackers: the figures that each has."""
 
 
 def report_figures(
@@ -37,10 +32,8 @@ def report_figures(
         return {}
     folder = plan.run.tracking / training.scratch.name
     figures = figures_of(bundles, plan.run.variant)
-    sent = _sent(folder)
-    wanted = [
-        name for name in trackers if figures and sent.get(name, {}) | figures != sent.get(name)
-    ]
+    runs = read_runs(folder)
+    wanted = [name for name in trackers if not figures.items() <= told(runs, name).items()]
     if wanted:
         settings = FiguresSettings(
             trackers=tuple(wanted),
@@ -66,9 +59,8 @@ def report_figures(
         except EdgepeftError as error:
             Events(_STAGE, sink).warning(f"the figures were not sent: {error}")
         else:
-            done = FiguresResult.model_validate(ended["result"]).sent
-            write_json(folder / _SENT, sent | {name: sent.get(name, {}) | figures for name in done})
-    runs = read_runs(folder)
+            note_figures(folder, FiguresResult.model_validate(ended["result"]).sent, figures)
+        runs = read_runs(folder)
     return {name: runs[name]["place"] for name in trackers if name in runs}
 
 
@@ -94,10 +86,3 @@ def _of_bundle(bundle: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], flo
         yield (target, part, "gates_passed"), float(entry["gates"] == "passed")
     if bundle["fidelity"] is not None:
         yield (target, "bytes"), float(bundle["bytes"])
-
-
-def _sent(folder: Path) -> dict[str, dict[str, float]]:
-    try:
-        return read_json_object(folder / _SENT, own=True)
-    except (OSError, EdgepeftError):
-        return {}

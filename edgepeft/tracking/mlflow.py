@@ -14,8 +14,6 @@ class _MLflow:
     MEND = "check MLFLOW_TRACKING_URI and that its server answers"
 
     def begin(self, name: str, folder: Path, known: str | None) -> str:
-        # It counts its uses unless told not to, in its own word for it.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
 
         # With the variable left set, transformers' callback would open the run a second time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from edgepeft.utils.files import read_json_object
 from edgepeft.utils.whole_files import write_json
 
 _KNOWN = "runs.json"
-"""In a training's folder for its trackers: the id of each one's run and where to look at it."""
+"""In a training's folder for its trackers: the id of each one's run, where to look at it, what figures it has."""
 
 
 class OpenRuns:
@@ -67,7 +67,7 @@ def open_runs(
             try:
                 began = tracker.begin(title, folder, before["id"] if before else None)
                 trackers[name] = tracker
-                known[name] = {"id": began, "place": tracker.place()}
+                known[name] = {**(before or {}), "id": began, "place": tracker.place()}
             except Exception as error:  # each library has exceptions of its own
                 raise EdgepeftError(
                     f"training.report_to: {name}: no run could be opened ({_why(error)}); {tracker.MEND}, or "
@@ -77,19 +77,32 @@ def open_runs(
                 events.message(f"{name}: {known[name]['place']}")
         if names:
             write_json(folder / _KNOWN, known)
-        runs = OpenRuns(trackers, events)
-        yield runs
+        yield OpenRuns(trackers, events)
         whole = True
     finally:
         OpenRuns(trackers, events).each(lambda tracker: tracker.end(whole=whole), "closing its run")
 
 
-def read_runs(folder: Path) -> dict[str, dict[str, str]]:
+def read_runs(folder: Path) -> dict[str, dict[str, Any]]:
     """By tracker, the ``id`` and ``place`` of the run that was opened last; empty where none was."""
     try:
         return read_json_object(folder / _KNOWN, own=True)
     except (OSError, EdgepeftError):
         return {}
+
+
+def told(runs: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float]:
+    """The figures that a tracker's run has, out of what ``read_runs`` found."""
+    figures: dict[str, float] = runs.get(name, {}).get("figures", {})
+    return figures
+
+
+def note_figures(folder: Path, names: Iterable[str], figures: Mapping[str, float]) -> None:
+    """Remember that the runs of some trackers have these figures; a run in their place has none."""
+    runs = read_runs(folder)
+    for name in names:
+        runs[name]["figures"] = told(runs, name) | dict(figures)
+    write_json(folder / _KNOWN, runs)
 
 
 def _why(error: Exception) -> str:

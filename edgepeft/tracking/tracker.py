@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgepeft.errors import MissingError
+from edgepeft.stages.needs import require_libraries
 
 PROJECT = "edgepeft"
 """The project, or experiment, that runs go into unless the tracker's own environment variable names another."""
@@ -47,15 +47,8 @@ class Tracker(Protocol):
         ...
 
 
-_MODULES = {
-    "tensorboard": "tensorboard",
-    "wandb": "wandb",
-    "mlflow": "mlflow",
-    "trackio": "trackio",
-}
-"""Each tracker, which is also the name of its extra and of its module here, and the library it needs."""
-
-TRACKERS = tuple(_MODULES)
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Each is also the name of its library, of its extra and of its module here."""
 
 
 def open_tracker(name: str) -> Tracker:
@@ -65,9 +58,8 @@ def open_tracker(name: str) -> Tracker:
 
 
 def require_trackers(names: Iterable[str]) -> None:
-    """Raise MissingError for the first of ``names`` whose library isn't installed."""
-    for name in names:
-        if importlib.util.find_spec(_MODULES[name]) is None:
-            raise MissingError(
-                f"training.report_to: {name} is not installed: pip install 'edgepeft[{name}]'"
-            )
+    """Raise MissingError, naming what to install, unless the libraries of ``names`` are there."""
+    try:
+        require_libraries({name: (name,)} for name in names)
+    except MissingError as error:
+        raise MissingError(f"training.report_to: {error}") from None

@@ -16,8 +16,6 @@ class _Wandb:
     )
 
     def begin(self, name: str, folder: Path, known: str | None) -> str:
-        # Its crash reports would go to somebody whom nobody asked.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         own = os.environ.get("WANDB_DIR")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
+
+from edgepeft import __version__
 
 PACKAGE = "edgepeft"
 
@@ -113,6 +116,13 @@ def installed_version(library: str) -> str | None:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def installed_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions of those of ``libraries`` that are installed, and edgepeft's own."""
+    found = {library: installed_version(library) for library in libraries}
+    there = {library: version for library, version in found.items() if version is not None}
+    return {PACKAGE: __version__, **there}
 
 
 def _requirements() -> list[Requirement]:

@@ -17,6 +17,13 @@ SWITCHES = {
 }
 """Environment variables that are 1 in every process of edgepeft, and the libraries that read them."""
 
+_IN_OTHER_WORDS = {
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets, of every data set that is loaded
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+"""What libraries that ask for another word are told, unless the user has told them something."""
+
 
 def disable() -> None:
     """Set every switch, for this process and those it starts; ``import edgepeft`` does so first of all.
@@ -26,6 +33,8 @@ def disable() -> None:
     """
     for name in SWITCHES:
         os.environ[name] = "1"
+    for name, word in _IN_OTHER_WORDS.items():
+        os.environ.setdefault(name, word)
     loaded = sys.modules.get("onnxruntime")
     if loaded is not None and hasattr(loaded, "disable_telemetry_events"):
         loaded.disable_telemetry_events()

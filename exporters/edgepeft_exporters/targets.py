@@ -10,6 +10,7 @@ not fit.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from edgepeft.targets import TargetProfile
@@ -45,16 +46,18 @@ _DIRECTML: dict[str, Any] = {
     "needs": "Windows, a D3D12 GPU and onnxruntime-directml",
 }
 
+_CPU_INT4 = TargetProfile(
+    name="cpu-int4",
+    summary="any CPU; 4-bit weights, products with 8-bit activations",
+    precision="int4",
+    file_stem="model_q4",
+    js_dtype="q4",
+    accuracy_level=4,
+    **_CPU,
+)
+
 TARGETS: tuple[TargetProfile, ...] = (
-    TargetProfile(
-        name="cpu-int4",
-        summary="any CPU; 4-bit weights, products with 8-bit activations",
-        precision="int4",
-        file_stem="model_q4",
-        js_dtype="q4",
-        accuracy_level=4,
-        **_CPU,
-    ),
+    _CPU_INT4,
     TargetProfile(
         name="cpu-int8",
         summary="any CPU; 8-bit weights, products with 8-bit activations",
@@ -160,15 +163,13 @@ TARGETS: tuple[TargetProfile, ...] = (
         js_dtype="fp16",
         **_WEBGPU,
     ),
-    TargetProfile(
+    # The same graph but for the lookup.
+    replace(
+        _CPU_INT4,
         name="wasm-int4",
         summary="any browser, with WebGPU or without; 4-bit weights, float32 activations",
-        precision="int4",
-        file_stem="model_q4",
-        js_dtype="q4",
-        accuracy_level=4,
         weight_layout="nbits-gather",
-        **{**_CPU, "needs": "a browser with WebAssembly's SIMD, or edgepeft[cpu]"},
+        needs="a browser with WebAssembly's SIMD, or edgepeft[cpu]",
     ),
     TargetProfile(
         name="directml-int4",

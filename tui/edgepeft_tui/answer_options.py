@@ -19,10 +19,6 @@ from edgepeft_tui.fields import Field, shown
 SYSTEM = Field(
     key="system",
     help="What the model is told before every conversation; at first that of its training. Empty: nothing.",
-    default="",
-    required=False,
-    choices=(),
-    range="",
     literal=True,
 )
 """The system message as a form shows it."""
@@ -50,10 +46,7 @@ def sampling_fields() -> Mapping[str, Field]:
             key=spec.name,
             help=HELP[spec.name],
             default=shown(spec.default),
-            required=False,
-            choices=(),
             range=RANGES[spec.name],
-            literal=False,
             numeric=True,
         )
         for spec in dataclasses.fields(SamplingParams)

@@ -28,11 +28,11 @@ class Field:
 
     key: str
     help: str
-    default: str
-    required: bool
-    choices: tuple[str, ...]
-    range: str
-    literal: bool
+    default: str = ""
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    range: str = ""
+    literal: bool = False
     numeric: bool = False
 
     @property

@@ -11,7 +11,7 @@ from edgepeft.metrics.names import vocabulary
 from edgepeft.utils.quantities import megabytes, number
 from edgepeft_tui.job import ACTIVE
 from edgepeft_tui.plain_text import plain_line
-from edgepeft_tui.verdicts import bundles_of, run_verdict
+from edgepeft_tui.verdicts import bundle_name, bundles_of, run_verdict
 from edgepeft_tui.words import mark, sparkline
 
 _LONGEST_LINE = 48
@@ -84,12 +84,12 @@ def run_prompt(run: Mapping[str, Any], losses: Sequence[float], width: int) -> s
 
 
 def _built(bundle: Mapping[str, Any]) -> str:
-    said = f"{bundle.get('cell') or bundle['target']}  {megabytes(bundle['bytes'])}"
+    said = f"{bundle_name(bundle)}  {megabytes(bundle['bytes'])}"
     facts = bundle["fidelity"]
     if facts:
         # As many as a line has room for; the result has all.
         columns = vocabulary(facts).columns[:2]
-        figures = (f"{one.title} {number(facts.get(one.measure), one.digits)}" for one in columns)
+        figures = (f"{one.title} {number(one.of(facts), one.digits)}" for one in columns)
         said += f"  {', '.join(figures)}"
     return said
 

@@ -12,6 +12,7 @@ from edgepeft.pipeline.compare import vocabulary_of
 from edgepeft.utils.quantities import megabytes, number
 from edgepeft_tui.plain_text import plain, plain_line, visible_line
 from edgepeft_tui.readings import bar
+from edgepeft_tui.verdicts import bundle_name
 from edgepeft_tui.words import HANG, mark, near, size
 
 MOST_FILES = 100
@@ -46,7 +47,7 @@ def what_to_try(bundles: Sequence[Mapping[str, Any]]) -> str:
     lines: list[str] = []
     for bundle in bundles:
         if advice := bundle.get("advice"):
-            said = advice_lines(str(bundle.get("cell") or bundle["target"]), advice)
+            said = advice_lines(bundle_name(bundle), advice)
             lines += (f"{mark('open')} {HANG}{plain(line)}" for line in said)
     return "\n".join(lines)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgepeft.metrics.names import Column, vocabulary
+from edgepeft.metrics.names import vocabulary
 from edgepeft.utils.quantities import megabytes, number
 from edgepeft_tui.plain_text import cut, plain, visible_line
-from edgepeft_tui.verdicts import bundles_of
+from edgepeft_tui.verdicts import bundle_name, bundles_of
 from edgepeft_tui.words import mark
 
 _SIGN = 3
@@ -27,12 +27,8 @@ class Compared:
 
 def compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Compared]]:
     """By target, the figures of the bundles that two runs have both built, those measured in the same way."""
-    left, right = ({_name(b): b for b in bundles_of(run)} for run in (one, other))
+    left, right = ({bundle_name(b): b for b in bundles_of(run)} for run in (one, other))
     return {name: list(_figures(left[name], right[name])) for name in left if name in right}
-
-
-def _name(bundle: Mapping[str, Any]) -> str:
-    return str(bundle.get("cell") or bundle["target"])
 
 
 def _figures(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Compared]:
@@ -43,7 +39,7 @@ def _figures(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Compa
     if not all(facts) or words is not others:
         return
     for column in (*words.columns, words.rate):
-        values = (_number(column, facts[0]), _number(column, facts[1]))
+        values = (column.of(facts[0]), column.of(facts[1]))
         if values != (None, None):
             said = (number(values[0], column.digits), number(values[1], column.digits))
             # A divergence is a distance; every other measure is a likeness, a share or a speed.
@@ -52,10 +48,6 @@ def _figures(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Compa
     gates = ("passed" if bundle["gates"] == "passed" else "missed" for bundle in (one, other))
     said = (next(gates), next(gates))
     yield Compared("gates", said, None if said[0] == said[1] else said.index("passed"))
-
-
-def _number(column: Column, facts: Mapping[str, Any]) -> float | None:
-    return facts.get(column.measure)
 
 
 def _better(values: tuple[float | None, float | None], *, lower: bool) -> int | None:

@@ -27,6 +27,11 @@ def bundles_of(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(result.get("bundles", [])) if isinstance(result, dict) else []
 
 
+def bundle_name(bundle: Mapping[str, Any]) -> str:
+    """What a bundle is called among those of its run: its cell of a matrix, else its target."""
+    return str(bundle.get("cell") or bundle["target"])
+
+
 def run_verdict(run: Mapping[str, Any]) -> tuple[str, str]:
     """The mark's state and the words for a run in a list; ``waits`` is what it waits for where it is stopping."""
     state = str(run.get("state", ""))
@@ -40,7 +45,7 @@ def run_verdict(run: Mapping[str, Any]) -> tuple[str, str]:
 
 def bundle_lines(bundle: Mapping[str, Any]) -> Iterable[str]:
     """What the result says of a bundle, as markup: its gates, what it has learned, the adapters in it."""
-    name, gates = plain_line(bundle.get("cell") or bundle["target"]), bundle["gates"]
+    name, gates = plain_line(bundle_name(bundle)), bundle["gates"]
     little = learned_little(bundle["fidelity"] or {})
     if gates == "passed":
         # Faithful to a model that has learned nothing is no success.

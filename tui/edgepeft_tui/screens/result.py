@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -23,7 +23,7 @@ from edgepeft_tui.records import measures
 from edgepeft_tui.result_words import comparison_bars, files, what_to_try, wrong_answers
 from edgepeft_tui.run_files import Damaged, read_comparison
 from edgepeft_tui.speaker import Speaker, speaker_of
-from edgepeft_tui.verdicts import bundle_lines
+from edgepeft_tui.verdicts import bundle_lines, bundle_name
 from edgepeft_tui.widgets.layer_strip import LayerStrip
 from edgepeft_tui.widgets.page import TINY, Page, Panel
 from edgepeft_tui.words import HANG, cell, marked
@@ -109,7 +109,7 @@ class ResultScreen(Page):
             figures = [Text(name, justify="right") for name in header[1:-1]]
             table.add_columns(header[0], *figures, header[-1])
             targets, target = {bundle["target"] for bundle in self.bundles}, ""
-            little = {_name(b) for b in self.bundles if learned_little(b["fidelity"] or {})}
+            little = {bundle_name(b) for b in self.bundles if learned_little(b["fidelity"] or {})}
             full = [name for name, *_ in table_rows(self.bundles)[1]]
             for name, (shown, *row, verdict) in zip(full, rows, strict=True):
                 right = [Text(figure, justify="right") for figure in row]
@@ -203,11 +203,6 @@ class ResultScreen(Page):
         if self.bundles:
             self.app.copy_to_clipboard(self.bundles[0]["path"])
             self.notify(f"Copied: {self.bundles[0]['path']}", markup=False)
-
-
-def _name(bundle: Mapping[str, Any]) -> str:
-    """What a bundle is called in the table."""
-    return str(bundle.get("cell") or bundle["target"])
 
 
 _SHORTEST_NAME = 14

@@ -20,7 +20,7 @@ from edgepeft_tui.plain_text import cut
 from edgepeft_tui.records import cells_of, measures, sort_key
 from edgepeft_tui.screens.versus import VersusScreen
 from edgepeft_tui.speaker import speaker_of
-from edgepeft_tui.verdicts import bundles_of, run_verdict
+from edgepeft_tui.verdicts import bundle_name, bundles_of, run_verdict
 from edgepeft_tui.widgets.dialogs import Question
 from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page, Panel
@@ -170,7 +170,7 @@ class RunsScreen(Page):
             gates, facts = bundle["gates"], bundle["fidelity"]
             verdict = gates if isinstance(gates, str) else "; ".join(gates or ["not measured"])
             said = f"; {measures(facts)}" if facts else ""
-            yield bundle.get("cell") or bundle["target"], f"{verdict}{said}"
+            yield bundle_name(bundle), f"{verdict}{said}"
             if little := learned_little(facts or {}):
                 yield "", f"! learned little: {little}"
 

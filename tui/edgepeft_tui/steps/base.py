@@ -12,9 +12,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from edgepeft.config.recipe import Recipe
-from edgepeft_tui.completing import completing
 from edgepeft_tui.draft import Draft
-from edgepeft_tui.fields import Field, all_fields, field_at, is_list_of_sections
+from edgepeft_tui.fields import all_fields, field_at, is_list_of_sections
 from edgepeft_tui.path_fields import path_kind
 from edgepeft_tui.raw_recipe import step_of
 from edgepeft_tui.typed_paths import is_there, typed_path
@@ -137,12 +136,7 @@ class Step(VerticalScroll):
             if not self.shows(key, shown):
                 continue
             label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
-            yield self.row(fields[key], label or key)
-
-    def row(self, spec: Field, label: str) -> FieldRow:
-        """A row for one key."""
-        paths = completing(self.draft, spec.key)
-        return FieldRow(spec, self.draft.text(spec.key), label=label, paths=paths)
+            yield FieldRow.of(self.draft, fields[key], label or key)
 
     def begin(self) -> None:
         """Put the focus on the step's first control, once it is laid out."""

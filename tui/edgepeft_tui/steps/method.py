@@ -15,6 +15,7 @@ from edgepeft_tui.fields import part_fields
 from edgepeft_tui.plain_text import plain_line
 from edgepeft_tui.steps.base import Step
 from edgepeft_tui.widgets.choices import Choice
+from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.hanging import Hanging
 from edgepeft_tui.widgets.page import Panel
 from edgepeft_tui.words import HANG, estimate_lines, pairs
@@ -59,7 +60,7 @@ class MethodStep(Step):
                     if name == "rows" and not (self._fits() or self.draft.get(key)):
                         continue
                     label = f"adapter {index + 1}" if name == "path" else f"  {name}"
-                    yield self.row(spec, label)
+                    yield FieldRow.of(self.draft, spec, label)
         with Horizontal(classes="buttons"):
             yield Button("Add an adapter", id="add-adapter", compact=True)
             if count > 1:

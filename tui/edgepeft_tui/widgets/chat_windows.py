@@ -106,10 +106,7 @@ class OptionsWindow(ModalScreen[AnswerOptions | None]):
 FILE = Field(
     key="file",
     help="The file to write, a conversation a line, as rows of messages.",
-    default="",
     required=True,
-    choices=(),
-    range="",
     literal=True,
 )
 

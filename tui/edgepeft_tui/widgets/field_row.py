@@ -9,7 +9,8 @@ from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 from textual.widgets.select import InvalidSelectValueError
 
-from edgepeft_tui.completing import Completing
+from edgepeft_tui.completing import Completing, completing
+from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import Field
 from edgepeft_tui.plain_text import plain_line, visible_line
 from edgepeft_tui.widgets.entry import Entry
@@ -49,6 +50,12 @@ class FieldRow(Vertical):
         self.paths = paths
         self._label = label or field.label
         self._hint = ""
+
+    @classmethod
+    def of(cls, draft: Draft, field: Field, label: str) -> FieldRow:
+        """The row of a key of a draft."""
+        paths = completing(draft, field.key)
+        return cls(field, draft.text(field.key), label=label, paths=paths)
 
     def compose(self) -> ComposeResult:
         """Label, control, a button for paths, and the line for errors."""

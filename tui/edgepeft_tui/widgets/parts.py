@@ -10,7 +10,6 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
-from edgepeft_tui.completing import completing
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import part_fields
 from edgepeft_tui.plain_text import visible_line
@@ -54,8 +53,7 @@ class Parts(Vertical):
                 yield Static(visible_line(name), classes="part", markup=False)
             for key, spec in shown.items():
                 label = key.removeprefix(prefix).replace("_", " ").replace(".", ": ")
-                paths = completing(self.draft, key)
-                yield FieldRow(spec, self.draft.text(key), label=label, paths=paths)
+                yield FieldRow.of(self.draft, spec, label)
         if self._grows:
             with Horizontal(classes="buttons"):
                 yield Button("Add", classes="add", compact=True)
