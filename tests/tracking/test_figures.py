@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from edgepeft.events import Events
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.tracking import figures_of
+from edgepeft.tracking.runs import note_figures, open_runs, read_runs, told
 
 
 def _entry(**more: Any) -> dict[str, Any]:
@@ -29,3 +32,17 @@ def test_a_figure_is_named_by_variant_target_and_adapter() -> None:
 
 def test_a_bundle_that_was_not_measured_has_none() -> None:
     assert figures_of([{"target": "cpu-int4", "bytes": 10, "gates": None, "fidelity": None}]) == {}
+
+
+def test_figures_are_those_of_a_run_and_not_of_the_next(tmp_path: Path) -> None:
+    events, figures = Events("train"), {"cpu-int4/task_kl": 0.25}
+
+    def opened(*, anew: bool) -> dict[str, float]:
+        with open_runs(["tensorboard"], "words", tmp_path, events, anew=anew):
+            return told(read_runs(tmp_path), "tensorboard")
+
+    assert opened(anew=True) == {}
+    note_figures(tmp_path, ["tensorboard"], figures)
+    note_figures(tmp_path, ["tensorboard"], {"cpu-int4/bytes": 10.0})
+    assert opened(anew=False) == {**figures, "cpu-int4/bytes": 10.0}
+    assert opened(anew=True) == {}
