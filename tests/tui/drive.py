@@ -15,6 +15,7 @@ from textual.worker import Worker
 
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.draft import Draft
+from edgepeft_tui.typed_ahead import TypedAhead
 
 Scenario = Callable[[EdgepeftApp, Pilot[None]], Awaitable[None]]
 
@@ -34,16 +35,20 @@ def drive(
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await scenario(app, pilot)
-            # Textual's own Select fails where the app ends while one is being mounted.
             await opened(pilot)
 
     asyncio.run(run())
 
 
 async def opened(pilot: Pilot[Any]) -> None:
-    """Wait until a step that is being opened is there, and has taken the focus."""
-    await until(pilot, lambda: not any(map(_mounts, pilot.app.workers)))
+    """Wait until all that was typed is done, and a step that is being opened is there and has the focus."""
+    app = pilot.app
+    await until(pilot, lambda: not (_behind(app) or any(map(_mounts, app.workers))))
     await pilot.pause()
+
+
+def _behind(app: Any) -> bool:
+    return isinstance(app, TypedAhead) and app.behind
 
 
 def _mounts(worker: Worker[Any]) -> bool:

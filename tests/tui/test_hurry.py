@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Button
 
@@ -58,6 +59,24 @@ def test_keys_in_a_hurry_break_nothing(seed: int, monkeypatch: pytest.MonkeyPatc
 
     # Leaving the context raises what the app could not handle.
     drive(scenario, draft=open_draft(Path("hurry.yaml")), size=(120, 60))
+
+
+def test_what_is_typed_while_a_step_opens_is_for_that_step() -> None:
+    draft = Draft(Path.cwd(), "hurry", {"model": "m", "data": {"train": "before.jsonl"}})
+    typed = ["ctrl+n", "ctrl+n", "tab", "tab", "tab", "7", "ctrl+n", "ctrl+n", "ctrl+n"]
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        wizard = app.screen
+        assert isinstance(wizard, WizardScreen)
+        # All at once, as a terminal sends what was typed while a machine was busy.
+        for key in typed:
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: wizard.step == "Review" and not wizard.opening)
+        assert draft.get("training.max_steps") == 7
+        assert draft.get("data.train") == "before.jsonl"
+        assert app.focused is wizard.query_one("#run")
+
+    drive(scenario, draft=draft)
 
 
 def test_a_part_added_while_the_form_is_made_anew_ends_nothing() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.filter import LineFilter
@@ -28,6 +28,7 @@ from edgepeft_tui.run_files import known_records
 from edgepeft_tui.screens.home import HomeScreen
 from edgepeft_tui.state import State, read_keymap
 from edgepeft_tui.themes import DARK, LIGHT, THEMES
+from edgepeft_tui.typed_ahead import TypedAhead
 from edgepeft_tui.verdicts import run_verdict, state_words
 from edgepeft_tui.widgets.jump import JumpScreen
 from edgepeft_tui.widgets.page import TINY, Page
@@ -55,7 +56,7 @@ def tame_collector() -> None:
     gc.set_threshold(*COLLECT)
 
 
-class EdgepeftApp(App[None]):
+class EdgepeftApp(TypedAhead):
     """The wizard. ``draft`` is a recipe to open first."""
 
     TITLE = "edgepeft"

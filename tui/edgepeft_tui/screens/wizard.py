@@ -24,12 +24,7 @@ from edgepeft_tui.plain_text import plain
 from edgepeft_tui.raw_recipe import STEPS, step_of
 from edgepeft_tui.step_marks import Mark, marks_of, note_plan, on_rail
 from edgepeft_tui.steps.base import Step
-from edgepeft_tui.steps.data import DataStep
-from edgepeft_tui.steps.merge import MergeStep
-from edgepeft_tui.steps.method import MethodStep
-from edgepeft_tui.steps.model import ModelStep
-from edgepeft_tui.steps.review import ReviewStep
-from edgepeft_tui.steps.targets import TargetsStep
+from edgepeft_tui.steps.walk import STEP_KINDS, step_id
 from edgepeft_tui.widgets.dialogs import HelpWindow, Question
 from edgepeft_tui.widgets.field_row import FieldRow
 from edgepeft_tui.widgets.page import Page, Panel
@@ -69,6 +64,7 @@ class WizardScreen(Page):
         self.advanced = False
         self._pending: Timer | None = None
         self._marks: dict[str, Mark] = {}
+        self.opening = True
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -81,9 +77,9 @@ class WizardScreen(Page):
             marks = {step: Mark("open", "") for step in STEPS}
             options = [Option(on_rail(step, marks[step]), step) for step in STEPS]
             yield OptionList(*options, id="rail", compact=True)
-            with ContentSwitcher(id="steps", initial=_id(self.step)):
-                for name, kind in _STEPS.items():
-                    yield kind(self.draft, id=_id(name))
+            with ContentSwitcher(id="steps", initial=step_id(self.step)):
+                for name, kind in STEP_KINDS.items():
+                    yield kind(self.draft, id=step_id(name))
             with Vertical(id="aside"):
                 yield Panel("Estimate", id="estimate", classes="estimate")
         yield Static("", id="help")
@@ -101,9 +97,10 @@ class WizardScreen(Page):
         self.draft.opened.add(name)
         self.draft.step = name
         self.wizard_app.drafts.keep(self.draft)
-        self.query_one("#steps", ContentSwitcher).current = _id(name)
+        self.query_one("#steps", ContentSwitcher).current = step_id(name)
         self.query_one("#rail", OptionList).highlighted = STEPS.index(name)
         self.show_where()
+        self.opening = begin
         if anew:
             self.current.opened = False
         self._open_step(self.current, begin)
@@ -111,19 +108,24 @@ class WizardScreen(Page):
     @work(exclusive=True, group="walk")
     async def _open_step(self, step: Step, begin: bool) -> None:
         await step.open()
-        if not step.ready:
-            return
-        step.enter()
-        if self.facts is not None:
-            step.planned(self.facts)
-        self.show_errors()
+        if step.ready:
+            step.enter()
+            if self.facts is not None:
+                step.planned(self.facts)
+            self.show_errors()
         if begin:
             step.begin()
+        else:
+            self.begun()
+
+    def begun(self) -> None:
+        """The step that was opened asked for the focus, by a message to the app that this one follows."""
+        self.app.call_later(self.wizard_app.opened, self)
 
     @property
     def current(self) -> Step:
         """The step that is shown."""
-        return self.query_one(f"#{_id(self.step)}", Step)
+        return self.query_one(f"#{step_id(self.step)}", Step)
 
     def action_walk(self, by: int) -> None:
         """Go to the next step, or the one before."""
@@ -288,13 +290,3 @@ class WizardScreen(Page):
         """Back home; the draft is kept."""
         self.wizard_app.drafts.keep(self.draft)
         self.app.pop_screen()
-
-
-_STEPS: dict[str, type[Step]] = {
-    kind.title: kind
-    for kind in (ModelStep, DataStep, MethodStep, MergeStep, TargetsStep, ReviewStep)
-}
-
-
-def _id(step: str) -> str:
-    return "step-" + step.lower().replace(" ", "-")

@@ -140,15 +140,19 @@ class Step(VerticalScroll):
 
     def begin(self) -> None:
         """Put the focus on the step's first control, once it is laid out."""
-        self.call_after_refresh(self._focus_first)
+        self.call_after_refresh(self._begin)
 
-    def _focus_first(self) -> None:
-        if not self.ready:
-            return
-        for widget in self.screen.focus_chain:
-            if self in widget.ancestors:
-                widget.focus()
-                return
+    def _begin(self) -> None:
+        if self.ready:
+            first = self.first()
+            if first is not None:
+                first.focus()
+        if self._stands and self.wizard.current is self:
+            self.wizard.begun()
+
+    def first(self) -> Widget | None:
+        """The control to begin with."""
+        return next((w for w in self.screen.focus_chain if self in w.ancestors), None)
 
     def enter(self) -> None:
         """The step is shown: look at what other steps have changed."""

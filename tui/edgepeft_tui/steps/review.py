@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.highlight import highlight
+from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
 from edgepeft_tui.draft_files import build_command
@@ -44,9 +45,9 @@ class ReviewStep(Step):
         yield Panel("Recipe", id="yaml")
         yield Panel("Estimate", id="review-cost", classes="narrow-only estimate")
 
-    def begin(self) -> None:
-        """Start on the button that most people want."""
-        self.query_one("#run").focus()
+    def first(self) -> Widget:
+        """The button that most people want."""
+        return self.query_one("#run")
 
     def enter(self) -> None:
         """Show the recipe as it is now."""

@@ -22,6 +22,7 @@ from edgepeft.models.tasks import GENERATION
 from edgepeft.utils.quantities import megabytes
 from edgepeft_tui.answer_options import AnswerOptions
 from edgepeft_tui.asking import PYTHON, message_in
+from edgepeft_tui.compat.textual_select import Dropdown
 from edgepeft_tui.plain_text import plain, plain_line, title
 from edgepeft_tui.readings import reading_markup
 from edgepeft_tui.speaker import NO_ADAPTER, Speaker
@@ -76,7 +77,7 @@ class Conversation(Vertical):
         """The choice, hidden where there is none, the transcript and the figures."""
         with Horizontal(classes="field adapters"):
             yield Static("adapter", classes="label")
-            yield Select([_NONE], allow_blank=False, compact=True)
+            yield Dropdown([_NONE], allow_blank=False, compact=True)
         transcript = Transcript()
         transcript.border_title = title(self.voice, self.speaker.bundle.name)
         yield transcript

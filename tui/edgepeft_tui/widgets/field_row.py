@@ -9,6 +9,7 @@ from textual.message import Message
 from textual.widgets import Button, Input, Select, Static
 from textual.widgets.select import InvalidSelectValueError
 
+from edgepeft_tui.compat.textual_select import Dropdown
 from edgepeft_tui.completing import Completing, completing
 from edgepeft_tui.draft import Draft
 from edgepeft_tui.fields import Field
@@ -89,9 +90,9 @@ class FieldRow(Vertical):
             control.cursor_position = 0
             control.cursor_position = len(control.value)
 
-    def _select(self) -> Select[str]:
+    def _select(self) -> Dropdown:
         value = self._text or NOT_SAID
-        return Select(self._options(), value=value, allow_blank=False, compact=True)
+        return Dropdown(self._options(), value=value, allow_blank=False, compact=True)
 
     def _options(self) -> list[tuple[Text, str]]:
         choices = list(self.field.choices)

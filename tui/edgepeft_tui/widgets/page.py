@@ -36,6 +36,8 @@ class Page(Screen[None]):
     heading = ""
     help = ""
     """What F1 says of the screen, above its keys."""
+    opening = False
+    """Whether the app keeps what is typed until it is told that the screen ``opened``."""
     composed = False
     """Whether every widget is there; timers of the app may tick before."""
     _where = ""
