@@ -146,7 +146,7 @@ class Scorer:
             for question in questions:
                 ids = question.prompt + question.completion
                 watcher.begin(torch.ones(1, len(ids), dtype=torch.bool))
-                self._scored.hidden(ids)
+                self._scored.hidden([ids])
                 step()
         unread = [module for module in modules if module not in watcher.found]
         if unread:
@@ -170,7 +170,7 @@ class Scorer:
         """Answer questions of the task ``name`` with what is worn; ``step`` is called after each."""
         prompter, right, loss, tokens = self._prompters[name], 0, 0.0, 0
         for question in questions:
-            states = self._scored.hidden(question.prompt + question.completion)
+            (states,) = self._scored.hidden([question.prompt + question.completion])
             logits = self._scored.logits(states[len(question.prompt) - 1 : -1])
             wanted = torch.tensor(question.completion)
             loss += token_loss(torch.log_softmax(logits, -1), wanted)

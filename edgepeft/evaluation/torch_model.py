@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,20 @@ from edgepeft.metrics.generation import could_still_match
 
 ANSWER_SLACK = 8
 """Tokens an answer may be longer than the wanted one before it counts as different."""
+
+
+def even_batches(rows: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
+    """Indexes of ``rows`` in batches of one length, of at most ``tokens`` tokens or a single row.
+
+    Nothing is padded, so what depends on a text's length, as long rotary positions do, is as in one row alone.
+    """
+    of_length: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        of_length.setdefault(len(row), []).append(index)
+    for length, indexes in sorted(of_length.items()):
+        size = max(1, tokens // max(1, length))
+        for start in range(0, len(indexes), size):
+            yield indexes[start : start + size]
 
 
 class TorchModel:
@@ -34,16 +49,19 @@ class TorchModel:
         wrapped = not isinstance(self._head, torch.nn.Linear)
         self.changes_head = wrapped if changes_head is None else changes_head
 
-    def hidden(self, ids: list[int]) -> torch.Tensor:
-        """Final hidden states float32 [T, H]: what the head reads; of ``ids`` alone, not of virtual tokens."""
+    def hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
+        """Final hidden states float32 [B, T, H]: what the head reads; of ``rows`` alone, not of virtual tokens.
+
+        Rows are as long as one another, so that none is padded.
+        """
+        ids = torch.tensor(rows)
         if self._prompted:
             return self._after_prompt(ids)
         with torch.no_grad():
-            output = self._body(input_ids=torch.tensor([ids]), use_cache=False)
-        states: torch.Tensor = output.last_hidden_state[0]
+            states: torch.Tensor = self._body(input_ids=ids, use_cache=False).last_hidden_state
         return states
 
-    def _after_prompt(self, ids: list[int]) -> torch.Tensor:
+    def _after_prompt(self, ids: torch.Tensor) -> torch.Tensor:
         """Hidden states of ``ids`` where PEFT's own forward puts virtual tokens before them."""
         kept: list[torch.Tensor] = []
         hook = self._body.register_forward_hook(
@@ -52,15 +70,15 @@ class TorchModel:
         try:
             with torch.no_grad():
                 self._model(
-                    input_ids=torch.tensor([ids]),
-                    attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
                     use_cache=False,
                     logits_to_keep=1,
                 )
         finally:
             hook.remove()
         (states,) = kept
-        return states[0, -len(ids) :]
+        return states[:, -ids.shape[1] :]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits float32 [T, V] of hidden states."""
@@ -78,7 +96,7 @@ class TorchModel:
         """Make sure that head and hidden states alone give the model's own logits. Raises EdgepeftError."""
         with torch.no_grad():
             own = self._model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
-        difference = float((own - self.logits(self.hidden(ids))).abs().max())
+        difference = float((own - self.logits(self.hidden([ids])[0])).abs().max())
         if difference > 1e-3:
             raise EdgepeftError(
                 f"this architecture does more after its head than edgepeft knows (logits differ by "
@@ -103,6 +121,6 @@ class TorchModel:
         while answer[-1] not in prompter.stop_ids and len(answer) < len(wanted) + ANSWER_SLACK:
             if not could_still_match(prompter.decode(answer), question.text):
                 return False
-            states = self.hidden(question.prompt + answer)
+            (states,) = self.hidden([question.prompt + answer])
             answer.append(int(self.logits(states[-1:]).argmax()))
         return prompter.decode(answer).strip() == question.text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +11,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import PeftModel
+from peft import PeftModel, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from edgepeft.checkpoints.outer_head import OuterHead
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.probes import Question
-from edgepeft.evaluation.torch_model import ANSWER_SLACK, TorchModel
+from edgepeft.evaluation.torch_model import ANSWER_SLACK, TorchModel, even_batches
 from edgepeft.evaluation.verify import exact_match
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
@@ -48,7 +48,7 @@ def test_head_on_hidden_states_gives_the_models_own_logits(
     with torch.no_grad():
         own = model(input_ids=torch.tensor([ids])).logits[0]
     measured = TorchModel(model)
-    logits = measured.logits(measured.hidden(ids))
+    logits = measured.logits(measured.hidden([ids])[0])
     torch.testing.assert_close(logits, own, atol=1e-5, rtol=0)
     measured.check_head(ids)
 
@@ -157,11 +157,35 @@ def test_an_answer_is_right_where_greedy_generation_gives_its_text(
         length = len(completion) + ANSWER_SLACK
         answer = prompter.decode(greedy(model, prompt, length, stops)).strip()
         question = Question(prompt, completion, text, "here")
-        hidden = measured.hidden(prompt + completion)
+        (hidden,) = measured.hidden([prompt + completion])
         assert measured.answers(question, hidden, prompter) == (answer == text)
         right.append(answer == text)
     assert len(right) >= 4
     assert right == [change in ("its own answer", "in other tokens")] * len(right)
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 100))
+def test_batches_hold_every_row_once_and_rows_of_one_length_alone(
+    lengths: list[int], tokens: int
+) -> None:
+    rows = [[1] * length for length in lengths]
+    batches = list(even_batches(rows, tokens))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
+    for batch in batches:
+        [length] = {lengths[index] for index in batch}
+        assert len(batch) == 1 or len(batch) * length <= tokens
+
+
+def test_rows_read_together_give_what_each_gives_alone(tiny_model: ModelMaker) -> None:
+    base = load(tiny_model("llama"))
+    prompt = PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    rows = [some_ids(20, seed) for seed in range(5)]
+    for model in (base, get_peft_model(base, prompt).eval()):
+        measured = TorchModel(model)
+        together = measured.hidden(rows)
+        for row, states in zip(rows, together, strict=True):
+            torch.testing.assert_close(measured.hidden([row])[0], states, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 
 class Scripted(TorchModel):
@@ -170,9 +194,9 @@ class Scripted(TorchModel):
     def __init__(self, script: list[int], prompt: int) -> None:
         self._script, self._prompt = script, prompt
 
-    def hidden(self, ids: list[int]) -> torch.Tensor:
+    def hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
         """Positions stand for themselves."""
-        return torch.arange(len(ids))
+        return torch.stack([torch.arange(len(ids)) for ids in rows])
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """All weight on the script's token after each position."""
@@ -204,7 +228,7 @@ def test_answers_are_read_as_far_as_the_verifier_reads_them(
     said = script[: len(wanted) + ANSWER_SLACK]
     expected = decode(said).strip() == question.text
     model = Scripted(script, prompt=2)
-    assert model.answers(question, model.hidden([7, 7, *wanted]), prompter) == expected
+    assert model.answers(question, model.hidden([[7, 7, *wanted]])[0], prompter) == expected
 
     def generate_ids(ids: list[int], *, max_new_tokens: int, stop_when: Any) -> list[int]:
         answer: list[int] = []
