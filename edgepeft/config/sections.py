@@ -178,6 +178,10 @@ class Method(Section):
     )
 
 
+ComputeDtype = Literal["auto", "float32", "bfloat16"]
+"""A choice of the type in which matrices are multiplied."""
+
+
 class Training(Section):
     """How the adapter is trained."""
 
@@ -208,6 +212,12 @@ class Training(Section):
     )
     save_steps: int | None = Field(
         None, ge=1, description="Steps between checkpoints; default: six in a training."
+    )
+    compute_dtype: ComputeDtype = Field(
+        "auto",
+        description="Type of the training's matrix products; auto: bfloat16 where the device multiplies it "
+        "natively (NVIDIA GPUs from Ampere on, CPUs with AVX512-BF16 or AMX), else float32. The adapter itself, "
+        "and all that is measured later, stays float32.",
     )
     seed: int = Field(
         0, ge=0, le=LARGEST_SEED, description="Seed for weights, data order and dropout."

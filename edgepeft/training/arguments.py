@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepeft.stages.job import Job
 from edgepeft.training.settings import TrainSettings
 
+if TYPE_CHECKING:
+    import torch
 
-def trainer_arguments(job: Job[TrainSettings], steps: int, *, evaluate: bool) -> dict[str, Any]:
-    """What transformers.TrainingArguments gets for ``steps`` optimizer steps, the objective's own aside."""
+
+def trainer_arguments(
+    job: Job[TrainSettings], steps: int, compute: torch.dtype, *, evaluate: bool
+) -> dict[str, Any]:
+    """What transformers.TrainingArguments gets for ``steps`` optimizer steps, the objective's own aside.
+
+    Products are of the type ``compute``.
+    """
     import torch
 
     training = job.settings.training
@@ -28,7 +36,7 @@ def trainer_arguments(job: Job[TrainSettings], steps: int, *, evaluate: bool) ->
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,
         "data_seed": training.seed,
-        "bf16": on_cuda and torch.cuda.is_bf16_supported(),
+        "bf16": compute is torch.bfloat16,
         "use_cpu": not on_cuda,
         "gradient_checkpointing": False,
         "logging_steps": 1,

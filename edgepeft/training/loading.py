@@ -38,10 +38,12 @@ class Start:
     scaling: float
 
 
-def load_base_for_training(folder: Path, grid: TrainingGrid, whole: Sequence[str] = ()) -> Any:
+def load_base_for_training(
+    folder: Path, grid: TrainingGrid, compute: torch.dtype, whole: Sequence[str] = ()
+) -> Any:
     """The base model in float32, its linear layers on ``grid``, ready for an adapter.
 
-    ``whole`` names modules that train whole and so stay off the grid.
+    4-bit layers multiply in ``compute``. ``whole`` names modules that train whole and so stay off the grid.
     """
     from transformers import BitsAndBytesConfig
 
@@ -57,7 +59,7 @@ def load_base_for_training(folder: Path, grid: TrainingGrid, whole: Sequence[str
             load_in_4bit=True,
             bnb_4bit_quant_type=grid.kind,
             bnb_4bit_use_double_quant=grid.double_quant,
-            bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+            bnb_4bit_compute_dtype=compute,
             llm_int8_skip_modules=list(whole) or None,
         )
     config = model_config(folder)

@@ -41,6 +41,7 @@ class TrainResult(StageResult):
 
     method: str
     grid: str
+    compute_dtype: str
     objective: str
     steps: int
     rows: int

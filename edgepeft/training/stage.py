@@ -36,6 +36,7 @@ from edgepeft.training.loading import (
     add_adapter,
     load_base_for_training,
     quantized_weight_names,
+    read_config,
     take_start,
     whole_modules,
 )
@@ -46,6 +47,7 @@ from edgepeft.training.objectives import (
     make_trainer,
     token_count,
 )
+from edgepeft.training.precision import compute_dtype, ease
 from edgepeft.training.ranks import ALONE, Ranks
 from edgepeft.training.saving import load_start, save_start, save_trained
 from edgepeft.training.settings import TrainResult, TrainSettings, step_count
@@ -107,11 +109,13 @@ def _train(
     facts = EncoderFacts.read(job.inputs["base"]) if encodes else None
     folder = checkpoint_folder(job.inputs["base"])
     whole = () if facts is None else whole_modules(build_skeleton(folder), facts)
-    model = load_base_for_training(folder, grid, whole)
+    compute = compute_dtype(training.compute_dtype, str(read_config(folder).get("model_type")))
+    model = load_base_for_training(folder, grid, compute, whole)
     quantized = quantized_weight_names(model)
     adapted = add_adapter(model, method, _method_settings(job, method), grid, steps, facts)
     job.scratch.mkdir(parents=True, exist_ok=True)
     start = _start(job, adapted, method, grid, ranks)
+    ease(adapted, compute, max(map(token_count, rows)))
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
     batch = training.batch_size * training.gradient_accumulation * ranks.size
@@ -125,7 +129,8 @@ def _train(
         from edgepeft.tracking.callback import TrackingCallback
 
         callbacks.append(TrackingCallback(runs))
-    trainer = _trainer(job, facts, adapted, rows, held_out, steps, callbacks)
+    arguments = trainer_arguments(job, steps, compute, evaluate=bool(held_out))
+    trainer = _trainer(job, facts, adapted, rows, held_out, arguments, callbacks)
     # TRL rounds the adapter of a quantized base to bfloat16, in which small updates vanish.
     for parameter in adapted.parameters():
         if parameter.requires_grad:
@@ -152,6 +157,7 @@ def _train(
     return TrainResult(
         method=method.name,
         grid=grid.kind,
+        compute_dtype=str(compute).removeprefix("torch."),
         objective=training.objective,
         steps=steps,
         rows=len(rows),
@@ -193,14 +199,13 @@ def _trainer(
     adapted: Any,
     rows: list[Any],
     held_out: list[Any],
-    steps: int,
+    arguments: dict[str, Any],
     callbacks: list[Any],
 ) -> Any:
     """The trainer of an objective, or of an encoder's task."""
     from transformers import AutoTokenizer
 
     training, data = job.settings.training, job.settings.data
-    arguments = trainer_arguments(job, steps, evaluate=bool(held_out))
     parts = {
         "processing_class": AutoTokenizer.from_pretrained(job.inputs["base"]),
         "callbacks": callbacks,

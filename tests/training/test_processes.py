@@ -39,6 +39,8 @@ TOGETHER: dict[str, Any] = {
     "eval_steps": 5,
     "save_steps": 4,
     "processes": 2,
+    # Else differences of rounding would drown those that are looked for.
+    "compute_dtype": "float32",
 }
 ALONE = {**TOGETHER, "batch_size": 8, "processes": 1}
 

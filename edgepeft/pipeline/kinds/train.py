@@ -55,7 +55,7 @@ def _seconds(resolved: ResolvedRecipe, flops: float) -> float:
 
 TRAIN = StageSpec(
     kind="train",
-    version=5,
+    version=6,
     settings=TrainSettings,
     functions={"": "edgepeft.training.stage:run"},
     needs={"train": (*MODEL, "peft", "trl", "bitsandbytes", "datasets")},
