@@ -8,7 +8,7 @@ those of its own code; the layers are then filled from a tensor source, used and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from torch.func import functional_call
 from edgepeft.checkpoints.skeleton import head_and_embedding_names, is_decoder, is_encoder
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
+
+_IN_TUPLES = ("mpnet", "deberta", "deberta-v2")
+"""Kinds of model whose layers give their output in a tuple."""
 
 
 @dataclass
@@ -40,14 +43,15 @@ class LayerStream:
         self._weights = weights
         self._is_encoder = is_encoder(self.model.config)
         self._body = self.model.base_model if self._is_encoder else self.model.get_decoder()
-        stack = getattr(self._body, "encoder", self._body)
+        stacks = (getattr(self._body, name, None) for name in ("encoder", "transformer"))
+        stack = next((found for found in stacks if found is not None), self._body)
         self.layers = stack.layer if hasattr(stack, "layer") else stack.layers
-        # What the body runs before its layers needs weights, what it runs after them is left out.
-        decodes = is_decoder(self.model)
-        self._before = self._body.embed_tokens if decodes else self._body.embeddings
-        after = ("norm",) if decodes else ("final_norm", "pooler")
+        # What the body runs after its layers is left out, all else beside them needs weights.
+        after = ("norm",) if is_decoder(self.model) else ("final_norm", "pooler")
         found = [getattr(self._body, name, None) for name in after]
         self._after = [module for module in found if module is not None]
+        inner = {id(m) for part in (*self.layers, *self._after) for m in part.modules()}
+        self._beside = [module for module in self._body.modules() if id(module) not in inner]
         self._names = {id(module): name for name, module in self.model.named_modules()}
 
     def __len__(self) -> int:
@@ -68,32 +72,33 @@ class LayerStream:
     def begin(self, ids: torch.Tensor, mask: torch.Tensor) -> LayerInputs:
         """Embed token ids int64 [B, T], padded on the right; ``mask`` bool [B, T]: what is no padding.
 
-        A decoder's tokens don't see what comes after them, so it needs no mask.
+        A decoder's tokens don't see what comes after them, so it needs no mask. Raises EdgepeftError for a model
+        that does more between its layers than hand on what they give.
         """
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        first: list[torch.Tensor] = []
+        seen: list[torch.Tensor] = []
+        in_tuples = self.model.config.model_type in _IN_TUPLES
 
-        def recorder(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            if not first:
-                first.append(hidden)
+        def recorder(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            seen.append(hidden)
             calls.append((args, kwargs))
-            return hidden
+            return (hidden, None) if in_tuples else hidden
 
         how: dict[str, Any] = {"use_cache": False} if is_decoder(self.model) else {}
         if self._is_encoder:
             how["attention_mask"] = mask.long()
-        with self._filled(self._before), self._recording(recorder), torch.no_grad():
+        with self._filled(self._beside), self._recording(recorder), torch.no_grad():
             self._body(input_ids=ids, **how)
-        if len(calls) != len(self.layers):
+        if len(calls) != len(self.layers) or any(hidden is not seen[0] for hidden in seen):
             raise EdgepeftError(
                 f"{type(self.model).__name__} does not run its layers in order; it can't be calibrated"
             )
-        return LayerInputs(first[0], calls)
+        return LayerInputs(seen[0], calls)
 
     @contextlib.contextmanager
     def layer(self, index: int) -> Iterator[None]:
         """One layer with its weights in float32; they are gone when the context ends."""
-        with self._filled(self.layers[index]):
+        with self._filled(self.layers[index].modules()):
             yield
 
     def run(
@@ -113,7 +118,8 @@ class LayerStream:
     @contextlib.contextmanager
     def norm(self) -> Iterator[Any]:
         """What lies between the last layer and the head, with its weights."""
-        with self._filled(self._body.norm) as norm:
+        norm = self._body.norm
+        with self._filled(norm.modules()):
             yield norm
 
     @property
@@ -127,17 +133,16 @@ class LayerStream:
         return not self._is_encoder
 
     @contextlib.contextmanager
-    def _filled(self, module: Any) -> Iterator[Any]:
-        prefix = f"{self._names[id(module)]}."
+    def _filled(self, owners: Iterable[Any]) -> Iterator[None]:
+        """Modules with the weights that are directly theirs."""
         vacant: list[tuple[Any, str, Any]] = []
         try:
-            for path, owner in module.named_modules():
+            for owner in owners:
                 for name, parameter in list(owner.named_parameters(recurse=False)):
-                    full = f"{prefix}{path}.{name}" if path else f"{prefix}{name}"
-                    value = self._weights.load(full).to(torch.float32)
+                    value = self._weights.load(self.name(owner, name)).to(torch.float32)
                     vacant.append((owner, name, parameter))
                     setattr(owner, name, torch.nn.Parameter(value, requires_grad=False))
-            yield module
+            yield
         finally:
             for owner, name, parameter in vacant:
                 setattr(owner, name, parameter)

@@ -115,7 +115,10 @@ class InputWatcher:
                 hook.remove()
 
     def begin(self, mask: torch.Tensor) -> None:
-        """The next pass is about to run; ``mask`` bool [B, T] says which of its inputs [B, T, K] count."""
+        """The next pass is about to run; ``mask`` bool [B, T] says which of its inputs [B, T, K] count.
+
+        Inputs of another shape are no tokens', as DeBERTa's positions, and count all.
+        """
         self._seen.clear()
         self._mask = mask
 
@@ -131,4 +134,5 @@ class InputWatcher:
         statistics = self.found[name]
         # The tensor is kept until the pass is over, so that its identity stays its own.
         self._seen[id(value)] = (value, statistics)
-        statistics.add(value[self._mask])
+        tokens = value.shape[:-1] == self._mask.shape
+        statistics.add(value[self._mask] if tokens else value.flatten(0, -2))

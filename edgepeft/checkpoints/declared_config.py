@@ -14,6 +14,14 @@ from edgepeft.compat.transformers_rotary_keys import rotary_keys
 
 READ_UNDECLARED = frozenset({"head_dim"})
 """Attributes that transformers' modeling code asks for by name where a class does not declare them."""
+_READ_OF_DEBERTA = frozenset({"pooler_hidden_size", "embedding_size", "cls_dropout"})
+READ_OF_THE_MODEL = {
+    "deberta": _READ_OF_DEBERTA | {"talking_head"},
+    "deberta-v2": _READ_OF_DEBERTA
+    | {"attention_head_size", "share_att_key", "position_buckets", "norm_rel_ebd"}
+    | {"conv_kernel_size", "conv_groups", "conv_act"},
+}
+"""The same of one type of model alone."""
 
 _OF_THE_FILE = frozenset({"architectures", "model_type", "quantization_config"})
 _UNSCALED = frozenset({"rope_type", "rope_theta", "partial_rotary_factor"})
@@ -27,7 +35,8 @@ def keep_declared(config: Any) -> Any:
 
     Rotary settings keep the keys that transformers knows of, for one kind of layer or for each.
     """
-    kept = declared_keys(type(config)) | READ_UNDECLARED | _OF_THE_FILE
+    own = READ_OF_THE_MODEL.get(config.model_type, frozenset())
+    kept = declared_keys(type(config)) | READ_UNDECLARED | own | _OF_THE_FILE
     for name in [name for name in vars(config) if not name.startswith("_")]:
         if name not in kept:
             delattr(config, name)

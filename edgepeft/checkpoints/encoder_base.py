@@ -38,7 +38,12 @@ from edgepeft.stages.job import Job
 from edgepeft.utils.finite import all_finite
 
 _HEAD_SEED = 0
-_BODY = ("embeddings", "encoder", "layers", "embed_tokens", "norm", "final_norm")
+_BODY = (
+    *("embeddings", "embeddings_project", "encoder", "transformer"),
+    *("layers", "embed_tokens", "norm", "final_norm"),
+)
+_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Kinds of model that count positions from behind their padding token."""
 _GENERATES = "generates"
 _UNWRAPPED = "unwrapped"
 
@@ -194,11 +199,14 @@ def _refuse_lowering(sentence: SentenceFiles, tokenizer: Path, given: Path) -> N
 
 
 def context_length(config: Mapping[str, Any]) -> int:
-    """Tokens that a text may have; RoBERTa counts positions from behind its padding token."""
+    """Tokens that a text may have: fewer than positions where those begin behind the padding token."""
     positions = int(config["max_position_embeddings"])
-    if "roberta" in str(config.get("model_type")):
-        return positions - int(config.get("pad_token_id") or 0) - 1
-    return positions
+    kind = config.get("model_type")
+    if kind not in _FROM_PADDING:
+        return positions
+    # MPNet's padding is the token 1, whatever its configuration says.
+    padding = 1 if kind == "mpnet" else int(config.get("pad_token_id") or 0)
+    return positions - padding - 1
 
 
 def _new_modules(missing: Iterable[str], prefix: str) -> set[str]:

@@ -37,7 +37,7 @@ def check_headers(model: ModelInfo) -> None:
                 "full-precision checkpoint"
             )
         if _EMBEDDING.search(name):
-            wanted = (model.vocab_size, model.hidden_size)
+            wanted = (model.vocab_size, model.embedding_size)
             if tensor.shape != wanted:
                 raise InputError(
                     f"{model.path}: {name} is {tensor.shape}, and its configuration calls for {wanted}"
@@ -105,3 +105,13 @@ def check_label_head(model: ModelInfo, task: Task) -> None:
             f"model: {model.path}: {said}: its head gives a number (regression), and only a choice among "
             "labels is supported yet"
         )
+
+
+def not_calibrated_because(model: ModelInfo) -> str | None:
+    """Why calibration can't follow a model layer by layer, or None where it can."""
+    kind = model.config.get("model_type")
+    if kind == "albert":
+        return "its layers share their weights"
+    if kind == "deberta-v2" and model.config.get("conv_kernel_size"):
+        return "it convolves between its layers"
+    return None

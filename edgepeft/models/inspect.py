@@ -20,6 +20,17 @@ _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
 _COUNTED = ("layers", "hidden_size", "intermediate_size", "vocab_size")
 _LARGEST = 1 << 27
 POSITIONS = "max_position_embeddings"
+_OWN_NAMES = {
+    "distilbert": {
+        "num_hidden_layers": "n_layers",
+        "hidden_size": "dim",
+        "intermediate_size": "hidden_dim",
+        "num_attention_heads": "n_heads",
+    },
+}
+"""What kinds of model call sizes that others share a name for."""
+_UNNAMED = {"deberta-v2": "DebertaV2Model"}
+"""The bare model of kinds whose first checkpoints (DeBERTa v3's) name no architecture."""
 UNSAID_CONTEXT = 2048
 """Tokens that a model is taken to read whose configuration says nothing of it."""
 _GGUF_ARCHITECTURES = {
@@ -82,7 +93,13 @@ class ModelInfo:
     @property
     def embedding_parameters(self) -> int:
         """Elements of embedding and head together, counted once where they are tied."""
-        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+        return self.vocab_size * self.embedding_size * (1 if self.tied_embeddings else 2)
+
+    @property
+    def embedding_size(self) -> int:
+        """Elements of a token's embedding, which some encoders project to ``hidden_size``."""
+        own = self.config.get("model_type") in ("electra", "albert", "deberta", "deberta-v2")
+        return (_size(self.config, "embedding_size") if own else 0) or self.hidden_size
 
     def require_sizes(self) -> None:
         """Raise InputError where the configuration lacks a size that every supported model has."""
@@ -141,8 +158,8 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str] | None]:
 def _inspect_folder(path: Path) -> ModelInfo:
     config = _read_config(path)
     where = path / CONFIG
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
+    architectures = config.get("architectures", [_UNNAMED.get(str(config.get("model_type")), "")])
+    if not isinstance(architectures, list) or not architectures or not architectures[0]:
         raise InputError(f"{where}: names no architectures")
     files, listed = weight_files(path)
     tensors: dict[str, StoredTensor] = {}
@@ -271,7 +288,7 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
 
 def _size(config: Mapping[str, Any], key: str) -> int:
     """A count of the configuration; 0 where it is none, or so large that tables of it could not be made."""
-    value = _value(config, key)
+    value = _value(config, _OWN_NAMES.get(str(config.get("model_type")), {}).get(key, key))
     return value if type(value) is int and 0 < value <= _LARGEST else 0
 
 

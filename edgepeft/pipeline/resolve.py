@@ -18,10 +18,12 @@ from edgepeft.data.template_modes import AUTO, CHAT
 from edgepeft.errors import InputError
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo, find_model, inspect_model
+from edgepeft.models.checks import not_calibrated_because
 from edgepeft.models.task_resolution import labels_of, resolve_task
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
 from edgepeft.pipeline.sources import split_notes
+from edgepeft.quantization.algorithms import AUTO as AUTO_ALGORITHM
 from edgepeft.quantization.algorithms import check_algorithm
 from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resolve_target
 from edgepeft.training.hosts import processes_here
@@ -74,13 +76,17 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     notes = [*file.notes, *notes, *unused, *split]
     for target in targets:
         notes += _grid_notes(target, recipe)
+    targets = [for_task(target, task) for target in targets]
+    if (why := not_calibrated_because(given)) is not None:
+        notes += [f"{t.name}: rounded without calibration, for {why}" for t in targets if _fits(t)]
+        targets = [_without_calibration(target) if _fits(target) else target for target in targets]
     swaps = any(target.swaps for target in targets)
     return ResolvedRecipe(
         file=file,
         model=as_staged(given, needs, task),
         given=given,
         base_name=recipe.model if file.resolve(recipe.model) != path else path.name,
-        targets=tuple(for_task(target, task) for target in targets),
+        targets=tuple(targets),
         method=method,
         adapter=adapters.own,
         parts=adapters.parts,
@@ -109,6 +115,16 @@ def resolve_targets(recipe: Recipe) -> list[ResolvedTarget]:
     for name in {recipe.quantize.algorithm, *(target.grid.algorithm for target in found)}:
         check_algorithm(name)
     return found
+
+
+def _fits(target: ResolvedTarget) -> bool:
+    """Whether a target is rounded to fit calibration data by default."""
+    return target.grid.algorithm == AUTO_ALGORITHM and target.calibrates()
+
+
+def _without_calibration(target: ResolvedTarget) -> ResolvedTarget:
+    algorithm = "rtn" if target.profile.bits == 8 or target.grid.symmetric else "k_quant"
+    return replace(target, grid=target.grid.model_copy(update={"algorithm": algorithm}))
 
 
 def for_task(target: ResolvedTarget, task: Task) -> ResolvedTarget:

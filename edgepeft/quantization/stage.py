@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.merging.stage import open_unmerged, open_weights
 from edgepeft.quantization.algorithms import find_algorithm
 from edgepeft.quantization.format_selection import Formats, as_told, open_menu, within_bytes
-from edgepeft.quantization.grids import are_half
+from edgepeft.quantization.grids import IntGrid, are_half
 from edgepeft.quantization.kl_target import round_within
 from edgepeft.quantization.learning import ROWS_AT_ONCE as LEARNED_AT_ONCE
 from edgepeft.quantization.learning import Learner
@@ -42,6 +43,7 @@ from edgepeft.quantization.settings import QuantizeResult, QuantizeSettings
 from edgepeft.quantization.smoothing import TOKENS, Smoothing
 from edgepeft.stages.job import Job
 
+_IN_LAYER = re.compile(r"\.\d+\.")
 _PART_DTYPES = {"codes": torch.uint8, "scales": torch.float32, "zero_points": torch.uint8}
 
 
@@ -101,7 +103,8 @@ def _round_into(
     shapes: dict[str, tuple[int, int]] = {}
     errors: list[float] = []
     specs: dict[str, TensorSpec] = {}
-    for name, grid in formats.grids.items():
+    grids = _in_order(formats.grids, skeleton)
+    for name, grid in grids.items():
         rows, width = weights.specs[name].shape
         shapes[name] = (rows, width)
         for part, shape in grid.shapes(rows, width).items():
@@ -113,14 +116,14 @@ def _round_into(
         stream = LayerStream(skeleton, weights)
         if smooths:
             smoothing = Smoothing(
-                stream, batches, formats.grids, eight_bit_inputs=job.settings.eight_bit_inputs
+                stream, batches, grids, eight_bit_inputs=job.settings.eight_bit_inputs
             )
         learner = Learner(stream, batches, steps) if steps else None
         units = round_in_sequence(
-            stream, batches, weights, formats.grids, algorithm, errors, smoothing, learner
+            stream, batches, weights, grids, algorithm, errors, smoothing, learner
         )
     else:
-        units = round_each(weights, formats.grids, algorithm)
+        units = round_each(weights, grids, algorithm)
 
     def noted() -> Iterator[Parts]:
         for unit in units:
@@ -151,6 +154,19 @@ def _round_into(
         smoothed=0 if smoothing is None else smoothing.places,
     )
     write_plan(folder, plan)
+
+
+def _in_order(grids: Mapping[str, IntGrid], skeleton: Any) -> dict[str, IntGrid]:
+    """The grids in the order in which weights are rounded: those of layers first, of what lies beside them last.
+
+    ELECTRA's embeddings, for one, are projected by a linear layer before the first of them.
+    """
+    tables = head_and_embedding_names(skeleton)
+
+    def place(name: str) -> int:
+        return 2 if name in tables else int(not _IN_LAYER.search(name))
+
+    return {name: grids[name] for name in sorted(grids, key=place)}
 
 
 def describe(formats: Formats, sizes: Mapping[str, int]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 
 from edgepeft.checkpoints import encoder_base
@@ -38,21 +39,52 @@ _COMMON: Mapping[str, Any] = {
     "max_position_embeddings": 128,
     "pad_token_id": 0,
 }
+_FROM_PADDING = {
+    "pad_token_id": 1,
+    "max_position_embeddings": 130,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "Bert": {},
-    "Roberta": {
-        "pad_token_id": 1,
-        "max_position_embeddings": 130,
-        "bos_token_id": 2,
-        "eos_token_id": 3,
-    },
+    "Roberta": _FROM_PADDING,
     "ModernBert": {
         **{"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
         **{"local_attention": 8, "global_attn_every_n_layers": 2},
     },
     **{family: {"num_key_value_heads": 2} for family in ("Llama", "Qwen2", "Qwen3")},
+    **dict.fromkeys(("XLMRoberta", "Camembert"), _FROM_PADDING),
+    "MPNet": {
+        "pad_token_id": 1,
+        "max_position_embeddings": 130,
+    },
+    "Electra": {"embedding_size": 32},
+    "Albert": {"embedding_size": 32},
+    "DistilBert": {"dim": 64, "hidden_dim": 160, "n_layers": 2, "n_heads": 4},
+    "Deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+    # As DeBERTa v3 has them.
+    "DebertaV2": {
+        **{"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True},
+        **{"position_buckets": 16, "norm_rel_ebd": "layer_norm", "position_biased_input": False},
+        **{"type_vocab_size": 0, "pooler_hidden_size": 64},
+    },
 }
-_ADAPTED = {"Bert": ["query", "value"], "Roberta": ["query", "value"], "ModernBert": ["Wqkv", "Wo"]}
+_TOKENIZERS = {
+    **dict.fromkeys(("Bert", "Electra", "DistilBert", "MPNet"), "bert"),
+    **dict.fromkeys(("XLMRoberta", "Camembert"), "roberta"),
+}
+_ADAPTED = {
+    **{
+        family: ["query", "value"]
+        for family in ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert")
+    },
+    **{family: ["q_proj", "down_proj"] for family in ("Llama", "Qwen2", "Qwen3")},
+    "ModernBert": ["Wqkv", "Wo"],
+    "MPNet": ["q", "v"],
+    "DistilBert": ["q_lin", "v_lin"],
+    "Deberta": ["in_proj"],
+    "DebertaV2": ["query_proj", "value_proj"],
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +148,32 @@ CASES = {
         task=EMBEDDING,
     ),
     "modernbert-rotary": Case("ModernBert", _rotary(77.0, 12.0)),
+    "xlm-roberta": Case("XLMRoberta", task=EMBEDDING),
+    "camembert": Case("Camembert", task=TAGGING),
+    "mpnet": Case("MPNet", task=EMBEDDING),
+    "mpnet-other-padding": Case("MPNet", {"pad_token_id": 0}),
+    "electra": Case("Electra"),
+    "electra-as-wide": Case(
+        "Electra", {"embedding_size": 64, "summary_type": "first"}, task=TAGGING
+    ),
+    "albert": Case("Albert", {"num_hidden_layers": 3}),
+    "albert-groups": Case(
+        "Albert",
+        {"num_hidden_groups": 2, "inner_group_num": 2, "num_hidden_layers": 4},
+        task=EMBEDDING,
+    ),
+    "distilbert": Case("DistilBert"),
+    "distilbert-sines": Case("DistilBert", {"sinusoidal_pos_embds": True}, task=TAGGING),
+    "deberta": Case("Deberta"),
+    "deberta-absolute": Case(
+        "Deberta", {"relative_attention": False, "type_vocab_size": 2}, task=TAGGING
+    ),
+    "deberta-v3": Case("DebertaV2"),
+    "deberta-v2-convolution": Case(
+        "DebertaV2",
+        {"conv_kernel_size": 3, "conv_act": "gelu", "share_att_key": False, "position_buckets": -1},
+        task=TAGGING,
+    ),
     "llama-biases": Case(
         "Llama",
         {
@@ -160,7 +218,7 @@ def carry(case: Case, root: Path) -> None:
     config = LoraConfig(
         r=4,
         lora_alpha=8,
-        target_modules=_ADAPTED.get(case.family, ["q_proj", "down_proj"]),
+        target_modules=_ADAPTED[case.family],
         task_type=task.peft_type,
         init_lora_weights=False,
     )
@@ -185,8 +243,29 @@ def carry(case: Case, root: Path) -> None:
             output = wrapped(input_ids=ids, attention_mask=torch.ones_like(ids))
         wanted = getattr(output, task.output)[0].numpy()
         differences.append(float(np.abs(session.run(ids[0].tolist()) - wanted).max()))
-    result = {"differences": differences, "spread": float(wanted.std())}
+    result = {
+        "differences": differences,
+        "padded": _padded(out, wrapped, task.output),
+        "spread": float(wanted.std()),
+    }
     (root / "result.json").write_text(json.dumps(result))
+
+
+def _padded(out: Path, wrapped: Any, output: str) -> float:
+    """The largest difference where a short text is filled up beside a longer one, as browsers batch texts."""
+    [graph] = (out / "onnx").glob("*.onnx")
+    runner = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    padding = wrapped.config.pad_token_id
+    ids = torch.randint(5, 500, (2, 24), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    ids[0, 9:], mask[0, 9:] = padding, 0
+    (found,) = runner.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    with torch.no_grad():
+        wanted = getattr(wrapped(input_ids=ids, attention_mask=mask), output).numpy()
+    off = np.abs(found - wanted)
+    if off.ndim == 3:
+        off = off[mask.numpy() > 0]
+    return float(off.max())
 
 
 def load(folder: Path, auto_class: str) -> Any:
@@ -214,7 +293,7 @@ def write_case(case: Case, folder: Path) -> Path:
             noise = torch.randn(parameter.shape, generator=generator) * 0.12
             parameter.copy_(noise + (1.0 if around_one else 0.0))
     model.to(getattr(torch, case.dtype)).save_pretrained(folder)
-    write_tokenizer(folder, "bert" if case.family == "Bert" else case.family.lower())
+    write_tokenizer(folder, _TOKENIZERS.get(case.family, case.family.lower()))
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **case.stray}))
     return folder

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
+import re
 
 import pytest
+from transformers import CONFIG_MAPPING
 
+from edgepeft.checkpoints.declared_config import (
+    READ_OF_THE_MODEL,
+    READ_UNDECLARED,
+    declared_keys,
+)
+from edgepeft_exporters.encoder import MODEL_TYPES
 from tests.architectures.encoders import CASES
 from tests.stages import Find, carried_once
 
@@ -20,3 +30,15 @@ def test_float_bundle_is_the_model(carried: Find, case: str) -> None:
     found = json.loads((carried(case, "out").parent / "result.json").read_text())
     assert found["spread"] > 0.05
     assert max(found["differences"]) < 5e-5
+    assert found["padded"] < 5e-5
+
+
+@pytest.mark.parametrize("kind", MODEL_TYPES)
+def test_what_a_models_code_reads_of_its_configuration_is_kept(kind: str) -> None:
+    """A key that is read by name and not declared would be taken off, and the graph another model's."""
+    config = CONFIG_MAPPING[kind]
+    module = importlib.import_module(config.__module__.replace("configuration_", "modeling_"))
+    asked = set(re.findall(r"getattr\(config, \"(\w+)\"", inspect.getsource(module)))
+    kept = declared_keys(config) | READ_UNDECLARED | READ_OF_THE_MODEL.get(kind, frozenset())
+    # Of every configuration, set by what calls the model.
+    assert asked <= kept | {"num_labels", "is_decoder", "add_cross_attention", "use_cache"}

@@ -15,6 +15,7 @@ from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.pipeline.plan import Plan
 from edgepeft.pipeline.planner import make_plan
 from edgepeft.runs.folder import RunFolder
+from tests.architectures.encoders import Case, write_case
 from tests.tiny import write_tiny_model
 from tests.tiny_encoders import LABELS, write_encoder_data, write_tiny_encoder
 
@@ -145,7 +146,10 @@ def test_pickle_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "deberta", "architectures": ["DebertaModel"]}, "supported encoders: BERT"),
+        (
+            {"model_type": "mobilebert", "architectures": ["MobileBertModel"]},
+            "supported encoders: BERT",
+        ),
         ({"is_decoder": True}, "is_decoder is set"),
         ({"position_embedding_type": "relative_key"}, "only absolute ones are supported"),
     ],
@@ -242,3 +246,27 @@ def test_the_longest_text_is_that_of_sentence_transformers(tmp_path: Path) -> No
         EdgepeftError, match="max_length: 41 is longer than the model's context, 40 tokens"
     ):
         plan(tmp_path, EMBEDDING, data=data)
+
+
+def test_a_model_whose_layers_share_weights_is_rounded_without_calibration(tmp_path: Path) -> None:
+    write_case(Case("Albert", task=EMBEDDING), tmp_path / "model")
+    made = plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION, targets=["cpu-int4", "cpu-int8"])
+    assert [target.algorithm for target in made.resolved.targets] == ["k_quant", "rtn"]
+    assert "cpu-int4: rounded without calibration, for its layers share their weights" in made.notes
+    with pytest.raises(EdgepeftError, match=r"quantize: AlbertModel can't be calibrated layer by"):
+        plan(tmp_path, CLASSIFICATION, task=CLASSIFICATION, quantize={"algorithm": "gptq"})
+
+
+def test_bfloat16_is_refused_where_a_model_cant_be_trained_in_it(tmp_path: Path) -> None:
+    write_case(Case("Deberta", task=EMBEDDING), tmp_path / "model")
+    with pytest.raises(EdgepeftError, match=r"training.compute_dtype: DebertaModel can't be"):
+        plan(tmp_path, CLASSIFICATION, training={"compute_dtype": "bfloat16"})
+    plan(tmp_path, CLASSIFICATION, training={"compute_dtype": "float32"})
+
+
+def test_a_deberta_v3_that_names_no_architecture_is_a_bare_encoder(tmp_path: Path) -> None:
+    model = write_case(Case("DebertaV2", task=EMBEDDING), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    del config["architectures"]
+    (model / "config.json").write_text(json.dumps(config))
+    assert plan(tmp_path, TAGGING).resolved.task == TAGGING

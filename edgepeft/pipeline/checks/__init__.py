@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     training.check_new_tokens,
     training.check_preference,
     training.check_trackers,
+    training.check_compute_dtype,
     quantization.check_lossless,
     quantization.check_symmetric,
     hot_swap.check_targets,
@@ -38,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     rows.check_length,
     rows.check_generation,
     models.check_runtimes,
+    quantization.check_calibration,
     quantization.check_budget,
     quantization.check_smoothing,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgepeft.errors import InputError
+from edgepeft.models.checks import not_calibrated_because
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
 
@@ -45,6 +46,17 @@ def check_smoothing(resolved: ResolvedRecipe) -> None:
                 f"quantize.smooth: would change what the adapters of {target.name} were trained on; leave out "
                 "smooth or adapters: hot-swap"
             )
+
+
+def check_calibration(resolved: ResolvedRecipe) -> None:
+    """``quantize``: what looks at calibration data, of a model that it can't be followed through."""
+    why = not_calibrated_because(resolved.given)
+    if why is not None and any(target.calibrates() for target in resolved.targets):
+        raise InputError(
+            f"quantize: {resolved.given.architecture} can't be calibrated layer by layer, for {why}; set "
+            "algorithm to auto, k_quant or rtn, and leave out what else is fitted to calibration data "
+            "(learn_steps, budgets)"
+        )
 
 
 def check_budget(resolved: ResolvedRecipe) -> None:

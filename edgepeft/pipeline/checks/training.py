@@ -8,6 +8,7 @@ from edgepeft.adapters.methods import check_method
 from edgepeft.errors import InputError
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.tracking.tracker import require_trackers
+from edgepeft.training.precision import FLOAT32_ALONE
 
 _PLAIN_STARTS = ("gaussian", "orthogonal")
 
@@ -36,6 +37,16 @@ def check_trackers(resolved: ResolvedRecipe) -> None:
     """``training.report_to``: trackers that are not installed."""
     if resolved.trains:
         require_trackers(resolved.recipe.training.report_to)
+
+
+def check_compute_dtype(resolved: ResolvedRecipe) -> None:
+    """``training.compute_dtype``: bfloat16, in a model that can't be trained in it."""
+    kind = resolved.given.config.get("model_type")
+    if resolved.recipe.training.compute_dtype == "bfloat16" and kind in FLOAT32_ALONE:
+        raise InputError(
+            f"training.compute_dtype: {resolved.given.architecture} can't be trained in bfloat16; use auto or "
+            "float32"
+        )
 
 
 def check_preference(resolved: ResolvedRecipe) -> None:

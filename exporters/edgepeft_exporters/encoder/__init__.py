@@ -9,7 +9,15 @@ from edgepeft.models.tasks import CLASSIFICATION, GENERATION, head_of
 
 MODEL_TYPES = {
     "bert": "BERT (MiniLM too)",
+    "distilbert": "DistilBERT",
     "roberta": "RoBERTa",
+    "xlm-roberta": "XLM-RoBERTa",
+    "camembert": "CamemBERT",
+    "electra": "ELECTRA",
+    "albert": "ALBERT",
+    "mpnet": "MPNet",
+    "deberta": "DeBERTa",
+    "deberta-v2": "DeBERTa v2 and v3",
     "modernbert": "ModernBERT",
 }
 """Kinds of model whose exported graph the tests hold against the original."""
