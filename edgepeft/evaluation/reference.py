@@ -197,8 +197,8 @@ def _measure(
         ids = question.prompt + question.completion
         scored = [(index, task[index]) for index in probes_at.pop(tuple(ids), [])]
         passes.append(_Pass(ids, scored, question))
-    for ids, indexes in probes_at.items():
-        passes.append(_Pass(list(ids), [(index, task[index]) for index in indexes]))
+    for alone, indexes in probes_at.items():
+        passes.append(_Pass(list(alone), [(index, task[index]) for index in indexes]))
     passes += [_Pass(probe.ids, [(index, probe)]) for index, probe in enumerate(generic)]
 
     decoding = 0.0
