@@ -10,7 +10,7 @@ from edgepeft.adapters.header import AdapterHeader
 from edgepeft.adapters.overview import BaseNeeds, base_needs, tokenizer_notes
 from edgepeft.errors import InputError
 from edgepeft.models.gguf_header import read_gguf_header
-from edgepeft.models.inspect import ModelInfo
+from edgepeft.models.info import ModelInfo
 from edgepeft.models.known_files import MODEL_FILES, file_notes
 from edgepeft.models.names import name_notes
 from edgepeft.models.sentence_files import read_sentence_files

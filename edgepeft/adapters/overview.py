@@ -13,7 +13,7 @@ from edgepeft.adapters.keys import canonical, language_model_of, module_of
 from edgepeft.adapters.tables import Tables, tables_of
 from edgepeft.adapters.tokenizer import OwnTokenizer, own_tokenizer
 from edgepeft.errors import InputError
-from edgepeft.models.inspect import ModelInfo
+from edgepeft.models.info import ModelInfo
 from edgepeft.models.known_files import ADAPTER_FILES, file_notes
 from edgepeft.models.names import LANGUAGE_MODELS, moved, unwrapped
 from edgepeft.models.safetensors_header import StoredTensor, read_header

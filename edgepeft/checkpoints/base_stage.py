@@ -30,7 +30,8 @@ class BaseResult(StageResult):
     ``weights`` is the checkpoint's folder, ``.`` for the stage's own; ``dropped`` are its tensors that the model
     does not need; ``rows`` is the vocabulary's height where that is not the model's own; ``renamed`` says whether
     tensors have other names than in the model's files. ``fingerprints`` are of the model as it was given and as
-    it fits, before rows or head change. ``new_modules`` were made for the task and are trained whole.
+    it fits, before rows or head change. ``new_modules`` were made for the task and are trained whole. ``on_grid``
+    names the weights that lay on the grid ``grid`` (nf4 or fp4, in blocks of ``block_size``) already.
     """
 
     weights: str = "."
@@ -40,6 +41,9 @@ class BaseResult(StageResult):
     renamed: bool = False
     fingerprints: tuple[str, ...] = ()
     new_modules: tuple[str, ...] = ()
+    on_grid: tuple[str, ...] = ()
+    grid: str | None = None
+    block_size: int = 64
 
 
 class EncoderFacts(BaseResult):

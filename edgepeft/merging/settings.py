@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.checkpoints.base_stage import BaseResult
 from edgepeft.config.sections import Merge
 from edgepeft.stages.job import StageResult, StageSettings
 
@@ -16,6 +17,16 @@ class FrozenBase(StageSettings):
 
     grid: TrainingGrid = Field(default_factory=TrainingGrid)
     quantized: tuple[str, ...] | None = None
+
+
+def on_stored_grid(facts: BaseResult, frozen: FrozenBase) -> FrozenBase:
+    """``frozen``, where the base was rounded to 4 bits before it came: as it came, with the scales it has."""
+    if facts.grid is None or frozen.grid.kind not in ("nf4", "fp4"):
+        return frozen
+    grid = TrainingGrid.from_dict(
+        {"kind": facts.grid, "block_size": facts.block_size, "double_quant": False}
+    )
+    return FrozenBase(grid=grid, quantized=facts.on_grid)
 
 
 class AdapterSettings(StageSettings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from edgepeft.checkpoints.skeleton import (
 from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.merge import merged
-from edgepeft.merging.settings import AdapterSettings, FrozenBase, MergeResult
+from edgepeft.merging.settings import AdapterSettings, FrozenBase, MergeResult, on_stored_grid
 from edgepeft.models.safetensors_header import read_header
 from edgepeft.stages.job import Job, StageSettings
 from edgepeft.utils.finite import all_finite
@@ -131,6 +132,7 @@ def merged_source(job: Job[AdapterSettings]) -> TensorSource:
 def unadapted(folder: Path, frozen: FrozenBase) -> TensorSource:
     """A staged base as it lay under the adapters of a hot-swap bundle, without any."""
     base = open_base(folder)
+    frozen = on_stored_grid(base_facts(folder), frozen)
     skeleton = build_skeleton(checkpoint_folder(folder), base.specs)
     names = frozen.quantized
     chosen = linear_weight_names(skeleton) if names is None else names
@@ -223,4 +225,7 @@ def job_provenance(job: Job[AdapterSettings]) -> Provenance:
     """What the job's adapter was trained on."""
     folder = adapter_folder(job)
     declared = "auto" if (folder / FILE).is_file() else job.settings.merge.grid
-    return read_provenance(folder, declared)
+    found = read_provenance(folder, declared)
+    said = FrozenBase(grid=found.grid, quantized=found.quantized)
+    frozen = on_stored_grid(base_facts(job.inputs["base"]), said)
+    return replace(found, grid=frozen.grid, quantized=frozen.quantized)

@@ -4,7 +4,8 @@ Nothing here loads weights or imports torch: configuration and safetensors or GG
 model that can't work is refused in a second.
 """
 
-from edgepeft.models.inspect import ModelInfo, inspect_model
+from edgepeft.models.info import ModelInfo
+from edgepeft.models.inspect import inspect_model
 from edgepeft.models.known import KNOWN_MODELS, KnownModel, find_model, packaged_file
 
 __all__ = [

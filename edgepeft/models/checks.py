@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgepeft.errors import InputError
-from edgepeft.models.inspect import ModelInfo
+from edgepeft.models.info import ModelInfo
 from edgepeft.models.safetensors_header import FLOATS
 from edgepeft.models.tasks import CLASSIFICATION, GENERATION, Task, head_of
 
@@ -31,7 +31,13 @@ def check_headers(model: ModelInfo) -> None:
     for name, tensor in model.tensors.items():
         if 0 in tensor.shape:
             raise InputError(f"{model.path}: {name} is {tensor.shape}, which holds nothing")
-        if model.kind == "folder" and tensor.dtype not in FLOATS and not _COUNTS.search(name):
+        rounded = name in model.four_bit
+        if (
+            model.kind == "folder"
+            and tensor.dtype not in FLOATS
+            and not rounded
+            and not _COUNTS.search(name)
+        ):
             raise InputError(
                 f"{model.path}: {name} is {tensor.dtype}, and a weight is floating; start from the "
                 "full-precision checkpoint"

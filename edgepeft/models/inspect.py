@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from edgepeft.errors import InputError
+from edgepeft.models.four_bit import is_four_bit, parts_of, read_four_bit
 from edgepeft.models.gguf_header import GgufHeader, is_gguf, read_gguf_header
+from edgepeft.models.info import Header, ModelInfo, config_size
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 from edgepeft.utils.files import read_json_object, read_text_file, require_regular
 
@@ -17,18 +19,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
-_COUNTED = ("layers", "hidden_size", "intermediate_size", "vocab_size")
-_LARGEST = 1 << 27
 POSITIONS = "max_position_embeddings"
-_OWN_NAMES = {
-    "distilbert": {
-        "num_hidden_layers": "n_layers",
-        "hidden_size": "dim",
-        "intermediate_size": "hidden_dim",
-        "num_attention_heads": "n_heads",
-    },
-}
-"""What kinds of model call sizes that others share a name for."""
 _UNNAMED = {"deberta-v2": "DebertaV2Model"}
 """The bare model of kinds whose first checkpoints (DeBERTa v3's) name no architecture."""
 UNSAID_CONTEXT = 2048
@@ -43,68 +34,6 @@ _GGUF_ARCHITECTURES = {
     "gemma3": "Gemma3ForCausalLM",
     "phi3": "Phi3ForCausalLM",
 }
-
-
-class Header(NamedTuple):
-    """Shape and type's name of a stored tensor."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """A model on disk, known from its headers. Sizes are counts of elements unless said otherwise.
-
-    A size that the configuration does not give is 0 and named in ``lacks``, with the reason. ``head_size`` is
-    that of one attention head, None where the model has none. ``tensors`` are those stored, under the file's
-    own names.
-    """
-
-    path: Path
-    kind: Literal["folder", "gguf"]
-    architecture: str
-    parameters: int
-    dtype: str
-    file_bytes: int
-    layers: int
-    hidden_size: int
-    intermediate_size: int
-    vocab_size: int
-    tied_embeddings: bool
-    context_length: int
-    licence: str | None
-    config: Mapping[str, Any]
-    head_size: int | None = None
-    lacks: tuple[str, ...] = ()
-    tensors: Mapping[str, Header] = field(default_factory=dict, repr=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON form, for ``edgepeft inspect --json``."""
-        left_out = {"config", "tensors", "lacks"}
-        facts = {
-            # A size of 0 is one that the configuration does not give.
-            name: getattr(self, name) or (None if name in _COUNTED else getattr(self, name))
-            for name in self.__dataclass_fields__
-            if name not in left_out
-        }
-        return {**facts, "path": str(self.path)}
-
-    @property
-    def embedding_parameters(self) -> int:
-        """Elements of embedding and head together, counted once where they are tied."""
-        return self.vocab_size * self.embedding_size * (1 if self.tied_embeddings else 2)
-
-    @property
-    def embedding_size(self) -> int:
-        """Elements of a token's embedding, which some encoders project to ``hidden_size``."""
-        own = self.config.get("model_type") in ("electra", "albert", "deberta", "deberta-v2")
-        return (_size(self.config, "embedding_size") if own else 0) or self.hidden_size
-
-    def require_sizes(self) -> None:
-        """Raise InputError where the configuration lacks a size that every supported model has."""
-        if self.lacks:
-            raise InputError(self.lacks[0])
 
 
 def inspect_model(path: Path) -> ModelInfo:
@@ -162,41 +91,51 @@ def _inspect_folder(path: Path) -> ModelInfo:
     if not isinstance(architectures, list) or not architectures or not architectures[0]:
         raise InputError(f"{where}: names no architectures")
     files, listed = weight_files(path)
-    tensors: dict[str, StoredTensor] = {}
+    found: dict[str, tuple[Path, StoredTensor]] = {}
     for file in files:
         for name, tensor in read_header(file).items():
-            if name in tensors:
+            if name in found:
                 raise InputError(f"{path}: {name} is in two files, {file.name} among them")
-            tensors[name] = tensor
-    unlisted = sorted(set(tensors) ^ listed) if listed is not None else []
+            found[name] = file, tensor
+    unlisted = sorted(set(found) ^ listed) if listed is not None else []
     if unlisted:
         raise InputError(
             f"{path}: {INDEX} and the files it names disagree about {unlisted[0]} ({len(unlisted)} tensors)"
         )
+    four_bit = read_four_bit(path, found) if is_four_bit(config) else {}
+    beside = parts_of(found) if four_bit else {}
+    tensors = {
+        name: Header(four_bit[name].shape, four_bit[name].kind.upper())
+        if name in four_bit
+        else Header(tensor.shape, tensor.dtype)
+        for name, (_, tensor) in found.items()
+        if name not in beside
+    }
     asked = [*_SIZES, *[key for key in (POSITIONS,) if config.get(key) is not None]]
     lacks = [
         f"{where}: {key} is missing or not a positive whole number"
         for key in asked
-        if not _size(config, key)
+        if not config_size(config, key)
     ]
     return ModelInfo(
         path=path,
         kind="folder",
         architecture=str(architectures[0]),
-        parameters=sum(tensor.elements for tensor in tensors.values()),
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
         dtype="+".join(sorted({tensor.dtype for tensor in tensors.values()})),
         file_bytes=sum(file.stat().st_size for file in files),
-        layers=_size(config, "num_hidden_layers"),
-        hidden_size=_size(config, "hidden_size"),
-        intermediate_size=_size(config, "intermediate_size"),
-        vocab_size=_size(config, "vocab_size"),
+        layers=config_size(config, "num_hidden_layers"),
+        hidden_size=config_size(config, "hidden_size"),
+        intermediate_size=config_size(config, "intermediate_size"),
+        vocab_size=config_size(config, "vocab_size"),
         tied_embeddings=_is_tied(config, str(architectures[0])),
-        context_length=_size(config, POSITIONS) or UNSAID_CONTEXT,
+        context_length=config_size(config, POSITIONS) or UNSAID_CONTEXT,
         licence=_folder_licence(path),
         config=config,
         head_size=_head_size(config),
         lacks=tuple(lacks),
-        tensors={name: Header(one.shape, one.dtype) for name, one in tensors.items()},
+        tensors=tensors,
+        four_bit=four_bit,
     )
 
 
@@ -280,22 +219,10 @@ def _inspect_gguf(path: Path, header: GgufHeader) -> ModelInfo:
     )
 
 
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    text = config.get("text_config")
-    value = config.get(key)
-    return text.get(key) if value is None and isinstance(text, dict) else value
-
-
-def _size(config: Mapping[str, Any], key: str) -> int:
-    """A count of the configuration; 0 where it is none, or so large that tables of it could not be made."""
-    value = _value(config, _OWN_NAMES.get(str(config.get("model_type")), {}).get(key, key))
-    return value if type(value) is int and 0 < value <= _LARGEST else 0
-
-
 def _head_size(config: Mapping[str, Any]) -> int | None:
     """The size of an attention head: the configuration's own word, else the width shared out among the heads."""
-    heads, width = _size(config, "num_attention_heads"), _size(config, "hidden_size")
-    return _size(config, "head_dim") or (width // heads if heads and width else None)
+    heads, width = config_size(config, "num_attention_heads"), config_size(config, "hidden_size")
+    return config_size(config, "head_dim") or (width // heads if heads and width else None)
 
 
 def _folder_licence(path: Path) -> str | None:

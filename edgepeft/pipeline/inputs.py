@@ -112,7 +112,10 @@ class Inputs:
     def adapter(self, header: AdapterHeader) -> tuple[Path, str]:
         """An adapter's folder that the recipe names."""
         names = {self._resolved.recipe.model, self._resolved.model.path.name}
-        rounded = self._resolved.recipe.merge.base != "original"
+        # What a base was rounded to before it came is known.
+        rounded = (
+            self._resolved.recipe.merge.base != "original" and not self._resolved.given.four_bit
+        )
         for note in header.notes(self._resolved.base_name, names, rounded=rounded):
             self.note(note)
         return header.path, self._digests.folder(header.path)

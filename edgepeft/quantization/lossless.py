@@ -15,6 +15,7 @@ from edgepeft.adapters.attach import open_adapter
 from edgepeft.adapters.provenance import ASSUMED
 from edgepeft.adapters.training_grid import grid_codes
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.base_stage import base_facts
 from edgepeft.checkpoints.skeleton import (
     build_skeleton,
     head_and_embedding_names,
@@ -23,7 +24,7 @@ from edgepeft.checkpoints.skeleton import (
 from edgepeft.checkpoints.source import TensorSource, TensorSpec
 from edgepeft.errors import InputError
 from edgepeft.merging.low_rank import low_rank_factors
-from edgepeft.merging.settings import AdapterSettings
+from edgepeft.merging.settings import AdapterSettings, on_stored_grid
 from edgepeft.merging.stage import adapter_folder, frozen_base, job_provenance
 from edgepeft.quantization.packed_weights import Parts, write_codes, write_plan
 from edgepeft.quantization.plan import QuantizationPlan, RoundedWeight
@@ -48,6 +49,7 @@ def run(job: Job[AdapterSettings]) -> QuantizeResult:
         if provenance.source == ASSUMED:
             known = "as assumed of its training"
     else:
+        frozen = on_stored_grid(base_facts(job.inputs["base"]), frozen)
         grid, quantized = frozen.grid, frozen.quantized
     if grid.kind == "none":
         raise InputError(

@@ -29,6 +29,9 @@ from edgepeft.config.sections import Method
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.tasks import ENCODER_TASKS
 
+_BLOCK = 64
+"""Weights that share a scale where transformers lets bitsandbytes round them."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -43,7 +46,8 @@ def load_base_for_training(
 ) -> Any:
     """The base model in float32, its linear layers on ``grid``, ready for an adapter.
 
-    4-bit layers multiply in ``compute``. ``whole`` names modules that train whole and so stay off the grid.
+    4-bit layers multiply in ``compute``. ``whole`` names modules that stay off the grid. Raises InputError for
+    blocks that transformers can't ask bitsandbytes for.
     """
     from transformers import BitsAndBytesConfig
 
@@ -55,6 +59,11 @@ def load_base_for_training(
             load_in_8bit=True, llm_int8_skip_modules=list(whole) or None
         )
     elif grid.kind != "none":
+        if grid.block_size != _BLOCK:
+            raise InputError(
+                f"method: the base lies on {grid.kind} in blocks of {grid.block_size}, and only blocks of "
+                f"{_BLOCK} can be trained on; use lora, whose base is dequantized"
+            )
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=grid.kind,
@@ -67,6 +76,12 @@ def load_base_for_training(
     model.config.use_cache = False
     keep_packing(model)
     return model
+
+
+def off_grid(model: Any, quantized: Sequence[str]) -> tuple[str, ...]:
+    """Linear layers of a base that came rounded, all but those whose weights are ``quantized``."""
+    names = (name for name in linear_weight_names(model) if name not in set(quantized))
+    return tuple(name.removesuffix(".weight") for name in names)
 
 
 def quantized_weight_names(model: Any) -> list[str]:

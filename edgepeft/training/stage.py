@@ -19,12 +19,13 @@ from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import find_method
 from edgepeft.adapters.provenance import Provenance, TrainingGrid
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
-from edgepeft.checkpoints.base_stage import EncoderFacts
+from edgepeft.checkpoints.base_stage import EncoderFacts, base_facts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.config.sections import Method
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
+from edgepeft.merging.settings import FrozenBase, on_stored_grid
 from edgepeft.models.tasks import GENERATION
 from edgepeft.stages.job import Job
 from edgepeft.tracking.runs import OpenRuns, open_runs
@@ -35,6 +36,7 @@ from edgepeft.training.loading import (
     Start,
     add_adapter,
     load_base_for_training,
+    off_grid,
     quantized_weight_names,
     read_config,
     take_start,
@@ -100,7 +102,9 @@ def _train(
     settings = job.settings
     training = settings.training
     method = find_method(settings.method.name)
-    grid = TrainingGrid(method.chosen_grid(settings.method))
+    chosen = FrozenBase(grid=TrainingGrid(method.chosen_grid(settings.method)))
+    frozen = on_stored_grid(base_facts(job.inputs["base"]), chosen)
+    grid = frozen.grid
     set_seed(training.seed)
 
     encodes = settings.task != GENERATION
@@ -109,6 +113,8 @@ def _train(
     facts = EncoderFacts.read(job.inputs["base"]) if encodes else None
     folder = checkpoint_folder(job.inputs["base"])
     whole = () if facts is None else whole_modules(build_skeleton(folder), facts)
+    if frozen.quantized is not None:
+        whole = off_grid(build_skeleton(folder), frozen.quantized)
     compute = compute_dtype(training.compute_dtype, str(read_config(folder).get("model_type")))
     model = load_base_for_training(folder, grid, compute, whole)
     quantized = quantized_weight_names(model)

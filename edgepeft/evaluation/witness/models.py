@@ -30,7 +30,7 @@ class Sources:
     ``grid`` has bitsandbytes' ``kind``, ``block_size`` and ``double_quant``; ``quantized`` names the weights
     that were on it, None for those that transformers would choose. ``of_reference`` says whether that is the
     reference's base. ``rows`` is the height of the embedding where it was made higher. ``labels`` is the
-    number of a classifier's labels.
+    number of a classifier's labels. ``published_rounded`` says that ``model`` holds 4-bit codes already.
     """
 
     model: Path
@@ -43,6 +43,7 @@ class Sources:
     rows: int | None = None
     auto_class: str = "AutoModelForCausalLM"
     labels: int | None = None
+    published_rounded: bool = False
 
 
 def load_adapted(sources: Sources) -> Any:
@@ -70,10 +71,14 @@ def _load(sources: Sources) -> Any:
         return loader.from_pretrained(sources.adapter, dtype=torch.float32).eval()
     on_grid = sources.grid["kind"] != "none" and sources.merge_base != "original"
     initial = _initial_factors(sources.adapter)
-    if on_grid and _plainly(sources, initial):
-        model = _from_pretrained(sources, quantization_config=_quantization(sources.grid))
-        names = {f"{name}.weight" for name, module in model.named_modules() if _on_grid(module)}
-        model = model.dequantize(dtype=torch.float32)
+    if sources.published_rounded:
+        model, names = _dequantized(_from_pretrained(sources))
+        _take_out(model, initial)
+        if on_grid and initial:
+            _round(model, names, sources.grid)
+    elif on_grid and _plainly(sources, initial):
+        quantization = _quantization(sources.grid)
+        model, names = _dequantized(_from_pretrained(sources, quantization_config=quantization))
     else:
         model = _from_pretrained(sources)
         names = set(_linear_names(model) if sources.quantized is None else sources.quantized)
@@ -139,6 +144,16 @@ def _quantization(grid: Mapping[str, Any]) -> Any:
         bnb_4bit_use_double_quant=grid["double_quant"],
         bnb_4bit_compute_dtype=torch.float32,
     )
+
+
+def _dequantized(model: Any) -> tuple[Any, set[str]]:
+    """A model that transformers loaded rounded, as float32, and the names of the weights that were."""
+    modules = {f"{name}.weight": m for name, m in model.named_modules() if _on_grid(m)}
+    for module in modules.values():
+        if (state := getattr(module.weight, "quant_state", None)) is not None:
+            # Else codes times scales would be rounded to the type that the model was saved in.
+            state.dtype = torch.float32
+    return model.dequantize(dtype=torch.float32).to(torch.float32), set(modules)
 
 
 def _on_grid(module: nn.Module) -> bool:

@@ -32,6 +32,7 @@ from edgepeft.evaluation.witness.probes import (
     long_statements,
     task_statements,
 )
+from edgepeft.merging.settings import on_stored_grid
 from edgepeft.merging.stage import adapter_folder, job_provenance
 from edgepeft.stages.job import Job
 
@@ -136,13 +137,14 @@ def sources_of(
     merge_base = job.settings.merge.base
     grid, quantized = provenance.grid, provenance.quantized
     of_reference = merge_base == "dequantized"
+    facts = base_facts(job.inputs["base"])
     frozen = job.settings.frozen
     if frozen is not None:
+        frozen = on_stored_grid(facts, frozen)
         # Adapters that are swapped are served on one base, whatever each was trained on.
         of_reference = frozen.grid == grid
         merge_base, grid, quantized = "dequantized", frozen.grid, frozen.quantized
     model = job.inputs["model"]
-    facts = base_facts(job.inputs["base"])
     if facts.renamed or (model.is_file() and auto_class != "AutoModelForCausalLM"):
         # transformers knows the names in a GGUF file for models that generate alone, and none of a wrapper.
         model = checkpoint_folder(job.inputs["base"])
@@ -157,6 +159,7 @@ def sources_of(
         auto_class=auto_class,
         labels=labels,
         rows=config["vocab_size"] if facts.rows else None,
+        published_rounded=facts.grid is not None and model == job.inputs["model"],
     )
 
 

@@ -32,7 +32,8 @@ def _memory(resolved: ResolvedRecipe) -> float:
 
 
 def _disk(resolved: ResolvedRecipe, name: str) -> float:
-    if resolved.model.kind == "gguf" or resolved.task != GENERATION:
+    model = resolved.model
+    if model.kind == "gguf" or model.four_bit or resolved.task != GENERATION:
         return whole_bytes(resolved.model)
     needs = resolved.needs
     changed = needs.rows is not None or needs.own_head or resolved.recipe.data.tokens

@@ -68,8 +68,11 @@ class DecoderExporter:
             near = nearest(model.architecture.removesuffix("ForCausalLM"), names)
             hint = f"nearest: {near}; " if near else ""
             return f"{model.architecture} is not supported; {hint}supported: {', '.join(names)}"
-        if config.get("quantization_config"):
-            return "its weights are already quantized; start from the full-precision checkpoint"
+        if config.get("quantization_config") and not model.four_bit:
+            return (
+                "its weights are already quantized, in another way than bitsandbytes' 4 bits; start from the "
+                "full-precision checkpoint"
+            )
         for rotary in _rotary_settings(config):
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
             if kind not in ("default", *SCALED.get(model.architecture, ())):
