@@ -33,6 +33,7 @@ from edgepeft.merging.lora import (
     under_one_name,
     write_lora,
 )
+from edgepeft.models import inspect_model
 from edgepeft.utils.temporary import sweep
 from edgepeft.utils.whole_files import discard, new_folder, staging_folder, writing_failed
 
@@ -185,6 +186,10 @@ def _converted(
         kind = "DoRA" if adapter.config.get("use_dora") else adapter.config["peft_type"]
         raise InputError(
             f"{adapter.folder}: is {kind}; converting it to LoRA needs the base model; give --model"
+        )
+    if inspect_model(model).four_bit:
+        raise InputError(
+            f"{model}: its weights are rounded to 4 bits already; converting to LoRA needs them as they were"
         )
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)
