@@ -82,8 +82,10 @@ def test_the_adapters_own_record_says_what_was_quantized(
 def test_the_recipe_decides_for_an_adapter_without_record(
     tiny_model: ModelMaker, tmp_path: Path, grid: str, kind: str
 ) -> None:
-    adapter = write_adapter(tiny_model("llama"), tmp_path / "adapter", target_modules=["q_proj"])
-    job = make_job(tmp_path, {"merge": {"base": "dequantized", "grid": grid}}, {"adapter": adapter})
+    model = tiny_model("llama")
+    adapter = write_adapter(model, tmp_path / "adapter", target_modules=["q_proj"])
+    inputs = {"adapter": adapter, "base": model}
+    job = make_job(tmp_path, {"merge": {"base": "dequantized", "grid": grid}}, inputs)
     assert job_provenance(job).grid.kind == kind
 
 
