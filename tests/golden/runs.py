@@ -28,7 +28,14 @@ _STEP = 2.0**-22
 _QUANTIZE = {"calibration": {"tokens": 64, "text": "generic.txt"}}
 _TRAINED = {
     "method": {"rank": 4},
-    "training": {"max_steps": 3, "batch_size": 4, "learning_rate": 0.01, "save_steps": 100},
+    "training": {
+        "max_steps": 3,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "save_steps": 100,
+        # Recorded on one machine and held on others, which may multiply in another type by themselves.
+        "compute_dtype": "float32",
+    },
 }
 _ROWS = {
     "train": "data/train.jsonl",

@@ -171,7 +171,6 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "OPTForCausalLM": ("OPT", {"hidden_size": 32, "ffn_dim": 32, "num_hidden_layers": 1}),
     "GPTNeoXForCausalLM": ("GPTNeoX", {"hidden_size": 64, "num_attention_heads": 4}),
     "BloomForCausalLM": ("Bloom", {"hidden_size": 32, "n_layer": 1, "n_head": 2}),
-    "DistilBertForMaskedLM": ("DistilBert", {"dim": 32, "hidden_dim": 32, "n_layers": 1}),
     "ViTForImageClassification": ("ViT", {"hidden_size": 36, "num_hidden_layers": 1}),
     "WhisperForConditionalGeneration": (
         "Whisper",
