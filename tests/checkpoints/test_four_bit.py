@@ -96,7 +96,7 @@ def test_the_base_is_what_transformers_dequantizes(published: Path, tmp_path: Pa
     assert info.parameters == inspect_model(published / "whole").parameters
     base = staged(published, tmp_path / "base")
     facts, source = base_facts(base), open_base(base)
-    assert facts.grid in published.name
+    assert facts.grid == ("nf4" if "nf4" in published.name else "fp4")
     assert "model.layers.1.mlp.up_proj.weight" not in facts.on_grid
     assert "quantization_config" not in json.loads((base / "config.json").read_text())
     theirs = in_float32(published / "four")
@@ -164,7 +164,10 @@ def test_the_shipped_graph_answers_as_the_published_model_with_the_adapter(
 
 
 def _without(part: str) -> Callable[[dict[str, torch.Tensor]], None]:
-    return lambda tensors: tensors.__delitem__(part) and None
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors[part]
+
+    return change
 
 
 def _state(**said: Any) -> Callable[[dict[str, torch.Tensor]], None]:
