@@ -20,9 +20,9 @@ from edgepeft.config.sections import (
     Merge,
     Method,
     Section,
-    Training,
 )
 from edgepeft.config.target_sections import Gates, Quantize, Target
+from edgepeft.config.training_section import Training
 
 CHOICE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What a choice of a matrix, which is a folder's name too, may be called."""

@@ -67,8 +67,9 @@ def read_four_bit(
             raise InputError(f"{path}: holds {name}, and no codes of {weight}")
         found[weight] = _weight(file, name, match["kind"], state)
         _check_sizes(path, weight, found[weight], tensors)
+    beside = parts_of(tensors)
     for name, (_, stored) in tensors.items():
-        if stored.dtype == "U8" and name not in found and name not in parts_of(tensors):
+        if stored.dtype == "U8" and name not in found and name not in beside:
             raise InputError(
                 f"{path}: {name} holds codes, and no quant_state says what they mean; the checkpoint is not whole"
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.config.sections import ComputeDtype
+from edgepeft.config.training_section import ComputeDtype
 
 if TYPE_CHECKING:
     import torch

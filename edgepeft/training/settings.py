@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from edgepeft.config.sections import Data, Method, Training
+from edgepeft.config.sections import Data, Method
+from edgepeft.config.training_section import Training
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.stages.job import StageResult, StageSettings
 

@@ -10,8 +10,6 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from edgepeft import __version__
-
 PACKAGE = "edgepeft"
 
 PURPOSES = {
@@ -120,9 +118,8 @@ def installed_version(library: str) -> str | None:
 
 def installed_versions(libraries: Iterable[str]) -> dict[str, str]:
     """Versions of those of ``libraries`` that are installed, and edgepeft's own."""
-    found = {library: installed_version(library) for library in libraries}
-    there = {library: version for library, version in found.items() if version is not None}
-    return {PACKAGE: __version__, **there}
+    found = {library: installed_version(library) for library in (PACKAGE, *libraries)}
+    return {library: version for library, version in found.items() if version is not None}
 
 
 def _requirements() -> list[Requirement]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from transformers import TrainerCallback
 
-from edgepeft.config.sections import Training
+from edgepeft.config.training_section import Training
 from edgepeft.errors import EdgepeftError, MissingError
 from edgepeft.events import Event, Events
 from edgepeft.tracking.callback import TrackingCallback

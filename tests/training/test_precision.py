@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import edgepeft.training.precision
 from edgepeft.checkpoints import base as base_stage
-from edgepeft.config.sections import ComputeDtype
+from edgepeft.config.training_section import ComputeDtype
 from edgepeft.runs.folder import read_manifest
 from edgepeft.training import stage as train_stage
 from edgepeft.training.precision import compute_dtype

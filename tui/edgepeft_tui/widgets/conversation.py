@@ -15,7 +15,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widgets import Select, Static
+from textual.widgets import Static
 
 from edgepeft.data.rows import Message as Turn
 from edgepeft.models.tasks import GENERATION
@@ -203,18 +203,17 @@ class Conversation(Vertical):
             self.adapter = names[0] if names else NO_ADAPTER
         # A prompt that is a string would be read as markup.
         options = [(Text(described(adapter)), str(adapter["name"])) for adapter in adapters]
-        choice = self.choice
-        with choice.prevent(Select.Changed):
+        with (choice := self.choice).prevent(Dropdown.Changed):
             choice.set_options([*options, _NONE])
             choice.value = self.adapter
 
     @property
-    def choice(self) -> Select[str]:
+    def choice(self) -> Dropdown:
         """The list of adapters."""
-        return self.query_one(Select)
+        return self.query_one(Dropdown)
 
-    @on(Select.Changed)
-    async def _choose(self, event: Select.Changed) -> None:
+    @on(Dropdown.Changed)
+    async def _choose(self, event: Dropdown.Changed) -> None:
         event.stop()
         chosen = self.choice.value
         # The list also says what it held before there was anything to choose.
