@@ -15,6 +15,10 @@ _STEPS_BETWEEN_LOOKS = 8
 _BYTES_BETWEEN_LOOKS = 1_000_000
 
 
+class OutOfTime(SecurityError):
+    """The processor time of a rendering is spent."""
+
+
 class Budget:
     """What one rendering may still spend: steps, bytes and processor seconds of its thread."""
 
@@ -27,7 +31,7 @@ class Budget:
         self._begun = time.thread_time()
 
     def step(self, count: int = 1) -> None:
-        """Spend steps. Raises SecurityError when none are left, or no time is."""
+        """Spend steps. Raises SecurityError when none are left, OutOfTime when no time is."""
         self._steps -= count
         if self._steps < 0:
             raise SecurityError("it takes too many steps")
@@ -54,7 +58,7 @@ class Budget:
 
     def _look(self) -> None:
         if time.thread_time() - self._begun > self._seconds:
-            raise SecurityError(f"it takes more than {self._seconds:.1f} seconds")
+            raise OutOfTime(f"it takes more than {self._seconds:.1f} seconds")
 
 
 class Spending(threading.local):

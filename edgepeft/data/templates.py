@@ -14,13 +14,14 @@ from jinja2.exceptions import SecurityError
 
 from edgepeft.data.rows import Message
 from edgepeft.data.sandbox import Sandbox
-from edgepeft.data.sandbox_budget import Budget
+from edgepeft.data.sandbox_budget import Budget, OutOfTime
 from edgepeft.errors import InputError, one_line
 
 MAX_STEPS = 200_000
 """Loop turns, calls, filters and comparisons of a rendering; a message takes some twenty."""
 MAX_SECONDS, SECONDS_A_CHARACTER = 0.5, 2e-6
-"""Processor seconds of a rendering, and what each character of its messages adds; a message takes about 1e-4."""
+"""Processor seconds of a rendering, and what each character of its messages adds; a message takes about 1e-4.
+What takes longer is tried once more."""
 MAX_SOURCE = 128_000
 """Characters of a template; the longest in use have some thirty thousand."""
 MAX_NODES = 8_000
@@ -77,24 +78,20 @@ class ChatTemplate:
             len(part) for turn in messages for part in turn.values() if isinstance(part, str)
         )
         seconds = MAX_SECONDS + given * SECONDS_A_CHARACTER
-        self._sandbox.spending.budget = Budget(MAX_STEPS, seconds)
-        pieces: list[str] = []
-        length = 0
         row = f" at {where}" if where else ""
+        known = {
+            **variables,
+            "messages": list(messages),  # a list, not a tuple: templates add to it
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": generation_prompt,
+        }
         try:
-            for piece in self._template.generate(
-                {
-                    **variables,
-                    "messages": list(messages),  # a list, not a tuple: templates add to it
-                    "tools": None,
-                    "documents": None,
-                    "add_generation_prompt": generation_prompt,
-                }
-            ):
-                pieces.append(piece)
-                length += len(piece)
-                if length > MAX_CHARS:
-                    raise SecurityError(f"it writes more than {MAX_CHARS} characters")
+            try:
+                return self._rendered(known, seconds)
+            except OutOfTime:
+                # The collection of a large process's garbage, which takes as long, may have fallen into it.
+                return self._rendered(known | {"messages": list(messages)}, seconds)
         except SecurityError as error:
             raise InputError(
                 f"{self.name}: the chat template uses what templates are not allowed{row}: "
@@ -106,6 +103,17 @@ class ChatTemplate:
                 f"{self.name}: the chat template fails on the messages{row}: "
                 f"{kind}{_said(error)}; correct the row, or set data.template"
             ) from error
+
+    def _rendered(self, known: Mapping[str, object], seconds: float) -> str:
+        """The text. Raises OutOfTime after so many processor seconds, and whatever the template raises."""
+        self._sandbox.spending.budget = Budget(MAX_STEPS, seconds)
+        pieces: list[str] = []
+        length = 0
+        for piece in self._template.generate(known):
+            pieces.append(piece)
+            length += len(piece)
+            if length > MAX_CHARS:
+                raise SecurityError(f"it writes more than {MAX_CHARS} characters")
         return "".join(pieces)
 
 

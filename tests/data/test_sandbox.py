@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -142,7 +143,7 @@ def test_hostile_templates_are_stopped(name: str) -> None:
         InputError, match=r"^t\.jinja: the chat template uses what templates are not allowed: "
     ) as error:
         template.render(HI, {}, generation_prompt=True)
-    assert time.thread_time() - started < 1.5
+    assert time.thread_time() - started < 5
     assert len(str(error.value)) < 500
     assert "\n" not in str(error.value)
 
@@ -193,13 +194,13 @@ def test_templates_that_take_long_to_compile(source: str, said: str) -> None:
     started = time.thread_time()
     with pytest.raises(InputError, match=rf"t\.jinja: not a (valid )?chat template: .*({said})"):
         ChatTemplate(source, "t.jinja")
-    assert time.thread_time() - started < 3
+    assert time.thread_time() - started < 5
 
 
 def test_constants_are_not_computed_while_compiling() -> None:
     started = time.thread_time()
     ChatTemplate("{{ [" + ", ".join(["'a' | center(99999)"] * 1000) + "] | length }}", "t")
-    assert time.thread_time() - started < 2
+    assert time.thread_time() - started < 5
 
 
 def test_each_rendering_has_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +222,35 @@ def test_each_rendering_has_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch)
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+def test_garbage_that_is_collected_meanwhile_is_not_the_templates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that holds models has so many objects that a collection takes longer than any rendering may."""
+    monkeypatch.setattr(templates, "MAX_SECONDS", 0.05)
+    collected: list[str] = []
+
+    def long_collection(phase: str, info: dict[str, int]) -> None:
+        started = time.thread_time()
+        # The first ones come before the rendering has begun.
+        while len(collected) == 20 and time.thread_time() - started < 0.1:
+            pass
+        collected.append(phase)
+
+    template = ChatTemplate(
+        "{% for i in range(90) %}{% set n = namespace(a=[i]) %}{{ n.a[0] }} {% endfor %}", "t"
+    )
+    threshold = gc.get_threshold()
+    gc.callbacks.append(long_collection)
+    try:
+        gc.set_threshold(2)
+        text = template.render(HI, {}, generation_prompt=True)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(long_collection)
+    assert len(collected) > 20
+    assert text.split() == [str(i) for i in range(90)]
 
 
 def test_a_long_conversation_is_no_hostile_one() -> None:

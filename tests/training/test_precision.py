@@ -84,7 +84,7 @@ def test_weights_that_memory_has_no_room_for_are_dequantized_as_they_come(
 ) -> None:
     from bitsandbytes.nn import Linear4bit
 
-    monkeypatch.setattr(edgepeft.training.precision, "_SPARE", 0.0)
+    monkeypatch.setattr("edgepeft.runs.folder.free_memory", lambda: 0)
     model = torch.nn.Sequential(Linear4bit(128, 64, quant_type="nf4")).to("cpu")
     edgepeft.training.precision.ease(model, torch.float32, 64)
     assert type(model[0]) is Linear4bit
