@@ -15,18 +15,20 @@ from typing import Any
 import torch
 
 from edgepeft.adapters.adapter import Adapter
+from edgepeft.adapters.base_parts import trains_biases
 from edgepeft.adapters.config import read_adapter_config
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import canonical, module_of
 from edgepeft.adapters.placement import placed
 from edgepeft.adapters.scale import check_scaled, lora_scales
+from edgepeft.adapters.tied import refuse_half, tie
 from edgepeft.adapters.unmerged import unmerged_of
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.compat.peft_devices import adapter_stays_put
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.utils.finite import all_finite
 
-_A = ".lora_A.weight"
+_PAIRS = {".lora_A.weight": ".lora_B.weight", ".lora_embedding_A": ".lora_embedding_B"}
 _RANK_STORED = (
     *(
         "DEFT",
@@ -84,9 +86,12 @@ def _refuse_infinite_products(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise InputError where finite factors of a LoRA are infinite once multiplied out and scaled."""
-    names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
-    pairs = {name: (f"{name}{_A}", f"{name}.lora_B.weight") for name in names}
-    pairs = {module_of(a): (a, b) for a, b in pairs.values() if b in tensors}
+    pairs = {
+        module_of(a): (a, b)
+        for first, second in _PAIRS.items()
+        for a in tensors
+        if a.endswith(first) and (b := f"{a.removesuffix(first)}{second}") in tensors
+    }
     if config["peft_type"] != "LORA" or not pairs:
         return
     where = str(folder / CONFIG)
@@ -134,11 +139,16 @@ def attach(model: Any, adapter: Adapter) -> Any:
         raise InputError(
             f"{adapter.folder / CONFIG}: does not fit this model: {one_line(error)}"
         ) from None
-    _refuse_adapted_head(wrapped, adapter.folder)
+    refuse_half(wrapped, f"{adapter.folder / CONFIG}")
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     missing = sorted(set(expected) - set(adapter.tensors))
     extra = sorted(set(adapter.tensors) - set(expected))
     if missing:
+        if missing[0].endswith(".bias") and trains_biases(adapter.config):
+            raise InputError(
+                f"{where}: lacks {missing[0]} ({len(missing)} missing), which bias: {adapter.config['bias']} "
+                f"trained; save the adapter anew, or set bias: none in {CONFIG} to keep the base's"
+            )
         raise InputError(
             f"{where}: lacks {missing[0]} ({len(missing)} missing); another base model?"
         )
@@ -160,7 +170,7 @@ def attach(model: Any, adapter: Adapter) -> Any:
         # What PEFT warns of here, projections that follow from a seed, is part of the method.
         warnings.simplefilter("ignore")
         set_peft_model_state_dict(wrapped, tensors, low_cpu_mem_usage=True)
-    _tie_saved(wrapped)
+    tie(wrapped, f"{adapter.folder / CONFIG}")
     loaded = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     vacant = [name for name, value in loaded.items() if value.is_meta]
     if vacant:
@@ -181,48 +191,3 @@ def _attach_prompt(model: Any, config: Any, adapter: Adapter) -> Any:
     tensors = {name: tensor.to(torch.float32) for name, tensor in adapter.tensors.items()}
     set_peft_model_state_dict(wrapped, tensors)
     return wrapped.eval()
-
-
-def _refuse_adapted_head(wrapped: Any, folder: Path) -> None:
-    """A low-rank update of head or embedding is refused; whole modules and single tokens are welcome."""
-    from peft.tuners.trainable_tokens import TrainableTokensLayer
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    inner = wrapped.get_base_model()
-    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
-    for module in (head, embedding):
-        if isinstance(module, BaseTunerLayer) and not isinstance(module, TrainableTokensLayer):
-            raise InputError(
-                f"{folder / CONFIG}: adapts the language model's {'head' if module is head else 'embedding'}, "
-                "which is not supported yet; train without it among target_modules, or name it in modules_to_save"
-            )
-    saved = _saved_head_and_embedding(wrapped)
-    if head is not None and inner.config.tie_word_embeddings and saved is not None:
-        tied = getattr(wrapped.peft_config["default"], "ensure_weight_tying", False)
-        if None in saved or not tied:
-            raise InputError(
-                f"{folder / CONFIG}: modules_to_save: gives head and embedding weights of their own, and this "
-                "model's are one tensor; train with ensure_weight_tying: true"
-            )
-
-
-def _saved_head_and_embedding(wrapped: Any) -> tuple[Any, Any] | None:
-    """The whole copies of head and embedding that ``modules_to_save`` made; None where it made none."""
-    from peft.utils.other import ModulesToSaveWrapper
-
-    inner = wrapped.get_base_model()
-    found = [
-        module.modules_to_save[module.active_adapters[0]]
-        if isinstance(module, ModulesToSaveWrapper)
-        else None
-        for module in (inner.get_output_embeddings(), inner.get_input_embeddings())
-    ]
-    return None if found == [None, None] else (found[0], found[1])
-
-
-def _tie_saved(wrapped: Any) -> None:
-    """Loading gives the embedding's copy a new tensor; the head's copy of a tied model follows it."""
-    saved = _saved_head_and_embedding(wrapped)
-    tied = wrapped.get_base_model().config.tie_word_embeddings
-    if tied and saved is not None and None not in saved:
-        saved[0].weight = saved[1].weight

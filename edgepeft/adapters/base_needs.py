@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from edgepeft.adapters.header import AdapterHeader
-from edgepeft.adapters.overview import BaseNeeds, base_needs, tokenizer_notes
+from edgepeft.adapters.overview import BaseNeeds, base_needs, tokenizer_notes, untied_note
+from edgepeft.adapters.tables import is_table
+from edgepeft.config.sections import Method
 from edgepeft.errors import InputError
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.info import ModelInfo
 from edgepeft.models.known_files import MODEL_FILES, file_notes
 from edgepeft.models.names import name_notes
 from edgepeft.models.sentence_files import read_sentence_files
-from edgepeft.models.tasks import EMBEDDING, Task
+from edgepeft.models.tasks import EMBEDDING, GENERATION, Task
 from edgepeft.models.tokens import read_vocabulary, refuse_beyond
 
 
@@ -25,11 +27,13 @@ def needs_of(
     task: Task,
     *,
     templated: bool,
+    trained: Method | None = None,
 ) -> tuple[BaseNeeds, list[str]]:
     """What the recipe's own adapter needs, and notes on the model's files and on those of all adapters.
 
     ``shared`` are adapters that share the base with others; ``templated`` says whether the recipe leaves the chat
-    template open. Raises InputError where an adapter and the base can't go together.
+    template open; ``trained`` is how an adapter is trained, where there is none yet. Raises InputError where an
+    adapter and the base can't go together.
     """
     notes = file_notes(model.path, MODEL_FILES) if model.path.is_dir() else []
     notes += [f"{model.path.name}: {note}" for note in name_notes(model.tensors)]
@@ -39,15 +43,29 @@ def needs_of(
     if adapter is not None:
         needs = base_needs(adapter.path, adapter.config, model, task, templated=templated)
         notes += needs.notes
+    if trained is not None and task == GENERATION and _parts_tables(trained, model):
+        needs = replace(needs, own_head=True)
+        notes.append(f"method.target_modules: {untied_note(model)}")
     for one in shared:
         own = base_needs(one.path, one.config, model, task)
-        if own.rows is not None or own.own_head:
+        if own.alone:
             raise InputError(
-                f"{one.path}: brings a whole embedding or head of its own, which can't be shared with other "
+                f"{one.path}: changes embedding, head or biases of the base, which can't be shared with other "
                 "adapters; name it alone as adapter"
             )
         notes += tokenizer_notes(one.path, model.path)
     return needs, list(dict.fromkeys(notes))
+
+
+def _parts_tables(trained: Method, model: ModelInfo) -> bool:
+    """Whether factors are to be trained on embedding or head of a model that has one tensor for both."""
+    targets = trained.target_modules
+    named = [targets] if isinstance(targets, str) else targets
+    return (
+        model.tied_embeddings
+        and any(is_table(name) for name in named)
+        and not trained.options.get("ensure_weight_tying")
+    )
 
 
 def as_staged(model: ModelInfo, needs: BaseNeeds, task: Task) -> ModelInfo:

@@ -22,16 +22,21 @@ KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
 """Starts of PEFT that leave the base's weights as they are."""
 ALLOW = "name the right model, or go on at your own risk with --allow-base-mismatch"
 """The mend for an adapter of another base."""
+_BIASES = ("none", "all", "lora_only")
 MAX_RANK = 4096
 MAX_VIRTUAL_TOKENS = 4096
 
 
-def refuse_head(modules: object, where: str) -> None:
-    """Raise InputError where head or embedding are to be adapted: they are kept on a grid of their own."""
+def refuse_embedding(peft_type: str | None, modules: object, where: str) -> None:
+    """Raise InputError where a method is to adapt the embedding that has no factors for one."""
     named = modules if isinstance(modules, (list, tuple, set)) else [modules]
+    if peft_type in ("LORA", "TRAINABLE_TOKENS"):
+        return
     for module in named:
-        if isinstance(module, str) and module.rpartition(".")[2] in ("lm_head", "embed_tokens"):
-            raise InputError(f"{where}: adapting {module} is not supported yet; leave it out")
+        if isinstance(module, str) and module.rpartition(".")[2] == "embed_tokens":
+            raise InputError(
+                f"{where}: {peft_type} can't adapt {module}; leave it out, or use LoRA"
+            )
 
 
 def carried_as(config: Mapping[str, Any]) -> Carried:
@@ -60,12 +65,11 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     _refuse_method(config["peft_type"], path)
     _refuse_no_weights(folder)
     check_fields(config, path)
-    if config.get("bias", "none") != "none":
+    if config.get("bias", "none") not in _BIASES:
         raise InputError(
-            f"{path}: bias: {config['bias']} is not supported yet; train with bias: none"
+            f"{path}: bias: {config['bias']} is not supported; {', '.join(_BIASES)} are"
         )
-    if config["peft_type"] != "TRAINABLE_TOKENS":
-        refuse_head(config.get("target_modules"), f"{path}: target_modules")
+    refuse_embedding(config["peft_type"], config.get("target_modules"), f"{path}: target_modules")
     _refuse_scales(config, path)
     if carried_as(config) in ("tokens", "prefix"):
         _refuse_prompt(config, path)

@@ -28,6 +28,8 @@ _OF_PARTS = ("glora_", "tinylora_v")
 
 
 _SAVED, _ORIGINAL = "modules_to_save", "original_module"
+_BENEATH = ("token_adapter", "base_layer")
+"""What PEFT calls a module that it put its own around."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,5 @@ def module_of(key: str) -> str:
     if not key.startswith(PREFIX):
         return ""
     parts = key.removeprefix(PREFIX).split(".")
-    at = next(
-        (i for i, part in enumerate(parts) if part.startswith((*TUNERS, "token_adapter"))), None
-    )
+    at = next((i for i, part in enumerate(parts) if part.startswith((*TUNERS, *_BENEATH))), None)
     return ".".join(parts[:at] if at is not None else parts[:-1])

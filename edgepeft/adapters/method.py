@@ -158,6 +158,13 @@ def _check_prompt_start(options: Mapping[str, Any]) -> None:
 
 def _check_start(options: Mapping[str, Any], grid: Grid) -> None:
     """Starts that decompose the base: what goes with them and what doesn't."""
+    if options.get("lora_bias") and options.get("use_dora"):
+        raise InputError("method.options: lora_bias and use_dora exclude each other; leave one out")
+    if options.get("target_parameters") and grid != "none":
+        raise InputError(
+            "method.options.target_parameters: PEFT can't adapt parameters of a quantized base; set method.grid: "
+            "none"
+        )
     if grid == "int8" and options.get("use_dora"):
         raise InputError("method.grid: PEFT can't train DoRA on int8; choose nf4, fp4 or none")
     init = options.get("init_lora_weights", True)

@@ -29,6 +29,13 @@ _LORA = {
     ),
     "rank_pattern": Option((dict,), "ranks of single modules, by name or expression"),
     "alpha_pattern": Option((dict,), "alphas of single modules, by name or expression"),
+    "bias": Option(
+        (str,),
+        "biases of the base that train as well: none, all or lora_only",
+        ("none", "all", "lora_only"),
+    ),
+    "lora_bias": switch("a bias in each module's second factor, where the module has one"),
+    "target_parameters": Option((list,), "parameters adapted by name, as experts.down_proj"),
     **LAYERS,
     **_TOKENS,
 }

@@ -53,8 +53,8 @@ def _take_tables(
 ) -> dict[str, torch.Tensor]:
     """Whole embeddings and heads that PEFT stored beside the rest become modules that are saved whole.
 
-    PEFT stores both where the vocabulary was resized, and calls for neither in the configuration. An embedding of
-    which single tokens were trained is stored under them; the base has it already, so it is left out.
+    PEFT stores both where the vocabulary was resized, and calls for neither in the configuration. What lies under
+    trained tokens or factors is stored too; the base has it already, so it is left out.
     """
     modules = {id(module): name for name, module in model.named_modules()}
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()

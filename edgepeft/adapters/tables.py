@@ -1,26 +1,28 @@
 """Whole embeddings and heads among an adapter's tensors, and the base that they call for.
 
-PEFT stores both where the vocabulary was resized for training, and whichever of the two ``modules_to_save``
-names. They replace the base's, so the base must have as many rows; and where a base has one tensor for both and
-the adapter two, the base must be given a head of its own before the adapter goes on.
+PEFT stores both where the vocabulary was resized for training, whichever of the two ``modules_to_save`` names,
+and those that factors adapt. They replace the base's, so the base must have as many rows; and where a base has
+one tensor for both and the adapter changes one, or each by itself, the base must be given a head of its own
+before the adapter goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
-from edgepeft.adapters.keys import PREFIX, canonical
+from edgepeft.adapters.keys import PREFIX, TUNERS, canonical, module_of
 from edgepeft.errors import InputError
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 
 EMBEDDINGS = ("embed_tokens", "word_embeddings", "tok_embeddings")
 HEADS = ("lm_head",)
 UNDER_TOKENS = (".token_adapter.base_layer.weight", ".base_layer.weight")
-"""How the names of an embedding end whose single tokens are trained."""
+"""How the names of an embedding end whose single tokens are trained, or that factors lie on."""
+_FACTORS = tuple(one for one in TUNERS if one not in ("trainable_tokens_", "modules_to_save"))
 _TYING = ("LORA", "ADALORA", "TRAINABLE_TOKENS")
 """Methods that can keep a tied model's copies one."""
 _PIECE = 1 << 24
@@ -31,13 +33,20 @@ class Tables:
     """What an adapter brings in the embedding's and the head's place.
 
     ``rows`` is how many tokens it has rows for, None where it brings neither. ``apart`` says that embedding and
-    head are two tensors, of which a base that has one must become another.
+    head are two tensors, of which a base that has one must become another. ``adapted`` names those that factors
+    change, which may lie on the base's own.
     """
 
     rows: int | None = None
     embedding: bool = False
     head: bool = False
     apart: bool = False
+    adapted: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether the adapter changes embedding or head in any way but single tokens."""
+        return self.rows is not None or bool(self.adapted)
 
 
 def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
@@ -48,29 +57,31 @@ def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
     header = read_header(path)
     stored = {name: header[own] for name, own in canonical(header, path).names.items()}
     embedding, head = (_table(stored, names, path) for names in (EMBEDDINGS, HEADS))
+    adapted = tuple(sorted(_adapted(stored)))
+    tied = bool(config.get("ensure_weight_tying"))
     # PEFT keeps a head alone where the configuration names it; otherwise it keeps both or neither.
-    if head is not None and embedding is None and not _saves(config, HEADS):
+    if head is not None and embedding is None and not _saves(config, HEADS) and not adapted:
         return Tables()
     found = [one for one in (embedding, head) if one is not None]
     if not found:
-        return Tables()
+        return Tables(apart=bool(adapted) and not tied, adapted=adapted)
     rows = found[0].shape[0]
     if len(found) == 2 and found[1].shape != found[0].shape:
         raise InputError(
             f"{path}: its embedding is {found[0].shape} and its head {found[1].shape}; a model has as many "
             "rows in both"
         )
-    tied = bool(config.get("ensure_weight_tying"))
-    apart = not tied if len(found) == 1 else not _equal(path, found[0], found[1])
+    equal = len(found) == 1 or _equal(path, found[0], found[1])
+    apart = not tied if len(found) == 1 or adapted else not equal
     if not apart and embedding is not None and config["peft_type"] not in _TYING:
         # PEFT keeps two equal copies of these methods two.
-        return Tables(rows, True, head is not None, apart=True)
-    if apart and tied:
+        return Tables(rows, True, head is not None, True, adapted)
+    if tied and not equal:
         raise InputError(
             f"{folder / CONFIG}: ensure_weight_tying: its embedding and its head are two different tensors in "
             f"{WEIGHTS}"
         )
-    return Tables(rows, embedding is not None, head is not None, apart)
+    return Tables(rows, embedding is not None, head is not None, apart, adapted)
 
 
 def _table(
@@ -94,18 +105,36 @@ def _module(key: str) -> str | None:
     return key.removesuffix(end) if end and key.startswith(PREFIX) else None
 
 
-def under_tokens(folder: Path) -> dict[str, str]:
-    """Embeddings that an adapter stored under the single tokens that it trained: the names that the base has for
-    their weights, and those that the file has. They are the base's, as it was resized for the training.
+def under_adaptation(keys: Collection[str]) -> dict[str, str]:
+    """Embeddings and heads that are stored under what adapts them, by the names that an adapter calls its
+    modules; ``keys`` are in PEFT's form. They are the base's, as it was resized for the training.
     """
-    path = folder / WEIGHTS
     found: dict[str, str] = {}
-    for name, own in canonical(read_header(path), path).names.items():
-        module = _module(name)
-        under = module and not name.endswith(f"{module}.weight")
-        if module and under and module.rpartition(".")[2] in (*EMBEDDINGS, *HEADS):
-            found[f"{module.removeprefix(PREFIX)}.weight"] = own
+    for key in keys:
+        module = _module(key)
+        if module and key != f"{module}.weight" and is_table(module):
+            found[module.removeprefix(PREFIX)] = key
     return found
+
+
+def is_embedding(module: str) -> bool:
+    """Whether a module's name is one of those that embeddings have."""
+    return module.rpartition(".")[2] in EMBEDDINGS
+
+
+def _adapted(keys: Collection[str]) -> set[str]:
+    """The modules among embedding and head that factors change."""
+    return {
+        module
+        for key in keys
+        if is_table(module := module_of(key))
+        and any(part.startswith(_FACTORS) for part in key.split("."))
+    }
+
+
+def is_table(module: str) -> bool:
+    """Whether a module's name is one of those that embeddings and heads have."""
+    return is_embedding(module) or module.rpartition(".")[2] in HEADS
 
 
 def _saves(config: Mapping[str, Any], names: tuple[str, ...]) -> bool:

@@ -14,6 +14,7 @@ from edgepeft.adapters.adapter import Adapter
 from edgepeft.adapters.attach import open_adapter
 from edgepeft.adapters.base_init import without_initial
 from edgepeft.adapters.base_match import refuse_other_base
+from edgepeft.adapters.base_parts import refuse_biases
 from edgepeft.adapters.config import INITIAL, carried_as, is_full, read_adapter_config
 from edgepeft.adapters.provenance import FILE, read_provenance
 from edgepeft.adapters.tables import tables_of
@@ -162,11 +163,12 @@ def _open(folder: Path) -> Adapter:
             f"{folder}: is {config['peft_type']}, which changes no weights; only adapters that do can be "
             "combined or compressed"
         )
-    if tables_of(folder, config).rows is not None:
+    if tables_of(folder, config).any:
         raise InputError(
-            f"{folder}: brings a whole embedding or head, which low-rank factors can't express; it can't be "
-            "combined or compressed"
+            f"{folder}: changes embedding or head, for which a base may have one tensor; it can't be combined "
+            "or compressed"
         )
+    refuse_biases(folder, config, "which factors can't express; it can't be combined or compressed")
     return open_adapter(folder)
 
 

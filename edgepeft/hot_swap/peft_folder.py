@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.adapters.base_parts import refuse_biases
 from edgepeft.adapters.config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
@@ -66,11 +67,16 @@ def read_lora(
     config = read_adapter_config(folder)
     provenance = read_provenance(folder, "auto" if (folder / FILE).is_file() else grid)
     _refuse_method(folder, config)
-    if tables_of(folder, config).rows is not None:
+    if tables_of(folder, config).any:
         raise InputError(
-            f"{folder / WEIGHTS}: brings a whole embedding or head, and a bundle has one for all its adapters; "
+            f"{folder / WEIGHTS}: changes the embedding or the head, and a bundle has one for all its adapters; "
             "build a bundle that it is merged into"
         )
+    refuse_biases(
+        folder,
+        config,
+        "which a bundle has for all its adapters; build a bundle that it is merged into",
+    )
     if not allow_base_mismatch:
         _refuse_base(folder, provenance, slots)
     tensors = _tensors(folder / WEIGHTS)

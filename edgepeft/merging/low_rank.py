@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -17,11 +17,13 @@ Factors = tuple[torch.Tensor, torch.Tensor]
 """A float32 [r, K] and B float32 [N, r], scaling included: the layer adds ``B A x``."""
 
 
-def low_rank_factors(skeleton: Any, adapter: Adapter) -> Mapping[str, Factors]:
+def low_rank_factors(
+    skeleton: Any, adapter: Adapter, names: Collection[str]
+) -> Mapping[str, Factors]:
     """Factors of each adapted weight [N, K] by its name, as ``Factors`` says. ``skeleton`` is consumed.
 
-    An adapter that changes no weight has none. Raises InputError where its update is not a plain product of two
-    matrices.
+    Weights that are not among ``names`` are merged, so they have none. Raises InputError where an update is not a
+    plain product of two matrices.
     """
     from peft.tuners.lora import Linear
 
@@ -29,6 +31,8 @@ def low_rank_factors(skeleton: Any, adapter: Adapter) -> Mapping[str, Factors]:
         return {}
     found: dict[str, Factors] = {}
     for name, layer in tuner_layers(attach(skeleton, adapter)).items():
+        if f"{name}.weight" not in names:
+            continue
         (active,) = layer.active_adapters
         plain = isinstance(layer, Linear) and not layer.use_dora.get(active, False)
         if not plain or layer.lora_variant.get(active) is not None:

@@ -117,19 +117,23 @@ def merge_units(
     wrapped: Any, stored: Mapping[str, TensorSpec], adapter: Adapter
 ) -> dict[str, MergeUnit]:
     """What the adapter changes, by the name of every checkpoint tensor concerned. Raises InputError."""
+    from peft.tuners.lora import Embedding
+    from peft.tuners.trainable_tokens import TrainableTokensLayer as TokenLayer
     from peft.utils.other import ModulesToSaveWrapper
 
+    model = wrapped.get_base_model()
+    follows = model.get_output_embeddings() if model.config.tie_word_embeddings else None
     units: dict[str, MergeUnit] = {}
     seen: set[int] = set()
     for name, layer in tuner_layers(wrapped).items():
-        if getattr(layer, "tied_adapter", None) is not None:
+        if getattr(layer, "tied_adapter", None) is not None or layer is follows:
             # The head of a tied model follows its embedding, which is a unit of its own.
             continue
         inner = layer.get_base_layer()
-        if isinstance(inner, nn.Embedding) and not hasattr(layer, "token_indices"):
+        if isinstance(inner, nn.Embedding) and not isinstance(layer, (Embedding, TokenLayer)):
             raise InputError(
-                f"the adapter changes {name}.weight, a {type(inner).__name__}; only linear layers and norms "
-                "can be merged, and an embedding's rows or the whole of it"
+                f"the adapter changes {name}.weight, a {type(inner).__name__}; of an embedding only LoRA, single "
+                "rows and the whole of it can be merged"
             )
         _refuse_leftovers(name, layer)
         names = {own: f"{name}.{own}" for own, _ in inner.named_parameters(recurse=False)}

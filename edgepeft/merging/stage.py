@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from edgepeft.adapters.adapter import Adapter
 from edgepeft.adapters.attach import open_adapter
 from edgepeft.adapters.base_init import without_initial
 from edgepeft.adapters.base_match import refuse_other_base
+from edgepeft.adapters.base_parts import base_parts
 from edgepeft.adapters.config import carried_as, is_full, read_adapter_config
 from edgepeft.adapters.folder import WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical
 from edgepeft.adapters.provenance import FILE, Provenance, read_provenance
-from edgepeft.adapters.tables import under_tokens
 from edgepeft.adapters.training_grid import dequantized
 from edgepeft.adapters.unmerged import Unmerged, unmerged_of
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
@@ -147,18 +148,26 @@ def _adapted(base: TensorSource, skeleton: Any, adapter: Adapter) -> TensorSourc
 
 
 def frozen_base(job: Job[AdapterSettings]) -> TensorSource:
-    """The weights that stayed frozen in training, not yet on their grid: the base less any initial factors.
+    """The weights that stayed frozen in training, not yet on their grid: the base less any initial factors, with
+    what the adapter brings of it in place.
 
     Raises InputError where the adapter was trained on another base.
     """
     check_base(job)
     folder, base = adapter_folder(job), open_base(job.inputs["base"])
-    frozen = without_initial(base, folder, read_adapter_config(folder))
-    stored = under_tokens(folder)
-    if not stored:
+    config = read_adapter_config(folder)
+    frozen = without_initial(base, folder, config)
+    own = base_parts(folder, config, frozen.specs)
+    if not own:
         return frozen
+    own |= _shared(frozen, own)
     file = SafetensorsSource.from_file(folder / WEIGHTS)
-    own = {name: key for name, key in stored.items() if name in frozen.specs}
+    for name, key in own.items():
+        if file.specs[key].shape != frozen.specs[name].shape:
+            raise InputError(
+                f"{folder / WEIGHTS}: {key} is {file.specs[key].shape}, and the base's {name} is "
+                f"{frozen.specs[name].shape}"
+            )
 
     def load(name: str) -> torch.Tensor:
         return file.load(own[name]) if name in own else frozen.load(name)
@@ -166,6 +175,16 @@ def frozen_base(job: Job[AdapterSettings]) -> TensorSource:
     return ComputedSource(
         {n: file.specs[own[n]] if n in own else s for n, s in frozen.specs.items()}, load
     )
+
+
+def _shared(base: TensorSource, own: Mapping[str, str]) -> dict[str, str]:
+    """The head of a base that had one tensor for both follows an embedding that the adapter brings."""
+    if HEAD not in base.specs or HEAD in own:
+        return {}
+    embedding = next((name for name in own if name.endswith(".weight")), None)
+    if embedding is None or not torch.equal(base.load(HEAD), base.load(embedding)):
+        return {}
+    return {HEAD: own[embedding]}
 
 
 def check_base(job: Job[AdapterSettings]) -> None:

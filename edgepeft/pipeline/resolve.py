@@ -51,13 +51,19 @@ class Adapters(NamedTuple):
             tuple(header(one.path) for one in recipe.adapters),
         )
 
-    def needs(self, model: ModelInfo, task: Task, template: str) -> tuple[BaseNeeds, list[str]]:
-        """What they ask of the base, with notes on its files and theirs; ``template`` is the recipe's.
+    def needs(self, model: ModelInfo, task: Task, recipe: Recipe) -> tuple[BaseNeeds, list[str]]:
+        """What they, or the one that is trained, ask of the base, with notes on its files and theirs.
 
         Raises InputError.
         """
-        templated = template in (AUTO, CHAT)
-        return needs_of(self.own, (*self.further, *self.parts), model, task, templated=templated)
+        return needs_of(
+            self.own,
+            (*self.further, *self.parts),
+            model,
+            task,
+            templated=recipe.data.template in (AUTO, CHAT),
+            trained=recipe.method if recipe.adapter is None else None,
+        )
 
 
 def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
@@ -71,7 +77,7 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     adapters = Adapters.read(file)
     train, test, unused = _rows(file, measured=measured)
     task = resolve_task(recipe.task, given, [*train, *test])
-    needs, notes = adapters.needs(given, task, recipe.data.template)
+    needs, notes = adapters.needs(given, task, recipe)
     split = split_notes({"data.train": recipe.data.train, "data.test": recipe.data.test})
     notes = [*file.notes, *notes, *unused, *split]
     for target in targets:

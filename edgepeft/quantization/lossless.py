@@ -60,7 +60,7 @@ def run(job: Job[AdapterSettings]) -> QuantizeResult:
     chosen = linear if quantized is None else list(quantized)
     factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]] = {}
     if frozen is None:
-        factors = low_rank_factors(skeleton, open_adapter(adapter_folder(job)))
+        factors = low_rank_factors(skeleton, open_adapter(adapter_folder(job)), set(chosen))
     entries: dict[str, RoundedWeight] = {}
     specs: dict[str, TensorSpec] = {}
     for name in chosen:

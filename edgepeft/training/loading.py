@@ -143,10 +143,23 @@ def add_adapter(
     task_type = "CAUSAL_LM" if facts is None else ENCODER_TASKS[facts.task].peft_type
     try:
         config = PEFT_TYPE_TO_CONFIG_MAPPING[method.peft_type](task_type=task_type, **arguments)
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        if arguments.get("lora_bias"):
+            _refuse_no_bias(adapted)
+        return adapted
     except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as error:
         key = "target_modules" if "target modules" in str(error).lower() else "options"
         raise InputError(f"method.{key}: {one_line(error)}") from None
+
+
+def _refuse_no_bias(adapted: Any) -> None:
+    """Raise InputError where a factor's bias would have none of the base to be merged into."""
+    for name, layer in adapted.get_base_model().named_modules():
+        if hasattr(layer, "lora_B") and layer.get_base_layer().bias is None:
+            raise InputError(
+                f"method.options.lora_bias: {name} has no bias to merge it into; name modules that have one as "
+                "method.target_modules"
+            )
 
 
 def whole_modules(model: Any, facts: EncoderFacts) -> tuple[str, ...]:

@@ -29,7 +29,9 @@ def save_trained(
     a grid the initial factors are kept beside it.
     """
     hooks_of(adapted).before_saving(adapted)
-    adapted.save_pretrained(str(folder), safe_serialization=True)
+    # PEFT would keep the embedding and head that factors lie on, which are the base's own.
+    options = {"save_embedding_layers": False} if hasattr(adapted, "peft_config") else {}
+    adapted.save_pretrained(str(folder), safe_serialization=True, **options)
     provenance.write(folder)
     if start is not None and provenance.grid.kind == "none":
         _fold_start(folder, start)

@@ -155,7 +155,7 @@ def test_target_modules_the_model_does_not_have(model: Path, adapter: Path) -> N
         ({"lora_alpha": "8"}, "lora_alpha: 8 is not a usable scale"),
         ({"r": 0}, "r: 0 is not a rank"),
         ({"r": 2.5}, "r: 2.5 is not a rank"),
-        ({"bias": "lora_only"}, "bias: lora_only is not supported yet"),
+        ({"bias": "boft_only"}, "bias: boft_only is not supported; none, all, lora_only are"),
         ({"r": 5000}, "r: 5000 is not a rank; it must be a whole number from 1 to 4096"),
         ({"rank_pattern": {"q_proj": 10**9}}, r"rank_pattern\.q_proj: 1000000000 is not a rank"),
         ({"alpha_pattern": {"q_proj": 1e30}}, r"alpha_pattern\.q_proj: 1e\+30 is not a usable"),

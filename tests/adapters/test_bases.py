@@ -76,6 +76,8 @@ def logits_of(folder: Path) -> torch.Tensor:
     return logits
 
 
+EMBEDDING, HEAD = ["q_proj", "embed_tokens"], ["q_proj", "lm_head"]
+BOTH = [*EMBEDDING, "lm_head"]
 CASES: dict[str, tuple[bool, int | None, dict[str, Any], dict[str, Any]]] = {
     "more rows": (False, 520, {}, {"rows": 520}),
     "fewer rows": (False, 504, {}, {"rows": 504}),
@@ -114,6 +116,36 @@ CASES: dict[str, tuple[bool, int | None, dict[str, Any], dict[str, Any]]] = {
         {"trainable_token_indices": [3, 512, 515]},
         {"rows": 520},
     ),
+    "an embedding adapted": (False, None, {"target_modules": EMBEDDING}, {}),
+    "a head adapted": (False, None, {"target_modules": HEAD}, {}),
+    "an embedding adapted apart": (True, None, {"target_modules": EMBEDDING}, {"own_head": True}),
+    "a head adapted apart": (True, None, {"target_modules": HEAD}, {"own_head": True}),
+    "both adapted apart": (True, None, {"target_modules": BOTH}, {"own_head": True}),
+    "both adapted as one": (
+        True,
+        None,
+        {"target_modules": EMBEDDING, "ensure_weight_tying": True},
+        {},
+    ),
+    "an embedding adapted by DoRA, its rank its own": (
+        True,
+        None,
+        {"target_modules": EMBEDDING, "use_dora": True, "rank_pattern": {"embed_tokens": 3}},
+        {"own_head": True},
+    ),
+    "more rows and both adapted": (False, 520, {"target_modules": BOTH}, {"rows": 520}),
+    "more rows and an embedding adapted apart": (
+        True,
+        520,
+        {"target_modules": EMBEDDING},
+        {"rows": 520, "own_head": True},
+    ),
+    "an embedding adapted and a head apart": (
+        True,
+        None,
+        {"target_modules": EMBEDDING, "modules_to_save": ["lm_head"]},
+        {"own_head": True},
+    ),
     "more rows and copies apart": (
         True,
         520,
@@ -134,7 +166,9 @@ def test_the_merge_is_what_peft_computes_on_the_base_as_it_was(
     if family == "phi3" and "ia3" in lora:
         pytest.skip("IA3 is not for fused projections")
     if family == "phi3":
-        lora = {**lora, "target_modules": ["qkv_proj", "down_proj"]}
+        modules = lora.get("target_modules", ["qkv_proj", "down_proj"])
+        named = ["qkv_proj" if module == "q_proj" else module for module in modules]
+        lora = {**lora, "target_modules": named}
     model = tiny_model(family, tied=tied)
     adapter = write_adapter(model, tmp_path / "adapter", rows=rows, **lora)
     base = run_stage(base_stage.run, tmp_path / "base", needed, {"model": model})
@@ -151,6 +185,34 @@ def test_the_merge_is_what_peft_computes_on_the_base_as_it_was(
     with torch.no_grad():
         reference = adapted(job, load(base_stage.checkpoint_folder(base)).eval())(IDS).logits[0]
     torch.testing.assert_close(reference, wanted, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@pytest.mark.parametrize("trained", ["all", "lora_only"])
+def test_biases_that_were_trained_are_the_adapters(
+    tiny_model: ModelMaker, tmp_path: Path, family: str, trained: str
+) -> None:
+    model = tiny_model(family)
+    adapter = write_adapter(
+        model, tmp_path / "adapter", bias=trained, target_modules=["q_proj", "o_proj"]
+    )
+    base = run_stage(base_stage.run, tmp_path / "base", {}, {"model": model})
+    inputs = {"base": base, "adapter": adapter}
+    merged = run_stage(merge_stage.run, tmp_path / "merge", MERGE, inputs)
+    wanted = by_peft(model, adapter)
+    torch.testing.assert_close(logits_of(merged), wanted, atol=2e-5, rtol=0)
+    job = make_job(tmp_path / "reference", MERGE, inputs)
+    with torch.no_grad():
+        reference = adapted(job, load(base_stage.checkpoint_folder(base)).eval())(IDS).logits[0]
+    torch.testing.assert_close(reference, wanted, atol=2e-5, rtol=0)
+    source, own = SafetensorsSource.from_folder(merged), SafetensorsSource.from_folder(model)
+    changed = {
+        name.rpartition(".self_attn.")[2]
+        for name in own.specs
+        if name.endswith(".bias") and not torch.equal(own.load(name), source.load(name))
+    }
+    every = {"q_proj.bias", "k_proj.bias", "v_proj.bias"} if trained == "all" else {"q_proj.bias"}
+    assert changed == (every if family == "qwen2" else set())
 
 
 def test_the_base_itself_answers_as_it_did(tiny_model: ModelMaker, tmp_path: Path) -> None:
@@ -195,7 +257,7 @@ def test_a_plan_finds_what_the_base_needs(project: Project, case: str) -> None:
     assert plan.stage("base").settings == BaseSettings(**needed)
     assert plan.resolved.model.vocab_size == (rows or 512)
     assert plan.resolved.model.tied_embeddings == (not needed.get("own_head", False))
-    said = [note for note in plan.notes if "brings a whole" in note]
+    said = [note for note in plan.notes if "brings a whole" in note or "adapter adapts" in note]
     assert bool(said) == bool(lora or rows)
     assert all(("two tensors" in note) == bool(needed.get("own_head")) for note in said)
 
@@ -264,9 +326,81 @@ def of_a_deeper_model(project: Project, adapter: Path) -> None:
     save_file(more, path)
 
 
+BIAS = "base_model.model.model.layers.0.self_attn.q_proj.base_layer.bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda tensors: tensors.pop(BIAS), r"lacks \S+q_proj.base_layer.bias .* bias: lora_only"),
+        (
+            lambda tensors: tensors.update({BIAS: torch.zeros(32)}),
+            r"q_proj.base_layer.bias is \(32,\), and the base's .* is \(64,\)",
+        ),
+        (
+            lambda tensors: tensors.update({BIAS.replace("q_proj", "o_proj"): torch.zeros(64)}),
+            r"holds \S+o_proj.base_layer.bias, and the base stores no model\S+o_proj.bias",
+        ),
+    ],
+)
+def test_biases_that_are_not_the_bases_are_named(
+    tiny_model: ModelMaker, tmp_path: Path, change: Callable[[dict[str, Any]], None], match: str
+) -> None:
+    model = tiny_model("qwen2")
+    adapter = write_adapter(
+        model, tmp_path / "adapter", bias="lora_only", target_modules=["q_proj", "o_proj"]
+    )
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    base = run_stage(base_stage.run, tmp_path / "base", {}, {"model": model})
+    with pytest.raises(InputError, match=match):
+        run_stage(merge_stage.run, tmp_path / "merge", MERGE, {"base": base, "adapter": adapter})
+
+
+def test_factors_of_a_tied_model_are_one_or_refused(tiny_model: ModelMaker, tmp_path: Path) -> None:
+    model = tiny_model("llama", tied=True)
+    adapter = write_adapter(
+        model, tmp_path / "adapter", target_modules=EMBEDDING, ensure_weight_tying=True
+    )
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    tensors["base_model.model.lm_head.lora_A.weight"] += 0.1
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    base = run_stage(base_stage.run, tmp_path / "base", {}, {"model": model})
+    with pytest.raises(InputError, match="factors of the head are not those of the embedding"):
+        run_stage(merge_stage.run, tmp_path / "merge", MERGE, {"base": base, "adapter": adapter})
+
+
+def test_a_base_of_one_tensor_is_not_changed_by_halves(
+    tiny_model: ModelMaker, tmp_path: Path
+) -> None:
+    model = tiny_model("llama", tied=True)
+    adapter = write_adapter(model, tmp_path / "adapter", target_modules=HEAD)
+    base = run_stage(base_stage.run, tmp_path / "base", {}, {"model": model})
+    with pytest.raises(InputError, match=r"changes the head by itself, .* are one tensor"):
+        run_stage(merge_stage.run, tmp_path / "merge", MERGE, {"base": base, "adapter": adapter})
+
+
+def without_its_bias(project: Project, adapter: Path) -> None:
+    path = adapter / "adapter_model.safetensors"
+    factor = next(key for key in load_file(path) if "q_proj.lora_B" in key)
+    save_file({**load_file(path), factor.replace("weight", "bias"): torch.zeros(64)}, path)
+
+
+def of_another_vocabulary(project: Project, adapter: Path) -> None:
+    path = adapter / "adapter_model.safetensors"
+    write_adapter(project.folder / "model", adapter, target_modules=EMBEDDING)
+    kept = {k: v for k, v in load_file(path).items() if "base_layer" not in k}
+    save_file(
+        {k: v[:, :500].contiguous() if "embedding_A" in k else v for k, v in kept.items()}, path
+    )
+
+
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
+        (without_its_bias, r"q_proj.lora_B.bias, .* no \S+q_proj.bias; lora_bias can't be merged"),
+        (of_another_vocabulary, r"factors of model.embed_tokens are for a weight of \(64, 500\)"),
         (too_many_tokens, r"its tokenizer has the token '<\d+>' with id 512, .* 512 rows"),
         (of_a_wider_model, r"are for a weight of \(64, 96\), and the model's is \(64, 64\)"),
         (of_a_deeper_model, r"and the model has no model\.layers\.9\.\S+; it is another"),
@@ -285,7 +419,7 @@ def test_adapters_of_one_bundle_share_its_embedding(project: Project) -> None:
     write_adapter(project.folder / "model", project.folder / "other", rows=520)
     project.recipe["targets"] = [{"name": "cpu-fp32", "adapters": "hot-swap"}]
     project.recipe["adapters"] = [{"name": "other", "path": "other"}]
-    with pytest.raises(InputError, match=r"other: brings a whole embedding or head of its own"):
+    with pytest.raises(InputError, match=r"other: changes embedding, head or biases"):
         project.plan()
 
 

@@ -217,33 +217,32 @@ def test_damaged_base_is_named(tiny_model: ModelMaker, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("target", "tied", "match"),
+    ("target", "match"),
     [
-        (["lm_head"], True, "target_modules: adapting lm_head is not supported yet"),
-        (["q_proj", "model.embed_tokens"], False, "adapting model.embed_tokens is not supported"),
+        (["lm_head"], "changes the head by itself, and this model's head and embedding are one"),
         # An expression names no module, so only the attached adapter shows what it adapts.
-        (".*lm_head", True, "adapts the language model's head, which is not supported yet"),
-        (".*lm_head", False, "adapts the language model's head, which is not supported yet"),
-        (".*embed_tokens", False, "adapts the language model's embedding"),
+        (".*embed_tokens", "changes the embedding by itself, and this model's head and embedding"),
     ],
 )
-def test_what_cannot_be_merged_is_refused(
-    tiny_model: ModelMaker, tmp_path: Path, target: Any, tied: bool, match: str
+def test_half_of_a_tied_model_is_not_merged(
+    tiny_model: ModelMaker, tmp_path: Path, target: Any, match: str
 ) -> None:
-    model = tiny_model("llama", tied=tied)
+    model = tiny_model("llama", tied=True)
     adapter = write_adapter(model, tmp_path / "adapter", target_modules=target)
     with pytest.raises(InputError, match=match):
         merge(model, adapter, NF4)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_adapted_embedding_without_the_embedding_itself_is_refused(
+def test_an_adapted_embedding_is_merged_with_or_without_the_embedding_beside_it(
     tiny_model: ModelMaker, tmp_path: Path
 ) -> None:
-    model = tiny_model("llama")
+    model, name = tiny_model("llama", tied=False), "model.embed_tokens.weight"
     adapter = write_adapter(model, tmp_path / "adapter", target_modules=".*embed_tokens")
+    whole = merge(model, adapter, NF4).load(name)
     path = adapter / "adapter_model.safetensors"
     parts = {name: t for name, t in open_adapter(adapter).tensors.items() if "lora" in name}
+    assert len(parts) < len(open_adapter(adapter).tensors)
     save_file(parts, path, metadata={"format": "pt"})
-    with pytest.raises(InputError, match="adapts the language model's embedding"):
-        merge(model, adapter, NF4)
+    assert torch.equal(merge(model, adapter, NF4).load(name), whole)
+    assert not torch.equal(SafetensorsSource.from_folder(model).load(name), whole)

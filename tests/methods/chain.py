@@ -48,6 +48,7 @@ class Case:
     # A lossless target wants rows of whole blocks of 64.
     intermediate: int = 160
     tokens: tuple[str, ...] = ()
+    own_head: bool = False
 
 
 CASES: dict[str, Case] = {
@@ -103,6 +104,32 @@ CASES: dict[str, Case] = {
         "lora", family="qwen2", options={"modules_to_save": ["lm_head", "embed_tokens"]}
     ),
     "saved-tied": Case("qlora", tied=True, options={"modules_to_save": ["embed_tokens"]}),
+    "tables-tied": Case(
+        "qlora",
+        tied=True,
+        own_head=True,
+        target_modules=["q_proj", "embed_tokens", "lm_head"],
+        targets=("cpu-fp32", "cpu-nf4"),
+        intermediate=192,
+    ),
+    "tables-untied": Case("dora", family="qwen2", target_modules=["q_proj", "embed_tokens"]),
+    "tables-as-one": Case(
+        "lora",
+        tied=True,
+        target_modules=["q_proj", "embed_tokens"],
+        options={"ensure_weight_tying": True},
+    ),
+    "biases": Case("qlora", family="qwen2", options={"bias": "all"}),
+    "biases-lora-only": Case("lora", family="qwen2", options={"bias": "lora_only"}),
+    "lora-bias": Case(
+        "lora",
+        family="qwen2",
+        target_modules=["q_proj", "v_proj"],
+        options={"lora_bias": True},
+    ),
+    "parameters": Case(
+        "lora", target_modules=["q_proj"], options={"target_parameters": ["down_proj.weight"]}
+    ),
     "saved-norm": Case("dora", options={"modules_to_save": ["norm"]}),
     "full": Case("full", rank=None),
     "full-untied": Case("full", rank=None, family="qwen2"),
@@ -291,7 +318,8 @@ def carry(case: Case, root: Path, model: Path) -> None:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         changed = [{**row, "completion": f"<answer {row['completion']}>"} for row in rows]
         path.write_text("".join(json.dumps(row) + "\n" for row in changed))
-    base = run_stage(base_stage.run, root / "base", {"tokens": tokens}, {"model": model})
+    staged = {"tokens": tokens, "own_head": case.own_head}
+    base = run_stage(base_stage.run, root / "base", staged, {"model": model})
     settings: dict[str, Any] = {
         "method": method_settings(case),
         "training": training_settings(case),

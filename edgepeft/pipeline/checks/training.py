@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgepeft.adapters.config import refuse_head
+from edgepeft.adapters.config import refuse_embedding
 from edgepeft.adapters.method import trains_rows
 from edgepeft.adapters.methods import check_method
 from edgepeft.errors import InputError
@@ -18,7 +18,9 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
     if resolved.method is not None:
         settings = resolved.recipe.method
         check_method(settings)
-        refuse_head(settings.target_modules, "method.target_modules")
+        refuse_embedding(
+            resolved.method.peft_type, settings.target_modules, "method.target_modules"
+        )
 
 
 def check_new_tokens(resolved: ResolvedRecipe) -> None:

@@ -1,0 +1,112 @@
+"""A LoRA held against the weights that a decoder's files list: modules, shapes, biases. No tensor is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgepeft.adapters.base_parts import bias_of
+from edgepeft.adapters.folder import WEIGHTS
+from edgepeft.adapters.keys import canonical, language_model_of, module_of
+from edgepeft.adapters.tables import HEADS, is_embedding, tables_of
+from edgepeft.errors import InputError
+from edgepeft.models.info import ModelInfo
+from edgepeft.models.names import LANGUAGE_MODELS, moved, unwrapped
+from edgepeft.models.safetensors_header import StoredTensor, read_header
+
+_A, _B, _ADDED = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias"
+_ROWS_A, _ROWS_B = ".lora_embedding_A", ".lora_embedding_B"
+
+
+def fit_notes(folder: Path, config: Mapping[str, Any], model: ModelInfo) -> list[str]:
+    """Hold a LoRA's factors and biases against what a decoder's files list; what is renamed.
+
+    Raises InputError.
+    """
+    if config["peft_type"] != "LORA" or model.kind != "folder":
+        return []
+    if config.get("target_parameters"):
+        # Their factors lie under names that PEFT makes up as it wraps a parameter.
+        return []
+    path = folder / WEIGHTS
+    header = read_header(path)
+    stored = {name: header[own] for name, own in canonical(header, path).names.items()}
+    factors = [key for key in stored if key.endswith((_A, _ROWS_A))]
+    weights, place = _placed(factors, model)
+    notes = []
+    if place is not None:
+        notes.append(
+            f"{folder.name}: its keys begin with {place[0] or 'no prefix'} where the model has "
+            f"{place[1] or 'none'}, and are renamed"
+        )
+    rows = tables_of(folder, config).rows
+    for key in factors:
+        _check_pair(stored, key, moved(module_of(key), *(place or ("", ""))), weights, rows, path)
+    for key in stored:
+        added = key.endswith(_ADDED)
+        name = f"{module_of(key)}.bias" if added else bias_of(key)
+        if name is not None and moved(name, *(place or ("", ""))) not in weights:
+            why = "lora_bias can't be merged" if added else "it is another base model's"
+            raise InputError(f"{path}: holds {key}, and the model has no {name}; {why}")
+    return notes
+
+
+def _placed(
+    factors: Sequence[str], model: ModelInfo
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, str] | None]:
+    """The shapes of a model's weights by their modules, and where the adapter has such a model inside a larger
+    one.
+
+    The checkpoint itself may be of a larger model's names, which the base stage renames.
+    """
+    own = {
+        unwrapped(name).removesuffix(".weight"): tensor.shape
+        for name, tensor in model.tensors.items()
+    }
+    variants = [
+        own,
+        *({moved(name, *way): shape for name, shape in own.items()} for way in LANGUAGE_MODELS),
+    ]
+    if model.tied_embeddings:
+        for weights in variants:
+            table = next((weights[name] for name in weights if is_embedding(name)), None)
+            weights |= {} if table is None else dict.fromkeys(HEADS, table)
+    adapted = {module_of(key) for key in factors}
+    for weights in variants:
+        place = language_model_of(factors, weights)
+        if place is not None or adapted <= set(weights):
+            return weights, place
+    return own, None
+
+
+def _check_pair(
+    stored: Mapping[str, StoredTensor],
+    key: str,
+    module: str,
+    weights: Mapping[str, tuple[int, ...]],
+    rows: int | None,
+    path: Path,
+) -> None:
+    """One module's A [r, in] and B [out, r] against its weight [out, in]; an embedding's is [in, out].
+
+    ``rows`` are those of the adapter's own tables.
+    """
+    of_rows = key.endswith(_ROWS_A)
+    other = f"{key.removesuffix(_ROWS_A)}{_ROWS_B}" if of_rows else f"{key.removesuffix(_A)}{_B}"
+    if module not in weights:
+        raise InputError(
+            f"{path}: holds {key}, and the model has no {module}; it is another base model's"
+        )
+    shape = weights[module]
+    if rows is not None and (is_embedding(module) or module in HEADS):
+        shape = (rows, *shape[1:])
+    shape = shape[::-1] if of_rows else shape
+    if other not in stored or len(shape) != 2:
+        return
+    a, b = stored[key].shape, stored[other].shape
+    if len(a) == len(b) == 2 and (a[1], b[0]) != (shape[1], shape[0]):
+        raise InputError(
+            f"{path}: its factors of {module} are for a weight of {(b[0], a[1])}, and the model's is {shape}; "
+            "it is another base model's"
+        )
