@@ -58,7 +58,7 @@ latest:
 
 # Every supported family with every option of its configuration, to float32 and int4, beside torch.
 architectures: $(INSTALLED)
-	$(BIN)/python -m pytest tests/architectures
+	EDGEPEFT_MATRIX=all $(BIN)/python -m pytest tests/architectures
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

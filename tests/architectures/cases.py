@@ -6,7 +6,9 @@ and large enough in scale that an option that is passed over shows in the logits
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +45,16 @@ LLAMA3: Mapping[str, Any] = {
 
 LINEAR: Mapping[str, Any] = {
     "rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+}
+
+
+YARN: Mapping[str, Any] = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
 }
 
 
@@ -118,6 +130,43 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     },
     "Ernie4_5": {**PLAIN_ROPE, "head_dim": 16, "tie_word_embeddings": True},
     "HunYuanDenseV1": {**PLAIN_ROPE, "head_dim": 16},
+    "Olmo2": PLAIN_ROPE,
+    "Olmo3": {
+        "num_hidden_layers": 4,
+        "sliding_window": 16,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"],
+    },
+    "Exaone4": {
+        **PLAIN_ROPE,
+        "num_hidden_layers": 4,
+        "sliding_window": 16,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"],
+    },
+    "Glm": {**partly(PLAIN_ROPE, 0.5), "head_dim": 32},
+    "Glm4": {**partly(PLAIN_ROPE, 0.5), "head_dim": 32},
+    "Arcee": PLAIN_ROPE,
+    "Nemotron": {**partly(PLAIN_ROPE, 0.5), "head_dim": 32},
+    "Starcoder2": {**PLAIN_ROPE, "tie_word_embeddings": True},
+    # Without experts and without recurrent layers, as its dense sizes are.
+    "GraniteMoeHybrid": {
+        **PLAIN_ROPE,
+        "layer_types": ["full_attention"] * 2,
+        "num_local_experts": 0,
+        "shared_intermediate_size": 160,
+        "position_embedding_type": "rope",
+        "logits_scaling": 0.5,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.1,
+        "mamba_n_heads": 4,
+    },
+    "Ministral": {
+        **PLAIN_ROPE,
+        "head_dim": 16,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "SeedOss": {**PLAIN_ROPE, "head_dim": 16},
 }
 FAMILIES = tuple(_OWN)
 
@@ -172,9 +221,11 @@ def _all() -> Iterator[tuple[str, Case]]:
         yield f"{low}-strays", case(stray=stray(family))
         yield f"{low}-one-kv-head", case(config={"num_key_value_heads": 1})
         yield f"{low}-all-kv-heads", case(config={"num_key_value_heads": 4})
+        # Half of a head is rotated in some.
+        size = 32 if "partial_rotary_factor" in str(own) else 16
         yield (
             f"{low}-narrow",
-            case(config={"hidden_size": 72, "intermediate_size": 100, "head_dim": 16}),
+            case(config={"hidden_size": 72, "intermediate_size": 100, "head_dim": size}),
         )
         yield f"{low}-wide-head", case(config={"head_dim": 64})
         yield f"{low}-bfloat16", case(dtype="bfloat16")
@@ -326,6 +377,78 @@ def _all() -> Iterator[tuple[str, Case]]:
             },
         ),
     )
+    for family in ("Olmo2", "Olmo3"):
+        yield f"{family.lower()}-biases", Case(family, {"attention_bias": True})
+    yield "olmo2-linear", Case("Olmo2", LINEAR)
+    yield "olmo2-yarn", Case("Olmo2", {"rope_parameters": YARN})
+    for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Granite"):
+        yield f"{family.lower()}-yarn", Case(family, {"rope_parameters": YARN})
+    for family in ("Llama", "SmolLM3"):
+        yield f"{family.lower()}-linear", Case(family, LINEAR)
+    yield (
+        "gemma3-linear",
+        Case(
+            "Gemma3",
+            {
+                "rope_parameters": {
+                    "full_attention": {**LINEAR["rope_parameters"], "factor": 8.0},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+                }
+            },
+        ),
+    )
+    yield (
+        "exaone4-no-window",
+        Case("Exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 4}),
+    )
+    yield "exaone4-full", Case("Exaone4", {"layer_types": ["full_attention"] * 4})
+    yield "exaone4-llama3", Case("Exaone4", LLAMA3)
+    yield "exaone4-yarn", Case("Exaone4", {"rope_parameters": YARN})
+    for family in ("Glm", "Glm4"):
+        low = family.lower()
+        yield f"{low}-whole-heads", Case(family, partly(PLAIN_ROPE, 1.0))
+        yield f"{low}-no-biases", Case(family, {"attention_bias": False})
+        yield f"{low}-yarn", Case(family, partly({"rope_parameters": YARN}, 0.5))
+    for family in ("Arcee", "Nemotron"):
+        yield f"{family.lower()}-biases", Case(family, {"attention_bias": True, "mlp_bias": True})
+    yield "arcee-yarn", Case("Arcee", {"rope_parameters": YARN})
+    yield "nemotron-eps", Case("Nemotron", {"norm_eps": 1e-2})
+    yield "nemotron-whole-heads", Case("Nemotron", partly(PLAIN_ROPE, 1.0))
+    yield "starcoder2-eps", Case("Starcoder2", {"norm_epsilon": 1e-2})
+    yield "starcoder2-no-biases", Case("Starcoder2", {"use_bias": False})
+    yield "starcoder2-window", Case("Starcoder2", {"sliding_window": 16})
+    yield "granitemoehybrid-biases", Case("GraniteMoeHybrid", {"attention_bias": True})
+    older = {"layer_types": ["attention"] * 2}
+    yield "granitemoehybrid-older-kinds", Case("GraniteMoeHybrid", older)
+    yield (
+        "granitemoehybrid-plain",
+        Case(
+            "GraniteMoeHybrid",
+            {
+                "logits_scaling": 1.0,
+                "embedding_multiplier": 1.0,
+                "residual_multiplier": 1.0,
+                "attention_multiplier": 1.0,
+                "shared_intermediate_size": 96,
+            },
+        ),
+    )
+    yield "ministral-full", Case("Ministral", {"layer_types": ["full_attention"] * 2})
+    yield "ministral-wide-window", Case("Ministral", {"sliding_window": 300})
+    yield "ministral-yarn", Case("Ministral", {"rope_parameters": YARN})
+    yield "seedoss-no-biases", Case("SeedOss", {"attention_bias": False})
+    yield (
+        "seedoss-biases",
+        Case("SeedOss", {"attention_out_bias": True, "mlp_bias": True}),
+    )
+    yield "olmo2-eps", Case("Olmo2", {"rms_norm_eps": 1e-2})
+    yield "olmo3-wide-window", Case("Olmo3", {"sliding_window": 300})
+    yield "olmo3-full", Case("Olmo3", {"layer_types": ["full_attention"] * 4})
+    plain = {"rope_type": "default", "rope_theta": 500.0}
+    yield (
+        "olmo3-yarn",
+        Case("Olmo3", {"rope_parameters": {"full_attention": YARN, "sliding_attention": plain}}),
+    )
     yield "granite-biases", Case("Granite", {"attention_bias": True, "mlp_bias": True})
     yield (
         "granite-plain",
@@ -342,6 +465,21 @@ def _all() -> Iterator[tuple[str, Case]]:
 
 
 CASES: Mapping[str, Case] = dict(_all())
+_SHARED = (
+    *("own-head", "all-kv-heads", "bfloat16", "float16-shards", "no-ids", "theta"),
+    *("vocab-is-inner", "vocab-is-hidden", "wide-head"),
+)
+"""What goes through the same code whatever the family."""
+_WHOLLY = ("Llama", "Gemma3", "Phi3", "Olmo3")
+"""Families that are tried with all of that every time: of the builder's classes, and of ours."""
+CHOSEN: Mapping[str, Case] = {
+    name: case
+    for name, case in CASES.items()
+    if os.environ.get("EDGEPEFT_MATRIX") == "all"
+    or case.family in _WHOLLY
+    or not name.endswith(_SHARED)
+}
+"""What is carried: all of them where EDGEPEFT_MATRIX says so, as ``make architectures`` does."""
 
 
 def write_case(case: Case, folder: Path, *, seed: int = 0) -> Path:
@@ -355,9 +493,9 @@ def write_case(case: Case, folder: Path, *, seed: int = 0) -> Path:
         for name, token in (("bos", BOS), ("eos", EOS), ("pad", PAD))
     }
     kind = "Gemma3Text" if case.family == "Gemma3" else case.family
-    config = getattr(transformers, f"{kind}Config")(
-        **{**COMMON, **ids, **_OWN[case.family], **case.config}
-    )
+    # transformers fills in what a configuration's dictionaries leave out, in place.
+    said = copy.deepcopy({**COMMON, **ids, **_OWN[case.family], **case.config})
+    config = getattr(transformers, f"{kind}Config")(**said)
     if case.own_head:
         config.tie_word_embeddings = False
     model = getattr(transformers, f"{case.family}ForCausalLM")(config)

@@ -23,7 +23,7 @@ from edgepeft.evaluation.witness.models import Sources, load_adapted
 from edgepeft.evaluation.witness.stage import WitnessRecord, own_logits
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
-from tests.architectures.cases import CASES, LONGEST, Case, write_case
+from tests.architectures.cases import CHOSEN, LONGEST, Case, write_case
 from tests.quantize_settings import UNSAID
 from tests.simulation import put_codes
 from tests.stages import carry_cases, run_stage, write_adapter
@@ -130,5 +130,5 @@ def beside_codes(bundle: Bundle, codes: Path, testimony: WitnessRecord, sources:
 
 if __name__ == "__main__":
     part, parts = map(int, sys.argv[2].split("/"))
-    chosen = dict(list(CASES.items())[part::parts])
+    chosen = dict(list(CHOSEN.items())[part::parts])
     carry_cases(carry, chosen, Path(sys.argv[1]))

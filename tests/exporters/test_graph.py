@@ -26,33 +26,33 @@ def test_rotary_settings_for_each_kind_of_layer_become_flat() -> None:
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         }
     )
-    flatten_rope(given)
+    flatten_rope(given, own_tables=False)
     assert given.rope_parameters == FULL
     assert (given.rope_theta, given.rope_local_base_freq) == (1e6, 1e4)
 
 
 def test_local_frequency_is_the_full_one_where_none_is_given() -> None:
     given = config(rope_parameters={"full_attention": FULL})
-    flatten_rope(given)
+    flatten_rope(given, own_tables=False)
     assert given.rope_local_base_freq == 1e6
 
 
 def test_scaling_of_some_layers_only_is_refused() -> None:
     scaled = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}
     with pytest.raises(EdgepeftError, match="Gemma3ForCausalLM: linear rotary scaling on some"):
-        flatten_rope(config(rope_parameters={"full_attention": scaled}))
+        flatten_rope(config(rope_parameters={"full_attention": scaled}), own_tables=False)
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"rope_theta": 1e4}])
 def test_flat_settings_stay_as_they_are(parameters: Any) -> None:
     given = config(rope_parameters=parameters)
-    flatten_rope(given)
+    flatten_rope(given, own_tables=False)
     assert given.rope_parameters == parameters
 
 
 def test_the_kind_is_also_said_under_its_older_key() -> None:
     given = config(rope_parameters={"rope_type": "llama3"})
-    flatten_rope(given)
+    flatten_rope(given, own_tables=False)
     assert given.rope_parameters == {"rope_type": "llama3", "type": "llama3"}
 
 
@@ -67,7 +67,7 @@ def test_long_rope_is_scaled_as_transformers_scales_it(extra: dict[str, Any], sc
         original_max_position_embeddings=32,
         rope_parameters={**LONGROPE, **extra},
     )
-    flatten_rope(given)
+    flatten_rope(given, own_tables=False)
     assert given.rope_parameters["short_mscale"] == given.rope_parameters["long_mscale"] == scale
 
 

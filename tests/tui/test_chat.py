@@ -141,7 +141,7 @@ def test_vectors_are_held_against_each_other(encoders: Find) -> None:
     async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
         app.open(f"chat:{folder}")
         await until(pilot, lambda: "loaded in" in text_of(app))
-        assert "another to compare with it" in text_of(app)
+        await until(pilot, lambda: "another to compare with it" in text_of(app))
         await _ask(app, pilot, "coal")
         assert f"{len(one)} numbers, length 1.000" in text_of(app)
         shown = _numbers(text_of(app), decimals=4)

@@ -16,10 +16,11 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from edgepeft.errors import EdgepeftError
 
 
-def flatten_rope(config: Any) -> None:
+def flatten_rope(config: Any, *, own_tables: bool) -> None:
     """Turn transformers 5's rotary settings per layer type into the flat ones that the builder reads.
 
-    Raises EdgepeftError for scaled frequencies there, which the builder would apply to every layer alike.
+    Raises EdgepeftError for scaled frequencies there, which the builder would apply to every layer alike, unless
+    it is given ``own_tables``.
     """
     parameters = getattr(config, "rope_parameters", None)
     if isinstance(parameters, dict) and "rope_type" in parameters:
@@ -32,7 +33,7 @@ def flatten_rope(config: Any) -> None:
     if not isinstance(parameters, dict) or "full_attention" not in parameters:
         return
     full, local = parameters["full_attention"], parameters.get("sliding_attention", {})
-    if full.get("rope_type", "default") != "default":
+    if full.get("rope_type", "default") != "default" and not own_tables:
         raise EdgepeftError(
             f"{config.architectures[0]}: {full['rope_type']} rotary scaling on some layers only is not "
             "supported by the graph builder"

@@ -33,6 +33,24 @@ class BuiltGraph:
 
 
 @contextlib.contextmanager
+def made_of(builder: Any, config: Any, model: str, graph: type) -> Iterator[None]:
+    """Have the builder make its graph of the class ``graph`` where it would take its own, called ``model``.
+
+    An architecture that it has no class for is Llama to it meanwhile. A class that says ``own_tables`` makes
+    rotary tables without the configuration.
+    """
+    theirs, architectures = getattr(builder, model), config.architectures
+    setattr(builder, model, graph)
+    if model == "LlamaModel":
+        config.architectures = ["LlamaForCausalLM"]
+    try:
+        yield
+    finally:
+        setattr(builder, model, theirs)
+        config.architectures = architectures
+
+
+@contextlib.contextmanager
 def as_library(skeleton: Any, captured: list[BuiltGraph]) -> Iterator[None]:
     """Give the builder our model, keep it from saving, and note which initializers are deferred.
 
@@ -61,7 +79,7 @@ def as_library(skeleton: Any, captured: list[BuiltGraph]) -> Iterator[None]:
     original_config_init = Model.make_config_init
 
     def make_config_init(self: Any, config: Any) -> None:
-        flatten_rope(config)
+        flatten_rope(config, own_tables=getattr(type(self), "own_tables", False))
         name_sliding_layers(config)
         original_config_init(self, config)
 

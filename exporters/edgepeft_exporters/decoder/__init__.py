@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
+from edgepeft.models.checks import HEAD_MULTIPLE
 from edgepeft_exporters.decoder.config_keys import refused_key
-
-ARCHITECTURES = (
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen3ForCausalLM",
-    "GemmaForCausalLM",
-    "Gemma2ForCausalLM",
-    "Gemma3ForCausalLM",
-    "Phi3ForCausalLM",
-    "SmolLM3ForCausalLM",
-    "GraniteForCausalLM",
-    "Ernie4_5ForCausalLM",
-    "HunYuanDenseV1ForCausalLM",
-)
-"""Architectures whose exported graph the tests hold against the original model."""
-
-SCALED: Mapping[str, tuple[str, ...]] = {
-    "LlamaForCausalLM": ("llama3",),
-    "MistralForCausalLM": ("linear",),
-    "Qwen2ForCausalLM": ("linear",),
-    "Qwen3ForCausalLM": ("linear",),
-    "GemmaForCausalLM": ("linear",),
-    "Gemma2ForCausalLM": ("linear",),
-    "Phi3ForCausalLM": ("longrope",),
-    "GraniteForCausalLM": ("linear",),
-    "Ernie4_5ForCausalLM": ("linear",),
-    "HunYuanDenseV1ForCausalLM": ("dynamic",),
-}
-"""The rotary scaling of which the same holds; the builder passes over others without a word."""
-
-ROTATES_PARTLY = frozenset({"Phi3ForCausalLM"})
-"""Architectures of which the same holds where only a part of each attention head is rotated."""
+from edgepeft_exporters.decoder.sources import SOURCES, rotary_settings
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
@@ -57,14 +24,14 @@ class DecoderExporter:
     def refuses(self, model: ModelInfo) -> str | None:
         """Why this model can't be exported, in one line, or None if it can."""
         config = model.config
-        names = [name.removesuffix("ForCausalLM") for name in ARCHITECTURES]
+        names = [name.removesuffix("ForCausalLM") for name in SOURCES]
         if any(key in config for key in ("vision_config", "audio_config", "vision_tower")):
             return (
                 f"{model.architecture} also takes images or sound; only text models are supported"
             )
         if any(isinstance(config.get(key), int) and config[key] > 1 for key in _EXPERTS):
             return f"{model.architecture} is a mixture of experts, which is not supported yet"
-        if model.architecture not in ARCHITECTURES:
+        if model.architecture not in SOURCES:
             near = nearest(model.architecture.removesuffix("ForCausalLM"), names)
             hint = f"nearest: {near}; " if near else ""
             return f"{model.architecture} is not supported; {hint}supported: {', '.join(names)}"
@@ -73,9 +40,10 @@ class DecoderExporter:
                 "its weights are already quantized, in another way than bitsandbytes' 4 bits; start from the "
                 "full-precision checkpoint"
             )
-        for rotary in _rotary_settings(config):
+        source = SOURCES[model.architecture]
+        for rotary in rotary_settings(config):
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
-            if kind not in ("default", *SCALED.get(model.architecture, ())):
+            if kind not in ("default", *source.rotary):
                 return f"its rotary scaling {kind} is not supported for {model.architecture}"
             if kind == "dynamic" and not rotary.get("alpha"):
                 return "its rotary scaling is dynamic without alpha, which is not supported"
@@ -85,19 +53,20 @@ class DecoderExporter:
                     "max_position_embeddings, which is not supported"
                 )
             part = rotary.get("partial_rotary_factor") or 1.0
-            if part != 1.0 and model.architecture not in ROTATES_PARTLY:
+            if part != 1.0 and not source.rotates_partly:
                 return "it rotates only a part of each attention head, which is not supported yet"
+        parts = [
+            float(one["partial_rotary_factor"])
+            for one in rotary_settings(config)
+            if one.get("partial_rotary_factor")
+        ]
+        rotated = int((model.head_size or 0) * min(parts, default=source.rotated))
+        if rotated % HEAD_MULTIPLE:
+            return (
+                f"it rotates {rotated} numbers of each attention head, and kernels want a multiple of "
+                f"{HEAD_MULTIPLE}"
+            )
         return refused_key(model.architecture, config)
-
-
-def _rotary_settings(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a configuration says of rotary positions, under newer and older keys, for each kind of layer."""
-    found: list[Mapping[str, Any]] = [config]
-    for key in ("rope_parameters", "rope_scaling"):
-        settings = config.get(key)
-        if isinstance(settings, Mapping):
-            found += [settings, *(v for v in settings.values() if isinstance(v, Mapping))]
-    return found
 
 
 EXPORTER = DecoderExporter()

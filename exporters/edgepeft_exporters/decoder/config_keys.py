@@ -21,6 +21,7 @@ HONOURED = frozenset(
         "original_max_position_embeddings",
         *("no_rope_layers", "no_rope_layer_interval"),
         *("embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"),
+        *("norm_eps", "norm_epsilon", "attention_out_bias", "shared_intermediate_size"),
     }
 )
 """Keys that the graph follows; the architecture matrix of the tests sets each of them."""
@@ -32,6 +33,14 @@ SAYS_NOTHING = frozenset(
         *("chunk_size_feed_forward", "is_encoder_decoder", "id2label", "label2id", "problem_type"),
         # HunYuan's end of a document, which generation doesn't stop at.
         "eod_token_id",
+        *("residual_dropout", "embedding_dropout"),
+        # What EXAONE makes its kinds of layers of, where it doesn't list them.
+        "sliding_window_pattern",
+        # Of experts and of recurrent layers, of which a dense Granite 4 has none.
+        *("num_experts_per_tok", "output_router_logits", "router_aux_loss_coef"),
+        *("layers_block_type", "mamba_n_heads", "mamba_n_groups", "mamba_d_state", "mamba_d_head"),
+        *("mamba_d_conv", "mamba_expand", "mamba_chunk_size", "mamba_conv_bias"),
+        *("mamba_proj_bias", "time_step_limit"),
     }
 )
 """Keys of training, of other tasks and of transformers' own bookkeeping."""
@@ -43,6 +52,10 @@ ONLY_AT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     },
     "GemmaForCausalLM": {"use_bidirectional_attention": (None, False)},
     "Gemma2ForCausalLM": {"use_bidirectional_attention": (None, False)},
+    "GraniteMoeHybridForCausalLM": {
+        "num_local_experts": (0, None),
+        "position_embedding_type": ("rope",),
+    },
     "Gemma3ForCausalLM": {
         "use_bidirectional_attention": (None, False),
         "attn_logit_softcapping": (None,),
@@ -62,6 +75,8 @@ ACTIVATIONS = (
 """transformers' names of the activations that the graph builder has."""
 
 
+_KINDS = ("full_attention", "sliding_attention", "attention")
+"""Kinds of layers that a graph may have."""
 _HIDDEN_ACTIVATION = ("Gemma2ForCausalLM", "Gemma3ForCausalLM")
 """Architectures that call their activation so; the others have ``hidden_act``."""
 
@@ -77,6 +92,10 @@ def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
         # The activation that a class does not declare is another family's, and is not read.
         if value is not None and value not in ACTIVATIONS and _declares(architecture, key):
             return f"{key}: {value} is not supported; these are: {', '.join(ACTIVATIONS)}"
+    kinds = config.get("layer_types") or config.get("layers_block_type") or ()
+    others = sorted({str(kind) for kind in kinds} - set(_KINDS))
+    if others:
+        return f"layer_types: {', '.join(others)} layers are not supported yet"
     window = config.get("sliding_window")
     if isinstance(window, int) and window < 1:
         return f"sliding_window: {window} is not a number of tokens"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.targets import TargetProfile
-from edgepeft_exporters.compat.graph_builder import BuiltGraph, as_library
+from edgepeft_exporters.compat.graph_builder import BuiltGraph, as_library, made_of
+from edgepeft_exporters.decoder.families.rotary import ModelRotary
+from edgepeft_exporters.decoder.sources import SOURCES, Source, rotary_kinds
 from edgepeft_exporters.lazy.deferred import Deferred, defer_parameters
 
 
@@ -80,9 +83,23 @@ def build_graph(
         if declares and rotary_switch(config.to_dict()) is None:
             # The builder takes a Phi-3 whose two lengths differ for one with two sets of rotary factors.
             config.original_max_position_embeddings = config.max_position_embeddings
-        builder.create_model(*arguments, **prepared)
+        source = SOURCES[config.architectures[0]]
+        with made_of(builder, config, source.model, _class_of(source, builder, skeleton)):
+            builder.create_model(*arguments, **prepared)
     (built,) = captured
     return DecoderGraph(built.model, built.head_size, built.deferred)
+
+
+def _class_of(source: Source, builder: Any, skeleton: Any) -> type:
+    """The class that the graph is made of: ours or the builder's, with the model's rotary tables if need be."""
+    theirs: type = getattr(builder, source.model)
+    if source.graph is not None:
+        theirs = import_module(source.graph).Graph
+    elif set(rotary_kinds(skeleton.config.to_dict())) <= {"default", *source.scaled}:
+        return theirs
+    else:
+        theirs = type(source.model, (ModelRotary, theirs), {})
+    return type(theirs.__name__, (theirs,), {"skeleton": skeleton})
 
 
 def fix_head_size(graph: DecoderGraph) -> None:

@@ -1,0 +1,32 @@
+"""EXAONE 4 (https://arxiv.org/abs/2507.11407): OLMo's norms, those of queries and keys for each head, and layers
+that see everything without positions where the others have a window.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builders.base import Model
+
+from edgepeft_exporters.decoder.families import olmo
+
+
+class Graph(olmo.Graph):
+    """OLMo's layers with attention of EXAONE 4."""
+
+    def __init__(self, config: Any, *arguments: Any) -> None:
+        self._hybrid = config.sliding_window is not None
+        super().__init__(config, *arguments)
+
+    def make_qk_norm(self, layer_id: int, attention: Any) -> None:
+        """Norms of each head of queries and keys, as the builder has them."""
+        Model.make_qk_norm(self, layer_id, attention)
+
+    def make_attention(self, layer_id: int, attention: Any, root_input: str, **kwargs: Any) -> None:
+        """The attention of a layer, rotated or not."""
+        still = self._hybrid and self.layer_types[layer_id] == "full_attention"
+        rotates = self.attention_attrs["rope"], self.attention_attrs["use_rope_in_attn"]
+        if still:
+            self.attention_attrs.update(rope=False, use_rope_in_attn=False)
+        super().make_attention(layer_id, attention, root_input, **kwargs)
+        self.attention_attrs.update(zip(("rope", "use_rope_in_attn"), rotates, strict=True))

@@ -1,0 +1,84 @@
+"""Where the graph of each architecture comes from, and what of its options the tests hold against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ANY = "LlamaModel"
+"""The builder's class that architectures without one stand in for."""
+_FAMILIES = "edgepeft_exporters.decoder.families"
+
+
+STATIC = ("linear", "llama3", "yarn")
+"""Rotary scalings of transformers that come to tables, whatever a text's length."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How an architecture becomes a graph.
+
+    ``model`` is the builder's class, ``graph`` a module of ours with a class ``Graph`` in its place. ``scaled``
+    is the rotary scaling of which the builder makes what transformers does; it passes over others without a word.
+    Where ``own_tables`` holds, the model's tables take the place of the builder's for others that are static.
+    ``rotates_partly`` says whether the graph is right where a part of each attention head is rotated, and
+    ``rotated`` how large a part that is in a configuration that is silent.
+    """
+
+    model: str = ANY
+    scaled: tuple[str, ...] = ()
+    own_tables: bool = False
+    rotates_partly: bool = False
+    rotated: float = 1.0
+    graph: str | None = None
+
+    @property
+    def rotary(self) -> tuple[str, ...]:
+        """Every rotary scaling that comes out right."""
+        return (*self.scaled, *(STATIC if self.own_tables or self.graph else ()))
+
+
+SOURCES: Mapping[str, Source] = {
+    "LlamaForCausalLM": Source(scaled=("llama3",), own_tables=True),
+    "MistralForCausalLM": Source("MistralModel", ("linear",), own_tables=True),
+    "Qwen2ForCausalLM": Source("QwenModel", ("linear",), own_tables=True),
+    "Qwen3ForCausalLM": Source("Qwen3Model", ("linear",), own_tables=True),
+    "GemmaForCausalLM": Source("GemmaModel", ("linear",)),
+    "Gemma2ForCausalLM": Source("Gemma2Model", ("linear",)),
+    "Gemma3ForCausalLM": Source("Gemma3Model", own_tables=True),
+    "Phi3ForCausalLM": Source("Phi3MiniModel", ("longrope",), rotates_partly=True),
+    "SmolLM3ForCausalLM": Source("SmolLM3Model", own_tables=True),
+    "GraniteForCausalLM": Source("GraniteModel", ("linear",), own_tables=True),
+    "Ernie4_5ForCausalLM": Source("ErnieModel", ("linear",)),
+    "HunYuanDenseV1ForCausalLM": Source("HunyuanDenseV1Model", ("dynamic",)),
+    "Olmo2ForCausalLM": Source(graph=f"{_FAMILIES}.olmo"),
+    "Olmo3ForCausalLM": Source(graph=f"{_FAMILIES}.olmo"),
+    "Exaone4ForCausalLM": Source(graph=f"{_FAMILIES}.exaone"),
+    "GlmForCausalLM": Source(graph=f"{_FAMILIES}.glm", rotates_partly=True, rotated=0.5),
+    "Glm4ForCausalLM": Source(graph=f"{_FAMILIES}.glm", rotates_partly=True, rotated=0.5),
+    "ArceeForCausalLM": Source(graph=f"{_FAMILIES}.two_layer"),
+    "NemotronForCausalLM": Source(graph=f"{_FAMILIES}.two_layer", rotates_partly=True, rotated=0.5),
+    "Starcoder2ForCausalLM": Source(graph=f"{_FAMILIES}.two_layer"),
+    "GraniteMoeHybridForCausalLM": Source("GraniteMoEHybridModel", own_tables=True),
+    "MinistralForCausalLM": Source(own_tables=True),
+    "SeedOssForCausalLM": Source(own_tables=True),
+}
+"""Architectures whose exported graph the tests hold against the original model."""
+
+
+def rotary_settings(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a configuration says of rotary positions, under newer and older keys, for each kind of layer."""
+    found: list[Mapping[str, Any]] = [config]
+    for key in ("rope_parameters", "rope_scaling"):
+        settings = config.get(key)
+        if isinstance(settings, Mapping):
+            found += [settings, *(v for v in settings.values() if isinstance(v, Mapping))]
+    return found
+
+
+def rotary_kinds(config: Mapping[str, Any]) -> list[str]:
+    """The kinds of rotary scaling in a configuration, ``default`` for what is silent."""
+    return [
+        str(one.get("rope_type") or one.get("type") or "default") for one in rotary_settings(config)
+    ]
