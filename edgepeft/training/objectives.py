@@ -90,6 +90,8 @@ def make_trainer(
     from edgepeft.compat.trl_tokenized_pairs import TokenizedPairsTrainer
     from edgepeft.training.trainer import CompletionTrainer
 
+    # A dense model of a family that also has mixtures would be asked for a loss of the router that it lacks.
+    arguments = {**arguments, "router_aux_loss_coef": 0.0}
     if objective == "preference":
         return TokenizedPairsTrainer(
             model=model,

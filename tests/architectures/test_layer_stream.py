@@ -1,4 +1,4 @@
-"""An encoder run layer by layer, as calibration runs it, gives transformers' own states."""
+"""A model run layer by layer, as calibration runs it, gives transformers' own states."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM
 
 from edgepeft.calibration.layer_stream import LayerStream
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
@@ -15,6 +15,7 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.models.checks import not_calibrated_because
 from edgepeft.models.inspect import inspect_model
 from edgepeft.models.tasks import EMBEDDING
+from tests.architectures import cases
 from tests.architectures.encoders import Case, write_case
 
 CASES = {
@@ -55,6 +56,19 @@ def test_the_layers_in_turn_are_the_whole_model(tmp_path: Path, name: str) -> No
         wanted = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     found = streamed(folder, ids, mask)
     torch.testing.assert_close(found[mask], wanted[mask], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", cases.FAMILIES)
+def test_a_decoders_layers_in_turn_are_the_whole_model(tmp_path: Path, family: str) -> None:
+    folder = cases.write_case(cases.CASES[family.lower()], tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.randint(5, 500, (2, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = model.get_decoder()(input_ids=ids).last_hidden_state
+    stream = LayerStream(build_skeleton(folder), SafetensorsSource.from_folder(folder))
+    states = streamed(folder, ids, torch.ones(2, 40, dtype=torch.bool))
+    with stream.norm() as norm, torch.no_grad():
+        torch.testing.assert_close(norm(states), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_what_happens_between_layers_is_noticed(tmp_path: Path) -> None:

@@ -40,16 +40,22 @@ def refusal(model: Path, folder: Path, changes: dict[str, Any]) -> str | None:
         ({"is_causal": False}, "is_causal: False is not supported"),
         ({"per_layer_config": {"0": {"num_attention_heads": 2}}}, "per_layer_config"),
         ({"hidden_act": "mish"}, "hidden_act: mish is not supported; these are: silu"),
-        ({"rope_parameters": {**LLAMA3, "rope_type": "yarn"}}, "rotary scaling yarn is not"),
-        ({"rope_parameters": {"rope_type": "linear", "factor": 4.0}}, "rotary scaling linear is"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rotary scaling yarn has no usable factor"),
+        ({"rope_scaling": {"type": "linear", "factor": -4.0}}, "scaling linear has no usable"),
+        (
+            {"rope_parameters": {**LLAMA3, "high_freq_factor": None}},
+            "rotary scaling llama3 has no usable high_freq_factor",
+        ),
+        ({"rope_parameters": {"rope_type": "proportional"}}, "scaling proportional is not"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rotary scaling dynamic is not"),
         (
-            {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}},
-            "rotary scaling linear is not",
+            {"rope_parameters": {"full_attention": {"rope_type": "proportional"}}},
+            "rotary scaling proportional is not",
         ),
         # Supported for Phi-3 alone.
         ({"rope_scaling": {**LONGROPE, "type": "longrope"}}, "rotary scaling longrope is not"),
         ({"partial_rotary_factor": 0.75}, "only a part of each attention head"),
+        ({"layer_types": ["mamba", "full_attention"]}, "layer_types: mamba layers are not"),
         (
             {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
             "only a part",

@@ -16,6 +16,7 @@ from edgepeft.config.training_section import ComputeDtype
 from edgepeft.runs.folder import read_manifest
 from edgepeft.training import stage as train_stage
 from edgepeft.training.precision import compute_dtype
+from tests.architectures.cases import CASES, write_case
 from tests.conftest import ModelMaker
 from tests.stages import run_stage
 from tests.tiny import write_tiny_data
@@ -77,6 +78,14 @@ def test_bfloat16_products_train_a_float32_adapter_to_the_same_losses(
     assert len(losses) == 12
     assert losses[-1] < 0.9 * losses[0]
     torch.testing.assert_close(torch.tensor(half), torch.tensor(losses), rtol=0.03, atol=0.0)
+
+
+def test_a_dense_model_of_a_family_with_mixtures_has_no_router_to_train(tmp_path: Path) -> None:
+    model = write_case(CASES["granitemoehybrid"], tmp_path / "model")
+    base = run_stage(base_stage.run, tmp_path / "base", {}, {"model": model})
+    _, weights, losses = trained(tmp_path, base, write_tiny_data(tmp_path), "float32")
+    assert any(tensor.abs().max() > 0 for name, tensor in weights.items() if "lora_B" in name)
+    assert losses[-1] < losses[0]
 
 
 def test_weights_that_memory_has_no_room_for_are_dequantized_as_they_come(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgepeft.checkpoints.rotary import rotary_switch
@@ -9,7 +10,7 @@ from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
 from edgepeft.models.checks import HEAD_MULTIPLE
 from edgepeft_exporters.decoder.config_keys import refused_key
-from edgepeft_exporters.decoder.sources import SOURCES, rotary_settings
+from edgepeft_exporters.decoder.sources import SOURCES, STATIC, rotary_settings
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
@@ -45,6 +46,10 @@ class DecoderExporter:
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
             if kind not in ("default", *source.rotary):
                 return f"its rotary scaling {kind} is not supported for {model.architecture}"
+            for key in STATIC.get(kind, ()):
+                number = rotary.get(key)
+                if not isinstance(number, (int, float)) or not 0 < number < math.inf:
+                    return f"its rotary scaling {kind} has no usable {key}"
             if kind == "dynamic" and not rotary.get("alpha"):
                 return "its rotary scaling is dynamic without alpha, which is not supported"
             if kind == "longrope" and rotary_switch(config) is None:

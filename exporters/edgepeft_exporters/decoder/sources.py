@@ -11,8 +11,12 @@ ANY = "LlamaModel"
 _FAMILIES = "edgepeft_exporters.decoder.families"
 
 
-STATIC = ("linear", "llama3", "yarn")
-"""Rotary scalings of transformers that come to tables, whatever a text's length."""
+STATIC: Mapping[str, tuple[str, ...]] = {
+    "linear": ("factor",),
+    "yarn": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+"""Rotary scalings of transformers that come to tables, whatever a text's length, and the numbers they need."""
 
 
 @dataclass(frozen=True)
