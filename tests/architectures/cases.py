@@ -381,10 +381,11 @@ def _all() -> Iterator[tuple[str, Case]]:
         yield f"{family.lower()}-biases", Case(family, {"attention_bias": True})
     yield "olmo2-linear", Case("Olmo2", LINEAR)
     yield "olmo2-yarn", Case("Olmo2", {"rope_parameters": YARN})
-    for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Granite"):
+    for family in ("Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Granite", "Ernie4_5"):
         yield f"{family.lower()}-yarn", Case(family, {"rope_parameters": YARN})
     for family in ("Llama", "SmolLM3"):
         yield f"{family.lower()}-linear", Case(family, LINEAR)
+    yield "hunyuandensev1-llama3", Case("HunYuanDenseV1", LLAMA3)
     yield (
         "gemma3-linear",
         Case(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -44,10 +45,9 @@ def scale(model: Any) -> None:
 
 def theta(model: Any) -> None:
     """Rotary tables of slightly other frequencies."""
-    for tensor in model.graph.initializer:
-        if tensor.name in ("cos_cache", "sin_cache"):
-            values = numpy_helper.to_array(tensor)
-            tensor.CopyFrom(numpy_helper.from_array(values[::-1].copy(), tensor.name))
+    (tensor,) = (one for one in model.graph.initializer if one.name == "rotary.frequencies")
+    values = numpy_helper.to_array(tensor) * np.float32(1.05)
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 FAULTS: dict[str, Fault] = {"window": window, "epsilon": epsilon, "scale": scale, "theta": theta}

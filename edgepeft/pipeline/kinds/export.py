@@ -62,7 +62,7 @@ def _disk(resolved: ResolvedRecipe, name: str) -> float:
 
 EXPORT = StageSpec(
     kind="export",
-    version=9,
+    version=10,
     settings=ExportSettings,
     functions={},
     needs={"export": (*MODEL, "onnx_ir"), "cpu": ("onnxruntime_genai",)},

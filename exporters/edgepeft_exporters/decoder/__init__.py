@@ -44,7 +44,7 @@ class DecoderExporter:
         source = SOURCES[model.architecture]
         for rotary in rotary_settings(config):
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
-            if kind not in ("default", *source.rotary):
+            if kind not in ("default", *source.scaled):
                 return f"its rotary scaling {kind} is not supported for {model.architecture}"
             for key in STATIC.get(kind, ()):
                 number = rotary.get(key)

@@ -91,15 +91,15 @@ def build_graph(
 
 
 def _class_of(source: Source, builder: Any, skeleton: Any) -> type:
-    """The class that the graph is made of: ours or the builder's, with the model's rotary tables if need be."""
+    """The class that the graph is made of: ours or the builder's, with rotary tables as the model has them."""
     theirs: type = getattr(builder, source.model)
     if source.graph is not None:
         theirs = import_module(source.graph).Graph
-    elif set(rotary_kinds(skeleton.config.to_dict())) <= {"default", *source.scaled}:
+    elif "longrope" in rotary_kinds(skeleton.config.to_dict()):
+        # Which of its two pairs of tables is read is for the graph to decide, which the builder does.
         return theirs
-    else:
-        theirs = type(source.model, (ModelRotary, theirs), {})
-    return type(theirs.__name__, (theirs,), {"skeleton": skeleton})
+    parts = (theirs,) if issubclass(theirs, ModelRotary) else (ModelRotary, theirs)
+    return type(theirs.__name__, parts, {"skeleton": skeleton})
 
 
 def fix_head_size(graph: DecoderGraph) -> None:

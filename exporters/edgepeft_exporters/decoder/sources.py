@@ -24,49 +24,41 @@ class Source:
     """How an architecture becomes a graph.
 
     ``model`` is the builder's class, ``graph`` a module of ours with a class ``Graph`` in its place. ``scaled``
-    is the rotary scaling of which the builder makes what transformers does; it passes over others without a word.
-    Where ``own_tables`` holds, the model's tables take the place of the builder's for others that are static.
-    ``rotates_partly`` says whether the graph is right where a part of each attention head is rotated, and
-    ``rotated`` how large a part that is in a configuration that is silent.
+    is the rotary scaling that comes out right. ``rotates_partly`` says whether the graph is right where a part of
+    each attention head is rotated, and ``rotated`` how large a part that is in a configuration that is silent.
     """
 
     model: str = ANY
-    scaled: tuple[str, ...] = ()
-    own_tables: bool = False
+    scaled: tuple[str, ...] = tuple(STATIC)
     rotates_partly: bool = False
     rotated: float = 1.0
     graph: str | None = None
 
-    @property
-    def rotary(self) -> tuple[str, ...]:
-        """Every rotary scaling that comes out right."""
-        return (*self.scaled, *(STATIC if self.own_tables or self.graph else ()))
-
 
 SOURCES: Mapping[str, Source] = {
-    "LlamaForCausalLM": Source(scaled=("llama3",), own_tables=True),
-    "MistralForCausalLM": Source("MistralModel", ("linear",), own_tables=True),
-    "Qwen2ForCausalLM": Source("QwenModel", ("linear",), own_tables=True),
-    "Qwen3ForCausalLM": Source("Qwen3Model", ("linear",), own_tables=True),
-    "GemmaForCausalLM": Source("GemmaModel", ("linear",)),
-    "Gemma2ForCausalLM": Source("Gemma2Model", ("linear",)),
-    "Gemma3ForCausalLM": Source("Gemma3Model", own_tables=True),
+    "LlamaForCausalLM": Source(),
+    "MistralForCausalLM": Source("MistralModel"),
+    "Qwen2ForCausalLM": Source("QwenModel"),
+    "Qwen3ForCausalLM": Source("Qwen3Model"),
+    "GemmaForCausalLM": Source("GemmaModel"),
+    "Gemma2ForCausalLM": Source("Gemma2Model"),
+    "Gemma3ForCausalLM": Source("Gemma3Model"),
     "Phi3ForCausalLM": Source("Phi3MiniModel", ("longrope",), rotates_partly=True),
-    "SmolLM3ForCausalLM": Source("SmolLM3Model", own_tables=True),
-    "GraniteForCausalLM": Source("GraniteModel", ("linear",), own_tables=True),
-    "Ernie4_5ForCausalLM": Source("ErnieModel", ("linear",)),
-    "HunYuanDenseV1ForCausalLM": Source("HunyuanDenseV1Model", ("dynamic",)),
+    "SmolLM3ForCausalLM": Source("SmolLM3Model"),
+    "GraniteForCausalLM": Source("GraniteModel"),
+    "Ernie4_5ForCausalLM": Source("ErnieModel"),
+    "HunYuanDenseV1ForCausalLM": Source("HunyuanDenseV1Model", (*STATIC, "dynamic")),
     "Olmo2ForCausalLM": Source(graph=f"{_FAMILIES}.olmo"),
     "Olmo3ForCausalLM": Source(graph=f"{_FAMILIES}.olmo"),
     "Exaone4ForCausalLM": Source(graph=f"{_FAMILIES}.exaone"),
-    "GlmForCausalLM": Source(graph=f"{_FAMILIES}.glm", rotates_partly=True, rotated=0.5),
-    "Glm4ForCausalLM": Source(graph=f"{_FAMILIES}.glm", rotates_partly=True, rotated=0.5),
+    "GlmForCausalLM": Source(rotates_partly=True, rotated=0.5, graph=f"{_FAMILIES}.glm"),
+    "Glm4ForCausalLM": Source(rotates_partly=True, rotated=0.5, graph=f"{_FAMILIES}.glm"),
     "ArceeForCausalLM": Source(graph=f"{_FAMILIES}.two_layer"),
-    "NemotronForCausalLM": Source(graph=f"{_FAMILIES}.two_layer", rotates_partly=True, rotated=0.5),
+    "NemotronForCausalLM": Source(rotates_partly=True, rotated=0.5, graph=f"{_FAMILIES}.two_layer"),
     "Starcoder2ForCausalLM": Source(graph=f"{_FAMILIES}.two_layer"),
-    "GraniteMoeHybridForCausalLM": Source("GraniteMoEHybridModel", own_tables=True),
-    "MinistralForCausalLM": Source(own_tables=True),
-    "SeedOssForCausalLM": Source(own_tables=True),
+    "GraniteMoeHybridForCausalLM": Source("GraniteMoEHybridModel"),
+    "MinistralForCausalLM": Source(),
+    "SeedOssForCausalLM": Source(),
 }
 """Architectures whose exported graph the tests hold against the original model."""
 

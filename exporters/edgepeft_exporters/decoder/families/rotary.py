@@ -1,16 +1,17 @@
 """Rotary positions as the model itself computes them, for each kind of layer that it tells apart.
 
-The builder works frequencies out of a configuration, for some scalings and for all layers alike; here they are
-those of the model's own rotary module, whatever the scaling. Scalings that depend on a text's length are no
-tables, so they are not for this class.
+The builder works frequencies out of a configuration, for some scalings and for all layers alike, and stores
+cosines and sines of every position: a fifth of a small int4 bundle with a long context. Here the frequencies are
+those of the model's own rotary module, whatever the scaling, and the tables are made of them in the graph. All of
+it is constant, so a runtime computes it once, when a session opens. Scalings that depend on a text's length are
+no tables, so they are not for this class.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from onnx_ir.tensor_adapters import to_torch_dtype
+import onnx_ir as ir
 
 
 class ModelRotary:
@@ -26,7 +27,12 @@ class ModelRotary:
     layer_types: list[str]
     rope_attrs: dict[str, Any]
     io_dtype: Any
+    make_cast: Any
     make_initializer: Any
+    make_mul: Any
+    make_node: Any
+    make_unsqueeze: Any
+    make_value: Any
 
     def make_rope_init(self, config: Any) -> None:
         """Nothing: no frequency is worked out of the configuration."""
@@ -40,20 +46,45 @@ class ModelRotary:
         super().make_attention(layer_id, attention, root_input, **kwargs)  # type: ignore[misc]
 
     def make_rotary_embedding_caches(self, **kwargs: Any) -> tuple[str, str]:
-        """Names of the tables float [T, R/2] of the present layer, made where they are not there yet."""
+        """Names of the tables [T, R/2] of the present layer, made where they are not there yet."""
         rotary = _rotary_of(self.skeleton)
         by_kind = hasattr(rotary, f"{self._kind}_inv_freq")
-        before, after = (f"{self._kind}_", f"_{self._kind}") if by_kind else ("", "")
-        names = (f"cos_cache{after}", f"sin_cache{after}")
-        if names[0] not in self.model.graph.initializers:
-            frequencies = getattr(rotary, f"{before}inv_freq").float()
-            scale = getattr(rotary, f"{before}attention_scaling")
-            steps = torch.arange(self.rope_attrs["cache_length"]).float()
-            angles = torch.outer(steps, frequencies)
-            dtype = to_torch_dtype(self.io_dtype)
-            for name, table in zip(names, (angles.cos(), angles.sin()), strict=True):
-                self.make_initializer((table * scale).to(dtype), name)
-        return names
+        before, stem = (f"{self._kind}_", f"rotary.{self._kind}") if by_kind else ("", "rotary")
+        frequencies = f"{stem}.frequencies"
+        if frequencies not in self.model.graph.initializers:
+            self.make_initializer(getattr(rotary, f"{before}inv_freq").float()[None], frequencies)
+        scale = float(getattr(rotary, f"{before}attention_scaling"))
+        width = self.model.graph.initializers[frequencies].shape[1]
+        angles = self._angles(f"/model/{stem.replace('.', '/')}", frequencies, width)
+        return self._table("Cos", angles, scale, width), self._table("Sin", angles, scale, width)
+
+    def _angles(self, stem: str, frequencies: str, width: int) -> str:
+        """Every position times every frequency, float32 [T, R/2]."""
+        count, constants = self.rope_attrs["cache_length"], "/model/constants"
+        steps = [f"{constants}/FLOAT/{number}" for number in (0.0, float(count), 1.0)]
+        self.make_node("Range", steps, [f"{stem}/Range/output_0"], name=f"{stem}/Range")
+        self.make_value(f"{stem}/Range/output_0", ir.DataType.FLOAT, shape=[count])
+        inputs = [f"{stem}/Range/output_0", f"{constants}/INT64/[1]"]
+        shape = [count, 1]
+        self.make_unsqueeze(f"{stem}/Unsqueeze", inputs, dtype=ir.DataType.FLOAT, shape=shape)
+        inputs = [f"{stem}/Unsqueeze/output_0", frequencies]
+        self.make_mul(f"{stem}/Mul", inputs, dtype=ir.DataType.FLOAT, shape=[count, width])
+        return f"{stem}/Mul/output_0"
+
+    def _table(self, operator: str, angles: str, scale: float, width: int) -> str:
+        """Cosines or sines of angles, scaled, in the type of the graph's activations."""
+        name = f"{angles.removesuffix('/Mul/output_0')}/{operator}"
+        shape, dtype = [self.rope_attrs["cache_length"], width], ir.DataType.FLOAT
+        self.make_node(operator, [angles], [f"{name}/output_0"], name=name)
+        self.make_value(f"{name}/output_0", dtype, shape=shape)
+        if scale != 1.0:
+            inputs = [f"{name}/output_0", f"/model/constants/FLOAT/{scale}"]
+            name = f"{name}/Mul"
+            self.make_mul(name, inputs, dtype=dtype, shape=shape)
+        if self.io_dtype != dtype:
+            self.make_cast(f"{name}/Cast", f"{name}/output_0", dtype=self.io_dtype, shape=shape)
+            name = f"{name}/Cast"
+        return f"{name}/output_0"
 
 
 def _rotary_of(skeleton: Any) -> Any:
