@@ -10,7 +10,7 @@ from edgepeft.evaluation.settings import FloatGraphSettings
 from edgepeft.evaluation.witness.exact import OF_EXPORT, float_target, is_exact
 from edgepeft.pipeline.costs import LIBRARIES_BYTES, largest_bytes, of_whole, whole_bytes
 from edgepeft.pipeline.inputs import Inputs
-from edgepeft.pipeline.kinds.export import exported
+from edgepeft.pipeline.kinds.export import EXPORT, exported
 from edgepeft.pipeline.kinds.spec import PlannedStage, StageSpec
 from edgepeft.pipeline.kinds.witness import witness_seconds
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
@@ -61,7 +61,8 @@ def _memory(resolved: ResolvedRecipe) -> float:
 
 FLOAT_GRAPH = StageSpec(
     kind="float-graph",
-    version=2,
+    # It exports too: what changes that stage's output changes what is said here.
+    version=EXPORT.version + 2,
     settings=FloatGraphSettings,
     functions={"": "edgepeft.evaluation.witness.float_graph:run"},
     needs={
