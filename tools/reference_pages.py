@@ -1,4 +1,4 @@
-"""Writes what is made of declarations: the pages of every recipe key and every command's options, and the schema.
+"""Writes what is made of declarations: the pages of recipe keys, of options and of models, and the schema.
 
     python tools/reference_pages.py
 
@@ -18,6 +18,8 @@ import typer.main
 
 from edgepeft.cli.commands import app
 from edgepeft.config.schema import SCHEMA_FILE, json_schema
+from edgepeft_exporters.decoder import EXPORTER as DECODER
+from edgepeft_exporters.encoder import EXPORTER as ENCODER
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 _NOTE = "<!-- written by tools/reference_pages.py: change the declaration and run it again -->"
@@ -29,7 +31,43 @@ def pages() -> dict[str, str]:
     return {
         "recipe-reference.md": "\n".join(_recipe_page()) + "\n",
         "commands-reference.md": "\n".join(_commands_page()) + "\n",
+        "models.md": "\n".join(_models_page()) + "\n",
     }
+
+
+def _models_page() -> Iterator[str]:
+    decoders, encoders = DECODER.proven(), ENCODER.proven()
+    yield "# Models"
+    yield from ("", _NOTE, "")
+    yield "Families that bundles are made of. Each was held against transformers and PEFT by their own"
+    yield "loading, with each option of its configuration, at short prompts and past every window and threshold;"
+    yield "the largest difference of a logit is that of the float bundle over all configurations."
+    yield "`edgepeft models --supported` prints this table, `make architectures` measures it anew, and"
+    yield "`edgepeft plan` says in one line why a model is refused."
+    yield from ("", "## That generate", "")
+    yield "As safetensors folders, sharded or not; Llama, Mistral, Qwen, Gemma and Phi-3 as GGUF files too. int4"
+    yield "KL, in nats, is what rounding to the nearest of 4 bits costs the tiny random models of the tests: it"
+    yield "shows that the comparison sees something. What it costs a model of yours is measured by its build."
+    yield ""
+    yield "| family | configurations | largest difference | int4 KL | rotary scaling | computed by |"
+    yield "|---|---|---|---|---|---|"
+    for one in decoders:
+        rotary, runtimes = ", ".join(one.rotary) or "–", ", ".join(one.runtimes)
+        yield (
+            f"| {one.family} | {one.configurations} | {one.difference:.1e} | {one.int4_kl:.3f} | {rotary} | "
+            f"{runtimes} |"
+        )
+    yield from (
+        "",
+        "Every target takes them, but for what [Platforms and targets](targets.md) says of",
+    )
+    yield "Gemma 2 on WebGPU. All of them train, merge, round with calibration and take adapters side by side;"
+    yield "what adapters may bring is told in [Methods](methods.md#adapters-from-elsewhere)."
+    yield from ("", "## That classify, tag and embed", "")
+    yield "| family | configurations | largest difference |"
+    yield "|---|---|---|"
+    for one in encoders:
+        yield f"| {one.family} | {one.configurations} | {one.difference:.1e} |"
 
 
 def _recipe_page() -> Iterator[str]:

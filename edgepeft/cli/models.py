@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +12,19 @@ from edgepeft.cli.options import JsonOption
 from edgepeft.cli.streams import say
 
 
-def command(as_json: JsonOption = False) -> None:
+def command(
+    supported: Annotated[
+        bool,
+        typer.Option(
+            "--supported", help="the families that bundles are made of, and what proved it"
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """List the models with a short name, whether they are on this machine, and the hub's models that are."""
+    if supported:
+        _supported(as_json=as_json)
+        return
     from edgepeft.cli.tables import print_table
     from edgepeft.hub.cached import cached_models
     from edgepeft.models import KNOWN_MODELS, packaged_file
@@ -72,4 +84,37 @@ def command(as_json: JsonOption = False) -> None:
         )
     say(
         "A recipe may also name a model folder, a .gguf file or a hub id, as org/name or org/name@revision."
+    )
+
+
+def _supported(*, as_json: bool) -> None:
+    """The families of every exporter, with what was seen of them."""
+    from edgepeft.cli.tables import print_table
+    from edgepeft.targets import ProvenModel, all_exporters
+
+    # An exporter of another package may keep no record.
+    found: dict[str, Sequence[ProvenModel]] = {
+        one.name: getattr(one, "proven", tuple)() for one in all_exporters()
+    }
+    if as_json:
+        rows = [{"exporter": name, **one.as_dict()} for name in found for one in found[name]]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    print_table(
+        ["family", "kind", "configurations", "largest difference", "rotary scaling"],
+        [
+            [
+                one.family,
+                name,
+                str(one.configurations),
+                f"{one.difference:.0e}",
+                ", ".join(one.rotary) or "–",
+            ]
+            for name, families in found.items()
+            for one in families
+        ],
+    )
+    say(
+        "The difference is of a logit in floating point, from transformers and PEFT by their own loading: the "
+        "largest in all configurations, of short and long texts."
     )

@@ -476,7 +476,7 @@ _WHOLLY = ("Llama", "Gemma3", "Phi3", "Olmo3")
 CHOSEN: Mapping[str, Case] = {
     name: case
     for name, case in CASES.items()
-    if os.environ.get("EDGEPEFT_MATRIX") == "all"
+    if os.environ.get("EDGEPEFT_MATRIX") in ("all", "record")
     or case.family in _WHOLLY
     or not name.endswith(_SHARED)
 }

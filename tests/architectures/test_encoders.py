@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import re
+from typing import Any
 
 import pytest
 from transformers import CONFIG_MAPPING
@@ -15,7 +16,8 @@ from edgepeft.checkpoints.declared_config import (
     READ_UNDECLARED,
     declared_keys,
 )
-from edgepeft_exporters.encoder import MODEL_TYPES
+from edgepeft_exporters.encoder import EXPORTER, MODEL_TYPES
+from tests.architectures import record
 from tests.architectures.encoders import CASES
 from tests.stages import Find, carried_once
 
@@ -31,6 +33,23 @@ def test_float_bundle_is_the_model(carried: Find, case: str) -> None:
     assert found["spread"] > 0.05
     assert max(found["differences"]) < 5e-5
     assert found["padded"] < 5e-5
+
+
+def test_the_table_of_encoders_is_of_this_matrix(carried: Find) -> None:
+    def result(case: str) -> Any:
+        return json.loads((carried(case, "out").parent / "result.json").read_text())
+
+    by_family: dict[str, list[str]] = {}
+    for name, case in CASES.items():
+        by_family.setdefault(case.family, []).append(name)
+    if record.recording():
+        of_family = (record.encoder(*items, result) for items in by_family.items())
+        record.keep("encoder", of_family)
+    table = EXPORTER.proven()
+    assert {one.family: one.configurations for one in table} == {
+        family: len(names) for family, names in by_family.items()
+    }
+    assert max(one.difference for one in table) < 5e-5
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)

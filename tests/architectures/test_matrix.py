@@ -13,6 +13,7 @@ import pytest
 
 from edgepeft.checkpoints.declared_config import declared_keys
 from edgepeft.config.target_sections import Gates
+from edgepeft_exporters.decoder import EXPORTER
 from edgepeft_exporters.decoder.config_keys import (
     HONOURED,
     HONOURED_BY,
@@ -20,6 +21,7 @@ from edgepeft_exporters.decoder.config_keys import (
     SAYS_NOTHING,
 )
 from edgepeft_exporters.decoder.sources import SOURCES
+from tests.architectures import record
 from tests.architectures.cases import CASES, CHOSEN, FAMILIES
 
 PARTS = 2
@@ -78,6 +80,25 @@ def test_integer_bundle_is_the_model_but_for_rounding(results: Path, case: str) 
     assert found["rounded"] <= BOUND
     # Rounding shows, so being equal to what the codes stand for means something.
     assert found["int4"] > 1e-7
+
+
+def test_the_table_of_models_is_of_this_matrix(results: Path) -> None:
+    by_family = {
+        family: {name: case for name, case in CASES.items() if case.family == family}
+        for family in FAMILIES
+    }
+    if record.recording():
+        of_family = (
+            record.decoder(family, cases, lambda name: result(results, name))
+            for family, cases in by_family.items()
+        )
+        record.keep("decoder", of_family)
+    table = EXPORTER.proven()
+    assert {one.family: one.configurations for one in table} == {
+        family: len(cases) for family, cases in by_family.items()
+    }
+    assert max(one.difference for one in table) <= BOUND
+    assert all({"onnxruntime"} < set(one.runtimes) for one in table)
 
 
 def kind_of(architecture: str) -> Any:

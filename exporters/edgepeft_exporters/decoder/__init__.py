@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
 from edgepeft.models.checks import HEAD_MULTIPLE
+from edgepeft.targets import ProvenModel
 from edgepeft_exporters.decoder.config_keys import refused_key
 from edgepeft_exporters.decoder.sources import SOURCES, STATIC, rotary_settings
+from edgepeft_exporters.proven import proven
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
@@ -21,6 +24,10 @@ class DecoderExporter:
 
     name: str = "decoder"
     stage: str = "edgepeft_exporters.decoder.stage:run"
+
+    def proven(self) -> Sequence[ProvenModel]:
+        """The families that it takes, with what the tests saw of each."""
+        return proven(self.name)
 
     def refuses(self, model: ModelInfo) -> str | None:
         """Why this model can't be exported, in one line, or None if it can."""

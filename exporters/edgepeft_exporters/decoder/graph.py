@@ -92,14 +92,16 @@ def build_graph(
 
 def _class_of(source: Source, builder: Any, skeleton: Any) -> type:
     """The class that the graph is made of: ours or the builder's, with rotary tables as the model has them."""
+    from builders.base import Model
+
+    own: type = ModelRotary
     theirs: type = getattr(builder, source.model)
     if source.graph is not None:
-        theirs = import_module(source.graph).Graph
+        own, theirs = import_module(source.graph).Graph, Model
     elif "longrope" in rotary_kinds(skeleton.config.to_dict()):
         # Which of its two pairs of tables is read is for the graph to decide, which the builder does.
         return theirs
-    parts = (theirs,) if issubclass(theirs, ModelRotary) else (ModelRotary, theirs)
-    return type(theirs.__name__, parts, {"skeleton": skeleton})
+    return type(theirs.__name__, (own, theirs), {"skeleton": skeleton})
 
 
 def fix_head_size(graph: DecoderGraph) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgepeft.models import ModelInfo
 from edgepeft.models.tasks import CLASSIFICATION, GENERATION, head_of
+from edgepeft.targets import ProvenModel
+from edgepeft_exporters.proven import proven
 
 MODEL_TYPES = {
     "bert": "BERT (MiniLM too)",
@@ -35,6 +38,10 @@ class EncoderExporter:
 
     name: str = "encoder"
     stage: str = "edgepeft_exporters.encoder.stage:run"
+
+    def proven(self) -> Sequence[ProvenModel]:
+        """The families that it takes, with what the tests saw of each."""
+        return proven(self.name)
 
     def refuses(self, model: ModelInfo) -> str | None:
         """Why this model can't be exported, in one line, or None if it can."""

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from builders.base import Model
-
 from edgepeft_exporters.decoder.families import olmo
 
 
@@ -20,7 +18,7 @@ class Graph(olmo.Graph):
 
     def make_qk_norm(self, layer_id: int, attention: Any) -> None:
         """Norms of each head of queries and keys, as the builder has them."""
-        Model.make_qk_norm(self, layer_id, attention)
+        super(olmo.Graph, self).make_qk_norm(layer_id, attention)
 
     def make_attention(self, layer_id: int, attention: Any, root_input: str, **kwargs: Any) -> None:
         """The attention of a layer, rotated or not."""

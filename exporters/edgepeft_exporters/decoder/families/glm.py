@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from builders.base import Model
-
 from edgepeft_exporters.decoder.families.rotary import ModelRotary
 
 
-class Graph(ModelRotary, Model):  # type: ignore[misc]  # the builder has no types
+class Graph(ModelRotary):
     """The builder's model with the layers of GLM and GLM 4."""
 
     def __init__(self, config: Any, *arguments: Any) -> None:

@@ -9,12 +9,17 @@ no tables, so they are not for this class.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+if TYPE_CHECKING:
+    _Builders = Any
+else:
+    _Builders = object
 
-class ModelRotary:
+
+class ModelRotary(_Builders):  # type: ignore[misc]  # what comes after it has no types
     """What goes before a class of the builder's: tables out of ``rotary_emb``, a pair for each kind of layer.
 
     ``skeleton`` is the model whose graph is built; a class is made for it.
@@ -22,17 +27,6 @@ class ModelRotary:
 
     own_tables = True
     skeleton: Any
-    # The builder's own.
-    model: Any
-    layer_types: list[str]
-    rope_attrs: dict[str, Any]
-    io_dtype: Any
-    make_cast: Any
-    make_initializer: Any
-    make_mul: Any
-    make_node: Any
-    make_unsqueeze: Any
-    make_value: Any
 
     def make_rope_init(self, config: Any) -> None:
         """Nothing: no frequency is worked out of the configuration."""
@@ -43,7 +37,7 @@ class ModelRotary:
     def make_attention(self, layer_id: int, attention: Any, root_input: str, **kwargs: Any) -> None:
         """The attention of a layer, with the tables of its kind."""
         self._kind = self.layer_types[layer_id]
-        super().make_attention(layer_id, attention, root_input, **kwargs)  # type: ignore[misc]
+        super().make_attention(layer_id, attention, root_input, **kwargs)
 
     def make_rotary_embedding_caches(self, **kwargs: Any) -> tuple[str, str]:
         """Names of the tables [T, R/2] of the present layer, made where they are not there yet."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from builders.base import Model
 
 from edgepeft_exporters.decoder.families.rotary import ModelRotary
 
 
-class Graph(ModelRotary, Model):  # type: ignore[misc]  # the builder has no types
+class Graph(ModelRotary):
     """The builder's model with their norms and feed-forward networks."""
 
     def __init__(self, config: Any, *arguments: Any) -> None:
