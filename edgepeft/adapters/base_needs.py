@@ -8,8 +8,6 @@ from typing import Any
 
 from edgepeft.adapters.header import AdapterHeader
 from edgepeft.adapters.overview import BaseNeeds, base_needs, tokenizer_notes, untied_note
-from edgepeft.adapters.tables import is_table
-from edgepeft.config.sections import Method
 from edgepeft.errors import InputError
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.info import ModelInfo
@@ -27,13 +25,13 @@ def needs_of(
     task: Task,
     *,
     templated: bool,
-    trained: Method | None = None,
+    parted: bool = False,
 ) -> tuple[BaseNeeds, list[str]]:
     """What the recipe's own adapter needs, and notes on the model's files and on those of all adapters.
 
     ``shared`` are adapters that share the base with others; ``templated`` says whether the recipe leaves the chat
-    template open; ``trained`` is how an adapter is trained, where there is none yet. Raises InputError where an
-    adapter and the base can't go together.
+    template open; ``parted`` says whether one is trained that changes embedding and head each by itself. Raises
+    InputError where an adapter and the base can't go together.
     """
     notes = file_notes(model.path, MODEL_FILES) if model.path.is_dir() else []
     notes += [f"{model.path.name}: {note}" for note in name_notes(model.tensors)]
@@ -43,7 +41,7 @@ def needs_of(
     if adapter is not None:
         needs = base_needs(adapter.path, adapter.config, model, task, templated=templated)
         notes += needs.notes
-    if trained is not None and task == GENERATION and _parts_tables(trained, model):
+    if parted and task == GENERATION and model.tied_embeddings:
         needs = replace(needs, own_head=True)
         notes.append(f"method.target_modules: {untied_note(model)}")
     for one in shared:
@@ -55,17 +53,6 @@ def needs_of(
             )
         notes += tokenizer_notes(one.path, model.path)
     return needs, list(dict.fromkeys(notes))
-
-
-def _parts_tables(trained: Method, model: ModelInfo) -> bool:
-    """Whether factors are to be trained on embedding or head of a model that has one tensor for both."""
-    targets = trained.target_modules
-    named = [targets] if isinstance(targets, str) else targets
-    return (
-        model.tied_embeddings
-        and any(is_table(name) for name in named)
-        and not trained.options.get("ensure_weight_tying")
-    )
 
 
 def as_staged(model: ModelInfo, needs: BaseNeeds, task: Task) -> ModelInfo:

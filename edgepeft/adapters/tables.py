@@ -8,7 +8,7 @@ before the adapter goes on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,12 @@ def under_adaptation(keys: Collection[str]) -> dict[str, str]:
 def is_embedding(module: str) -> bool:
     """Whether a module's name is one of those that embeddings have."""
     return module.rpartition(".")[2] in EMBEDDINGS
+
+
+def parts_tables(targets: str | Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Whether a training with these ``target_modules`` and options changes embedding or head by itself."""
+    named = [targets] if isinstance(targets, str) else targets
+    return any(is_table(name) for name in named) and not options.get("ensure_weight_tying")
 
 
 def _adapted(keys: Collection[str]) -> set[str]:

@@ -11,6 +11,7 @@ from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import find_method
 from edgepeft.adapters.overview import BaseNeeds
 from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.adapters.tables import parts_tables
 from edgepeft.config.loader import RecipeFile
 from edgepeft.config.recipe import Recipe
 from edgepeft.data.rows import Row
@@ -51,18 +52,20 @@ class Adapters(NamedTuple):
             tuple(header(one.path) for one in recipe.adapters),
         )
 
-    def needs(self, model: ModelInfo, task: Task, recipe: Recipe) -> tuple[BaseNeeds, list[str]]:
-        """What they, or the one that is trained, ask of the base, with notes on its files and theirs.
+    def needs(
+        self, model: ModelInfo, task: Task, template: str, *, parted: bool = False
+    ) -> tuple[BaseNeeds, list[str]]:
+        """What they ask of the base, with notes on its files and theirs; ``template`` is the recipe's.
 
-        Raises InputError.
+        ``parted`` says whether embedding and head are trained each by itself. Raises InputError.
         """
         return needs_of(
             self.own,
             (*self.further, *self.parts),
             model,
             task,
-            templated=recipe.data.template in (AUTO, CHAT),
-            trained=recipe.method if recipe.adapter is None else None,
+            templated=template in (AUTO, CHAT),
+            parted=parted,
         )
 
 
@@ -77,7 +80,9 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     adapters = Adapters.read(file)
     train, test, unused = _rows(file, measured=measured)
     task = resolve_task(recipe.task, given, [*train, *test])
-    needs, notes = adapters.needs(given, task, recipe)
+    asked = recipe.method
+    parted = method is not None and parts_tables(asked.target_modules, asked.options)
+    needs, notes = adapters.needs(given, task, recipe.data.template, parted=parted)
     split = split_notes({"data.train": recipe.data.train, "data.test": recipe.data.test})
     notes = [*file.notes, *notes, *unused, *split]
     for target in targets:

@@ -26,8 +26,8 @@ ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "
         (["quantize.algorithm=gpt"], r"quantize.algorithm: gpt: .*algorithms: gptq, rtn, k_quant"),
         (["method.name=qlorra"], r"method.name: qlorra: .*did you mean qlora\?.*qlora, lora"),
         (
-            ["method.target_modules=[q_proj, lm_head]"],
-            r"method.target_modules: adapting lm_head is not supported yet",
+            ["method.name=loha", "method.target_modules=[q_proj, embed_tokens]"],
+            r"method.target_modules: LOHA can't adapt embed_tokens; leave it out, or use LoRA",
         ),
         (["layout=gena"], r"layout: .*'all', 'genai', 'transformers.js' or 'onnxruntime'"),
         (

@@ -72,8 +72,9 @@ class DecoderExporter:
             for one in rotary_settings(config)
             if one.get("partial_rotary_factor")
         ]
-        rotated = int((model.head_size or 0) * min(parts, default=source.rotated))
-        if rotated % HEAD_MULTIPLE:
+        part = min(parts, default=source.rotated)
+        rotated = int((model.head_size or 0) * part)
+        if part != 1.0 and rotated % HEAD_MULTIPLE:
             return (
                 f"it rotates {rotated} numbers of each attention head, and kernels want a multiple of "
                 f"{HEAD_MULTIPLE}"
