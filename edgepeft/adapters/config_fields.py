@@ -55,6 +55,13 @@ OF_TRAINING = frozenset(
 )
 """Dropouts, schedules and starts, which are over; a start that changed the base is looked at by itself."""
 
+MORE_THAN_FACTORS = (
+    *("use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "use_qalora"),
+    *("alora_invocation_tokens", "arrow_config", "modules_to_save", "trainable_token_indices"),
+    "target_parameters",
+)
+"""Keys that make a LoRA more than ``x A B`` beside a frozen weight, which is all that can be swapped."""
+
 _PLAIN = "train or save it as plain LoRA"
 REFUSED: Mapping[str, str] = {
     "layer_replication": "repeats layers of the base, and a bundle keeps the base's own; merge it with PEFT "

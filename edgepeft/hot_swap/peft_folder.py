@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from edgepeft.adapters.base_parts import refuse_biases
 from edgepeft.adapters.config import ALLOW, INITIAL, KEEPS_BASE, read_adapter_config
+from edgepeft.adapters.config_fields import MORE_THAN_FACTORS
 from edgepeft.adapters.folder import CONFIG, WEIGHTS
 from edgepeft.adapters.keys import PREFIX, canonical, language_model_of
 from edgepeft.adapters.patterns import Question, first_matches, is_named
@@ -33,12 +34,6 @@ _FACTOR = re.compile(re.escape(PREFIX) + r"(.+)\.lora_([AB])\.weight")
 _LAYER = re.compile(r"\.(\d+)\.")
 
 _DTYPES: dict[str, npt.DTypeLike] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
-_BEYOND = (
-    *("use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "use_qalora"),
-    *("alora_invocation_tokens", "arrow_config", "modules_to_save", "trainable_token_indices"),
-    "target_parameters",
-)
-"""Settings of PEFT that make an adapter more than ``x A B`` beside a frozen weight."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def _refuse_method(folder: Path, config: Mapping[str, Any]) -> None:
     mend = "make a plain LoRA of it with edgepeft compress, or build a bundle it is merged into"
     if config["peft_type"] != "LORA":
         raise InputError(f"{where}: hot-swap bundles can't load {config['peft_type']}; {mend}")
-    for key in _BEYOND:
+    for key in MORE_THAN_FACTORS:
         if config.get(key):
             raise InputError(f"{where}: hot-swap bundles can't load {key}; {mend}")
     start = config.get("init_lora_weights", True)

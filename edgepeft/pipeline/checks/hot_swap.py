@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from edgepeft.adapters.base_parts import trains_biases
+from edgepeft.adapters.config_fields import MORE_THAN_FACTORS
+from edgepeft.adapters.tables import is_table
 from edgepeft.errors import InputError
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.runtime.adapters import check_name
@@ -28,9 +31,28 @@ def check_method(resolved: ResolvedRecipe) -> None:
     if resolved.frozen is None or method is None:
         return
     settings = resolved.recipe.method
-    if method.peft_type != "LORA" or {**method.fixed, **settings.options}.get("use_dora"):
+    if method.peft_type != "LORA" or method.fixed.get("use_dora"):
         raise InputError(
             f"method.name: hot-swap targets can't load adapters of {method.name}; use lora, qlora or rslora"
+        )
+    for key in MORE_THAN_FACTORS:
+        if settings.options.get(key):
+            raise InputError(
+                f"method.options.{key}: hot-swap targets load plain factors alone; leave it out, or choose targets "
+                "without hot-swap"
+            )
+    if trains_biases(settings.options):
+        raise InputError(
+            "method.options.bias: hot-swap targets have the same biases for all adapters; leave it out"
+        )
+    targets = settings.target_modules
+    tables = [
+        name for name in ([targets] if isinstance(targets, str) else targets) if is_table(name)
+    ]
+    if tables:
+        raise InputError(
+            f"method.target_modules: hot-swap targets have one embedding and head for all adapters; leave out "
+            f"{tables[0]}"
         )
     rank = int(method.common(settings)["rank"])
     for target in resolved.targets:
