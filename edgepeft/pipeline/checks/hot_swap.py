@@ -38,8 +38,8 @@ def check_method(resolved: ResolvedRecipe) -> None:
     for key in MORE_THAN_FACTORS:
         if settings.options.get(key):
             raise InputError(
-                f"method.options.{key}: hot-swap targets load plain factors alone; leave it out, or choose targets "
-                "without hot-swap"
+                f"method.options.{key}: hot-swap targets load plain factors alone; leave it out, or choose "
+                "targets without hot-swap"
             )
     if trains_biases(settings.options):
         raise InputError(
