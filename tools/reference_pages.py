@@ -42,8 +42,8 @@ def _models_page() -> Iterator[str]:
     yield "Families that bundles are made of. Each was held against transformers and PEFT by their own"
     yield "loading, with each option of its configuration, at short prompts and past every window and threshold;"
     yield "the largest difference of a logit is that of the float bundle over all configurations."
-    yield "`edgepeft models --supported` prints this table, `make architectures` measures it anew, and"
-    yield "`edgepeft plan` says in one line why a model is refused."
+    yield "`edgepeft models --supported` prints it, `EDGEPEFT_MATRIX=record pytest tests/architectures` measures"
+    yield "it anew, and `edgepeft plan` says in one line why a model is refused."
     yield from ("", "## That generate", "")
     yield "As safetensors folders, sharded or not; Llama, Mistral, Qwen, Gemma and Phi-3 as GGUF files too. int4"
     yield "KL, in nats, is what rounding to the nearest of 4 bits costs the tiny random models of the tests: it"

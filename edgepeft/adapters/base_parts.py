@@ -47,9 +47,17 @@ def trains_biases(config: Mapping[str, Any]) -> bool:
     return str(config.get("bias", "none")) != "none"
 
 
+def brings_biases(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether the adapter in ``folder`` holds biases of the base; one of a base without any holds none."""
+    path = folder / WEIGHTS
+    if not trains_biases(config) or not path.is_file():
+        return False
+    return any(bias_of(key) is not None for key in canonical(read_header(path), path).names)
+
+
 def refuse_biases(folder: Path, config: Mapping[str, Any], why: str) -> None:
     """Raise InputError, saying ``why``, where an adapter changes biases."""
-    if trains_biases(config):
+    if brings_biases(folder, config):
         raise InputError(
             f"{folder / CONFIG}: bias: {config['bias']} changes the base's biases, {why}"
         )

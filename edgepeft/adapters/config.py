@@ -30,7 +30,7 @@ MAX_VIRTUAL_TOKENS = 4096
 def refuse_embedding(peft_type: str | None, modules: object, where: str) -> None:
     """Raise InputError where a method is to adapt the embedding that has no factors for one."""
     named = modules if isinstance(modules, (list, tuple, set)) else [modules]
-    if peft_type in ("LORA", "TRAINABLE_TOKENS"):
+    if peft_type in ("LORA", "TRAINABLE_TOKENS", None):
         return
     for module in named:
         if isinstance(module, str) and module.rpartition(".")[2] == "embed_tokens":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepeft.adapters.base_parts import trains_biases
+from edgepeft.adapters.base_parts import brings_biases
 from edgepeft.adapters.config_fields import field_notes
 from edgepeft.adapters.fit import fit_notes
 from edgepeft.adapters.folder import WEIGHTS
@@ -76,7 +76,7 @@ def base_needs(
     return BaseNeeds(
         rows,
         own_head,
-        tables.any or trains_biases(config),
+        tables.any or brings_biases(folder, config),
         folder if own.differs else None,
         sentence,
         tuple(dict.fromkeys(notes)),

@@ -10,7 +10,7 @@ from edgepeft.adapters.shared_options import CHOSEN, LAYERS, SAVED, number, swit
 
 _TOKENS = {
     "trainable_token_indices": Option((list,), "ids of tokens whose embedding rows train as well"),
-    "ensure_weight_tying": switch("keep a tied head and embedding one in modules_to_save"),
+    "ensure_weight_tying": switch("keep a tied head and embedding one"),
 }
 _LORA = {
     "use_rslora": switch("scale by alpha / sqrt(rank) (https://arxiv.org/abs/2312.03732)"),
@@ -34,8 +34,8 @@ _LORA = {
         "biases of the base that train as well: none, all or lora_only",
         ("none", "all", "lora_only"),
     ),
-    "lora_bias": switch("a bias in each module's second factor, where the module has one"),
-    "target_parameters": Option((list,), "parameters adapted by name, as experts.down_proj"),
+    "lora_bias": switch("a bias in each module's second factor; all of them must have one"),
+    "target_parameters": Option((list,), "parameters adapted by name, as down_proj.weight"),
     **LAYERS,
     **_TOKENS,
 }

@@ -8,7 +8,7 @@ before the adapter goes on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,11 @@ def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
     embedding, head = (_table(stored, names, path) for names in (EMBEDDINGS, HEADS))
     adapted = tuple(sorted(_adapted(stored)))
     tied = bool(config.get("ensure_weight_tying"))
+    if adapted and tied and config.get("use_dora"):
+        raise InputError(
+            f"{folder / CONFIG}: ensure_weight_tying: DoRA learns two lengths for embedding and head, which "
+            "can't stay one tensor; train it without one of the two"
+        )
     # PEFT keeps a head alone where the configuration names it; otherwise it keeps both or neither.
     if head is not None and embedding is None and not _saves(config, HEADS) and not adapted:
         return Tables()
@@ -120,12 +125,6 @@ def under_adaptation(keys: Collection[str]) -> dict[str, str]:
 def is_embedding(module: str) -> bool:
     """Whether a module's name is one of those that embeddings have."""
     return module.rpartition(".")[2] in EMBEDDINGS
-
-
-def parts_tables(targets: str | Sequence[str], options: Mapping[str, Any]) -> bool:
-    """Whether a training with these ``target_modules`` and options changes embedding or head by itself."""
-    named = [targets] if isinstance(targets, str) else targets
-    return any(is_table(name) for name in named) and not options.get("ensure_weight_tying")
 
 
 def _adapted(keys: Collection[str]) -> set[str]:

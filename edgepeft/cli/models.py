@@ -107,7 +107,7 @@ def _supported(*, as_json: bool) -> None:
                 one.family,
                 name,
                 str(one.configurations),
-                f"{one.difference:.0e}",
+                f"{one.difference:.1e}",
                 ", ".join(one.rotary) or "–",
             ]
             for name, families in found.items()

@@ -128,7 +128,7 @@ def _inspect_folder(path: Path) -> ModelInfo:
         hidden_size=config_size(config, "hidden_size"),
         intermediate_size=config_size(config, "intermediate_size"),
         vocab_size=config_size(config, "vocab_size"),
-        tied_embeddings=_is_tied(config, str(architectures[0])),
+        tied_embeddings=is_tied(config, str(architectures[0])),
         context_length=config_size(config, POSITIONS) or UNSAID_CONTEXT,
         licence=_folder_licence(path),
         config=config,
@@ -166,11 +166,16 @@ def _what_else(path: Path) -> str:
     return f"; there is one in {inner[0]}" if inner else ""
 
 
-def _is_tied(config: Mapping[str, Any], architecture: str) -> bool:
+_TIED = ("gemma", "smollm3", "ernie4_5", "starcoder2")
+"""How the types of model begin that have one tensor for embedding and head where a configuration is silent."""
+
+
+def is_tied(config: Mapping[str, Any], architecture: str) -> bool:
+    """Whether a configuration says that embedding and head are one tensor, in so many words or by silence."""
     if not architecture.endswith(("ForCausalLM", "ForConditionalGeneration")):
         # An encoder has one embedding and no head over the vocabulary that would ship.
         return True
-    default = str(config.get("model_type", "")).startswith("gemma")
+    default = str(config.get("model_type", "")).startswith(_TIED)
     return bool(config.get("tie_word_embeddings", default))
 
 

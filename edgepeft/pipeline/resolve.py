@@ -11,7 +11,7 @@ from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import find_method
 from edgepeft.adapters.overview import BaseNeeds
 from edgepeft.adapters.provenance import TrainingGrid
-from edgepeft.adapters.tables import parts_tables
+from edgepeft.adapters.trained_tables import parts_tables
 from edgepeft.config.loader import RecipeFile
 from edgepeft.config.recipe import Recipe
 from edgepeft.data.rows import Row
@@ -80,8 +80,7 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     adapters = Adapters.read(file)
     train, test, unused = _rows(file, measured=measured)
     task = resolve_task(recipe.task, given, [*train, *test])
-    asked = recipe.method
-    parted = method is not None and parts_tables(asked.target_modules, asked.options)
+    parted = method is not None and parts_tables(method, recipe.method)
     needs, notes = adapters.needs(given, task, recipe.data.template, parted=parted)
     split = split_notes({"data.train": recipe.data.train, "data.test": recipe.data.test})
     notes = [*file.notes, *notes, *unused, *split]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgepeft.adapters.trained_tables import trained_tables
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
 from edgepeft.quantization.algorithms import is_calibrated
 
@@ -37,7 +38,8 @@ def adapter_parameters(resolved: ResolvedRecipe) -> int | None:
     named = settings.target_modules
     chosen = widths if isinstance(named, str) else {k: v for k, v in widths.items() if k in named}
     rank = int(method.common(settings)["rank"])
-    return rank * model.layers * sum(chosen.values())
+    tables = len(trained_tables(method, settings)) * (model.vocab_size + hidden)
+    return rank * (model.layers * sum(chosen.values()) + tables)
 
 
 def adapter_elements(resolved: ResolvedRecipe) -> int:

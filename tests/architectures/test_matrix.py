@@ -13,12 +13,14 @@ import pytest
 
 from edgepeft.checkpoints.declared_config import declared_keys
 from edgepeft.config.target_sections import Gates
+from edgepeft.models.inspect import is_tied
 from edgepeft_exporters.decoder import EXPORTER
 from edgepeft_exporters.decoder.config_keys import (
     HONOURED,
     HONOURED_BY,
     ONLY_AT,
     SAYS_NOTHING,
+    refused_key,
 )
 from edgepeft_exporters.decoder.sources import SOURCES
 from tests.architectures import record
@@ -110,6 +112,17 @@ def kind_of(architecture: str) -> Any:
 
 def test_every_supported_architecture_is_in_the_matrix() -> None:
     assert sorted(f"{family}ForCausalLM" for family in FAMILIES) == sorted(SOURCES)
+
+
+@pytest.mark.parametrize("architecture", SOURCES)
+def test_what_a_silent_configuration_means_is_known(architecture: str) -> None:
+    kind = kind_of(architecture)
+    silent = {"architectures": [architecture], "model_type": kind.model_type}
+    assert is_tied(silent, architecture) == kind().tie_word_embeddings
+    if architecture == "GraniteMoeHybridForCausalLM":
+        assert refused_key(architecture, {}) == (
+            f"num_local_experts: {kind().num_local_experts} is not supported for {architecture}"
+        )
 
 
 @pytest.mark.parametrize("architecture", SOURCES)

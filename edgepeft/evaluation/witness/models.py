@@ -94,9 +94,20 @@ def _load(sources: Sources) -> Any:
         warnings.simplefilter("ignore")
         adapted = PeftModel.from_pretrained(model, str(sources.adapter))
     if sources.merge_base == "requantized":
+        _untie(adapted)
         adapted = adapted.merge_and_unload()
         _round(adapted, names, sources.grid)
     return adapted.eval()
+
+
+def _untie(adapted: Any) -> None:
+    """Give a head that is the embedding's own tensor one of its own, so that a merge adds to each what is its."""
+    base = adapted.get_base_model()
+    head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
+    head, embedding = (getattr(part, "base_layer", part) for part in (head, embedding))
+    weight: Any = getattr(head, "weight", None)
+    if weight is not None and weight is getattr(embedding, "weight", None):
+        head.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
 
 
 def _from_pretrained(sources: Sources, **options: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgepeft.adapters.base_parts import trains_biases
 from edgepeft.adapters.config_fields import MORE_THAN_FACTORS
-from edgepeft.adapters.tables import is_table
+from edgepeft.adapters.trained_tables import trained_tables
 from edgepeft.errors import InputError
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.runtime.adapters import check_name
@@ -45,10 +45,7 @@ def check_method(resolved: ResolvedRecipe) -> None:
         raise InputError(
             "method.options.bias: hot-swap targets have the same biases for all adapters; leave it out"
         )
-    targets = settings.target_modules
-    tables = [
-        name for name in ([targets] if isinstance(targets, str) else targets) if is_table(name)
-    ]
+    tables = trained_tables(method, settings)
     if tables:
         raise InputError(
             f"method.target_modules: hot-swap targets have one embedding and head for all adapters; leave out "

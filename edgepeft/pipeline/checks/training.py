@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from edgepeft.adapters.config import refuse_embedding
+from edgepeft.adapters.base_parts import trains_biases
 from edgepeft.adapters.method import trains_rows
 from edgepeft.adapters.methods import check_method
+from edgepeft.adapters.tables import is_embedding
+from edgepeft.adapters.trained_tables import check_tables, trained_tables
 from edgepeft.errors import InputError
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.tracking.tracker import require_trackers
@@ -18,9 +20,7 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
     if resolved.method is not None:
         settings = resolved.recipe.method
         check_method(settings)
-        refuse_embedding(
-            resolved.method.peft_type, settings.target_modules, "method.target_modules"
-        )
+        check_tables(resolved.method, settings, new_tokens=bool(resolved.recipe.data.tokens))
 
 
 def check_new_tokens(resolved: ResolvedRecipe) -> None:
@@ -61,4 +61,17 @@ def check_preference(resolved: ResolvedRecipe) -> None:
         raise InputError(
             "training.objective: preference needs the unchanged base model as its reference; use lora, qlora, "
             "rslora or dora with their default init_lora_weights"
+        )
+    if trains_biases(recipe.method.options):
+        raise InputError(
+            "training.objective: preference needs the unchanged base model as its reference; leave "
+            "method.options.bias out"
+        )
+    tables = trained_tables(method, recipe.method)
+    if any(not is_embedding(name) for name in tables) or (
+        tables and recipe.method.options.get("ensure_weight_tying")
+    ):
+        raise InputError(
+            "training.objective: preference reads the head's own weight; leave the head out of "
+            "method.target_modules"
         )

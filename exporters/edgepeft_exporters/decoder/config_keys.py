@@ -53,7 +53,7 @@ ONLY_AT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "GemmaForCausalLM": {"use_bidirectional_attention": (None, False)},
     "Gemma2ForCausalLM": {"use_bidirectional_attention": (None, False)},
     "GraniteMoeHybridForCausalLM": {
-        "num_local_experts": (0, None),
+        "num_local_experts": (0,),
         "position_embedding_type": ("rope",),
     },
     "Gemma3ForCausalLM": {
@@ -64,6 +64,9 @@ ONLY_AT: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 """Keys that transformers obeys and the graph builder does not, by architecture ("" is for all), with the values
 at which they change nothing.
 """
+
+_UNSAID: Mapping[str, Any] = {"position_embedding_type": None, "num_local_experts": 8}
+"""What a configuration means by leaving out a key, where that is not the first value above."""
 
 HONOURED_BY: Mapping[str, tuple[str, ...]] = {"attn_logit_softcapping": ("Gemma2ForCausalLM",)}
 """Keys that the graph follows for some architectures alone."""
@@ -84,7 +87,7 @@ _HIDDEN_ACTIVATION = ("Gemma2ForCausalLM", "Gemma3ForCausalLM")
 def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
     """The first key of a configuration that the graph would not follow, and why, in one line; None for none."""
     for key, allowed in {**ONLY_AT[""], **ONLY_AT.get(architecture, {})}.items():
-        value = config.get(key, allowed[0])
+        value = config.get(key, _UNSAID.get(key, allowed[0]))
         if value not in allowed:
             return f"{key}: {value} is not supported for {architecture}"
     for key in ("hidden_act", "hidden_activation"):
