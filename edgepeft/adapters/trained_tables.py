@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepeft.adapters.config import refuse_embedding
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.patterns import Question, first_matches
 from edgepeft.adapters.tables import is_embedding, is_table
-from edgepeft.config.sections import Method
 from edgepeft.errors import InputError
 
+Targets = str | Sequence[str]
 _TABLES = ("model.embed_tokens", "lm_head")
 _WHERE = "method.target_modules"
 
 
-def trained_tables(method: TrainingMethod, settings: Method) -> list[str]:
-    """The embedding and the head that ``method`` adapts; an expression may mean them, too. Raises InputError."""
-    targets = settings.target_modules
+def trained_tables(method: TrainingMethod, targets: Targets) -> list[str]:
+    """The embedding and the head among ``target_modules``; an expression may mean them. Raises InputError."""
     if method.peft_type in (None, "TRAINABLE_TOKENS") or targets == "all-linear":
         # The first changes all, the other single rows, and PEFT's own word for all means neither.
         return []
@@ -28,28 +27,35 @@ def trained_tables(method: TrainingMethod, settings: Method) -> list[str]:
     return [name for name, index in zip(_TABLES, found, strict=True) if index == 0]
 
 
-def parts_tables(method: TrainingMethod, settings: Method) -> bool:
-    """Whether a training makes two tensors of a model's one for embedding and head."""
-    return bool(trained_tables(method, settings)) and not _tied(settings)
+def parts_tables(method: TrainingMethod, targets: Targets, options: Mapping[str, Any]) -> bool:
+    """Whether a training makes two tensors of a model's one for embedding and head. Raises InputError."""
+    return bool(trained_tables(method, targets)) and not options.get("ensure_weight_tying")
 
 
-def check_tables(method: TrainingMethod, settings: Method, *, new_tokens: bool) -> None:
-    """Hold what trains embedding or head against the rest of ``method``; ``new_tokens`` are a recipe's own.
+def check_tables(
+    method: TrainingMethod,
+    targets: Targets,
+    options: Mapping[str, Any],
+    *,
+    grid: str,
+    new_tokens: bool,
+) -> None:
+    """Hold what trains embedding or head against the rest of ``method``.
 
-    Raises InputError.
+    ``grid`` is what the base lies on meanwhile, ``new_tokens`` says whether a recipe has its own. Raises
+    InputError.
     """
-    options = settings.options
     for parameter in options.get("target_parameters") or ():
         if is_table(str(parameter).rpartition(".")[0]):
             raise InputError(
                 f"method.options.target_parameters: {parameter} belongs to a module; name that as {_WHERE}"
             )
-    tables = trained_tables(method, settings)
+    tables = trained_tables(method, targets)
     if not tables:
         return
     refuse_embedding(method.peft_type, tables, _WHERE)
-    if _tied(settings):
-        _check_tied(method, settings)
+    if options.get("ensure_weight_tying"):
+        _check_tied({**method.fixed, **options}, grid)
     start = options.get("init_lora_weights", True)
     if isinstance(start, str) and (start in ("olora", "loftq") or start.startswith("pissa")):
         raise InputError(
@@ -64,19 +70,14 @@ def check_tables(method: TrainingMethod, settings: Method, *, new_tokens: bool) 
         )
 
 
-def _check_tied(method: TrainingMethod, settings: Method) -> None:
+def _check_tied(options: Mapping[str, Any], grid: str) -> None:
     key = "method.options.ensure_weight_tying"
-    if method.chosen_grid(settings) != "none":
+    if grid != "none":
         raise InputError(
             f"{key}: PEFT keeps the factors of embedding and head one on a base in full precision alone; set "
             "method.grid: none, or leave it out"
         )
-    if {**method.fixed, **settings.options}.get("use_dora"):
+    if options.get("use_dora"):
         raise InputError(
             f"{key}: DoRA learns two lengths for embedding and head; leave it out, or use lora"
         )
-
-
-def _tied(settings: Method) -> bool:
-    options: Mapping[str, Any] = settings.options
-    return bool(options.get("ensure_weight_tying"))

@@ -80,7 +80,8 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     adapters = Adapters.read(file)
     train, test, unused = _rows(file, measured=measured)
     task = resolve_task(recipe.task, given, [*train, *test])
-    parted = method is not None and parts_tables(method, recipe.method)
+    asked = recipe.method
+    parted = method is not None and parts_tables(method, asked.target_modules, asked.options)
     needs, notes = adapters.needs(given, task, recipe.data.template, parted=parted)
     split = split_notes({"data.train": recipe.data.train, "data.test": recipe.data.test})
     notes = [*file.notes, *notes, *unused, *split]

@@ -38,7 +38,7 @@ def adapter_parameters(resolved: ResolvedRecipe) -> int | None:
     named = settings.target_modules
     chosen = widths if isinstance(named, str) else {k: v for k, v in widths.items() if k in named}
     rank = int(method.common(settings)["rank"])
-    tables = len(trained_tables(method, settings)) * (model.vocab_size + hidden)
+    tables = len(trained_tables(method, named)) * (model.vocab_size + hidden)
     return rank * (model.layers * sum(chosen.values()) + tables)
 
 

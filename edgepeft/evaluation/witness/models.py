@@ -105,9 +105,8 @@ def _untie(adapted: Any) -> None:
     base = adapted.get_base_model()
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
     head, embedding = (getattr(part, "base_layer", part) for part in (head, embedding))
-    weight: Any = getattr(head, "weight", None)
-    if weight is not None and weight is getattr(embedding, "weight", None):
-        head.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+    if hasattr(head, "weight") and head.weight is getattr(embedding, "weight", None):
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
 
 
 def _from_pretrained(sources: Sources, **options: Any) -> Any:

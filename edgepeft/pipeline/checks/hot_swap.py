@@ -45,7 +45,7 @@ def check_method(resolved: ResolvedRecipe) -> None:
         raise InputError(
             "method.options.bias: hot-swap targets have the same biases for all adapters; leave it out"
         )
-    tables = trained_tables(method, settings)
+    tables = trained_tables(method, settings.target_modules)
     if tables:
         raise InputError(
             f"method.target_modules: hot-swap targets have one embedding and head for all adapters; leave out "

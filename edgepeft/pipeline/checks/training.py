@@ -20,7 +20,13 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
     if resolved.method is not None:
         settings = resolved.recipe.method
         check_method(settings)
-        check_tables(resolved.method, settings, new_tokens=bool(resolved.recipe.data.tokens))
+        check_tables(
+            resolved.method,
+            settings.target_modules,
+            settings.options,
+            grid=resolved.method.chosen_grid(settings),
+            new_tokens=bool(resolved.recipe.data.tokens),
+        )
 
 
 def check_new_tokens(resolved: ResolvedRecipe) -> None:
@@ -67,7 +73,7 @@ def check_preference(resolved: ResolvedRecipe) -> None:
             "training.objective: preference needs the unchanged base model as its reference; leave "
             "method.options.bias out"
         )
-    tables = trained_tables(method, recipe.method)
+    tables = trained_tables(method, recipe.method.target_modules)
     if any(not is_embedding(name) for name in tables) or (
         tables and recipe.method.options.get("ensure_weight_tying")
     ):
