@@ -103,9 +103,9 @@ def _load(sources: Sources) -> Any:
 def _untie(adapted: Any) -> None:
     """Give a head that is the embedding's own tensor one of its own, so that a merge adds to each what is its."""
     base = adapted.get_base_model()
-    head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
-    head, embedding = (getattr(part, "base_layer", part) for part in (head, embedding))
-    if hasattr(head, "weight") and head.weight is getattr(embedding, "weight", None):
+    tables = (base.get_output_embeddings(), base.get_input_embeddings())
+    head, embedding = (getattr(table, "base_layer", table) for table in tables)
+    if head is not None and head.weight is embedding.weight:
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
 
 
