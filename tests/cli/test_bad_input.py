@@ -71,9 +71,9 @@ CASES: dict[str, tuple[Change, list[str]]] = {
     "rank of 0": (_set("method", "rank", value=0), ["method.rank", "got 0"]),
     "unknown target": (_set("targets", value=["cpu-int5"]), ["cpu-int5", "cpu-int4", "cpu-int8"]),
     "unknown method": (_set("method", "name", value="qlor"), ["did you mean qlora?"]),
-    "adapted head": (
-        _set("method", "target_modules", value=["lm_head"]),
-        ["lm_head", "target_modules"],
+    "adapted embedding": (
+        _set("method", value={"name": "ia3", "target_modules": ["embed_tokens"]}),
+        ["embed_tokens", "target_modules", "use LoRA"],
     ),
     "unknown algorithm": (_set("quantize", value={"algorithm": "rtm"}), ["did you mean rtn?"]),
     "missing data": (_set("data", "test", value="absent.jsonl"), ["absent.jsonl"]),

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import torch
 
 from edgepeft.errors import EdgepeftError
+from edgepeft_exporters.decoder.families.rotary import first_rows
 from edgepeft_exporters.decoder.graph import DecoderGraph
 from edgepeft_exporters.decoder.surgery import Surgeon, redirect
 
@@ -118,25 +119,27 @@ def unrotated(keys: torch.Tensor, attention: ir.Node) -> torch.Tensor:
     """Keys [n, kv_heads * head_size] of positions 0 to n - 1 as an attention must read them to cache these.
 
     Where the operator rotates what it reads, that rotation is undone with its own tables. Raises EdgepeftError
-    for tables that depend on the length of a prompt.
+    for tables that depend on the length of a prompt, and for rotations of other numbers than halves of heads.
     """
     settings = {name: attribute.value for name, attribute in attention.attributes.items()}
     tables = [_given(value) for value in attention.inputs[7:9]]
     if not settings.get("do_rotary") or len(tables) < 2 or None in tables:
         return keys
-    stored = [value.const_value for value in tables if value is not None]
-    if None in stored or settings.get("rotary_interleaved"):
+    count = len(keys)
+    rows = [first_rows(value, count) for value in tables if value is not None]
+    if any(row is None for row in rows):
         raise EdgepeftError(
             "prefix_tuning: this model's rotary positions depend on the length of the prompt, and a prefix has "
             "been learned for one; use prompt_tuning"
         )
-    count = len(keys)
-    cos, sin = (
-        torch.from_numpy(table.numpy()[:count].astype("float32"))[:, None]
-        for table in stored
-        if table is not None
-    )
+    cos, sin = (row[:, None] for row in rows if row is not None)
     half = cos.shape[-1]
+    whole = keys.shape[1] == int(settings["kv_num_heads"]) * 2 * half
+    if settings.get("rotary_interleaved") or not whole:
+        raise EdgepeftError(
+            "prefix_tuning: this model rotates neighbouring numbers or a part of each attention head, and no prefix "
+            "can be exported for that; use prompt_tuning"
+        )
     first, second = keys.reshape(count, -1, 2, half).unbind(2)
     turned = torch.stack([first * cos + second * sin, second * cos - first * sin], dim=2)
     # The tables may scale as well (YaRN).

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
+import torch
 
 if TYPE_CHECKING:
     _Builders = Any
@@ -79,6 +80,36 @@ class ModelRotary(_Builders):  # type: ignore[misc]  # what comes after it has n
             self.make_cast(f"{name}/Cast", f"{name}/output_0", dtype=self.io_dtype, shape=shape)
             name = f"{name}/Cast"
         return f"{name}/output_0"
+
+
+def first_rows(table: ir.Value, count: int) -> torch.Tensor | None:
+    """The first rows float32 [count, R/2] of a table as graphs have them, stored or made of constants.
+
+    None for one that depends on what the graph reads.
+    """
+    if table.const_value is not None:
+        return torch.from_numpy(table.const_value.numpy()[:count].astype("float32"))
+    node, scale = table.producer(), 1.0
+    while node is not None and node.op_type in ("Cast", "Mul"):
+        if node.op_type == "Mul":
+            constant = ir.convenience.get_const_tensor(_given(node.inputs[1]))
+            if constant is None:
+                return None
+            scale *= float(constant.numpy())
+        node = _given(node.inputs[0]).producer()
+    if node is None or node.op_type not in ("Cos", "Sin"):
+        return None
+    angles = _given(node.inputs[0]).producer()
+    frequencies = None if angles is None else _given(angles.inputs[1]).const_value
+    if frequencies is None:
+        return None
+    turned = torch.outer(torch.arange(count).float(), torch.from_numpy(frequencies.numpy())[0])
+    return (turned.cos() if node.op_type == "Cos" else turned.sin()) * scale
+
+
+def _given(value: ir.Value | None) -> ir.Value:
+    assert value is not None
+    return value
 
 
 def _rotary_of(skeleton: Any) -> Any:
