@@ -137,8 +137,8 @@ def unrotated(keys: torch.Tensor, attention: ir.Node) -> torch.Tensor:
     whole = keys.shape[1] == int(settings["kv_num_heads"]) * 2 * half
     if settings.get("rotary_interleaved") or not whole:
         raise EdgepeftError(
-            "prefix_tuning: this model rotates neighbouring numbers or a part of each attention head, and no prefix "
-            "can be exported for that; use prompt_tuning"
+            "prefix_tuning: this model rotates neighbouring numbers or a part of each attention head, and no "
+            "prefix can be exported for that; use prompt_tuning"
         )
     first, second = keys.reshape(count, -1, 2, half).unbind(2)
     turned = torch.stack([first * cos + second * sin, second * cos - first * sin], dim=2)
