@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepeft.adapters.config_fields import check_fields
+from edgepeft.adapters.config_fields import BIASES, check_fields
 from edgepeft.adapters.folder import CONFIG, WEIGHTS, find_adapter
 from edgepeft.adapters.method import Carried
 from edgepeft.adapters.methods import NOT_MERGEABLE, all_methods, method_of_type
@@ -22,7 +22,6 @@ KEEPS_BASE = ("gaussian", "orthogonal", "eva", "mica")
 """Starts of PEFT that leave the base's weights as they are."""
 ALLOW = "name the right model, or go on at your own risk with --allow-base-mismatch"
 """The mend for an adapter of another base."""
-_BIASES = ("none", "all", "lora_only")
 MAX_RANK = 4096
 MAX_VIRTUAL_TOKENS = 4096
 
@@ -65,9 +64,9 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     _refuse_method(config["peft_type"], path)
     _refuse_no_weights(folder)
     check_fields(config, path)
-    if config.get("bias", "none") not in _BIASES:
+    if config.get("bias", "none") not in BIASES:
         raise InputError(
-            f"{path}: bias: {config['bias']} is not supported; {', '.join(_BIASES)} are"
+            f"{path}: bias: {config['bias']} is not supported; {', '.join(BIASES)} are"
         )
     refuse_embedding(config["peft_type"], config.get("target_modules"), f"{path}: target_modules")
     _refuse_scales(config, path)

@@ -55,6 +55,9 @@ OF_TRAINING = frozenset(
 )
 """Dropouts, schedules and starts, which are over; a start that changed the base is looked at by itself."""
 
+BIASES = ("none", "all", "lora_only")
+"""Which of the base's biases may have trained with an adapter."""
+
 MORE_THAN_FACTORS = (
     *("use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "use_qalora"),
     *("alora_invocation_tokens", "arrow_config", "modules_to_save", "trainable_token_indices"),

@@ -9,7 +9,7 @@ from typing import Any
 from edgepeft.adapters.base_parts import bias_of
 from edgepeft.adapters.folder import WEIGHTS
 from edgepeft.adapters.keys import canonical, language_model_of, module_of
-from edgepeft.adapters.tables import HEADS, is_embedding, tables_of
+from edgepeft.adapters.tables import HEADS, is_embedding
 from edgepeft.errors import InputError
 from edgepeft.models.info import ModelInfo
 from edgepeft.models.names import LANGUAGE_MODELS, moved, unwrapped
@@ -19,10 +19,12 @@ _A, _B, _ADDED = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias"
 _ROWS_A, _ROWS_B = ".lora_embedding_A", ".lora_embedding_B"
 
 
-def fit_notes(folder: Path, config: Mapping[str, Any], model: ModelInfo) -> list[str]:
+def fit_notes(
+    folder: Path, config: Mapping[str, Any], model: ModelInfo, rows: int | None
+) -> list[str]:
     """Hold a LoRA's factors and biases against what a decoder's files list; what is renamed.
 
-    Raises InputError.
+    ``rows`` are those of the adapter's own tables, if it has any. Raises InputError.
     """
     if config["peft_type"] != "LORA" or model.kind != "folder":
         return []
@@ -40,7 +42,6 @@ def fit_notes(folder: Path, config: Mapping[str, Any], model: ModelInfo) -> list
             f"{folder.name}: its keys begin with {place[0] or 'no prefix'} where the model has "
             f"{place[1] or 'none'}, and are renamed"
         )
-    rows = tables_of(folder, config).rows
     for key in factors:
         _check_pair(stored, key, moved(module_of(key), *(place or ("", ""))), weights, rows, path)
     for key in stored:

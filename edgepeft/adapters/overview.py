@@ -56,8 +56,8 @@ def base_needs(
 
     Raises InputError where the two can't go together.
     """
-    notes = fit_notes(folder, config, model) if task == GENERATION else []
     tables = tables_of(folder, config)
+    notes = fit_notes(folder, config, model, tables.rows) if task == GENERATION else []
     rows = tables.rows if tables.rows not in (None, model.vocab_size) else None
     own_head = tables.apart and model.tied_embeddings and task == GENERATION
     if tables.any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from edgepeft.adapters.config_fields import BIASES
 from edgepeft.adapters.method import Option, TrainingMethod
 from edgepeft.adapters.shared_options import CHOSEN, LAYERS, SAVED, number, switch, whole
 
@@ -32,7 +33,7 @@ _LORA = {
     "bias": Option(
         (str,),
         "biases of the base that train as well: none, all or lora_only",
-        ("none", "all", "lora_only"),
+        BIASES,
     ),
     "lora_bias": switch("a bias in each module's second factor; all of them must have one"),
     "target_parameters": Option((list,), "parameters adapted by name, as down_proj.weight"),

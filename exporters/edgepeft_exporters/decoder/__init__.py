@@ -48,7 +48,7 @@ class DecoderExporter:
                 "its weights are already quantized, in another way than bitsandbytes' 4 bits; start from the "
                 "full-precision checkpoint"
             )
-        source = SOURCES[model.architecture]
+        source, parts = SOURCES[model.architecture], []
         for rotary in rotary_settings(config):
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
             if kind not in ("default", *source.scaled):
@@ -64,14 +64,12 @@ class DecoderExporter:
                     "its rotary factors are longrope's, but original_max_position_embeddings is not below "
                     "max_position_embeddings, which is not supported"
                 )
-            part = rotary.get("partial_rotary_factor") or 1.0
-            if part != 1.0 and not source.rotates_partly:
+            part = rotary.get("partial_rotary_factor") or None
+            if part not in (None, 1.0) and not source.rotates_partly:
                 return "it rotates only a part of each attention head, which is not supported yet"
-        parts = [
-            float(one["partial_rotary_factor"])
-            for one in rotary_settings(config)
-            if one.get("partial_rotary_factor")
-        ]
+            if not isinstance(part, (int, float, type(None))):
+                return f"its partial_rotary_factor {part!r} is not a number"
+            parts += [] if part is None else [part]
         part = min(parts, default=source.rotated)
         rotated = int((model.head_size or 0) * part)
         if part != 1.0 and rotated % HEAD_MULTIPLE:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgepeft_exporters.decoder.families.norms import norm_behind
 from edgepeft_exporters.decoder.families.rotary import ModelRotary
 
 
@@ -36,12 +37,5 @@ class Graph(ModelRotary):
 
     def _norm_behind(self, layer_id: int, part: str) -> None:
         """Put the norm behind a part, where there is one, before it is added to the stream."""
-        norm = self._behind[part]
-        if norm is None:
-            return
-        attributes = self.layernorm_attrs
-        before = attributes["root_input"], attributes["output_0"]
-        attributes["root_input"] = attributes["skip_input"]
-        self.make_layernorm(layer_id, norm, skip=False, simple=True, location=f"post_{part}")
-        attributes["skip_input"] = attributes["output_0"]
-        attributes["root_input"], attributes["output_0"] = before
+        if (norm := self._behind[part]) is not None:
+            norm_behind(self, layer_id, norm, f"post_{part}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgepeft_exporters.decoder.families.norms import norm_behind
 from edgepeft_exporters.decoder.families.rotary import ModelRotary
 
 
@@ -46,21 +47,13 @@ class Graph(ModelRotary):
         if not self.layernorm_attrs["first_layernorm"]:
             self._add(f"{stem}/input/Add")
         self.make_attention(layer_id, layer.self_attn, self.layernorm_attrs["root_input"])
-        self._norm(layer_id, layer.post_attention_layernorm, "post_attention")
+        norm_behind(self, layer_id, layer.post_attention_layernorm, "post_attention")
         self._add(f"{stem}/attn/Add")
         self.make_mlp(layer_id, layer.mlp, root_input=self.layernorm_attrs["root_input"])
-        self._norm(layer_id, layer.post_feedforward_layernorm, "post_feedforward")
+        norm_behind(self, layer_id, layer.post_feedforward_layernorm, "post_feedforward")
         self.layernorm_attrs["first_layernorm"] = False
         # The final norm adds what the last layer leaves.
         self.layernorm_attrs["last_layernorm"] = layer_id == self.num_layers - 1
-
-    def _norm(self, layer_id: int, norm: Any, location: str) -> None:
-        """The norm of what is to be added."""
-        stream = self.layernorm_attrs["root_input"]
-        self.layernorm_attrs["root_input"] = self.layernorm_attrs["skip_input"]
-        self.make_layernorm(layer_id, norm, skip=False, simple=True, location=location)
-        self.layernorm_attrs["root_input"] = stream
-        self.layernorm_attrs["skip_input"] = self.layernorm_attrs["output_0"]
 
     def _add(self, name: str) -> None:
         """Add what is to be added to the stream."""

@@ -9,6 +9,7 @@ no tables, so they are not for this class.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -29,6 +30,11 @@ class ModelRotary(_Builders):  # type: ignore[misc]  # what comes after it has n
     own_tables = True
     skeleton: Any
 
+    @cached_property
+    def _rotary(self) -> Any:
+        """A rotary module like the skeleton's, with its buffers; it is made of the configuration alone."""
+        return type(self.skeleton.get_decoder().rotary_emb)(self.skeleton.config)
+
     def make_rope_init(self, config: Any) -> None:
         """Nothing: no frequency is worked out of the configuration."""
 
@@ -42,7 +48,7 @@ class ModelRotary(_Builders):  # type: ignore[misc]  # what comes after it has n
 
     def make_rotary_embedding_caches(self, **kwargs: Any) -> tuple[str, str]:
         """Names of the tables [T, R/2] of the present layer, made where they are not there yet."""
-        rotary = _rotary_of(self.skeleton)
+        rotary = self._rotary
         by_kind = hasattr(rotary, f"{self._kind}_inv_freq")
         before, stem = (f"{self._kind}_", f"rotary.{self._kind}") if by_kind else ("", "rotary")
         frequencies = f"{stem}.frequencies"
@@ -110,9 +116,3 @@ def first_rows(table: ir.Value, count: int) -> torch.Tensor | None:
 def _given(value: ir.Value | None) -> ir.Value:
     assert value is not None
     return value
-
-
-def _rotary_of(skeleton: Any) -> Any:
-    """A rotary module like the skeleton's, with its buffers; it is made of the configuration alone."""
-    rotary = skeleton.get_decoder().rotary_emb
-    return type(rotary)(skeleton.config)
