@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widgets import DataTable
@@ -18,6 +19,7 @@ from edgepeft_tui.speaker import Speaker
 from edgepeft_tui.state import State
 from edgepeft_tui.themes import DARK, LIGHT
 from edgepeft_tui.widgets.conversation import Conversation
+from edgepeft_tui.widgets.table import fill
 from tests.tui.drive import drive, opened, text_of, until
 from tests.tui.painting import painted
 from tests.tui.still import SAID, hold_still, says
@@ -82,6 +84,25 @@ def test_marks_in_a_table_take_the_colours_of_another_theme(
             await pilot.pause(0.2)
             [tick] = [cell for row in painted(app) for cell in row if cell.text == "✓"]
             assert tick.ink.hex == app.theme_variables["text-success"]
+
+    drive(scenario, size=(120, 40))
+
+
+def test_a_tables_columns_are_wide_enough_in_the_first_frame_after_it_was_filled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hold_still(monkeypatch)
+
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        app.open("runs")
+        await until(pilot, lambda: "✓ done" in text_of(app))
+        table = app.screen.query_one(DataTable)
+        # Nothing is awaited between the filling and the look: the table had no time to find widths itself.
+        fill(table, [Text("a"), Text("state")], [[Text("sécond"), Text("✗")]], ["one"])
+        widths = [column.width for column in table.ordered_columns]
+        assert widths == [len("sécond"), len("state")]
+        assert not any(column.auto_width for column in table.ordered_columns)
+        await until(pilot, lambda: "sécond" in text_of(app))
 
     drive(scenario, size=(120, 40))
 

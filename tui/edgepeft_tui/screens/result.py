@@ -26,6 +26,7 @@ from edgepeft_tui.speaker import Speaker, speaker_of
 from edgepeft_tui.verdicts import bundle_lines, bundle_name
 from edgepeft_tui.widgets.layer_strip import LayerStrip
 from edgepeft_tui.widgets.page import TINY, Page, Panel
+from edgepeft_tui.widgets.table import fill
 from edgepeft_tui.words import HANG, cell, marked
 
 _AROUND = 5
@@ -101,23 +102,23 @@ class ResultScreen(Page):
         self._fill_table()
 
     def _fill_table(self) -> None:
-        table: DataTable[str | Text] = self.query_one(DataTable)
-        table.clear(columns=True)
+        table: DataTable[Text] = self.query_one(DataTable)
         self._rows.clear()
         if any(bundle["fidelity"] for bundle in self.bundles):
             header, rows = _fitting(*table_rows(self.bundles), self.app.size.width - _AROUND)
             figures = [Text(name, justify="right") for name in header[1:-1]]
-            table.add_columns(header[0], *figures, header[-1])
+            cells = []
             targets, target = {bundle["target"] for bundle in self.bundles}, ""
             little = {bundle_name(b) for b in self.bundles if learned_little(b["fidelity"] or {})}
             full = [name for name, *_ in table_rows(self.bundles)[1]]
             for name, (shown, *row, verdict) in zip(full, rows, strict=True):
                 right = [Text(figure, justify="right") for figure in row]
                 gates = self._gates(verdict, little=name in little)
-                table.add_row(Text(shown), *right, gates)
+                cells.append([Text(shown), *right, gates])
                 # An adapter's row stands below that of its bundle.
                 target = name if name in targets else target
                 self._rows.append(target)
+            fill(table, [Text(header[0]), *figures, Text(header[-1])], cells)
         else:
             table.display = False
 

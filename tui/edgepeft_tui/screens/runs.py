@@ -24,6 +24,7 @@ from edgepeft_tui.verdicts import bundle_name, bundles_of, run_verdict
 from edgepeft_tui.widgets.dialogs import Question
 from edgepeft_tui.widgets.entry import Entry
 from edgepeft_tui.widgets.page import Page, Panel
+from edgepeft_tui.widgets.table import fill
 from edgepeft_tui.words import cell, near, pairs
 
 COLUMNS = ("", "run", "state", "started", "score", "task KL", "size", "targets", "model")
@@ -79,7 +80,7 @@ class RunsScreen(Page):
         self.read()
 
     @property
-    def table(self) -> DataTable[str | Text]:
+    def table(self) -> DataTable[Text]:
         """The table of runs."""
         return self.query_one("#runs", DataTable)
 
@@ -106,18 +107,17 @@ class RunsScreen(Page):
         chosen.sort(key=lambda run: sort_key(run, by), reverse=by in ("started", "score"))
         table, at = self.table, self.table.cursor_row
         columns, longest = self._columns()
-        table.clear(columns=True)
-        for column in columns:
-            table.add_column(column, key=column)
+        rows = []
         for run in chosen:
-            path = str(run["path"])
-            sign = "●" if path in self.marked else " "
+            sign = "●" if str(run["path"]) in self.marked else " "
             name, _, *rest = (cut(said, longest) for said in cells_of(run))
             verdict, words = run_verdict(run)
             words = cut(words, longest) if columns == NARROW_COLUMNS else words
             state = cell(verdict, words, self.app.theme_variables)
-            row: list[str | Text] = [sign, Text(name), state, *map(Text, rest)]
-            table.add_row(*row[: len(columns)], key=path)
+            row = [Text(sign), Text(name), state, *map(Text, rest)]
+            rows.append(row[: len(columns)])
+        keys = [str(run["path"]) for run in chosen]
+        fill(table, [Text(column) for column in columns], rows, keys)
         table.move_cursor(row=min(at, max(0, len(chosen) - 1)))
         self.heading = f"runs  ›  {len(chosen)} of {len(self.records)}, by {by} (o sorts)"
         self.show_where()
