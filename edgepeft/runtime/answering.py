@@ -6,6 +6,7 @@ ids the adapter was trained on.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.data.template_modes import AUTO, MODES
 from edgepeft.errors import InputError
+from edgepeft.guidance.grammar import FREE, Grammar
+from edgepeft.guidance.matcher import Matcher
+from edgepeft.guidance.vocabulary import Vocabulary
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runtime.adapters import adapter_names
 from edgepeft.runtime.answer import Completion, Progress, Stream
@@ -31,6 +35,7 @@ class Request:
     """One answer to make: up to ``room`` tokens after ``prompt_ids``, chosen as ``options`` say.
 
     ``adapter`` is None for the base. ``continues`` says whether the prompt goes on from an answer given before.
+    ``matcher`` follows the answer through its grammar, if it has one.
     """
 
     prompt_ids: list[int]
@@ -38,6 +43,7 @@ class Request:
     options: SearchOptions
     adapter: str | None
     continues: bool
+    matcher: Matcher | None = None
 
 
 class Answerer(ABC):
@@ -57,6 +63,8 @@ class Answerer(ABC):
         template = mode if mode in MODES else AUTO
         asked = self.bundle.manifest["result"].get("prompt") or {}
         self.prompter = Prompter.from_folder(self.bundle.path, template, policy_of(asked))
+        self._vocabulary: Vocabulary | None = None
+        self._vocabulary_lock = threading.Lock()
 
     @property
     def adapters(self) -> list[str]:
@@ -70,15 +78,19 @@ class Answerer(ABC):
         *,
         system: str | None = None,
         adapter: str | None = None,
+        grammar: Grammar | None = None,
         **fields: Unpack[SamplingFields],
     ) -> Stream:
         """Answer a prompt or a conversation, piece by piece of text.
 
         ``fields`` are those of ``sampling`` that are to be others. ``adapter`` names the adapter to answer with,
-        "base" none; by default it is the one last swapped to.
+        "base" none; by default it is the one last swapped to. ``grammar`` bounds the answer, which ends where it
+        is complete, or unfinished after ``max_new_tokens``.
 
-        Raises InputError for a prompt longer than the context, values out of range and messages
-        the template refuses; while streaming, EdgepeftError when the runtime fails.
+        Raises InputError for a prompt longer than the context, values out of range, messages
+        the template refuses and a grammar that the model's vocabulary can't spell, MissingError for a grammar
+        without llguidance; while streaming, EdgepeftError when the runtime fails, InputError where a grammar
+        takes too much to follow.
         """
         turns = _conversation(messages, system)
         continues = any(turn["role"] == "assistant" for turn in turns)
@@ -87,6 +99,7 @@ class Answerer(ABC):
             replace(sampling, **fields),
             adapter=adapter,
             continues=continues,
+            grammar=grammar,
         )
 
     def stream_ids(
@@ -96,13 +109,15 @@ class Answerer(ABC):
         *,
         adapter: str | None = None,
         continues: bool = False,
+        grammar: Grammar | None = None,
     ) -> Stream:
         """The same for a prompt that is token ids already; ``continues`` says whether it goes on from an answer
         given before, whose cache is then taken up.
         """
         room = self._room(prompt_ids, sampling)
         options = search_options(sampling, self.bundle.vocab_size)
-        request = Request(prompt_ids, room, options, self._chosen(adapter), continues)
+        matcher = self.matcher(grammar)
+        request = Request(prompt_ids, room, options, self._chosen(adapter), continues, matcher)
         progress = Progress(prompt_ids)
         tokens = self._tokens(request)
         return Stream(spelled(tokens, progress, self.prompter, sampling.stop), progress)
@@ -114,13 +129,30 @@ class Answerer(ABC):
         *,
         system: str | None = None,
         adapter: str | None = None,
+        grammar: Grammar | None = None,
         **fields: Unpack[SamplingFields],
     ) -> Completion:
         """The whole answer at once; arguments and errors are those of ``stream``."""
-        stream = self.stream(messages, sampling, system=system, adapter=adapter, **fields)
+        stream = self.stream(
+            messages, sampling, system=system, adapter=adapter, grammar=grammar, **fields
+        )
         for _ in stream:
             pass
         return stream.completion()
+
+    def matcher(self, grammar: Grammar | None) -> Matcher | None:
+        """What follows an answer through ``grammar``; None for none. Raises InputError and MissingError."""
+        if grammar is None or grammar == FREE:
+            return None
+        with self._vocabulary_lock:
+            if self._vocabulary is None:
+                self._vocabulary = Vocabulary(
+                    self.prompter.tokenizer,
+                    self.prompter.stop_ids,
+                    self.bundle.vocab_size,
+                    str(self.bundle.path),
+                )
+        return self._vocabulary.matcher(grammar)
 
     @abstractmethod
     def _tokens(self, request: Request) -> Generator[int, None, None]:

@@ -14,6 +14,7 @@ from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.runtime.adapter_pool import Lease
 from edgepeft.runtime.answering import Request
 from edgepeft.runtime.batch import Batch, Reading
+from edgepeft.runtime.guided import Choice
 from edgepeft.runtime.sampling import Sampler
 
 
@@ -28,7 +29,7 @@ class Answer:
         self.lease: Lease | None = None
         self.left = False
         self._stop_ids = stop_ids
-        self._sampler = Sampler(request.options, stop_ids)
+        self._choice = Choice(Sampler(request.options, stop_ids), request.matcher)
         self._ids = list(request.prompt_ids)
         self._queue: SimpleQueue[int | EdgepeftError | None] = SimpleQueue()
 
@@ -48,8 +49,11 @@ class Answer:
         return self._ids[-1]
 
     def go_on(self, logits: npt.NDArray[np.float32]) -> bool:
-        """Say the token that ``logits``, float32 [V], call for; whether the answer goes on after it."""
-        token = self._sampler.choose(logits, self._ids)
+        """Say the token that ``logits``, float32 [V], call for; whether the answer goes on after it.
+
+        Raises EdgepeftError where the answer's grammar can't be followed.
+        """
+        token = self._choice.next(logits, self._ids)
         self._ids.append(token)
         self._queue.put(token)
         said = len(self._ids) - len(self.request.prompt_ids)
@@ -130,15 +134,16 @@ class Loop:
         answer, reading = self._reading
         try:
             logits = None if answer.left else reading.advance()
+            if logits is None and not answer.left:
+                return
+            row = self._batch.free
+            goes_on = logits is not None and row is not None and answer.go_on(logits)
         except EdgepeftError as error:
             self._reading = None
             answer.end(error)
             return
-        if logits is None and not answer.left:
-            return
         self._reading = None
-        row = self._batch.free
-        if logits is None or row is None or not answer.go_on(logits):
+        if not goes_on or row is None:
             answer.end()
             return
         self._batch.place(row, reading)
@@ -156,9 +161,12 @@ class Loop:
                 self._end(row, error)
             return
         for row, logits in found.items():
-            answer = self._rows[row]
-            if not answer.go_on(logits):
-                self._end(row)
+            # What one answer's grammar meets is no other's matter.
+            try:
+                if not self._rows[row].go_on(logits):
+                    self._end(row)
+            except EdgepeftError as met:
+                self._end(row, met)
 
     def _end(self, row: int, error: EdgepeftError | None = None) -> None:
         self._batch.drop(row)

@@ -10,17 +10,21 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from edgepeft.errors import EdgepeftError, MissingError, one_line
+from edgepeft.guidance.grammar import Grammar
+from edgepeft.guidance.matcher import Matcher
 from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters
 from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Completion, Stream
 from edgepeft.runtime.answering import Answerer, Request
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.engine import load_model, new_generator
-from edgepeft.runtime.kv_cache import Caches
+from edgepeft.runtime.guided import Choice, GuidedGenerator
+from edgepeft.runtime.kv_cache import Cached, Caches
 from edgepeft.runtime.lookup import Lookup
+from edgepeft.runtime.sampling import Sampler
 from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import GREEDY
-from edgepeft.runtime.speculation import require_even_steps
+from edgepeft.runtime.speculation import SpeculativeGenerator, require_even_steps
 
 __all__ = ["Completion", "Runtime", "Stream"]
 
@@ -123,8 +127,9 @@ class Runtime(Answerer):
         max_new_tokens: int,
         stop_when: Callable[[list[int]], bool] | None = None,
         adapter: str | None = None,
+        grammar: Grammar | None = None,
     ) -> list[int]:
-        """The likeliest continuation of ``prompt_ids``, without the stop id that ended it.
+        """The likeliest continuation of ``prompt_ids``, within ``grammar``, without the stop id that ended it.
 
         ``stop_when`` sees the answer's ids after each token and ends it by returning True. Always
         starts from an empty cache, so that an answer does not depend on the one before. Raises
@@ -133,18 +138,18 @@ class Runtime(Answerer):
         """
         room = self._room(prompt_ids, SamplingParams(max_new_tokens=max_new_tokens))
         chosen = self._chosen(adapter)
+        matcher = self.matcher(grammar)
         answer: list[int] = []
         try:
             fresh = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY, chosen)
             with contextlib.closing(fresh) as cached:
-                for _ in range(room):
-                    cached.generator.generate_next_token()
-                    token = int(cached.generator.get_next_tokens()[0])
-                    if token in self.prompter.stop_ids:
-                        break
-                    answer.append(token)
-                    if stop_when is not None and stop_when(answer):
-                        break
+                with contextlib.closing(self._said(cached, matcher, room)) as tokens:
+                    for token in tokens:
+                        if token in self.prompter.stop_ids:
+                            break
+                        answer.append(token)
+                        if stop_when is not None and stop_when(answer):
+                            break
                 self._caches.ended(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
@@ -163,14 +168,28 @@ class Runtime(Answerer):
                 adapter=request.adapter,
             )
             try:
-                for _ in range(request.room):
-                    cached.generator.generate_next_token()
-                    yield int(cached.generator.get_next_tokens()[0])
+                yield from self._said(cached, request.matcher, request.room)
             finally:
                 # Also where whoever asked has left the stream, or forgotten it.
                 self._caches.give_back(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
+
+    def _said(
+        self, cached: Cached, matcher: Matcher | None, room: int
+    ) -> Generator[int, None, None]:
+        """Up to ``room`` tokens of an answer, within the grammar that ``matcher`` follows, if any."""
+        # Held by this frame alone, which has ended when the cache is closed.
+        generator = cached.generator
+        if matcher is not None:
+            choice = Choice(Sampler(cached.options, self.prompter.stop_ids), matcher)
+            if isinstance(generator, SpeculativeGenerator):
+                generator.bound_by(choice)
+            else:
+                generator = GuidedGenerator(generator, choice)
+        for _ in range(room):
+            generator.generate_next_token()
+            yield int(generator.get_next_tokens()[0])
 
     def _chosen(self, adapter: str | None) -> str | None:
         name = self._adapter if adapter is None else None if adapter == BASE else adapter

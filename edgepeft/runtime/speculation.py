@@ -18,10 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.errors import MissingError
+from edgepeft.runtime.guided import Choice
 from edgepeft.runtime.lookup import Guesser, Lookup
+from edgepeft.runtime.sampling import Sampler
+from edgepeft.runtime.search_options import GREEDY
 
 MOST_GUESSED = 7
 """Guessed tokens a step; with the newest one an even number."""
+
+_LIKELIEST = Choice(Sampler(GREEDY, ()))
+"""Without a grammar; it keeps nothing from one token to the next."""
 
 _PROBE = 8
 _STEPS = ((2, 2, 2, 2), (4, 4), (6, 2), (8,))
@@ -61,7 +67,14 @@ class SpeculativeGenerator:
         # How many tokens of the sequence lie in the reader's cache; those that are known to follow.
         self._held = 0
         self._known: deque[int] = deque()
+        # Logits [V] after the last token that was read, where nothing is known to follow it.
+        self._row: npt.NDArray[Any] | None = None
+        self._choice = _LIKELIEST
         self.steps = 0
+
+    def bound_by(self, choice: Choice) -> None:
+        """Choose the tokens of the answer that begins so, greedily within a grammar."""
+        self._choice = choice
 
     def set_active_adapter(self, adapters: Any, name: str) -> None:
         """As onnxruntime-genai's."""
@@ -70,10 +83,12 @@ class SpeculativeGenerator:
     def done(self) -> None:
         """The answer has ended: later ones may be guessed from it."""
         self._guesser.done()
+        self._choice = _LIKELIEST
 
     def append_tokens(self, tokens: Sequence[int] | npt.NDArray[np.int32]) -> None:
         """Read a prompt, or what comes after the answer so far, int32 [n]."""
         self._guesser.done()
+        self._choice = _LIKELIEST
         kept = len(self._guesser.ids)
         if self._held > kept:
             self._reader.rewind_to(kept)
@@ -83,12 +98,17 @@ class SpeculativeGenerator:
         self._reader.append_tokens(np.array(unread, np.int32))
         self._held += len(unread)
         # Of a prompt only the last row is fetched: all of them are its length times the vocabulary.
-        self._known = deque([int(self._reader.get_logits()[0, -1].argmax())])
+        self._row = self._reader.get_logits()[0, -1]
+        self._known.clear()
 
     def generate_next_token(self) -> None:
         """Go on by one token; most steps take it from those that are already known."""
         if not self._known:
-            self._step()
+            row, self._row = self._row, None
+            if row is not None or self._choice.settled:
+                self._known.append(self._choice.next(row, self._guesser.ids))
+            else:
+                self._step()
         self._guesser.push(self._known.popleft())
 
     def get_next_tokens(self) -> list[int]:
@@ -104,6 +124,8 @@ class SpeculativeGenerator:
         self._guesser.done()
         self._guesser = Guesser(self._lookup, self._guesser.ids[:length])
         self._known.clear()
+        self._row = None
+        self._choice = _LIKELIEST
         if self._held > length:
             self._reader.rewind_to(length)
             self._held = length
@@ -118,16 +140,17 @@ class SpeculativeGenerator:
             rows.append(unread[-1])
         self._reader.append_tokens(np.array(rows, np.int32))
         logits = self._reader.get_output("logits")[0, len(unread) - 1 :]
-        tops: list[int] = logits.argmax(-1).tolist()
         self.steps += 1
         right = 0
-        while right < len(guessed) and guessed[right] == tops[right]:
+        # A grammar follows what is chosen alone, so nothing of it has to be taken back.
+        self._known.append(self._choice.next(logits[0], self._guesser.ids))
+        while right < len(guessed) and guessed[right] == self._known[-1]:
             right += 1
+            self._known.append(self._choice.next(logits[right], self._guesser.ids))
         self._guesser.judge(len(guessed), right)
         self._held += len(unread) + right
         if len(rows) > len(unread) + right:
             self._reader.rewind_to(self._held)
-        self._known.extend(tops[: right + 1])
 
 
 def require_even_steps(new_reader: Callable[[int], Reader], vocab_size: int) -> None:

@@ -20,6 +20,7 @@ PURPOSES = {
     "train": "train adapters",
     "export": "merge, quantize and export",
     "serve": "serve bundles to OpenAI's clients",
+    "guided": "bound answers by a JSON Schema or a grammar",
     "eval": "evaluate bundles on the tasks of lm-evaluation-harness",
     "cluster": "build a matrix on a Dask cluster",
     "tui": "the wizard in a terminal or a browser",
@@ -27,7 +28,7 @@ PURPOSES = {
     "wandb": "report trainings to Weights & Biases",
     "mlflow": "report trainings to MLflow",
     "trackio": "report trainings to Trackio",
-    "all": "cpu, train, export, serve and tui",
+    "all": "cpu, train, export, serve, guided and tui",
     "docs": "build the documentation as a site",
     "dev": "work on edgepeft itself",
 }

@@ -1,0 +1,78 @@
+"""A model's vocabulary as llguidance needs it: the bytes of each token, and how a text is cut into tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from edgepeft.errors import InputError, one_line
+from edgepeft.guidance.grammar import Grammar, engine, explained, limits
+from edgepeft.guidance.matcher import Matcher
+
+_OF_JSON = '{}[]:," 0123456789truefalsn-'
+
+
+class Vocabulary:
+    """The tokens of one model; makes a matcher for each answer. Safe to use from several threads."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, stop_ids: Collection[int], width: int, name: str
+    ) -> None:
+        """``width`` is the number of logits, V; ``name`` stands in errors.
+
+        Raises InputError for a tokenizer whose tokens are no bytes of text or that has no stop token,
+        MissingError without llguidance.
+        """
+        self._name = name
+        self._width = width
+        self._stops = sorted(token for token in stop_ids if token < width)
+        if not self._stops:
+            raise InputError(
+                f"{name}: names no token that ends an answer, so no grammar can end one"
+            )
+        lib = engine()
+        size = max(width, int(tokenizer.get_vocab_size()))
+        try:
+            self._tokens = lib.LLTokenizer(tokenizer.to_str(), n_vocab=size, eos_token=self._stops)
+        except ValueError as error:
+            raise InputError(
+                f"{name}: answers can't be bounded with this tokenizer ({one_line(error)[:200]})"
+            ) from None
+        self._spelled = self._single_bytes(min(size, width))
+
+    def matcher(self, grammar: Grammar) -> Matcher:
+        """Follows one answer through ``grammar``.
+
+        Raises InputError for a grammar that can't be compiled, allows nothing, or needs characters that the
+        vocabulary can't spell.
+        """
+        self._require_spelled(grammar)
+        inner = engine().LLMatcher(self._tokens, grammar.compiled, log_level=0, limits=limits())
+        if inner.is_error():
+            raise InputError(f"{grammar.where}: {explained(inner.get_error())}")
+        return Matcher(inner, self._stops, self._width, grammar.where)
+
+    def _single_bytes(self, size: int) -> frozenset[int]:
+        """The bytes that are tokens by themselves: whoever has all of them can spell anything."""
+        found = set()
+        tokens: Any = self._tokens
+        for token in range(size):
+            if not tokens.is_special_token(token):
+                spelled = tokens.decode_bytes([token])
+                if len(spelled) == 1:
+                    found.add(spelled[0])
+        return frozenset(found)
+
+    def _require_spelled(self, grammar: Grammar) -> None:
+        if len(self._spelled) == 256:
+            return
+        wanted = grammar.text + (_OF_JSON if grammar.kind == "json_schema" else "")
+        for char in dict.fromkeys(wanted):
+            if not char.isprintable() or self._spelled.issuperset(char.encode()):
+                continue
+            if self._tokens.decode_bytes(self._tokens.greedy_tokenize(char)) != char.encode():
+                raise InputError(
+                    f"{grammar.where}: the vocabulary of {self._name} can't spell {char!r}"
+                )
