@@ -22,8 +22,8 @@ Kind = Literal["json_schema", "regex", "lark", "choices", "free"]
 
 _MOST_CHOICES = 10_000
 _JSON_OPTIONS: dict[str, Any] = {
-    # A model that is lost writes spaces without end; nobody indents deeper.
-    "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}",
+    # A model that is lost writes spaces without end: a space or two, or a line and its indentation are enough.
+    "whitespace_pattern": r"[\x20]{1,2}|\x0D?\x0A[\x20\x09]{0,32}",
     # With \u a key that the schema bounds could be spelled as another one.
     "json_allowed_escapes": 'nrbtf\\"',
 }
@@ -99,10 +99,17 @@ class Grammar:
         """The form that llguidance's matchers take. Raises InputError, MissingError without it."""
         matcher = engine().LLMatcher
         if self.kind == "json_schema":
-            overrides = {"lenient": False}
+            own = json.loads(self.text).get("x-guidance")
+            # A pattern would come before what the schema itself says of spaces.
+            fixed = isinstance(own, dict) and "whitespace_flexible" in own
+            defaults = {
+                name: value
+                for name, value in _JSON_OPTIONS.items()
+                if not (fixed and name == "whitespace_pattern")
+            }
             try:
                 form: str = matcher.grammar_from_json_schema(
-                    self.text, defaults=_JSON_OPTIONS, overrides=overrides
+                    self.text, defaults=defaults, overrides={"lenient": False}
                 )
             except ValueError as error:
                 raise InputError(f"{self.where}: {one_line(error)[:300]}") from None
@@ -121,6 +128,8 @@ class Grammar:
             raise InputError(f"{self.where}: {explained(said)}")
         return self
 
+
+NO_TEXT = "no text that the vocabulary can spell fits it"
 
 FREE = Grammar("free", "")
 """No bound, also where a bundle has one of its own."""
@@ -152,7 +161,7 @@ def explained(said: str) -> str:
     if line.startswith("oneOf constraints"):
         return "oneOf of schemas that one value may fit twice can't be held; use anyOf"
     if line.startswith("NoExtension"):
-        return "no text fits it"
+        return NO_TEXT
     if "look-around" in line:
         return "a regular expression here has no look-ahead or look-behind"
     return line[:300] or "can't be compiled"

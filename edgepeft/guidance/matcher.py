@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.guidance.grammar import explained
+from edgepeft.guidance.grammar import NO_TEXT, explained
 
 
 class Matcher:
@@ -38,9 +38,7 @@ class Matcher:
         ends = bool(mask[self._stops].any())
         # llguidance answers with the stop tokens, too, where it finds nothing else.
         if (ends and not self._inner.is_accepting()) or not (ends or mask.any()):
-            raise InputError(
-                f"{self._where}: no token of the vocabulary goes on from here; the model can't spell what it asks"
-            )
+            raise InputError(f"{self._where}: {NO_TEXT}")
         return mask
 
     def bounded(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.fabricate import write_small_bundle, write_tiny_bundle
+from edgepeft.runtime import Bundle
+from tests.runtime.fabricate import (
+    edit_json,
+    write_manifest,
+    write_small_bundle,
+    write_tiny_bundle,
+)
 
 
 @pytest.fixture
@@ -21,3 +28,16 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime_genai")
     root = tmp_path_factory.mktemp("tiny")
     return write_tiny_bundle(root / "bundle", root)
+
+
+@pytest.fixture(scope="session")
+def without_genai(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle for plain onnxruntime alone; not to be changed."""
+    folder = tmp_path_factory.mktemp("plain") / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    whole = Bundle.open(tiny_bundle)
+    (folder / "genai_config.json").unlink()
+    write_manifest(folder, context_length=whole.context_length)
+    edit_json(folder / "edgepeft.json", "result.runtimes", ["onnxruntime"])
+    edit_json(folder / "edgepeft.json", "result.vocab_size", whole.vocab_size)
+    return folder

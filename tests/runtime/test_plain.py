@@ -18,21 +18,9 @@ from edgepeft.runtime.plain import PlainModel
 from edgepeft.runtime.sampling import Sampler
 from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import GREEDY, search_options
-from tests.runtime.fabricate import edit_json, write_manifest
+from tests.runtime.fabricate import edit_json
 
 PROMPTS = ["What is the colour of grass?", "Turn on the light", "日本語 🙂", "x"]
-
-
-@pytest.fixture(scope="module")
-def without_genai(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plain") / "bundle"
-    shutil.copytree(tiny_bundle, folder)
-    whole = Bundle.open(tiny_bundle)
-    (folder / "genai_config.json").unlink()
-    write_manifest(folder, context_length=whole.context_length)
-    edit_json(folder / "edgepeft.json", "result.runtimes", ["onnxruntime"])
-    edit_json(folder / "edgepeft.json", "result.vocab_size", whole.vocab_size)
-    return folder
 
 
 @pytest.mark.parametrize("speculate", [False, True])
