@@ -13,6 +13,7 @@ from edgepeft.errors import InputError
 
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
+    from edgepeft.guidance import Grammar
     from edgepeft.runtime import Runtime
     from edgepeft.runtime.answer import Stream
     from edgepeft.runtime.sampling_params import SamplingParams
@@ -24,9 +25,14 @@ Ctrl-C stops the answer. To send a message that begins with /, put a space befor
 
 
 def chat(
-    runtime: Runtime, sampling: SamplingParams, system: str | None, *, show_stats: bool
+    runtime: Runtime,
+    sampling: SamplingParams,
+    system: str | None,
+    grammar: Grammar | None = None,
+    *,
+    show_stats: bool,
 ) -> None:
-    """Read messages from the terminal and answer each in the light of those before.
+    """Read messages from the terminal and answer each in the light of those before, within ``grammar``.
 
     Returns when the user leaves; an answer that was stopped stays in the conversation as far as it came, one that
     failed does not.
@@ -34,7 +40,7 @@ def chat(
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (importing it gives input() a history and editing keys)
     _say(f"{runtime.bundle.base}, {runtime.bundle.target}. /help lists the commands.")
-    ask = partial(runtime.stream, sampling=sampling, system=system)
+    ask = partial(runtime.stream, sampling=sampling, system=system, grammar=grammar)
     messages: list[Message] = []
     interrupted = False
     while True:

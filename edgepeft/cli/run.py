@@ -19,10 +19,19 @@ from edgepeft.cli.bundles import (
     open_bundle,
     warn,
 )
+from edgepeft.cli.grammar_options import (
+    ChoicesOption,
+    FreeOption,
+    GrammarOption,
+    RegexOption,
+    SchemaOption,
+    grammar_of,
+)
 from edgepeft.runtime.sampling_params import HELP, SamplingParams
 
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
+    from edgepeft.guidance import Grammar
     from edgepeft.runtime import Completion, Runtime
     from edgepeft.runtime.answer import Stream
 
@@ -84,6 +93,11 @@ def command(
         ),
     ] = None,
     check: CheckOption = True,
+    json_schema: SchemaOption = None,
+    regex: RegexOption = None,
+    grammar: GrammarOption = None,
+    choices: ChoicesOption = None,
+    free: FreeOption = False,
 ) -> None:
     """Answer one prompt or a file of prompts with a bundle, or chat with it.
 
@@ -104,11 +118,14 @@ def command(
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
         raise InputError("run: --json needs a prompt, as an argument or on stdin")
+    bound = grammar_of(json_schema, regex, grammar, choices, free)
     opened = open_bundle(bundle, check=check)
     warn(opened.warning)
     if opened.task != GENERATION:
         from edgepeft.cli.read import read_texts
 
+        if bound is not None:
+            raise InputError(f"run: {opened.task} makes no text that a grammar could bound")
         if interactive:
             raise InputError(f"run: {opened.task} needs a text, as an argument or on stdin")
         texts = [(where, _only_text(asked, where)) for where, asked in rows or ()]
@@ -136,12 +153,12 @@ def command(
         if interactive:
             from edgepeft.cli.chat import chat
 
-            chat(runtime, sampling, system, show_stats=show_stats)
+            chat(runtime, sampling, system, bound, show_stats=show_stats)
         elif rows is not None:
-            _answer_rows(runtime, rows, sampling, system, show_stats=show_stats)
+            _answer_rows(runtime, rows, sampling, system, bound, show_stats=show_stats)
         else:
             text = prompt if prompt not in (None, "-") else _read_stdin()
-            stream = runtime.stream(text or "", sampling, system=system)
+            stream = runtime.stream(text or "", sampling, system=system, grammar=bound)
             _answer(stream, text or "", as_json=as_json, show_stats=show_stats)
     except KeyboardInterrupt:
         raise InterruptedRun("run: interrupted") from None
@@ -163,6 +180,7 @@ def _answer_rows(
     rows: list[tuple[str, str | list[Message]]],
     sampling: SamplingParams,
     system: str | None,
+    grammar: Grammar | None,
     *,
     show_stats: bool,
 ) -> None:
@@ -172,7 +190,9 @@ def _answer_rows(
     for where, prompt in rows:
         own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
         try:
-            done = runtime.complete(prompt, sampling, system=None if own_system else system)
+            done = runtime.complete(
+                prompt, sampling, system=None if own_system else system, grammar=grammar
+            )
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         _print_json(prompt, done)

@@ -22,8 +22,8 @@ Kind = Literal["json_schema", "regex", "lark", "choices", "free"]
 
 _MOST_CHOICES = 10_000
 _JSON_OPTIONS: dict[str, Any] = {
-    # A model that is lost writes spaces without end: a space or two, or a line and its indentation are enough.
-    "whitespace_pattern": r"[\x20]{1,2}|\x0D?\x0A[\x20\x09]{0,32}",
+    # A model that is lost writes spaces without end: a space, or a line and its indentation, is enough.
+    "whitespace_pattern": r"\x20|\x0A[\x20\x09]{0,16}",
     # With \u a key that the schema bounds could be spelled as another one.
     "json_allowed_escapes": 'nrbtf\\"',
 }
@@ -164,6 +164,10 @@ def explained(said: str) -> str:
         return NO_TEXT
     if "look-around" in line:
         return "a regular expression here has no look-ahead or look-behind"
+    # Of a report with the source in it, what is wrong.
+    of_regex = re.search(r"regex parse error: .* error: (.*?)(?: \d+ \| |$)", line)
+    if of_regex:
+        return f"not a regular expression: {of_regex[1]}"
     return line[:300] or "can't be compiled"
 
 

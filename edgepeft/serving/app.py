@@ -31,6 +31,7 @@ from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Stream
 from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.slots import takes_adapters
+from edgepeft.serving.answer_format import requested_grammar
 from edgepeft.serving.limits import Limits, Turnstile, read_body, too_slow
 from edgepeft.serving.origins import LOOPBACK_NAMES, OriginCheck
 from edgepeft.serving.protocol import ChatRequest, Reply, RequestError, model_entry
@@ -79,10 +80,17 @@ class Endpoint:
             await held.enter_async_context(self._turnstile.turn(deadline))
             if await request.is_disconnected():  # while it waited
                 raise ClientDisconnect
-            stream = await anyio.to_thread.run_sync(
-                lambda: self._runtime.stream(asked.turns(), sampling, adapter=adapter),
-                limiter=self._threads,
-            )
+
+            def begin() -> Stream:
+                # Compiling a grammar takes a while, which other requests must not wait for.
+                return self._runtime.stream(
+                    asked.turns(),
+                    sampling,
+                    adapter=adapter,
+                    grammar=requested_grammar(asked.response_format),
+                )
+
+            stream = await anyio.to_thread.run_sync(begin, limiter=self._threads)
             held.enter_context(stream)
             reply = Reply(name)
             if asked.stream:

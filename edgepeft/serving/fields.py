@@ -42,7 +42,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "n": _ONE,
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "verbosity": ("medium",),
     # Of the older completions, which some clients add.
     **dict.fromkeys(("best_of",), _ONE),

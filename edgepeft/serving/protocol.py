@@ -78,12 +78,14 @@ class ChatRequest(_Strict):
     top_p: float = SamplingParams.top_p
     seed: int | None = SamplingParams.seed
     stop: list[str] = Field(default_factory=list, max_length=4)
+    # ``answer_format`` reads it.
+    response_format: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, body: bytes) -> ChatRequest:
         """Parse a body. Raises RequestError (400) that names the field."""
         sent = _json_object(body)
-        _refuse(objection(sent, tuple(cls.model_fields), NEUTRAL, HARMLESS))
+        refuse(objection(sent, tuple(cls.model_fields), NEUTRAL, HARMLESS))
         fields = {
             name: value
             for name, value in sent.items()
@@ -150,7 +152,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 def _options(sent: dict[str, Any]) -> dict[str, Any]:
     honoured = tuple(_StreamOptions.model_fields)
-    _refuse(objection(sent, honoured, STREAM_NEUTRAL), "stream_options")
+    refuse(objection(sent, honoured, STREAM_NEUTRAL), "stream_options")
     return {name: sent[name] for name in honoured if sent.get(name) is not None}
 
 
@@ -158,7 +160,7 @@ def _turn(sent: Any, where: str) -> Message:
     """One message as the prompt function takes it. Raises RequestError (400)."""
     if not isinstance(sent, dict):
         raise RequestError(400, f"{where}: must be an object of role and content", param=where)
-    _refuse(objection(sent, ("role", "content"), MESSAGE_NEUTRAL), where)
+    refuse(objection(sent, ("role", "content"), MESSAGE_NEUTRAL), where)
     role = sent.get("role")
     if role not in ("system", "developer", "user", "assistant"):
         raise RequestError(
@@ -187,14 +189,14 @@ def _part(sent: Any, where: str) -> str:
         raise RequestError(
             400, f"{where}: {shown} is not read by this server; only text is", param=f"{where}.type"
         )
-    _refuse(objection(sent, ("type", "text"), PART_NEUTRAL), where)
+    refuse(objection(sent, ("type", "text"), PART_NEUTRAL), where)
     if not isinstance(sent.get("text"), str):
         raise RequestError(400, f"{where}.text: must be a string", param=f"{where}.text")
     text: str = sent["text"]
     return text
 
 
-def _refuse(found: tuple[str, str] | None, where: str = "") -> None:
+def refuse(found: tuple[str, str] | None, where: str = "") -> None:
     """Raise RequestError (400) where there is an objection."""
     if found is not None:
         name, said = found
