@@ -18,6 +18,8 @@ LayoutName = Literal["all", "genai", "transformers.js", "onnxruntime"]
 
 ADAPTERS = "adapters"
 """The folder of a bundle in which adapters lie, each with a manifest of its own."""
+ANSWER_SCHEMA = "answer_schema.json"
+"""The file of a bundle that bounds its answers, where nobody asks otherwise."""
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What such an adapter, and so its folder, may be called."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgepeft.bundle.files import AGAIN, Expected, read_json, require_inside
 from edgepeft.bundle.genai_config import GENAI_CONFIG
+from edgepeft.bundle.layout import ANSWER_SCHEMA
 from edgepeft.bundle.session_options import entries_problem
 from edgepeft.bundle.shape import (
     FLAG,
@@ -57,6 +58,7 @@ _RESULT: Mapping[str, Shape] = {
     "context_length": whole(1, 1 << 26),
     "vocab_size": _SIZE,
     "rotary_switch": whole(1, 1 << 26),
+    "answer_schema": one_of(ANSWER_SCHEMA),
     "runtimes": Items(STRING, most=64),
     "session_options": _OBJECT,
     "prompt": Keys(

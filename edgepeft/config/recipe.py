@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from edgepeft.bundle.layout import LayoutName
 from edgepeft.config.sections import (
     AdapterPart,
+    Answer,
     Combine,
     Data,
     FurtherAdapter,
@@ -93,6 +94,7 @@ class Recipe(Section):
         description="Runtimes that the bundles are for: all; or genai, transformers.js or onnxruntime (optimum "
         "too), without the files that only other runtimes read.",
     )
+    answer: Answer = Field(default_factory=Answer)
     gates: Gates = Field(default_factory=Gates)
     matrix: dict[str, Choices] = Field(
         default_factory=dict,

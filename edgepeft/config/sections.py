@@ -146,6 +146,16 @@ class Data(Section):
         return read_file(path, columns=self.columns, shape=self.shape, system=self.system)
 
 
+class Answer(Section):
+    """What answers of the bundles are bounded by, unless a caller asks otherwise."""
+
+    json_schema: str | None = Field(
+        None,
+        description="A file with a JSON Schema that every answer is to fit, as the rows' completions must. It "
+        "goes into the bundle, and verify measures answers with and without it. Needs the extra guided.",
+    )
+
+
 class Method(Section):
     """The adapter to train."""
 

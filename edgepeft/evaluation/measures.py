@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+from edgepeft.evaluation.answer_form import AnswerForm
 from edgepeft.evaluation.results import WitnessFacts
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
 from edgepeft.stages.job import StageResult
@@ -54,7 +55,7 @@ class Level0(StageResult):
 
 class GenerationMeasures(Measures):
     """A model that generates: KL per token on completions (``task_kl``) and on generic text, exact match
-    of greedy answers where rows have completions.
+    of greedy answers where rows have completions. ``answer_form`` is of a bundle with a schema of its answers.
     """
 
     task: Literal["text-generation"] = "text-generation"
@@ -74,6 +75,14 @@ class GenerationMeasures(Measures):
     exact_match_seconds: float
     accuracy_level_0: Level0 | None
     wrong: tuple[WrongAnswer, ...]
+    answer_form: AnswerForm | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form; what is said of a schema is left out where the bundle has none."""
+        written = super().as_dict()
+        if self.answer_form is None:
+            written.pop("answer_form")
+        return written
 
 
 class EncoderMeasures(Measures):

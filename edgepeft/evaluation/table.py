@@ -58,6 +58,19 @@ def witness_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def answer_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the schema of each bundle that has one makes of its answers, a line each."""
+    return [
+        f"{bundle.get('cell', bundle['target'])}: answers within the schema / free, of {form['rows']} rows: "
+        + ", ".join(
+            f"{word} {form['bounded'][key]:.3f} / {form['free'][key]:.3f}"
+            for word, key in (("parse", "parse"), ("fit", "fit"), ("exact match", "exact_match"))
+        )
+        for bundle in bundles
+        if bundle["fidelity"] and (form := bundle["fidelity"].get("answer_form"))
+    ]
+
+
 def _adapter_row(adapter: Mapping[str, Any]) -> list[str]:
     facts = adapter.get("fidelity") or adapter
     wanted = facts.get("reference_exact_match")

@@ -19,6 +19,7 @@ from edgepeft.checkpoints.base import open_base
 from edgepeft.checkpoints.outer_head import OuterHead
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
+from edgepeft.evaluation.answer_form import answer_form
 from edgepeft.evaluation.execution import check_software, statement
 from edgepeft.evaluation.graph_variants import widened, with_float_products, without_accuracy_level
 from edgepeft.evaluation.lost_rows import write_lost
@@ -108,6 +109,8 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
         agreement = check_software(shipped, ids, job.scratch)
     questions = reference.questions()
     counts = [len(reference.probes("task")), len(reference.probes("generic")), len(questions)]
+    if shipped.answer_schema is not None:
+        counts.append(len(questions))
     done = 0
 
     def step() -> None:
@@ -133,6 +136,12 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
     check_asked(questions, runtime.prompter, lead)
     correct, wrong, speed = exact_match(runtime, questions, step, lead)
     decoding = time.monotonic() - started
+    missed = {one.where for one in wrong}
+    form = (
+        answer_form(runtime, questions, runtime.grammar, missed, lead, step)
+        if runtime.grammar is not None
+        else None
+    )
     base, trained = reference.facts("base"), reference.facts("reference")
     failed = set(trained.wrong)
     lost = [one for one in wrong if one.where not in failed]
@@ -169,6 +178,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
         not_executed_because=execution.missing,
         software_max_difference=agreement.max_difference if agreement else None,
         wrong=tuple(wrong[:5]),
+        answer_form=form,
     )
     write_json(job.out / MEASURES, measures.as_dict())
     return measures

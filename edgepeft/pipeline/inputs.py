@@ -150,6 +150,11 @@ class Inputs:
         template = self._resolved.recipe.data.template
         return {} if template in TEMPLATE_WORDS else {"template": self.file(template)}
 
+    def answer(self) -> Files:
+        """The schema of answers is a file that enters by content, too."""
+        name = self._resolved.recipe.answer.json_schema
+        return {} if name is None else {"answer_schema": self.file(name)}
+
     def data(self, *unread: str) -> Data:
         """How rows are read; files enter by content, and labels are settled in the base stage."""
         data = self._resolved.recipe.data

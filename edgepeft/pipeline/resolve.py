@@ -17,6 +17,7 @@ from edgepeft.config.recipe import Recipe
 from edgepeft.data.rows import Row
 from edgepeft.data.template_modes import AUTO, CHAT
 from edgepeft.errors import InputError
+from edgepeft.guidance.grammar import Grammar
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.checks import not_calibrated_because
@@ -109,6 +110,7 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
         needs=needs,
         frozen=_frozen(recipe, method, adapters) if swaps else None,
         local_processes=processes_here(file),
+        answer=_answer(file),
         notes=tuple(notes),
     )
 
@@ -189,6 +191,14 @@ def _rows(file: RecipeFile, *, measured: bool) -> tuple[list[Row], list[Row], li
         )
     train, test = data.split(train)
     return train, test, notes
+
+
+def _answer(file: RecipeFile) -> Grammar | None:
+    """The schema that bounds answers. Raises InputError, MissingError without what compiles it."""
+    name = file.recipe.answer.json_schema
+    if name is None:
+        return None
+    return Grammar.read("json_schema", file.resolve(name), "answer.json_schema:")
 
 
 def _frozen(recipe: Recipe, method: TrainingMethod | None, adapters: Adapters) -> FrozenBase:

@@ -12,6 +12,7 @@ from edgepeft.config.recipe import Recipe
 from edgepeft.config.target_sections import Quantize, Target
 from edgepeft.data.rows import Row
 from edgepeft.evaluation.witness.exact import graph_form
+from edgepeft.guidance.grammar import Grammar
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo
 from edgepeft.models.tasks import GENERATION, Task
@@ -83,7 +84,7 @@ class ResolvedRecipe:
     sizes are those. ``given`` is the model as it lies there. ``method`` is what trains, None where an ``adapter``
     is given or ``parts`` are combined; ``further`` adapters go into hot-swap bundles. ``labels`` are a
     classifier's. ``frozen`` is the base under hot-swap bundles, None where there are none. ``local_processes``
-    are those that train on this host.
+    are those that train on this host. ``answer`` is what bounds answers by default.
     """
 
     file: RecipeFile
@@ -102,6 +103,7 @@ class ResolvedRecipe:
     needs: BaseNeeds = field(default_factory=BaseNeeds)
     frozen: FrozenBase | None = None
     local_processes: int = 1
+    answer: Grammar | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -10,9 +10,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
+from edgepeft.bundle.layout import ANSWER_SCHEMA
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
@@ -71,6 +73,17 @@ class Answerer(ABC):
         """The adapters that lie in the bundle now, loaded or not."""
         return adapter_names(self.bundle)
 
+    @cached_property
+    def grammar(self) -> Grammar | None:
+        """What bounds answers where a call doesn't say: the bundle's own schema, if it has one.
+
+        Raises InputError for one that bounds nothing, MissingError without llguidance.
+        """
+        schema = self.bundle.answer_schema
+        if schema is None:
+            return None
+        return Grammar.json_schema(schema, str(self.bundle.path / ANSWER_SCHEMA))
+
     def stream(
         self,
         messages: str | Sequence[Message],
@@ -85,7 +98,7 @@ class Answerer(ABC):
 
         ``fields`` are those of ``sampling`` that are to be others. ``adapter`` names the adapter to answer with,
         "base" none; by default it is the one last swapped to. ``grammar`` bounds the answer, which ends where it
-        is complete, or unfinished after ``max_new_tokens``.
+        is complete, or unfinished after ``max_new_tokens``; by default the bundle's own does, ``FREE`` is none.
 
         Raises InputError for a prompt longer than the context, values out of range, messages
         the template refuses and a grammar that the model's vocabulary can't spell, MissingError for a grammar
@@ -99,7 +112,7 @@ class Answerer(ABC):
             replace(sampling, **fields),
             adapter=adapter,
             continues=continues,
-            grammar=grammar,
+            grammar=self.grammar if grammar is None else grammar,
         )
 
     def stream_ids(
@@ -111,8 +124,8 @@ class Answerer(ABC):
         continues: bool = False,
         grammar: Grammar | None = None,
     ) -> Stream:
-        """The same for a prompt that is token ids already; ``continues`` says whether it goes on from an answer
-        given before, whose cache is then taken up.
+        """The same for a prompt that is token ids already, bounded by ``grammar`` alone; ``continues`` says
+        whether it goes on from an answer given before, whose cache is then taken up.
         """
         room = self._room(prompt_ids, sampling)
         options = search_options(sampling, self.bundle.vocab_size)

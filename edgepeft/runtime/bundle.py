@@ -30,7 +30,12 @@ Check = Literal["none", "sizes", "hashes"]
 
 _TEMPLATE, _TOKENIZER = "chat_template.jinja", "tokenizer_config.json"
 _MOST_TEMPLATE_BYTES = 1 << 20
-_MOST_BYTES = {"tokenizer.json": 256 << 20, _TEMPLATE: _MOST_TEMPLATE_BYTES}
+_MOST_SCHEMA_BYTES = 1 << 20
+_MOST_BYTES = {
+    "answer_schema.json": _MOST_SCHEMA_BYTES,
+    "tokenizer.json": 256 << 20,
+    _TEMPLATE: _MOST_TEMPLATE_BYTES,
+}
 _SIDE_FILES = frozenset(
     ("config.json", "generation_config.json", "special_tokens_map.json", _TOKENIZER)
 )
@@ -47,7 +52,8 @@ class Bundle:
     ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids the graph
     knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for adapters that
     are no change of weights. ``rotary_switch`` is the number of tokens past which the model rotates all
-    positions by other factors, None for one that never does. ``gates`` is None when the bundle was never
+    positions by other factors, None for one that never does. ``answer_schema`` is the text of the JSON Schema
+    that bounds answers where nobody asks otherwise. ``gates`` is None when the bundle was never
     verified, empty when every fidelity gate passed, else one line for each that failed.
     """
 
@@ -66,6 +72,7 @@ class Bundle:
     virtual_ids: tuple[int, ...]
     gates: tuple[str, ...] | None
     rotary_switch: int | None = None
+    answer_schema: str | None = None
 
     @classmethod
     def open(cls, path: Path | str, *, check: Check = "hashes") -> Bundle:
@@ -123,6 +130,7 @@ class Bundle:
             virtual_ids=tuple(range(lead["first"], lead["first"] + lead["count"])),
             gates=gates_of(manifest),
             rotary_switch=result.get("rotary_switch"),
+            answer_schema=_answer_schema(root, result, outputs),
         )
 
     @property
@@ -133,6 +141,16 @@ class Bundle:
         if self.gates:
             return f"{self.path}: failed its fidelity gates: {'; '.join(self.gates)}"
         return None
+
+
+def _answer_schema(root: Path, result: Mapping[str, Any], outputs: Outputs) -> str | None:
+    """The text of the schema that bounds answers, held to be JSON; None where there is none."""
+    name = result.get("answer_schema")
+    if name is None:
+        return None
+    require_listed(name, outputs, root / MANIFEST)
+    read_json(root / name)
+    return read_text(root / name, _MOST_SCHEMA_BYTES)
 
 
 def _generation_config(root: Path, model_name: str, outputs: Outputs) -> dict[str, Any]:

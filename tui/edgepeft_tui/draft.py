@@ -31,6 +31,7 @@ _MORE_PATHS = (
     "data.generic",
     "data.template",
     "quantize.calibration.text",
+    "answer.json_schema",
 )
 _PATHS_OF_PARTS = {"adapter": ("path", "rows"), "adapters": ("path", "test")}
 

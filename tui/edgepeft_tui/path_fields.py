@@ -39,6 +39,7 @@ _KINDS: Mapping[str, PathKind] = {
     "data.test": _ROWS,
     "data.generic": _TEXT,
     "quantize.calibration.text": _TEXT,
+    "answer.json_schema": PathKind((".json",)),
     "adapter": _ADAPTER,
     "adapter.path": _ADAPTER,
     "adapter.rows": _ROWS,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from edgepeft.pipeline.checks import (
     adapters,
+    answers,
     encoders,
     hot_swap,
     models,
@@ -38,6 +39,8 @@ CHECKS: tuple[Check, ...] = (
     models.check_vocabulary,
     rows.check_length,
     rows.check_generation,
+    answers.check_targets,
+    answers.check_rows,
     models.check_runtimes,
     quantization.check_calibration,
     quantization.check_budget,

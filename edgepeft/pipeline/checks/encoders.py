@@ -23,6 +23,7 @@ def check_keys(resolved: ResolvedRecipe) -> None:
         "data.tokens": bool(recipe.data.tokens),
         "data.system": recipe.data.system is not None,
         "data.template": recipe.data.template not in ("auto", "plain"),
+        "answer.json_schema": recipe.answer.json_schema is not None,
         "data.generic": recipe.data.generic is not None,
         f"quantize.{recipe.quantize.budget}": recipe.quantize.budget is not None,
         "training.objective": recipe.training.objective != "supervised",

@@ -21,7 +21,7 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
             f"export-{target.name}",
             settings,
             inputs,
-            files,
+            {**files, **read.answer()},
             form=target.profile.exporter,
             final=read.bundle(target.name),
         )

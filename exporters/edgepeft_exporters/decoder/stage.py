@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import onnx_ir as ir
 
-from edgepeft.bundle.layout import runtimes_of
+from edgepeft.bundle.layout import ANSWER_SCHEMA, runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.rotary import rotary_switch
@@ -114,7 +115,11 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     )
     leave_out(job.out, layout, loading)
     options = genai["model"]["decoder"]["session_options"]
+    schema = ANSWER_SCHEMA if "answer_schema" in job.inputs else None
+    if schema is not None:
+        shutil.copyfile(job.inputs["answer_schema"], job.out / schema)
     return ExportResult(
+        answer_schema=schema,
         virtual_tokens=virtual,
         rotary_switch=switch,
         target=target.name,
