@@ -32,6 +32,13 @@ def command(
     data: DataOption = None,
     rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
     only: OnlyOption = None,
+    infer_schema: Annotated[
+        bool,
+        typer.Option(
+            "--infer-schema",
+            help="Print a JSON Schema that the answers of the training rows fit, for answer.json_schema.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show how the data is laid out, a few rows as tokens see them, and what the checks say.
@@ -51,6 +58,14 @@ def command(
         cell = chosen_cells(cells_of(loaded), only or [])[0]
         typer.echo(f"cell {cell.name}", err=True)
         loaded = cell.recipe
+    if infer_schema:
+        from edgepeft.pipeline.schema_proposal import propose_schema
+
+        schema, notes = propose_schema(loaded)
+        for note in notes:
+            typer.echo(note, err=True)
+        typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+        return
     try:
         facts = preview_data(loaded, rows)
     except InputError as error:
