@@ -152,8 +152,8 @@ class Inputs:
 
     def answer(self) -> Files:
         """The schema of answers is a file that enters by content, too."""
-        name = self._resolved.recipe.answer.json_schema
-        return {} if name is None else {"answer_schema": self.file(name)}
+        schema = self._resolved.answer_file
+        return {} if schema is None else {"answer_schema": self.file(str(schema))}
 
     def data(self, *unread: str) -> Data:
         """How rows are read; files enter by content, and labels are settled in the base stage."""

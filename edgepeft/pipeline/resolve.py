@@ -92,6 +92,8 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     if (why := not_calibrated_because(given)) is not None:
         notes += [f"{t.name}: rounded without calibration, for {why}" for t in targets if _fits(t)]
         targets = [_without_calibration(target) if _fits(target) else target for target in targets]
+    named = recipe.answer.json_schema
+    schema = None if named is None else file.resolve(named)
     swaps = any(target.swaps for target in targets)
     return ResolvedRecipe(
         file=file,
@@ -110,7 +112,10 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
         needs=needs,
         frozen=_frozen(recipe, method, adapters) if swaps else None,
         local_processes=processes_here(file),
-        answer=_answer(file),
+        answer=None
+        if schema is None
+        else Grammar.read("json_schema", schema, "answer.json_schema:"),
+        answer_file=schema,
         notes=tuple(notes),
     )
 
@@ -191,14 +196,6 @@ def _rows(file: RecipeFile, *, measured: bool) -> tuple[list[Row], list[Row], li
         )
     train, test = data.split(train)
     return train, test, notes
-
-
-def _answer(file: RecipeFile) -> Grammar | None:
-    """The schema that bounds answers. Raises InputError, MissingError without what compiles it."""
-    name = file.recipe.answer.json_schema
-    if name is None:
-        return None
-    return Grammar.read("json_schema", file.resolve(name), "answer.json_schema:")
 
 
 def _frozen(recipe: Recipe, method: TrainingMethod | None, adapters: Adapters) -> FrozenBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from edgepeft.adapters.header import AdapterHeader
 from edgepeft.adapters.method import TrainingMethod
@@ -84,7 +85,8 @@ class ResolvedRecipe:
     sizes are those. ``given`` is the model as it lies there. ``method`` is what trains, None where an ``adapter``
     is given or ``parts`` are combined; ``further`` adapters go into hot-swap bundles. ``labels`` are a
     classifier's. ``frozen`` is the base under hot-swap bundles, None where there are none. ``local_processes``
-    are those that train on this host. ``answer`` is what bounds answers by default.
+    are those that train on this host. ``answer`` is what bounds answers by default, and
+    ``answer_file`` the schema it was read from.
     """
 
     file: RecipeFile
@@ -104,6 +106,7 @@ class ResolvedRecipe:
     frozen: FrozenBase | None = None
     local_processes: int = 1
     answer: Grammar | None = None
+    answer_file: Path | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -243,6 +243,7 @@ def test_schema_covers_every_option_with_its_help() -> None:
         *(
             "",
             "data",
+            "answer",
             "method",
             "adapters",
             "combine",
