@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepeft.errors import InputError, MissingError, one_line
-from edgepeft.guidance.schema import MOST_BYTES, checked_schema
+from edgepeft.guidance.schema import MOST_BYTES, checked_schema, require_size
 from edgepeft.utils import strict_json
 from edgepeft.utils.files import read_text_file
 
@@ -179,6 +179,5 @@ def _literal(text: str) -> str:
 def _sized(text: str, where: str) -> str:
     if not text.strip():
         raise InputError(f"{where}: is empty")
-    if len(text.encode(errors="surrogatepass")) > MOST_BYTES:
-        raise InputError(f"{where}: larger than {MOST_BYTES} bytes; bound less of the answer")
+    require_size(text, where)
     return text

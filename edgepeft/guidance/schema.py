@@ -25,8 +25,7 @@ def checked_schema(schema: Any, where: str) -> str:
         raise InputError(f"{where}: a JSON Schema is an object, as {{'type': 'object'}}")
     require_shallow(schema, where)
     text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode()) > MOST_BYTES:
-        raise InputError(f"{where}: larger than {MOST_BYTES} bytes; bound less of the answer")
+    require_size(text, where)
     for place, part in inside(schema):
         _check_words(part, place, where)
     if not _finite(schema):
@@ -35,6 +34,16 @@ def checked_schema(schema: Any, where: str) -> str:
             "leave it out of required, or allow an empty list"
         )
     return text
+
+
+def require_size(text: str, where: str) -> None:
+    """Raise InputError for a grammar's text that is too long, or holds halves of characters."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: holds half of a character, which no answer has") from None
+    if size > MOST_BYTES:
+        raise InputError(f"{where}: larger than {MOST_BYTES} bytes; bound less of the answer")
 
 
 def require_shallow(value: Any, where: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -40,7 +39,6 @@ class Vocabulary:
             raise InputError(
                 f"{name}: answers can't be bounded with this tokenizer ({one_line(error)[:200]})"
             ) from None
-        self._spelled = self._single_bytes(min(size, width))
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """Follows one answer through ``grammar``.
@@ -54,23 +52,11 @@ class Vocabulary:
             raise InputError(f"{grammar.where}: {explained(inner.get_error())}")
         return Matcher(inner, self._stops, self._width, grammar.where)
 
-    def _single_bytes(self, size: int) -> frozenset[int]:
-        """The bytes that are tokens by themselves: whoever has all of them can spell anything."""
-        found = set()
-        tokens: Any = self._tokens
-        for token in range(size):
-            if not tokens.is_special_token(token):
-                spelled = tokens.decode_bytes([token])
-                if len(spelled) == 1:
-                    found.add(spelled[0])
-        return frozenset(found)
-
     def _require_spelled(self, grammar: Grammar) -> None:
-        if len(self._spelled) == 256:
-            return
+        """Raise InputError for a character of the grammar's own text that no tokens make."""
         wanted = grammar.text + (_OF_JSON if grammar.kind == "json_schema" else "")
         for char in dict.fromkeys(wanted):
-            if not char.isprintable() or self._spelled.issuperset(char.encode()):
+            if not char.isprintable():
                 continue
             if self._tokens.decode_bytes(self._tokens.greedy_tokenize(char)) != char.encode():
                 raise InputError(

@@ -133,6 +133,9 @@ def test_a_schema_that_is_none_or_bounds_nothing(schema: Any, said: str) -> None
     ("make", "said"),
     [
         (lambda: Grammar.regex(""), "regex: is empty"),
+        (lambda: Grammar.regex("\udcff"), "regex: holds half of a character"),
+        (lambda: Grammar.choices(["a", "\ud800"]), "choices: holds half of a character"),
+        (lambda: Grammar.json_schema({"const": "\udcff"}), "holds half of a character"),
         (lambda: Grammar.regex("("), "regex: not a regular expression: unclosed group"),
         (lambda: Grammar.regex("(?!a)"), "no look-ahead"),
         (lambda: Grammar.lark('begin: "a"'), "grammar: no start rule"),
