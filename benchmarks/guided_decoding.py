@@ -19,7 +19,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgepeft.guidance import Grammar
+    from edgepeft.runtime import Completion, Runtime
 
 ROOM = 128
 """Tokens of an answer."""
@@ -58,22 +62,25 @@ def hostile(texts: Sequence[str], count: int) -> list[str]:
     return [demand.format(*[text] * 8) for text, demand in itertools.islice(pairs, count)]
 
 
-def speed(answers: Sequence[Any]) -> float:
+def speed(answers: Sequence[Completion]) -> float:
     """Tokens per second, from each answer's first token to its last."""
     tokens = sum(max(0, len(answer.ids) - 1) for answer in answers)
     return tokens / max(1e-9, sum(answer.decode_seconds for answer in answers))
 
 
-def whole(answers: Sequence[Any]) -> float:
+def whole(answers: Sequence[Completion]) -> float:
     """Seconds an answer, prefill included."""
     return sum(one.prefill_seconds + one.decode_seconds for one in answers) / len(answers)
 
 
-def mask_times(runtime: Any, grammar: Any, answers: Sequence[Any]) -> tuple[list[float], int]:
+def mask_times(
+    runtime: Runtime, grammar: Grammar, answers: Sequence[Completion]
+) -> tuple[list[float], int]:
     """Processor seconds of each mask when the answers are followed once more, and how many tokens needed none."""
     times, settled = [], 0
     for answer in answers:
         matcher = runtime.matcher(grammar)
+        assert matcher is not None
         known = matcher.forced()
         for token in answer.ids:
             if known:
@@ -119,9 +126,9 @@ def main() -> None:
     )
     bounds = {"free": FREE, "bounded": grammar}
     runtime.complete(rows[0].prompt_messages, max_new_tokens=8, grammar=grammar)
-    rounds: list[dict[str, list[Any]]] = []
+    rounds: list[dict[str, list[Completion]]] = []
     for number in range(options.rounds):
-        said: dict[str, list[Any]] = {side: [] for side in bounds}
+        said: dict[str, list[Completion]] = {side: [] for side in bounds}
         for at, row in enumerate(rows):
             for side in sorted(bounds, reverse=bool((number + at) % 2)):
                 answer = runtime.complete(

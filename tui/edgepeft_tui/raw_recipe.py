@@ -14,6 +14,7 @@ STEPS = ("Model", "Data", "Method", "Merge and quantize", "Targets", "Review")
 _SECTIONS = {
     "model": "Model",
     "task": "Data",
+    "answer": "Data",
     "data": "Data",
     "adapter": "Method",
     "combine": "Method",
