@@ -12,16 +12,19 @@ from edgepeft.errors import (
     InterruptedRun,
     MissingError,
 )
+from edgepeft.guidance import FREE, Grammar
 from edgepeft.pipeline.build import BuildResult
 from edgepeft.runtime import BatchRuntime, Completion, Encoder, Runtime, SamplingParams
 
 __all__ = [
+    "FREE",
     "BatchRuntime",
     "BuildResult",
     "Completion",
     "EdgepeftError",
     "Encoder",
     "GateError",
+    "Grammar",
     "InputError",
     "InterruptedRun",
     "MissingError",

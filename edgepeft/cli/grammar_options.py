@@ -51,7 +51,9 @@ ChoicesOption = Annotated[
 FreeOption = Annotated[
     bool,
     typer.Option(
-        "--free", help="Any answer, also where the bundle has a schema.", rich_help_panel=_PANEL
+        "--free",
+        help="Any answer where nothing else is asked for, also of a bundle with a schema.",
+        rich_help_panel=_PANEL,
     ),
 ]
 

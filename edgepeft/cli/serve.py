@@ -17,6 +17,7 @@ from edgepeft.cli.bundles import (
     open_bundle,
     warn,
 )
+from edgepeft.cli.grammar_options import FreeOption
 
 
 def command(
@@ -64,6 +65,7 @@ def command(
     threads: ThreadsOption = None,
     provider: ProviderOption = None,
     check: CheckOption = True,
+    free: FreeOption = False,
 ) -> None:
     """Serve a bundle: chat completions, streamed or not; its adapters are the models.
 
@@ -91,6 +93,11 @@ def command(
         runtime = Runtime(opened, threads=threads, provider=provider, adapter_bytes=adapter_bytes)
     else:
         runtime = BatchRuntime(opened, rows=batch, threads=threads, adapter_bytes=adapter_bytes)
+    if free:
+        runtime.grammar = None
+    # A schema of the bundle's that nothing here can follow is told now, not to each client.
+    if runtime.grammar is not None:
+        runtime.matcher(runtime.grammar)
     limits = Limits(
         body_bytes=max_body_bytes,
         tokens=max_tokens,

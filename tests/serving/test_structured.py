@@ -14,6 +14,7 @@ import pytest
 
 from edgepeft.guidance import Grammar
 from edgepeft.runtime import Runtime
+from tests.runtime.test_answer_schema import SCHEMA, write_bundle
 from tests.serving.test_serve import JSON, WAYS, Server, serving
 
 pytest.importorskip("llguidance")
@@ -150,3 +151,20 @@ def test_a_response_format_that_is_no_object(server: Server) -> None:
     status, text = server.chat("cpu-int4", "hi", response_format="json")
     assert status == 400
     assert json.loads(text)["error"]["param"] == "response_format"
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_bundles_own_schema_counts_unless_it_is_switched_off(
+    tiny_bundle: Path, tmp_path: Path, free: bool
+) -> None:
+    bundle = write_bundle(tmp_path / "bundle", tiny_bundle, json.dumps(SCHEMA))
+    running = serving(bundle, "--max-tokens", 100, *(["--free"] if free else []))
+    try:
+        unbounded = running.answer("cpu-int4", "hi", response_format={"type": "text"})
+        text = running.answer("cpu-int4", "hi")
+        assert (text == unbounded) == free
+        if not free:
+            jsonschema.validate(json.loads(text), SCHEMA)
+    finally:
+        running.process.terminate()
+        running.process.wait(timeout=30)
