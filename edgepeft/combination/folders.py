@@ -189,9 +189,9 @@ def _converted(
         raise InputError(
             f"{adapter.folder}: is {kind}; converting it to LoRA needs the base model; give --model"
         )
-    if inspect_model(model).four_bit:
+    if inspect_model(model).rounded is not None:
         raise InputError(
-            f"{model}: its weights are rounded to 4 bits already; converting to LoRA needs them as they were"
+            f"{model}: its weights are rounded already; converting to LoRA needs them as they were"
         )
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)

@@ -21,6 +21,7 @@ Check = Callable[[ResolvedRecipe], None]
 CHECKS: tuple[Check, ...] = (
     adapters.check_combination_of,
     training.check_method_of,
+    training.check_own_grid,
     training.check_new_tokens,
     training.check_preference,
     training.check_trackers,
@@ -30,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     hot_swap.check_targets,
     hot_swap.check_method,
     hot_swap.check_names,
+    adapters.check_trained_on,
     adapters.check_prefix,
     models.check_model,
     encoders.check_keys,

@@ -33,7 +33,7 @@ def _memory(resolved: ResolvedRecipe) -> float:
 
 def _disk(resolved: ResolvedRecipe, name: str) -> float:
     model = resolved.model
-    if model.kind == "gguf" or model.four_bit or resolved.task != GENERATION:
+    if model.kind == "gguf" or model.rounded or resolved.task != GENERATION:
         return whole_bytes(resolved.model)
     needs = resolved.needs
     changed = needs.rows is not None or needs.own_head or resolved.recipe.data.tokens
@@ -42,7 +42,7 @@ def _disk(resolved: ResolvedRecipe, name: str) -> float:
 
 BASE = StageSpec(
     kind="base",
-    version=5,
+    version=6,
     settings=BaseSettings,
     functions={
         "": "edgepeft.checkpoints.base:run",
