@@ -124,8 +124,12 @@ def _from_pretrained(sources: Sources, **options: Any) -> Any:
             sources.model.parent, gguf_file=sources.model.name, **options
         )
     else:
-        # What is handed over decoded is not looked for in the folder.
-        where = None if "state_dict" in options else sources.model
+        where: Path | None = sources.model
+        if "state_dict" in options:
+            # What is handed over decoded is not looked for in the folder, which is for the model's own class to do.
+            with torch.device("meta"):
+                loader = type(loader.from_config(options["config"]))
+            where = None
         model = loader.from_pretrained(where, **options)
     if sources.rows is not None and sources.rows != model.get_input_embeddings().num_embeddings:
         _grow(model, sources.rows)

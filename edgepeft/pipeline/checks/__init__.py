@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     training.check_trackers,
     training.check_compute_dtype,
     quantization.check_lossless,
+    quantization.check_requantized,
     quantization.check_symmetric,
     hot_swap.check_targets,
     hot_swap.check_method,
