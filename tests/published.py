@@ -24,9 +24,65 @@ LEFT_OUT = "model.layers.1.mlp.up_proj"
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
+def gptq(**said: Any) -> dict[str, Any]:
+    """What GPTQ's tools write into a configuration."""
+    return {
+        "quant_method": "gptq",
+        "bits": 4,
+        "group_size": 32,
+        "desc_act": False,
+        "sym": True,
+        **said,
+    }
+
+
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+
+
+def fp8(**said: Any) -> dict[str, Any]:
+    """What DeepSeek-V3 and its like have in their configuration."""
+    return {"quant_method": "fp8", "activation_scheme": "dynamic", **said}
+
+
+def compressed(form: str, **weights: Any) -> dict[str, Any]:
+    """What compressed-tensors writes into a configuration, of one group of modules."""
+    scheme = {"num_bits": 4, "type": "int", "strategy": "group", "symmetric": True, **weights}
+    group = {"targets": ["Linear"], "weights": scheme}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": form,
+        "quantization_status": "compressed",
+        "ignore": ["lm_head", LEFT_OUT],
+        "config_groups": {"group_0": group},
+    }
+
+
+_EIGHT = {"num_bits": 8, "strategy": "channel"}
+CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "gptq": (gptq(), {}),
+    "gptq-act-order": (gptq(desc_act=True, sym=False, group_size=16), {"bias": True}),
+    "gptq-v2-3-bits": (gptq(bits=3, sym=False, checkpoint_format="gptq_v2"), {}),
+    "gptq-2-bits-by-row": (gptq(bits=2, group_size=-1), {"index": False}),
+    "gptq-8-bits": (gptq(bits=8, sym=False, group_size=64), {}),
+    "awq": (AWQ, {}),
+    "awq-by-row": ({**AWQ, "group_size": -1}, {}),
+    "fp8-blocks": (fp8(weight_block_size=[32, 32]), {}),
+    "fp8-cut-blocks": (fp8(weight_block_size=[48, 128]), {"scale": torch.bfloat16}),
+    "fp8-exponents": (fp8(weight_block_size=[32, 32], scale_fmt="ue8m0"), {"scale": torch.uint8}),
+    "fp8-tensor": (fp8(activation_scheme="static"), {}),
+    "packed": (compressed("pack-quantized", group_size=32), {}),
+    "packed-asymmetric": (compressed("pack-quantized", group_size=16, symmetric=False), {}),
+    "packed-8-bits": (compressed("pack-quantized", **_EIGHT), {}),
+    "compressed-int8": (compressed("int-quantized", **_EIGHT), {}),
+    "compressed-fp8": (compressed("float-quantized", **_EIGHT, type="float"), {}),
+}
+"""Checkpoints by a short name: their ``quantization_config``, and how they are written besides."""
+
+
 def publish(model: Path, out: Path, said: Mapping[str, Any], **how: Any) -> Path:
-    """Write ``model`` rounded into ``out``, with ``said`` as its ``quantization_config``; what its weights are goes
-    into ``out``/../float, a checkpoint of its own.
+    """Write ``model`` rounded into ``out``, with ``said`` as its ``quantization_config``.
+
+    What its weights are goes into a checkpoint of its own, ``float`` beside ``out``.
     """
     write = {"gptq": _gptq, "awq": _awq, "fp8": _fp8, "compressed-tensors": _compressed}
     whole = load_file(model / "model.safetensors")
@@ -94,7 +150,7 @@ def _awq(weight: Floats, said: Mapping[str, Any]) -> tuple[Tensors, Floats]:
     group = [column // size for column in range(width)]
     codes, scales, zeros, found = _rounded(weight, group, said["bits"], least=0, symmetric=False)
 
-    def interleaved(line: Sequence[int]) -> list[int]:
+    def interleaved(line: NDArray[np.int64]) -> list[int]:
         return [
             sum(int(line[start + one]) << (4 * place) for place, one in enumerate(_AWQ_ORDER))
             for start in range(0, rows, 8)
@@ -112,7 +168,9 @@ def _fp8(
     weight: Floats, said: Mapping[str, Any], *, scale: torch.dtype = torch.float32
 ) -> tuple[Tensors, Floats]:
     rows, width = weight.shape
-    tall, wide = said.get("weight_block_size") or ((1, width) if said.get("by_row") else (rows, width))
+    tall, wide = said.get("weight_block_size") or (
+        (1, width) if said.get("by_row") else (rows, width)
+    )
     grid = np.zeros((-(-rows // tall), -(-width // wide)), np.float32)
     for row in range(rows):
         for column in range(width):
@@ -124,7 +182,8 @@ def _fp8(
     else:
         grid = torch.from_numpy(grid).to(scale).float().numpy()
     spread = np.array(
-        [[grid[row // tall, column // wide] for column in range(width)] for row in range(rows)], np.float32
+        [[grid[row // tall, column // wide] for column in range(width)] for row in range(rows)],
+        np.float32,
     )
     codes = torch.from_numpy(weight / spread).to(torch.float8_e4m3fn)
     kept = torch.from_numpy(exponents if scale == torch.uint8 else grid).to(scale)
@@ -143,8 +202,10 @@ def _compressed(weight: Floats, said: Mapping[str, Any]) -> tuple[Tensors, Float
         return {"weight": parts["weight"], "weight_scale": parts["weight_scale_inv"]}, found
     size = scheme["group_size"] if scheme["strategy"] == "group" else width
     group = [column // size for column in range(width)]
-    codes, scales, zeros, found = _rounded(weight, group, bits, least=0, symmetric=scheme["symmetric"])
-    beside = {"weight_scale": torch.from_numpy(scales).half()}
+    codes, scales, zeros, found = _rounded(
+        weight, group, bits, least=0, symmetric=scheme["symmetric"]
+    )
+    beside = {"weight_scale": torch.from_numpy(scales)}
     if said["format"] != "pack-quantized":
         return {"weight": torch.from_numpy(codes - half).to(torch.int8), **beside}, found
     parts = {

@@ -31,8 +31,8 @@ class BaseResult(StageResult):
     does not need; ``rows`` is the vocabulary's height where that is not the model's own; ``renamed`` says whether
     tensors have other names than in the model's files. ``fingerprints`` are of the model as it was given and as
     it fits, before rows or head change. ``new_modules`` were made for the task and are trained whole.
-    ``quantization`` is the format in which the model came rounded, None where it did not, and ``on_grid`` names the
-    weights that were; ``grid`` is nf4 or fp4, in blocks of ``block_size``, where that is their grid.
+    ``quantization`` is the format in which the model came rounded, None where it did not, and ``on_grid`` names
+    the weights that were; ``grid`` is nf4 or fp4, in blocks of ``block_size``, where that is their grid.
     """
 
     weights: str = "."

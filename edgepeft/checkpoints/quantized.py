@@ -24,9 +24,9 @@ def open_quantized(folder: Path, rounded: Rounded) -> ComputedSource:
     """
     stored = SafetensorsSource.from_folder(folder, codes=True)
     weights, beside = rounded.weights, rounded.beside
-    specs = {
-        name: TensorSpec(weight.shape, torch.float32) for name, weight in weights.items()
-    } | {name: spec for name, spec in stored.specs.items() if name not in beside}
+    specs = {name: TensorSpec(weight.shape, torch.float32) for name, weight in weights.items()} | {
+        name: spec for name, spec in stored.specs.items() if name not in beside
+    }
 
     def load(name: str) -> torch.Tensor:
         if name not in weights:

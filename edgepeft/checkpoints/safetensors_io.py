@@ -158,9 +158,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def _spec(
-    header: Mapping[str, StoredTensor], name: str, path: Path, *, codes: bool
-) -> TensorSpec:
+def _spec(header: Mapping[str, StoredTensor], name: str, path: Path, *, codes: bool) -> TensorSpec:
     if name not in header:
         raise InputError(f"{path}: lacks {name}, which {INDEX} says it holds")
     stored = header[name]

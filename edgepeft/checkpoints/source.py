@@ -72,4 +72,5 @@ class ComputedSource:
         """Whether two tensors have the same type and values. Raises KeyError."""
         if self._specs[first] != self._specs[second]:
             return False
-        return torch.equal(self.load(first), self.load(second))
+        alike: bool = torch.equal(self.load(first), self.load(second))
+        return alike

@@ -38,8 +38,8 @@ def _onto_no_grid(file: RecipeFile, model: ModelInfo) -> RecipeFile:
     merge = file.recipe.merge
     if merge.grid not in ("auto", "none"):
         raise InputError(
-            f"merge.grid: {merge.grid}: the weights of {file.recipe.model} are {model.quantization}'s, which is the "
-            "base that an adapter saw; leave it out"
+            f"merge.grid: {merge.grid}: the weights of {file.recipe.model} are {model.quantization}'s, which is "
+            "the base that an adapter saw; leave it out"
         )
     known = {"merge": merge.model_copy(update={"grid": "none"})}
     return replace(file, recipe=file.recipe.model_copy(update=known))

@@ -126,7 +126,7 @@ def _from_pretrained(sources: Sources, **options: Any) -> Any:
     else:
         where: Path | None = sources.model
         if "state_dict" in options:
-            # What is handed over decoded is not looked for in the folder, which is for the model's own class to do.
+            # Weights that are handed over are not looked for in a folder, by which alone a class is chosen.
             with torch.device("meta"):
                 loader = type(loader.from_config(options["config"]))
             where = None

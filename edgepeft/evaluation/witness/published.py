@@ -1,8 +1,8 @@
 """Weights of checkpoints that were published rounded, for the second witness.
 
-transformers reads GPTQ, AWQ, FP8 and compressed-tensors with the help of further libraries or devices alone. So the
-witness decodes them itself, by their published specifications, in numpy and bit by bit. Nothing is shared with the
-readers that the base is staged by, whose mistakes it is to find.
+transformers reads GPTQ, AWQ, FP8 and compressed-tensors with the help of further libraries or devices alone. So
+the witness decodes them itself, by their published specifications, in numpy. Nothing is shared with the readers
+that the base is staged by, whose mistakes it is to find.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def float_weights(folder: Path) -> dict[str, torch.Tensor]:
             }
             found[f"{module}.weight"] = torch.from_numpy(_unpacked(beside, said))
         elif part in ("weight", "bias"):
-            scale = next((stored[f"{module}.{one}"] for one in _SCALES if f"{module}.{one}" in stored), None)
+            scale = next(
+                (stored[f"{module}.{one}"] for one in _SCALES if f"{module}.{one}" in stored), None
+            )
             if scale is None or part == "bias":
                 found[name] = stored[name].float()
             else:
@@ -69,20 +71,21 @@ def _unpacked(parts: Mapping[str, torch.Tensor], said: Mapping[str, Any]) -> Val
 
 
 def _gptq(parts: Mapping[str, torch.Tensor], said: Mapping[str, Any]) -> Values:
-    """Codes along the inputs, zeros along the outputs; ``weight = scale * (code - zero)`` by each input's group."""
-    groups, outputs = parts["scales"].shape
-    inputs = parts["g_idx"].shape[0] if "g_idx" in parts else parts["qweight"].shape[0] * 32 // said["bits"]
-    bits = parts["qweight"].shape[0] * 32 // inputs
+    """Codes along the inputs, zeros along the outputs; scale and zero are those of each input's group."""
+    groups, long = parts["scales"].shape[0], parts["qweight"].shape[0] * 32
+    inputs = parts["g_idx"].shape[0] if "g_idx" in parts else long // said["bits"]
+    bits = long // inputs
     codes = _fields(parts["qweight"].numpy().T, bits)
-    zeros = _fields(parts["qzeros"].numpy(), bits)
     form = said.get("checkpoint_format") or said.get("format") or "gptq"
-    zeros = zeros + (0 if form == "gptq_v2" else 1)
+    zeros = _fields(parts["qzeros"].numpy(), bits) + np.float32(0 if form == "gptq_v2" else 1)
     scales = parts["scales"].float().numpy()
-    size = -(-inputs // groups) if said.get("dynamic") or said["group_size"] < 0 else said["group_size"]
-    found = np.empty((outputs, inputs), np.float32)
-    for column in range(inputs):
-        group = int(parts["g_idx"][column]) if "g_idx" in parts else column // size
-        found[:, column] = (codes[:, column] - zeros[group]).astype(np.float32) * scales[group]
+    size = (
+        -(-inputs // groups)
+        if said.get("dynamic") or said["group_size"] < 0
+        else said["group_size"]
+    )
+    of_input = parts["g_idx"].numpy() if "g_idx" in parts else np.arange(inputs) // size
+    found: Values = (codes - zeros[of_input].T) * scales[of_input].T
     return found
 
 
@@ -97,7 +100,7 @@ def _awq(parts: Mapping[str, torch.Tensor], said: Mapping[str, Any]) -> Values:
         output = word * 8 + _AWQ_ORDER[slot]
         zero = np.repeat(zeros[:, place], inputs // len(zeros))
         scale = np.repeat(scales[:, output], inputs // len(scales))
-        found[output] = (codes[:, place] - zero).astype(np.float32) * scale
+        found[output] = (codes[:, place] - zero) * scale
     return found
 
 
@@ -106,18 +109,22 @@ def _compressed(parts: Mapping[str, torch.Tensor], said: Mapping[str, Any]) -> V
     outputs, inputs = (int(size) for size in parts["weight_shape"])
     scales = parts["weight_scale"].float().numpy().reshape(-1, parts["weight_scale"].shape[-1])
     scales = np.broadcast_to(scales, (outputs, scales.shape[1]))
-    bits = next(bits for bits in (2, 4, 8) if -(-inputs * bits // 32) == parts["weight_packed"].shape[1])
-    signed = _fields(parts["weight_packed"].numpy(), bits)[:, :inputs] - (1 << (bits - 1))
-    zeros = np.zeros((outputs, scales.shape[1]), np.int64)
+    bits = next(
+        bits for bits in (2, 4, 8) if -(-inputs * bits // 32) == parts["weight_packed"].shape[1]
+    )
+    smallest = np.float32(1 << (bits - 1))
+    signed = _fields(parts["weight_packed"].numpy(), bits)[:, :inputs] - smallest
+    zeros = np.zeros((outputs, scales.shape[1]), np.float32)
     if "weight_zero_point" in parts:
         stored = _fields(parts["weight_zero_point"].numpy().T, bits)[:, :outputs]
-        zeros = stored.T - (1 << (bits - 1))
+        zeros = stored.T - smallest
     size = -(-inputs // scales.shape[1])
     groups = [
         int(parts["weight_g_idx"][one]) if "weight_g_idx" in parts else one // size
         for one in range(inputs)
     ]
-    return ((signed - zeros[:, groups]).astype(np.float32) * scales[:, groups]).astype(np.float32)
+    found: Values = (signed - zeros[:, groups]) * scales[:, groups]
+    return found
 
 
 def _scaled(
@@ -134,10 +141,13 @@ def _scaled(
     if zero is not None and zero.dtype == torch.int8:
         values = values - zero.float().numpy().reshape(-1, 1)
     spread = np.repeat(np.repeat(factors, tall, axis=0)[:rows], wide, axis=1)[:, :width]
-    return (values * spread).astype(np.float32)
+    found: Values = values * spread
+    return found
 
 
-def _block(said: Mapping[str, Any], weight: tuple[int, int], grid: tuple[int, ...]) -> tuple[int, int]:
+def _block(
+    said: Mapping[str, Any], weight: tuple[int, int], grid: tuple[int, ...]
+) -> tuple[int, int]:
     """Rows and columns under one scale."""
     for group in said.get("config_groups", {}).values():
         if group["weights"].get("block_structure"):
@@ -149,11 +159,16 @@ def _block(said: Mapping[str, Any], weight: tuple[int, int], grid: tuple[int, ..
     return weight[0] // grid[0], weight[1]
 
 
-def _fields(words: NDArray[np.int32], bits: int) -> NDArray[np.int64]:
-    """Numbers of ``bits`` bits in rows of int32 words, read as one little-endian stream of bits a row."""
-    stream = np.unpackbits(
-        np.ascontiguousarray(words).astype("<i4").view(np.uint8), axis=1, bitorder="little"
-    )
+def _fields(words: NDArray[np.int32], bits: int) -> Values:
+    """Numbers of ``bits`` bits in rows of int32 words, read as one little-endian stream of bits a row.
+
+    They are float32, which holds each of them.
+    """
+    content = np.ascontiguousarray(words).astype("<i4", copy=False).view(np.uint8)
+    if 8 % bits == 0:
+        each = content[:, :, None] >> np.arange(0, 8, bits, dtype=np.uint8)
+        return (each & np.uint8((1 << bits) - 1)).reshape(len(words), -1).astype(np.float32)
+    stream = np.unpackbits(content, axis=1, bitorder="little")
     count = stream.shape[1] // bits
     fields = stream[:, : count * bits].reshape(len(words), count, bits)
-    return fields.astype(np.int64) @ (1 << np.arange(bits))
+    return np.packbits(fields, axis=2, bitorder="little")[:, :, 0].astype(np.float32)

@@ -45,7 +45,9 @@ def read_quantized(path: Path, config: Mapping[str, Any], tensors: Tensors) -> R
         # transformers did not write the method in its first releases with bitsandbytes.
         method = "bitsandbytes"
     if method is None:
-        raise InputError(f"{where}.quant_method: is missing, so nothing says how to read the weights; {_MEND}")
+        raise InputError(
+            f"{where}.quant_method: is missing, so nothing says how to read the weights; {_MEND}"
+        )
     if method not in FORMATS:
         raise InputError(
             f"{where}.quant_method: {method} is not supported; supported: {', '.join(FORMATS)}; {_MEND}"

@@ -36,7 +36,9 @@ class AwqWeight(QuantizedWeight):
         import torch
 
         group = torch.arange(self.shape[1]) // self.group_size
-        found = _in_order(parts["qweight"]).T.to(torch.float32, memory_format=torch.contiguous_format)
+        found = _in_order(parts["qweight"]).T.to(
+            torch.float32, memory_format=torch.contiguous_format
+        )
         found -= _in_order(parts["qzeros"]).T.to(torch.float32)[:, group]
         found *= parts["scales"].T.to(torch.float32)[:, group]
         return found
@@ -76,7 +78,9 @@ def _weight(stored: Stored, module: str, size: int) -> AwqWeight:
     stored.require(parts["qzeros"], 2, "I32")
     size = width if size == -1 else size
     if width % size:
-        raise InputError(f"{stored.path}: {parts['qweight']} has {width} inputs, no multiple of groups of {size}")
+        raise InputError(
+            f"{stored.path}: {parts['qweight']} has {width} inputs, no multiple of groups of {size}"
+        )
     what = f"a weight of {width} inputs and {words * _EACH} outputs in groups of {size}"
     stored.hold(parts["scales"], (width // size, words * _EACH), what)
     stored.hold(parts["qzeros"], (width // size, words), what)

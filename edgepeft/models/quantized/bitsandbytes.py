@@ -38,9 +38,9 @@ _LARGEST_CODE = 127
 class FourBitWeight(QuantizedWeight):
     """A weight as its state describes it: its grid, elements that share a scale.
 
-    Its values are codes times scales in float32, where bitsandbytes' own forward would round them to the type that
-    the checkpoint was saved in. Rounded again onto the same grid, with scales that are not rounded, they give the
-    same codes: the largest value of a block is its scale times 1, so a block keeps its scale.
+    Its values are codes times scales in float32, where bitsandbytes' own forward would round them to the type
+    that the checkpoint was saved in. Rounded again onto the same grid, with scales that are not rounded, they
+    give the same codes: the largest value of a block is its scale times 1, so a block keeps its scale.
     """
 
     kind: Literal["nf4", "fp4"]
@@ -80,7 +80,9 @@ def read(stored: Stored) -> Rounded:
         return _four_bit(stored)
     if said.get("load_in_8bit") or said.get("_load_in_8bit"):
         return _eight_bit(stored)
-    raise stored.refused("load_in_4bit", "neither this nor load_in_8bit is set, so nothing says what is stored")
+    raise stored.refused(
+        "load_in_4bit", "neither this nor load_in_8bit is set, so nothing says what is stored"
+    )
 
 
 def _eight_bit(stored: Stored) -> Rounded:
@@ -94,7 +96,9 @@ def _eight_bit(stored: Stored) -> Rounded:
         weights[f"{module}.weight"] = EightBitWeight((rows, width), "INT8", parts)
     for name, (_, tensor) in stored.tensors.items():
         if tensor.dtype == "I8" and name not in weights:
-            raise InputError(f"{stored.path}: lacks {name.removesuffix('weight')}SCB; the checkpoint is not whole")
+            raise InputError(
+                f"{stored.path}: lacks {name.removesuffix('weight')}SCB; the checkpoint is not whole"
+            )
     unread = {name for name in stored.tensors if name.endswith(".weight_format")}
     return Rounded(stored.method, weights, frozenset(unread))
 
@@ -124,7 +128,9 @@ def _four_bit(stored: Stored) -> Rounded:
             )
     grids = {TrainedGrid(one.kind, one.block_size) for one in weights.values()}
     if len(grids) > 1:
-        raise InputError(f"{path}: its 4-bit weights lie on {len(grids)} grids; only one is supported")
+        raise InputError(
+            f"{path}: its 4-bit weights lie on {len(grids)} grids; only one is supported"
+        )
     if not weights:
         stored.modules("absmax")
     return Rounded(stored.method, weights, frozenset(beside), next(iter(grids)))

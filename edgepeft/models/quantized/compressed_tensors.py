@@ -3,9 +3,9 @@
 ``pack-quantized`` stores a weight [N, K], under its module's name, as ``weight_packed``, int32
 [N, K * bits / 32], codes less their smallest packed along K; ``weight_shape``, int64 [2]; ``weight_scale``
 [N, groups]; where it is asymmetric ``weight_zero_point``, int32 [N * bits / 32, groups], packed along N; with
-act-order ``weight_g_idx``, int32 [K], the group of each input. ``float-quantized`` and ``int-quantized`` store the
-codes under the weight's own name, float8 or int8, and ``weight_scale``. ``config_groups`` say which modules are
-rounded how.
+act-order ``weight_g_idx``, int32 [K], the group of each input. ``float-quantized`` and ``int-quantized`` store
+the codes under the weight's own name, float8 or int8, and ``weight_scale``. ``config_groups`` say which modules
+are rounded how.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class PackedWeight(QuantizedWeight):
 
         rows, width = self.shape
         found = unpacked(parts["packed"], self.bits)[:, :width].to(torch.float32)
-        group = parts["index"].long() if "index" in parts else torch.arange(width) // self.group_size
+        group = (
+            parts["index"].long() if "index" in parts else torch.arange(width) // self.group_size
+        )
         if "zero" in parts:
             # Codes and zeros are kept less the same smallest code, so it cancels.
             zeros = unpacked(parts["zero"].T.contiguous(), self.bits)[:, :rows].T
@@ -79,7 +81,9 @@ def read(stored: Stored) -> Rounded:
     if form is None:
         raise stored.refused("format", "is missing, so nothing says how to read the weights")
     if form != _PACKED and form not in _PLAIN:
-        raise stored.refused("format", f"{form} is not supported; supported: {', '.join((_PACKED, *_PLAIN))}")
+        raise stored.refused(
+            "format", f"{form} is not supported; supported: {', '.join((_PACKED, *_PLAIN))}"
+        )
     sparse = stored.said.get("sparsity_config")
     if isinstance(sparse, Mapping) and sparse.get("format", "dense") != "dense":
         raise stored.refused("sparsity_config", f"{sparse.get('format')} is not supported")
@@ -113,7 +117,9 @@ def _scheme(stored: Stored, key: str, group: Any) -> _Scheme:
     if not isinstance(said, Mapping) or not isinstance(targets, list):
         raise stored.refused(key, "lacks weights or targets")
     if group.get("format") not in (None, stored.said["format"]):
-        raise stored.refused(f"{key}.format", f"{group['format']} beside {stored.said['format']} is not supported")
+        raise stored.refused(
+            f"{key}.format", f"{group['format']} beside {stored.said['format']} is not supported"
+        )
     bits, size = said.get("num_bits"), said.get("group_size")
     strategy = said.get("strategy") or _strategy_by(size)
     if type(bits) is not int:
@@ -124,8 +130,14 @@ def _scheme(stored: Stored, key: str, group: Any) -> _Scheme:
         raise stored.refused(f"{key}.weights.group_size", "is missing or no positive whole number")
     block = said.get("block_structure")
     if strategy == "block":
-        if not (isinstance(block, list) and len(block) == 2 and all(type(n) is int and n > 0 for n in block)):
-            raise stored.refused(f"{key}.weights.block_structure", f"{block!r} is no block of rows and columns")
+        if not (
+            isinstance(block, list)
+            and len(block) == 2
+            and all(type(n) is int and n > 0 for n in block)
+        ):
+            raise stored.refused(
+                f"{key}.weights.block_structure", f"{block!r} is no block of rows and columns"
+            )
         block = (block[0], block[1])
     else:
         block = None
@@ -157,13 +169,17 @@ def _scheme_of(stored: Stored, module: str, schemes: Sequence[_Scheme]) -> _Sche
     for scheme in schemes:
         if "Linear" in scheme.targets:
             return scheme
-    raise InputError(f"{stored.path}: no config_groups of its config.json say how {module} is rounded")
+    raise InputError(
+        f"{stored.path}: no config_groups of its config.json say how {module} is rounded"
+    )
 
 
 def _packed(stored: Stored, module: str, scheme: _Scheme) -> QuantizedWeight:
     bits = scheme.bits
     if bits not in _BITS:
-        raise stored.refused("config_groups", f"num_bits {bits} of {module} is not supported: {_BITS} are")
+        raise stored.refused(
+            "config_groups", f"num_bits {bits} of {module} is not supported: {_BITS} are"
+        )
     parts = {"packed": f"{module}.weight_packed", "scale": f"{module}.weight_scale"}
     shape = f"{module}.weight_shape"
     stored.require(shape, 1, "I64", "I32")
@@ -182,7 +198,9 @@ def _packed(stored: Stored, module: str, scheme: _Scheme) -> QuantizedWeight:
     if not scheme.symmetric:
         parts["zero"] = f"{module}.weight_zero_point"
         stored.require(parts["zero"], 2, "I32")
-        stored.hold(parts["zero"], (-(-rows * bits // _WORD), groups), f"{what} and groups of {size}")
+        stored.hold(
+            parts["zero"], (-(-rows * bits // _WORD), groups), f"{what} and groups of {size}"
+        )
     if (index := f"{module}.weight_g_idx") in stored.tensors:
         stored.require(index, 1, "I32", "I64")
         stored.hold(index, (width,), what)
@@ -193,7 +211,9 @@ def _packed(stored: Stored, module: str, scheme: _Scheme) -> QuantizedWeight:
 
 def _plain(stored: Stored, module: str, scheme: _Scheme) -> QuantizedWeight:
     if scheme.strategy == "group":
-        raise stored.refused("config_groups", f"strategy group of {module} is not supported unpacked")
+        raise stored.refused(
+            "config_groups", f"strategy group of {module} is not supported unpacked"
+        )
     parts = {"codes": f"{module}.weight", "scale": f"{module}.weight_scale"}
     if not scheme.symmetric:
         parts["zero"] = f"{module}.weight_zero_point"

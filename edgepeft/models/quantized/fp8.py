@@ -35,7 +35,9 @@ def read(stored: Stored) -> Rounded:
             continue
         module = name.removesuffix(".weight")
         if module not in scales:
-            raise InputError(f"{stored.path}: lacks {module}.{_SCALES[0]}; the checkpoint is not whole")
+            raise InputError(
+                f"{stored.path}: lacks {module}.{_SCALES[0]}; the checkpoint is not whole"
+            )
         parts = {"codes": name, "scale": scales[module]}
         weights[name] = scaled_weight(stored, parts, block, TYPES, exponents=exponents)
     for module, scale in scales.items():
@@ -43,7 +45,8 @@ def read(stored: Stored) -> Rounded:
             raise InputError(f"{stored.path}: holds {scale}, and no FP8 codes in {module}.weight")
     if not weights:
         raise InputError(
-            f"{stored.path}: its config.json says that its weights are {stored.method}'s, and it holds none in FP8"
+            f"{stored.path}: its config.json says that its weights are {stored.method}'s, and it holds none in "
+            "FP8"
         )
     return Rounded(stored.method, weights, frozenset(unread))
 
@@ -52,6 +55,8 @@ def _block_size(stored: Stored) -> tuple[int, int] | None:
     said = stored.said.get("weight_block_size")
     if said is None:
         return None
-    if not (isinstance(said, list) and len(said) == 2 and all(type(n) is int and n > 0 for n in said)):
+    if not (
+        isinstance(said, list) and len(said) == 2 and all(type(n) is int and n > 0 for n in said)
+    ):
         raise stored.refused("weight_block_size", f"{said!r} is no block of rows and columns")
     return said[0], said[1]

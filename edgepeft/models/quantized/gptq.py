@@ -1,9 +1,9 @@
 """Checkpoints of GPTQ (https://arxiv.org/abs/2210.17323) as AutoGPTQ and GPTQModel write them.
 
-A weight [N, K] in groups of g inputs is stored, under its module's name, as ``qweight``, int32 [K * bits / 32, N],
-codes packed along K; ``qzeros``, int32 [groups, N * bits / 32], packed along N; ``scales`` [groups, N]; and
-``g_idx``, int32 [K], the group of each input, which act-order (``desc_act``) shuffles. A weight is
-``scale * (code - zero)``. Version 1 of the format stores each zero less one, version 2 (``gptq_v2``) as it is.
+A weight [N, K] in groups of g inputs is stored, under its module's name, as ``qweight``, int32
+[K * bits / 32, N], codes packed along K; ``qzeros``, int32 [groups, N * bits / 32], packed along N; ``scales``
+[groups, N]; and ``g_idx``, int32 [K], the group of each input, which act-order (``desc_act``) shuffles. A weight
+is ``scale * (code - zero)``. Version 1 of the format stores each zero less one, version 2 (``gptq_v2``) as it is.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def read(stored: Stored) -> Rounded:
     """Every weight that GPTQ rounded. Raises InputError."""
     bits, size = stored.number("bits"), stored.number("group_size")
     if bits not in _BITS:
-        raise stored.refused("bits", f"{bits} is not supported; supported: {', '.join(map(str, _BITS))}")
+        raise stored.refused(
+            "bits", f"{bits} is not supported; supported: {', '.join(map(str, _BITS))}"
+        )
     if size < 1 and size != -1:
         raise stored.refused("group_size", f"{size} is neither positive nor -1 (one group)")
     key = "checkpoint_format" if stored.said.get("checkpoint_format") else "format"
@@ -70,7 +72,9 @@ def read(stored: Stored) -> Rounded:
     if stored.said.get("is_marlin_format"):
         key, version = "is_marlin_format", "marlin"
     if version not in _OFFSETS:
-        raise stored.refused(key, f"{version} packing is not supported; supported: {', '.join(_OFFSETS)}")
+        raise stored.refused(
+            key, f"{version} packing is not supported; supported: {', '.join(_OFFSETS)}"
+        )
     stored.orphans(("qzeros", "scales", "g_idx"), "qweight")
     weights = {
         f"{module}.weight": _weight(stored, module, bits, size, _OFFSETS[version])
@@ -87,7 +91,6 @@ def _weight(stored: Stored, module: str, bits: int, size: int, offset: int) -> G
     if parts["g_idx"] in stored.tensors or stored.said.get("desc_act"):
         # With act-order nobody else knows which group an input is in.
         (width,) = stored.require(parts["g_idx"], 1, "I32", "I64")
-        stored.groups(parts["g_idx"], groups)
     else:
         width = packed * _WORD // bits
         del parts["g_idx"]
@@ -102,5 +105,9 @@ def _weight(stored: Stored, module: str, bits: int, size: int, offset: int) -> G
     size = width if size == -1 else size
     stored.hold(parts["qweight"], (width * bits // _WORD, rows), f"{width} inputs of {bits} bits")
     stored.hold(parts["scales"], (-(-width // size), rows), f"{width} inputs in groups of {size}")
-    stored.hold(parts["qzeros"], (groups, rows * bits // _WORD), f"{groups} groups of {rows} outputs")
+    stored.hold(
+        parts["qzeros"], (groups, rows * bits // _WORD), f"{groups} groups of {rows} outputs"
+    )
+    if "g_idx" in parts:
+        stored.groups(parts["g_idx"], groups)
     return GptqWeight((rows, width), f"INT{bits}", parts, bits, size, offset)

@@ -67,7 +67,11 @@ def scaled_weight(
     shape = stored.require(names["scale"], None, *kinds)
     found = _block((rows, width), shape, block)
     if found is None:
-        by = "scale for all, or one a row" if block is None else f"scale for each {block[0]} by {block[1]} block"
+        by = (
+            "scale for all, or one a row"
+            if block is None
+            else f"scale for each {block[0]} by {block[1]} block"
+        )
         raise InputError(
             f"{stored.path}: {names['scale']} is {shape}, and {names['codes']} is {(rows, width)}, which calls "
             f"for one {by}"

@@ -75,7 +75,7 @@ class Stored:
         return value
 
     def modules(self, part: str) -> list[str]:
-        """Modules that have a tensor ``part``, in the order of the files. Raises InputError where there are none."""
+        """Modules that have a tensor ``part``, in the files' order. Raises InputError where there are none."""
         end = f".{part}"
         found = [name.removesuffix(end) for name in self.tensors if name.endswith(end)]
         if not found:
@@ -97,7 +97,9 @@ class Stored:
                 f"{self.path}: {name} is {found.dtype}, and {self.method} stores {' or '.join(dtypes)} there"
             )
         if rank is not None and len(found.shape) != rank:
-            raise InputError(f"{self.path}: {name} is {found.shape}, and {self.method} has {rank} axes there")
+            raise InputError(
+                f"{self.path}: {name} is {found.shape}, and {self.method} has {rank} axes there"
+            )
         return found.shape
 
     def hold(self, name: str, shape: tuple[int, ...], why: str) -> None:
@@ -111,7 +113,9 @@ class Stored:
         for name in self.tensors:
             module, _, part = name.rpartition(".")
             if part in parts and f"{module}.{codes}" not in self.tensors:
-                raise InputError(f"{self.path}: holds {name}, and no {module}.{codes}; the checkpoint is not whole")
+                raise InputError(
+                    f"{self.path}: holds {name}, and no {module}.{codes}; the checkpoint is not whole"
+                )
 
     def whole_numbers(self, name: str) -> tuple[int, ...]:
         """The values of a small tensor of whole numbers, int32 or int64. Raises InputError."""

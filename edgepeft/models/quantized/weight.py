@@ -19,8 +19,8 @@ _WORD = 32
 class QuantizedWeight(ABC):
     """A rounded weight of a linear layer.
 
-    ``shape`` is [N, K], what the layer gives and takes; ``label`` names its numbers for people, as INT4. ``parts``
-    are the names of the tensors that it is stored in, by what its format calls them.
+    ``shape`` is [N, K], what the layer gives and takes; ``label`` names its numbers for people, as INT4.
+    ``parts`` are the names of the tensors that it is stored in, by what its format calls them.
     """
 
     shape: tuple[int, int]
@@ -36,7 +36,7 @@ class QuantizedWeight(ABC):
 
 
 def unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:
-    """Codes of ``bits`` bits out of int32 words along the last axis, lowest bits first: uint8 [..., W * 32 / bits].
+    """Codes of ``bits`` bits out of int32 words [..., W], lowest bits first: uint8 [..., W * 32 / bits].
 
     A code may begin in one word and end in the next (3 bits): words are one stream of bits.
     """

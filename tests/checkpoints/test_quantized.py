@@ -1,0 +1,402 @@
+"""Bases in the formats that other tools round to: what they are, what ships, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from edgepeft.checkpoints import base as base_stage
+from edgepeft.checkpoints.base import open_base
+from edgepeft.checkpoints.base_stage import base_facts
+from edgepeft.errors import InputError
+from edgepeft.evaluation.witness.published import float_weights
+from edgepeft.merging.stage import merged_source
+from edgepeft.models import inspect_model
+from edgepeft.models.checks import check_headers
+from edgepeft.models.quantized import awq, gptq
+from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.decoder_session import GraphSession
+from edgepeft_exporters.decoder import EXPORTER
+from tests import published as tools
+from tests.command import build_json
+from tests.conftest import ModelMaker
+from tests.project import Project, write_project
+from tests.published import CASES, LEFT_OUT, change, publish
+from tests.stages import make_job, run_stage, write_adapter
+from tests.tiny import write_tiny_data, write_tiny_model
+
+Tensors = dict[str, torch.Tensor]
+Publisher = Callable[[str], Path]
+MODULE = "model.layers.0.self_attn.q_proj"
+MERGE = {"merge": {"base": "dequantized", "grid": "none"}}
+
+
+@pytest.fixture(scope="module")
+def published(tiny_model: ModelMaker, tmp_path_factory: pytest.TempPathFactory) -> Publisher:
+    """``published(case)``: a tiny Llama in one of the formats; ``float`` beside it is what its weights are."""
+    made: dict[str, Path] = {}
+
+    def get(case: str) -> Path:
+        if case not in made:
+            said, how = CASES[case]
+            root = tmp_path_factory.mktemp(case)
+            made[case] = publish(tiny_model("llama"), root / "rounded", said, **how)
+        return made[case]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def adapter(published: Publisher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter on all linear layers."""
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    base = in_float32(published("gptq").with_name("float"))
+    get_peft_model(base, config).save_pretrained(folder)
+    record = json.loads((folder / "adapter_config.json").read_text())
+    record["base_model_name_or_path"] = "a/base"
+    (folder / "adapter_config.json").write_text(json.dumps(record))
+    return folder
+
+
+def in_float32(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def meant(folder: Path) -> Tensors:
+    """What a published checkpoint's weights are, by whoever wrote it."""
+    return {
+        name: tensor.float()
+        for name, tensor in load_file(folder.with_name("float") / "model.safetensors").items()
+    }
+
+
+def staged(folder: Path, out: Path) -> Path:
+    return run_stage(base_stage.run, out, {}, {"model": folder})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_base_is_codes_times_scales_bit_for_bit(
+    published: Publisher, tmp_path: Path, case: str
+) -> None:
+    folder = published(case)
+    info, wanted = inspect_model(folder), meant(folder)
+    check_headers(info)
+    assert EXPORTER.refuses(info) is None
+    assert info.on_own_grid
+    assert info.parameters >= sum(tensor.numel() for tensor in wanted.values())
+    base = staged(folder, tmp_path / "base")
+    facts, found = base_facts(base), open_base(base)
+    assert facts.quantization == CASES[case][0]["quant_method"]
+    assert facts.grid is None
+    assert f"{MODULE}.weight" in facts.on_grid
+    assert f"{LEFT_OUT}.weight" not in facts.on_grid
+    assert "quantization_config" not in json.loads((base / "config.json").read_text())
+    assert set(found.specs) == set(wanted)
+    of_witness = float_weights(folder)
+    for name, tensor in wanted.items():
+        assert torch.equal(found.load(name).float(), tensor), name
+        assert torch.equal(of_witness[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    "case", [name for name in CASES if name.startswith(("fp8", "packed", "comp"))]
+)
+def test_the_libraries_of_the_formats_read_the_same(published: Publisher, case: str) -> None:
+    from transformers import CompressedTensorsConfig, FineGrainedFP8Config
+
+    if case == "fp8-cut-blocks":
+        pytest.skip("transformers takes blocks that do not fill a weight for smaller ones")
+    how = FineGrainedFP8Config(dequantize=True)
+    if not case.startswith("fp8"):
+        pytest.importorskip("compressed_tensors")
+        how = CompressedTensorsConfig(dequantize=True)
+    folder = published(case)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=how, dtype=torch.float32
+    )
+    theirs = model.state_dict()
+    for name, tensor in meant(folder).items():
+        assert torch.equal(theirs[name].float(), tensor), name
+
+
+@pytest.mark.parametrize("case", ["awq", "fp8-cut-blocks", "packed-asymmetric", "compressed-fp8"])
+def test_a_merge_is_that_of_the_same_weights_published_in_float(
+    published: Publisher, adapter: Path, tmp_path: Path, case: str
+) -> None:
+    merged = []
+    for name in ("rounded", "float"):
+        base = staged(published(case).with_name(name), tmp_path / name)
+        job = make_job(tmp_path / f"job-{name}", MERGE, {"base": base, "adapter": adapter})
+        merged.append(merged_source(job))
+    ours, theirs = merged
+    for name in ours.specs:
+        assert torch.equal(ours.load(name).float(), theirs.load(name).float()), name
+    whole = in_float32(published(case).with_name("float"))
+    module = PeftModel.from_pretrained(whole, adapter).get_base_model().get_submodule(MODULE)
+    with torch.no_grad():
+        wanted = module(torch.eye(64)).T
+    torch.testing.assert_close(ours.load(f"{MODULE}.weight"), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_build_ships_the_published_base_with_the_adapter(
+    published: Publisher, adapter: Path, tmp_path: Path
+) -> None:
+    folder = published("gptq-act-order")
+    write_tiny_data(tmp_path)
+    recipe = {
+        "model": str(folder),
+        "adapter": str(adapter),
+        "data": {"train": "train.jsonl", "test": "test.jsonl"},
+        "targets": ["cpu-fp32", "cpu-int4"],
+        "quantize": {"algorithm": "rtn"},
+        "gates": {"max_exact_match_drop": 1, "max_task_kl": None, "max_generic_kl": None},
+    }
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    built = build_json(tmp_path / "r.yaml", "--out", tmp_path / "out")
+    adapted = PeftModel.from_pretrained(in_float32(folder.with_name("float")), adapter).eval()
+    for length in (10, 300):
+        ids = torch.randint(5, 500, (1, length), generator=torch.Generator().manual_seed(length))
+        with torch.no_grad():
+            wanted = adapted(input_ids=ids).logits[0].numpy()
+        bundles = {bundle["target"]: Path(bundle["path"]) for bundle in built["bundles"]}
+        session = GraphSession(Bundle.open(bundles["cpu-fp32"], check="sizes"))
+        assert np.abs(session.logits(ids[0].tolist()) - wanted).max() < 1e-4
+    assert [bundle["gates"] for bundle in built["bundles"]] == ["passed", "passed"]
+
+
+@pytest.mark.parametrize(
+    ("case", "module", "name", "fault"),
+    [
+        ("gptq", gptq, "_OFFSETS", {"gptq": 0, "gptq_v2": 1}),
+        ("awq", awq, "_PLACES", tuple(range(8))),
+    ],
+)
+def test_a_fault_in_a_reader_is_seen_by_the_witness(
+    published: Publisher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
+    module: Any,
+    name: str,
+    fault: Any,
+) -> None:
+    folder = published(case)
+    ids = torch.randint(5, 500, (1, 40), generator=torch.Generator().manual_seed(0))
+
+    def logits(weights: Tensors) -> torch.Tensor:
+        model = in_float32(folder.with_name("float"))
+        model.load_state_dict(weights, strict=False)
+        with torch.no_grad():
+            found: torch.Tensor = model(input_ids=ids).logits
+        return found
+
+    wanted = logits(float_weights(folder))
+    for number, bound in enumerate((0.0, 1e-2)):
+        source = open_base(staged(folder, tmp_path / str(number)))
+        found = logits({name: source.load(name) for name in source.specs})
+        assert (found - wanted).abs().max() >= bound
+        assert bound or torch.equal(found, wanted)
+        monkeypatch.setattr(module, name, fault)
+
+
+def test_bitsandbytes_8_bits_are_a_base(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "tiny", "llama")
+    rounding = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["lm_head", LEFT_OUT])
+    eight = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "tiny", quantization_config=rounding, dtype=torch.float32
+    )
+    eight.save_pretrained(tmp_path / "eight")
+    for file in (tmp_path / "tiny").glob("*token*"):
+        (tmp_path / "eight" / file.name).write_bytes(file.read_bytes())
+    assert inspect_model(tmp_path / "eight").quantization == "bitsandbytes"
+    source = open_base(staged(tmp_path / "eight", tmp_path / "base"))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "eight", dtype=torch.float32)
+    wanted = theirs.dequantize(dtype=torch.float32).state_dict()
+    for name in source.specs:
+        torch.testing.assert_close(
+            source.load(name).float(), wanted[name].float(), rtol=1e-6, atol=1e-8
+        )
+
+
+def _without(part: str) -> Callable[[Tensors], None]:
+    def spoil(tensors: Tensors) -> None:
+        del tensors[f"{MODULE}.{part}"]
+
+    return spoil
+
+
+def _put(part: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors], None]:
+    def spoil(tensors: Tensors) -> None:
+        tensors[f"{MODULE}.{part}"] = make(tensors[f"{MODULE}.{part}"]).contiguous()
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("case", "spoil", "words"),
+    [
+        ("gptq", _without("scales"), "lacks .*q_proj.scales; the checkpoint is not whole"),
+        ("gptq", _without("qzeros"), "lacks .*q_proj.qzeros; the checkpoint is not whole"),
+        ("gptq", _without("qweight"), "holds .*q_proj.g_idx, and no .*q_proj.qweight"),
+        ("gptq-act-order", _without("g_idx"), "lacks .*q_proj.g_idx; the checkpoint is not whole"),
+        ("gptq", _put("g_idx", lambda t: t + 1), "q_proj.g_idx names group 2, and .* has 2 groups"),
+        ("gptq", _put("g_idx", lambda t: t - 1), "q_proj.g_idx names group -1"),
+        ("gptq", _put("scales", lambda t: t[:1]), r"scales is \(1, 64\), and 64 inputs in groups"),
+        ("gptq", _put("scales", lambda t: t.int()), "scales is I32, and gptq stores F32 or F16"),
+        ("gptq", _put("qzeros", lambda t: t[:, 1:]), r"qzeros is \(2, 7\)"),
+        ("gptq", _put("qweight", lambda t: t[1:]), r"qweight is \(7, 64\), and 64 inputs of 4"),
+        ("awq", _put("scales", lambda t: t.T), r"scales is \(64, 2\)"),
+        ("awq", _without("scales"), "lacks .*q_proj.scales"),
+        ("fp8-blocks", _without("weight_scale_inv"), "lacks .*q_proj.weight_scale_inv"),
+        ("fp8-blocks", _put("weight_scale_inv", lambda t: t[1:]), r"\(1, 2\), .*for each 32 by 32"),
+        ("fp8-blocks", _put("weight", torch.Tensor.float), "no FP8 codes in .*q_proj.weight"),
+        ("packed", _without("weight_scale"), "lacks .*q_proj.weight_scale"),
+        ("packed", _without("weight_packed"), "and no .*q_proj.weight_packed"),
+        (
+            "packed",
+            _put("weight_shape", lambda t: t + 8),
+            r"weight_packed is \(64, 8\), and .*\(72",
+        ),
+        ("packed-asymmetric", _without("weight_zero_point"), "lacks .*q_proj.weight_zero_point"),
+        ("compressed-int8", _without("weight_scale"), "lacks .*q_proj.weight_scale"),
+    ],
+)
+def test_damaged_checkpoints_are_named(
+    published: Publisher, tmp_path: Path, case: str, spoil: Callable[[Tensors], None], words: str
+) -> None:
+    folder = change(published(case), tmp_path / "spoilt")
+    tensors = load_file(folder / "model.safetensors")
+    spoil(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=words) as caught:
+        inspect_model(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("case", "said", "words"),
+    [
+        (
+            "gptq",
+            {"quant_method": "hqq"},
+            "quant_method: hqq is not supported; supported: awq, bits",
+        ),
+        ("gptq", {"quant_method": "mxfp4"}, "quant_method: mxfp4 is not supported"),
+        ("gptq", {"quant_method": None}, "quant_method: is missing"),
+        ("gptq", {"bits": None}, "bits: is missing, so nothing says how to read"),
+        ("gptq", {"group_size": None}, "group_size: is missing"),
+        ("gptq", {"bits": 5}, "bits: 5 is not supported; supported: 2, 3, 4, 8"),
+        ("gptq", {"bits": "4"}, "bits: '4' is no whole number"),
+        ("gptq", {"group_size": 0}, "group_size: 0 is neither"),
+        ("gptq", {"checkpoint_format": "marlin"}, "checkpoint_format: marlin packing is not"),
+        ("gptq", {"is_marlin_format": True}, "is_marlin_format: marlin packing is not supported"),
+        ("gptq", {"bits": 8}, "qweight is"),
+        ("gptq", {"group_size": 16}, r"scales is \(5, 64\), and 160 inputs in groups of 16"),
+        ("gptq", {"quant_method": "fp8"}, "holds none in FP8"),
+        ("gptq", {"quant_method": "bitsandbytes"}, "neither this nor load_in_8bit is set"),
+        ("fp8-blocks", {**tools.gptq()}, "weights are gptq's, and it holds no qweight"),
+        ("fp8-blocks", {"weight_block_size": [32]}, "weight_block_size: .* no block of rows"),
+        ("fp8-blocks", {"weight_block_size": None}, "calls for one scale for all, or one a row"),
+        ("awq", {"version": "gemv"}, "version: gemv packing is not supported, only gemm"),
+        ("awq", {"zero_point": False}, "zero_point: false is not supported"),
+        ("awq", {"bits": None}, "bits: is missing"),
+        ("packed", {"format": "marlin-24"}, "format: marlin-24 is not supported; supported: pack-"),
+        ("packed", {"format": None}, "format: is missing"),
+        ("packed", {"config_groups": {}}, "config_groups: is missing"),
+        ("packed", {"config_groups": {"a": {"targets": ["Linear"]}}}, "config_groups.a: lacks"),
+        (
+            "packed",
+            {"sparsity_config": {"format": "sparse-24-bitmask"}},
+            "sparsity_config: sparse-",
+        ),
+    ],
+)
+def test_what_a_configuration_lacks_or_nobody_reads_is_named(
+    published: Publisher, tmp_path: Path, case: str, said: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        inspect_model(change(published(case), tmp_path / "said", **said))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("case", "spoil", "words"),
+    [
+        (
+            "gptq",
+            _put("qzeros", lambda t: t | -1),
+            "readers of the gptq format .* save it as gptq_v2",
+        ),
+        ("gptq", _put("scales", lambda t: t * torch.nan), "q_proj.weight holds NaN or infinite"),
+        ("fp8-blocks", _put("weight_scale_inv", lambda t: t * torch.inf), "holds NaN or infinite"),
+        (
+            "gptq",
+            lambda tensors: [
+                tensors.pop(f"{MODULE}.{one}") for one in ("qweight", "qzeros", "scales", "g_idx")
+            ],
+            r"lacks .*q_proj.weight \(1 missing\)",
+        ),
+    ],
+)
+def test_values_without_a_meaning_stop_the_base_stage(
+    published: Publisher, tmp_path: Path, case: str, spoil: Callable[[Tensors], None], words: str
+) -> None:
+    folder = change(published(case), tmp_path / "spoilt")
+    tensors = load_file(folder / "model.safetensors")
+    spoil(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=words):
+        staged(folder, tmp_path / "base")
+
+
+@pytest.fixture
+def project(published: Publisher, tmp_path: Path) -> Project:
+    """A recipe whose model is GPTQ's."""
+    return write_project(published("gptq"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [
+        ([], "method.name: qlora rounds the base to nf4, and its weights are gptq's already; use"),
+        (["method.name=lora", "method.grid=int8"], "method.name: lora rounds the base to int8"),
+        (
+            ["method.name=lora", "merge.grid=nf4"],
+            "merge.grid: nf4: the weights of model are gptq's",
+        ),
+        (["method.name=lora", "merge.base=requantized"], "merge.base: requantized: .* gptq's"),
+        (["method.name=lora", "targets=[cpu-nf4]"], "targets: cpu-nf4 contains codes of bitsandb"),
+    ],
+)
+def test_what_does_not_go_with_such_a_base_is_named(
+    project: Project, overrides: list[str], match: str
+) -> None:
+    project.refuses(*overrides, match=match)
+
+
+def test_such_a_base_is_trained_on_and_merged_into_as_it_is(
+    project: Project, published: Publisher
+) -> None:
+    assert project.plan("method.name=lora").resolved.recipe.merge.grid == "none"
+    assert "train" in project.keys("method.name=qlora", "method.grid=none")
+    write_adapter(published("gptq").with_name("float"), project.folder / "adapter")
+    project.recipe["adapter"] = "adapter"
+    plan = project.plan()
+    assert plan.resolved.adapter is not None
+    assert plan.resolved.adapter.provenance.grid.kind == "none"
+    assert not any("assumed" in note for note in plan.notes)
+    (project.folder / "adapter" / "README.md").write_text("- load_in_4bit: True\n")
+    project.refuses(match=r"adapter: adapter was trained on fp4 \(README.md\), and .* gptq's")
