@@ -73,7 +73,15 @@ CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "packed": (compressed("pack-quantized", group_size=32), {}),
     "packed-asymmetric": (compressed("pack-quantized", group_size=16, symmetric=False), {}),
     "packed-8-bits": (compressed("pack-quantized", **_EIGHT), {}),
+    "packed-bare-zeros": (
+        compressed("pack-quantized", group_size=32, symmetric=False),
+        {"packs_zeros": False},
+    ),
     "compressed-int8": (compressed("int-quantized", **_EIGHT), {}),
+    "compressed-int8-asymmetric": (
+        compressed("int-quantized", **_EIGHT, symmetric=False),
+        {},
+    ),
     "compressed-fp8": (compressed("float-quantized", **_EIGHT, type="float"), {}),
 }
 """Checkpoints by a short name: their ``quantization_config``, and how they are written besides."""
@@ -193,7 +201,9 @@ def _fp8(
     return parts, codes.float().numpy() * spread
 
 
-def _compressed(weight: Floats, said: Mapping[str, Any]) -> tuple[Tensors, Floats]:
+def _compressed(
+    weight: Floats, said: Mapping[str, Any], *, packs_zeros: bool = True
+) -> tuple[Tensors, Floats]:
     (scheme,) = (group["weights"] for group in said["config_groups"].values())
     rows, width = weight.shape
     bits, half = scheme["num_bits"], 1 << (scheme["num_bits"] - 1)
@@ -206,7 +216,10 @@ def _compressed(weight: Floats, said: Mapping[str, Any]) -> tuple[Tensors, Float
         weight, group, bits, least=0, symmetric=scheme["symmetric"]
     )
     beside = {"weight_scale": torch.from_numpy(scales)}
+    unpacked = torch.from_numpy(zeros - half).to(torch.int8)
     if said["format"] != "pack-quantized":
+        if not scheme["symmetric"]:
+            beside["weight_zero_point"] = unpacked
         return {"weight": torch.from_numpy(codes - half).to(torch.int8), **beside}, found
     parts = {
         "weight_packed": _words([_packed(codes[row], bits) for row in range(rows)]),
@@ -214,7 +227,8 @@ def _compressed(weight: Floats, said: Mapping[str, Any]) -> tuple[Tensors, Float
         **beside,
     }
     if not scheme["symmetric"]:
-        parts["weight_zero_point"] = _words([_packed(line, bits) for line in zeros.T]).T
+        packed = _words([_packed(line, bits) for line in zeros.T]).T
+        parts["weight_zero_point"] = packed if packs_zeros else unpacked
     return parts, found
 
 

@@ -116,8 +116,11 @@ def _compressed(parts: Mapping[str, torch.Tensor], said: Mapping[str, Any]) -> V
     signed = _fields(parts["weight_packed"].numpy(), bits)[:, :inputs] - smallest
     zeros = np.zeros((outputs, scales.shape[1]), np.float32)
     if "weight_zero_point" in parts:
-        stored = _fields(parts["weight_zero_point"].numpy().T, bits)[:, :outputs]
-        zeros = stored.T - smallest
+        stored = parts["weight_zero_point"].numpy()
+        if stored.dtype == np.int8:
+            zeros = stored.astype(np.float32)
+        else:
+            zeros = _fields(stored.T, bits)[:, :outputs].T - smallest
     size = -(-inputs // scales.shape[1])
     groups = [
         int(parts["weight_g_idx"][one]) if "weight_g_idx" in parts else one // size

@@ -10,9 +10,8 @@ are rounded how.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgepeft.errors import InputError
@@ -41,12 +40,14 @@ _OF_ACTIVATIONS = (
 class _Scheme:
     """How a group of modules is rounded: the ``weights`` of one of ``config_groups``."""
 
-    targets: Sequence[str]
     bits: int
     strategy: str
     group_size: int | None
     block: tuple[int, int] | None
     symmetric: bool
+
+
+_Maker = Callable[[Stored, str, _Scheme], QuantizedWeight]
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,17 @@ class PackedWeight(QuantizedWeight):
         group = (
             parts["index"].long() if "index" in parts else torch.arange(width) // self.group_size
         )
-        if "zero" in parts:
+        smallest = float(1 << (self.bits - 1))
+        if "zero" not in parts:
+            found -= smallest
+        elif parts["zero"].dtype == torch.int8:
+            found -= (parts["zero"].to(torch.float32) + smallest)[:, group]
+        else:
             # Codes and zeros are kept less the same smallest code, so it cancels.
             zeros = unpacked(parts["zero"].T.contiguous(), self.bits)[:, :rows].T
             found -= zeros.to(torch.float32)[:, group]
-        else:
-            found -= float(1 << (self.bits - 1))
-        found *= parts["scale"].to(torch.float32).reshape(-1, parts["scale"].shape[-1])[:, group]
+        scale = parts["scale"].to(torch.float32)
+        found *= scale.reshape(-1, scale.shape[-1] if scale.ndim else 1)[:, group]
         return found
 
 
@@ -94,11 +99,11 @@ def read(stored: Stored) -> Rounded:
     stored.orphans(_BESIDE, codes)
     weights: dict[str, QuantizedWeight] = {}
     for module in stored.modules(first):
-        weights[f"{module}.weight"] = made(stored, module, _scheme_of(stored, module, schemes))
+        weights[f"{module}.weight"] = _fitting(stored, module, schemes, made)
     for name, (_, tensor) in stored.tensors.items():
-        if tensor.dtype in _CODES and name not in weights:
+        if tensor.dtype in _CODES and name.endswith(".weight") and name not in weights:
             raise InputError(f"{stored.path}: lacks {name}_scale; the checkpoint is not whole")
-    # A symmetric weight's zero is nothing, whether it is stored or not.
+    # The zero of FP8 is none, whether it is stored or not.
     ends = (*_OF_ACTIVATIONS, "weight_zero_point")
     unread = {name for name in stored.tensors if name.rpartition(".")[2] in ends}
     return Rounded(stored.method, weights, frozenset(unread))
@@ -113,9 +118,8 @@ def _schemes(stored: Stored) -> list[_Scheme]:
 
 def _scheme(stored: Stored, key: str, group: Any) -> _Scheme:
     said = group.get("weights") if isinstance(group, Mapping) else None
-    targets = group.get("targets") if isinstance(group, Mapping) else None
-    if not isinstance(said, Mapping) or not isinstance(targets, list):
-        raise stored.refused(key, "lacks weights or targets")
+    if not isinstance(said, Mapping):
+        raise stored.refused(key, "lacks weights, so nothing says how they are rounded")
     if group.get("format") not in (None, stored.said["format"]):
         raise stored.refused(
             f"{key}.format", f"{group['format']} beside {stored.said['format']} is not supported"
@@ -141,7 +145,7 @@ def _scheme(stored: Stored, key: str, group: Any) -> _Scheme:
         block = (block[0], block[1])
     else:
         block = None
-    return _Scheme(targets, bits, str(strategy), size, block, said.get("symmetric") is not False)
+    return _Scheme(bits, str(strategy), size, block, said.get("symmetric") is not False)
 
 
 def _strategy_by(size: Any) -> str:
@@ -151,27 +155,24 @@ def _strategy_by(size: Any) -> str:
     return "channel" if size == -1 else "group"
 
 
-def _scheme_of(stored: Stored, module: str, schemes: Sequence[_Scheme]) -> _Scheme:
-    """The scheme that names a module, or else the one for its class (Linear)."""
+def _fitting(
+    stored: Stored, module: str, schemes: Sequence[_Scheme], made: _Maker
+) -> QuantizedWeight:
+    """The weight by the first scheme that its tensors fit.
 
-    def names(target: str) -> bool:
-        pattern = target.removeprefix("re:")
-        return bool(re.match(pattern, module)) if pattern != target else target == module
-
-    if len(schemes) == 1:
-        return schemes[0]
-    try:
-        for scheme in schemes:
-            if any(names(target) for target in scheme.targets):
-                return scheme
-    except re.error as error:
-        raise stored.refused("config_groups", f"has a damaged pattern ({error})") from None
-    for scheme in schemes:
-        if "Linear" in scheme.targets:
-            return scheme
-    raise InputError(
-        f"{stored.path}: no config_groups of its config.json say how {module} is rounded"
-    )
+    Which scheme is a module's is said by patterns, which a file from elsewhere may make endless; the shapes of
+    codes and scales say the same.
+    """
+    zeros = f"{module}.weight_zero_point" in stored.tensors
+    likely = [scheme for scheme in schemes if scheme.symmetric != zeros] or schemes
+    failed: InputError | None = None
+    for scheme in likely:
+        try:
+            return made(stored, module, scheme)
+        except InputError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
 
 
 def _packed(stored: Stored, module: str, scheme: _Scheme) -> QuantizedWeight:
@@ -195,12 +196,13 @@ def _packed(stored: Stored, module: str, scheme: _Scheme) -> QuantizedWeight:
     tall = 1 if scheme.strategy == "tensor" else rows
     if found not in ((tall, groups), *(((1,), ()) if scheme.strategy == "tensor" else ())):
         stored.hold(parts["scale"], (tall, groups), f"{what} and groups of {size}")
-    if not scheme.symmetric:
+    if not scheme.symmetric or f"{module}.weight_zero_point" in stored.tensors:
         parts["zero"] = f"{module}.weight_zero_point"
-        stored.require(parts["zero"], 2, "I32")
-        stored.hold(
-            parts["zero"], (-(-rows * bits // _WORD), groups), f"{what} and groups of {size}"
-        )
+        stored.require(parts["zero"], 2, "I32", "I8")
+        # Earlier releases did not pack them.
+        packs = stored.tensors[parts["zero"]][1].dtype == "I32"
+        count = -(-rows * bits // _WORD) if packs else rows
+        stored.hold(parts["zero"], (count, groups), f"{what} and groups of {size}")
     if (index := f"{module}.weight_g_idx") in stored.tensors:
         stored.require(index, 1, "I32", "I64")
         stored.hold(index, (width,), what)
@@ -215,9 +217,10 @@ def _plain(stored: Stored, module: str, scheme: _Scheme) -> QuantizedWeight:
             "config_groups", f"strategy group of {module} is not supported unpacked"
         )
     parts = {"codes": f"{module}.weight", "scale": f"{module}.weight_scale"}
-    if not scheme.symmetric:
-        parts["zero"] = f"{module}.weight_zero_point"
-        rows = stored.require(parts["zero"], None, "I8")[:1]
-        stored.hold(parts["zero"], (*rows, 1), "its format")
-        stored.hold(parts["scale"], (*rows, 1), "its zero points")
-    return scaled_weight(stored, parts, scheme.block, _CODES)
+    found = scaled_weight(stored, parts, scheme.block, _CODES)
+    zero = f"{module}.weight_zero_point"
+    if found.label == _CODES["I8"] and (not scheme.symmetric or zero in stored.tensors):
+        stored.require(zero, 2, "I8")
+        stored.hold(zero, (found.shape[0], 1), "one zero a row")
+        found = replace(found, parts={**parts, "zero": zero})
+    return found

@@ -23,7 +23,7 @@ _BIAS = 127.0
 
 @dataclass(frozen=True)
 class ScaledWeight(QuantizedWeight):
-    """Codes [N, K] under ``codes``, what they are multiplied with under ``scale``.
+    """Codes [N, K] under ``codes``, what they are multiplied with under ``scale``, zeros [N, 1] under ``zero``.
 
     ``block`` is the block that shares a scale, [rows, columns].
     """
@@ -41,7 +41,7 @@ class ScaledWeight(QuantizedWeight):
         scale = scale.to(torch.float32).reshape(-(-rows // tall), -(-width // wide))
         found = parts["codes"].to(torch.float32)
         if "zero" in parts:
-            found -= parts["zero"].to(torch.float32).reshape(scale.shape[0], 1)
+            found -= parts["zero"].to(torch.float32)
         # Whole blocks of rows share scales, so no grid of them as large as the weight is made.
         columns = torch.arange(width) // wide
         for index in range(scale.shape[0]):
