@@ -239,7 +239,9 @@ def _keep_provenance(source: Path, out: Path) -> None:
 def refuse_rounded(model: Path, what: str) -> None:
     """Raise InputError where the weights of a base came rounded and ``what`` needs them as they were."""
     if inspect_model(model).rounded is not None:
-        raise InputError(f"{model}: its weights are rounded already; {what} needs them as they were")
+        raise InputError(
+            f"{model}: its weights are rounded already; {what} needs them as they were"
+        )
 
 
 def refuse_filled(out: Path) -> None:
