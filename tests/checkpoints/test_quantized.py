@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.base import open_base
 from edgepeft.checkpoints.base_stage import base_facts
+from edgepeft.combination.extract import extract_folder
 from edgepeft.errors import InputError
 from edgepeft.evaluation.witness.published import float_weights
 from edgepeft.merging.stage import merged_source
@@ -384,6 +385,15 @@ def test_values_without_a_meaning_stop_the_base_stage(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=words):
         staged(folder, tmp_path / "base")
+
+
+def test_an_adapter_is_extracted_from_what_was_not_rounded(
+    published: Publisher, tmp_path: Path
+) -> None:
+    folder = published("gptq")
+    with pytest.raises(InputError, match="rounded already; extracting an adapter needs them as"):
+        extract_folder(folder, folder.with_name("float"), 4, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
