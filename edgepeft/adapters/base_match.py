@@ -33,7 +33,7 @@ def refuse_other_base(
             return
         where = str(folder / CONFIG)
         try:
-            recorded = fingerprint(SafetensorsSource.from_folder(other))
+            recorded = fingerprint(SafetensorsSource.from_folder(other, codes=True))
         except InputError:
             return
     if recorded is not None and recorded not in base:

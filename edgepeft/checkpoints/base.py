@@ -18,17 +18,17 @@ from typing import Any
 from edgepeft.checkpoints.base_stage import BaseResult, BaseSettings, base_facts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite
-from edgepeft.checkpoints.four_bit import dequantize_into, one_grid
 from edgepeft.checkpoints.gguf_stage import stage_gguf
+from edgepeft.checkpoints.quantized import dequantize_into
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, rewrite_checkpoint
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
 from edgepeft.compat.transformers_gguf_reading import each_file_read_once
 from edgepeft.errors import InputError, one_line
-from edgepeft.models.four_bit import FourBitWeight
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.inspect import inspect_model
+from edgepeft.models.quantized import Rounded
 from edgepeft.models.tasks import GENERATION
 from edgepeft.models.tokenizer_overlay import lay_over
 from edgepeft.models.tokens import TOKENIZER, read_vocabulary, refuse_beyond
@@ -42,20 +42,19 @@ def run(job: Job[BaseSettings]) -> BaseResult:
     model, settings = job.inputs["model"], job.settings
     tokens = settings.tokens
     own = job.inputs.get("tokenizer")
-    rounded: Mapping[str, FourBitWeight] = {}
+    rounded: Rounded | None = None
     if model.is_file():
         stage_gguf(model, job.out)
         stored = job.out
-    elif (rounded := inspect_model(model).four_bit) and settings.task == GENERATION:
+    elif settings.task == GENERATION and (rounded := inspect_model(model).rounded) is not None:
         copy_settings(model, job.out)
-        dequantize_into(model, rounded, job.out)
+        dequantize_into(model, rounded, build_skeleton(job.out), job.out)
         stored = job.out
     else:
         copy_settings(model, job.out)
         stored = model
     with each_file_read_once():
         vocabulary = save_tokenizer(model, job.out, tokens, own)
-    grid, block_size = one_grid(model, rounded)
     skeleton, source = build_skeleton(stored), SafetensorsSource.from_folder(stored)
     fitted = fit_checkpoint(source, skeleton, model)
     for note in fitted.notes:
@@ -64,8 +63,8 @@ def run(job: Job[BaseSettings]) -> BaseResult:
         refuse_infinite(source, fitted.names, model, _counter(job, len(fitted.names)))
     whole: TensorSource = fitted.apply(source)
     prints = dict.fromkeys((fingerprint(source), fingerprint(fitted.apply(source))))
-    if rounded:
-        prints[fingerprint(SafetensorsSource.from_folder(model))] = None
+    if rounded is not None:
+        prints[fingerprint(SafetensorsSource.from_folder(model, codes=True))] = None
     config = _read(job.out / "config.json")
     size = max(vocabulary.values()) + 1
     rows = settings.rows or (rows_for(size, config) if tokens else int(config["vocab_size"]))
@@ -86,10 +85,14 @@ def run(job: Job[BaseSettings]) -> BaseResult:
         rows=None if stays == rows else rows,
         renamed=fitted.renamed,
         fingerprints=tuple(prints),
-        on_grid=tuple(rounded),
-        grid=grid,
-        block_size=block_size,
+        **({} if rounded is None else _on_grid(rounded)),
     )
+
+
+def _on_grid(rounded: Rounded) -> dict[str, Any]:
+    """What later stages need to know of a base that came rounded."""
+    found = {"on_grid": tuple(rounded.weights), "quantization": rounded.method}
+    return found if rounded.grid is None else {**found, **rounded.grid._asdict()}
 
 
 def checkpoint_folder(base: Path) -> Path:

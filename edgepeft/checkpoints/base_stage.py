@@ -30,8 +30,9 @@ class BaseResult(StageResult):
     ``weights`` is the checkpoint's folder, ``.`` for the stage's own; ``dropped`` are its tensors that the model
     does not need; ``rows`` is the vocabulary's height where that is not the model's own; ``renamed`` says whether
     tensors have other names than in the model's files. ``fingerprints`` are of the model as it was given and as
-    it fits, before rows or head change. ``new_modules`` were made for the task and are trained whole. ``on_grid``
-    names the weights that lay on the grid ``grid`` (nf4 or fp4, in blocks of ``block_size``) already.
+    it fits, before rows or head change. ``new_modules`` were made for the task and are trained whole.
+    ``quantization`` is the format in which the model came rounded, None where it did not, and ``on_grid`` names
+    the weights that were; ``grid`` is nf4 or fp4, in blocks of ``block_size``, where that is their grid.
     """
 
     weights: str = "."
@@ -41,6 +42,7 @@ class BaseResult(StageResult):
     renamed: bool = False
     fingerprints: tuple[str, ...] = ()
     new_modules: tuple[str, ...] = ()
+    quantization: str | None = None
     on_grid: tuple[str, ...] = ()
     grid: str | None = None
     block_size: int = 64

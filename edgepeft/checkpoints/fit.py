@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.checkpoints.source import TensorSpec
 from edgepeft.compat.transformers_left_out import is_left_out
 from edgepeft.errors import InputError
 from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, moved, newer, unwrapped
@@ -28,6 +29,19 @@ HARMLESS: Mapping[str, str] = {
     r"(^|\.)mtp(_[a-z]+)?\.": "layers that predict further tokens, for speculation",
 }
 """Tensors that checkpoints keep and no model needs, by a pattern of their names, and what they are."""
+
+
+class Comparable(Protocol):
+    """A source that can say whether two of its tensors are the same."""
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Spec of every tensor, in the source's order."""
+        ...
+
+    def same(self, first: str, second: str) -> bool:
+        """Whether two tensors hold the same values. Raises KeyError."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Fit:
         return source.named(self.names)
 
 
-def fit_checkpoint(source: SafetensorsSource, skeleton: Any, where: Path) -> Fit:
+def fit_checkpoint(source: Comparable, skeleton: Any, where: Path) -> Fit:
     """Hold a checkpoint's names, shapes and types against a model on the meta device.
 
     Raises InputError naming the first tensor that is missing, left over, of another shape or no floating-point
@@ -110,7 +124,7 @@ def _harmless(name: str, skeleton: Any) -> str | None:
 
 
 def _doubled_head(
-    source: SafetensorsSource,
+    source: Comparable,
     skeleton: Any,
     names: Mapping[str, str],
     needed: Mapping[str, Any],
@@ -131,7 +145,7 @@ def _doubled_head(
 
 
 def _names(
-    source: SafetensorsSource,
+    source: Comparable,
     needed: Mapping[str, Any],
     known: Mapping[str, Any],
     skeleton: Any,

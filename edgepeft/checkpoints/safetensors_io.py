@@ -36,6 +36,12 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_CODES = {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}
+"""Types that mean nothing without the scales that lie beside them."""
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _ROWS_AT_ONCE = 4096
 SHARD_BYTES = 5 * 10**9
@@ -46,18 +52,24 @@ SINGLE = "model.safetensors"
 class SafetensorsSource:
     """The tensors of one or several safetensors files, each read on demand."""
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        """``files`` maps each tensor's name to the file that holds it. Raises InputError."""
+    def __init__(self, files: Mapping[str, Path], *, codes: bool = False) -> None:
+        """``files`` maps each tensor's name to the file that holds it; ``codes`` admits types of rounded weights.
+
+        Raises InputError.
+        """
         self._files = dict(files)
         self._specs: dict[str, TensorSpec] = {}
         headers = {path: read_header(path) for path in dict.fromkeys(self._files.values())}
         for name, path in self._files.items():
-            self._specs[name] = _spec(headers[path], name, path)
+            self._specs[name] = _spec(headers[path], name, path, codes=codes)
         self._stored = {name: name for name in self._files}
 
     @classmethod
-    def from_folder(cls, folder: Path) -> SafetensorsSource:
-        """Open a checkpoint folder, sharded or not. Raises InputError naming the file that is wrong."""
+    def from_folder(cls, folder: Path, *, codes: bool = False) -> SafetensorsSource:
+        """Open a checkpoint folder, sharded or not; ``codes`` admits types of rounded weights.
+
+        Raises InputError naming the file that is wrong.
+        """
         index = folder / INDEX
         if index.is_file():
             try:
@@ -68,16 +80,16 @@ class SafetensorsSource:
             for path in sorted(set(files.values())):
                 if path.parent != folder or not path.is_file():
                     raise InputError(f"{index}: names {path.name}, which is not in the folder")
-            return cls(files)
+            return cls(files, codes=codes)
         single = folder / SINGLE
         if not single.is_file():
             raise InputError(f"{folder}: holds neither {SINGLE} nor {INDEX}")
-        return cls.from_file(single)
+        return cls.from_file(single, codes=codes)
 
     @classmethod
-    def from_file(cls, path: Path) -> SafetensorsSource:
-        """Open one safetensors file. Raises InputError."""
-        return cls(dict.fromkeys(sorted(read_header(path)), path))
+    def from_file(cls, path: Path, *, codes: bool = False) -> SafetensorsSource:
+        """Open one safetensors file; ``codes`` admits types of rounded weights. Raises InputError."""
+        return cls(dict.fromkeys(sorted(read_header(path)), path), codes=codes)
 
     def named(self, names: Mapping[str, str]) -> SafetensorsSource:
         """The tensors of this source that ``names`` maps new names to, in that order."""
@@ -152,13 +164,14 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def _spec(header: Mapping[str, StoredTensor], name: str, path: Path) -> TensorSpec:
+def _spec(header: Mapping[str, StoredTensor], name: str, path: Path, *, codes: bool) -> TensorSpec:
     if name not in header:
         raise InputError(f"{path}: lacks {name}, which {INDEX} says it holds")
     stored = header[name]
-    if stored.dtype not in _DTYPES:
+    known = {**_DTYPES, **_CODES} if codes else _DTYPES
+    if stored.dtype not in known:
         raise InputError(f"{path}: {name} has dtype {stored.dtype}, which edgepeft does not read")
-    return TensorSpec(stored.shape, _DTYPES[stored.dtype])
+    return TensorSpec(stored.shape, known[stored.dtype])
 
 
 def write_checkpoint(

@@ -67,3 +67,10 @@ class ComputedSource:
                 f"announced as {spec.shape} {spec.dtype}"
             )
         return tensor
+
+    def same(self, first: str, second: str) -> bool:
+        """Whether two tensors have the same type and values. Raises KeyError."""
+        if self._specs[first] != self._specs[second]:
+            return False
+        alike: bool = torch.equal(self.load(first), self.load(second))
+        return alike

@@ -14,7 +14,7 @@ from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.fit import HARMLESS
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
-from edgepeft.combination.folders import refuse_filled
+from edgepeft.combination.folders import refuse_filled, refuse_rounded
 from edgepeft.errors import InputError
 from edgepeft.events import Events
 from edgepeft.merging.lora import LoraFactors, decompose, write_lora
@@ -29,6 +29,7 @@ def extract_folder(
     Only linear layers are taken; what else changed is listed with its share of the change. Raises InputError.
     """
     refuse_filled(out)
+    refuse_rounded(base, "extracting an adapter")
     before, after = SafetensorsSource.from_folder(base), SafetensorsSource.from_folder(tuned)
     unlike = [
         name

@@ -189,10 +189,7 @@ def _converted(
         raise InputError(
             f"{adapter.folder}: is {kind}; converting it to LoRA needs the base model; give --model"
         )
-    if inspect_model(model).four_bit:
-        raise InputError(
-            f"{model}: its weights are rounded to 4 bits already; converting to LoRA needs them as they were"
-        )
+    refuse_rounded(model, "converting to LoRA")
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)
     refuse_other_base([fingerprint(base)], adapter.folder, adapter.config, provenance)
@@ -237,6 +234,14 @@ def _keep_provenance(source: Path, out: Path) -> None:
         replace(read_provenance(source), method="lora").write(out)
     elif (source / "README.md").is_file():
         shutil.copyfile(source / "README.md", out / "README.md")
+
+
+def refuse_rounded(model: Path, what: str) -> None:
+    """Raise InputError where the weights of a base came rounded and ``what`` needs them as they were."""
+    if inspect_model(model).rounded is not None:
+        raise InputError(
+            f"{model}: its weights are rounded already; {what} needs them as they were"
+        )
 
 
 def refuse_filled(out: Path) -> None:

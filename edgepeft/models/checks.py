@@ -31,7 +31,7 @@ def check_headers(model: ModelInfo) -> None:
     for name, tensor in model.tensors.items():
         if 0 in tensor.shape:
             raise InputError(f"{model.path}: {name} is {tensor.shape}, which holds nothing")
-        rounded = name in model.four_bit
+        rounded = model.rounded is not None and name in model.rounded.weights
         if (
             model.kind == "folder"
             and tensor.dtype not in FLOATS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from edgepeft.errors import InputError
-from edgepeft.models.four_bit import FourBitWeight
+from edgepeft.models.quantized import Rounded
 
 _COUNTED = ("layers", "hidden_size", "intermediate_size", "vocab_size")
 _LARGEST = 1 << 27
@@ -48,7 +48,8 @@ class ModelInfo:
 
     A size that the configuration does not give is 0 and named in ``lacks``, with the reason. ``head_size`` is
     that of one attention head, None where the model has none. ``tensors`` are those stored, under the file's
-    own names; ``four_bit`` are weights that bitsandbytes has rounded already.
+    own names, rounded weights under those of the model; ``rounded`` says what is rounded already, and
+    ``quantization`` in which format.
     """
 
     path: Path
@@ -68,11 +69,12 @@ class ModelInfo:
     head_size: int | None = None
     lacks: tuple[str, ...] = ()
     tensors: Mapping[str, Header] = field(default_factory=dict, repr=False)
-    four_bit: Mapping[str, FourBitWeight] = field(default_factory=dict, repr=False)
+    quantization: str | None = None
+    rounded: Rounded | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, for ``edgepeft inspect --json``."""
-        left_out = {"config", "tensors", "lacks", "four_bit"}
+        left_out = {"config", "tensors", "lacks", "rounded"}
         facts = {
             # A size of 0 is one that the configuration does not give.
             name: getattr(self, name) or (None if name in _COUNTED else getattr(self, name))
@@ -91,6 +93,13 @@ class ModelInfo:
         """Elements of a token's embedding, which some encoders project to ``hidden_size``."""
         own = self.config.get("model_type") in ("electra", "albert", "deberta", "deberta-v2")
         return (config_size(self.config, "embedding_size") if own else 0) or self.hidden_size
+
+    @property
+    def on_own_grid(self) -> bool:
+        """Whether its weights came rounded in a way that no training rounds to, so that adapters saw them as they
+        are.
+        """
+        return self.rounded is not None and self.rounded.grid is None
 
     def require_sizes(self) -> None:
         """Raise InputError where the configuration lacks a size that every supported model has."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.errors import InputError
-from edgepeft.models.four_bit import is_four_bit, parts_of, read_four_bit
 from edgepeft.models.gguf_header import GgufHeader, is_gguf, read_gguf_header
 from edgepeft.models.info import Header, ModelInfo, config_size
+from edgepeft.models.quantized import read_quantized
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 from edgepeft.utils.files import read_json_object, read_text_file, require_regular
 
@@ -102,15 +102,14 @@ def _inspect_folder(path: Path) -> ModelInfo:
         raise InputError(
             f"{path}: {INDEX} and the files it names disagree about {unlisted[0]} ({len(unlisted)} tensors)"
         )
-    four_bit = read_four_bit(path, found) if is_four_bit(config) else {}
-    beside = parts_of(found) if four_bit else {}
+    rounded = read_quantized(path, config, found)
+    weights = {} if rounded is None else rounded.weights
+    beside = frozenset[str]() if rounded is None else rounded.beside
     tensors = {
-        name: Header(four_bit[name].shape, four_bit[name].kind.upper())
-        if name in four_bit
-        else Header(tensor.shape, tensor.dtype)
+        name: Header(tensor.shape, tensor.dtype)
         for name, (_, tensor) in found.items()
         if name not in beside
-    }
+    } | {name: Header(weight.shape, weight.label) for name, weight in weights.items()}
     asked = [*_SIZES, *[key for key in (POSITIONS,) if config.get(key) is not None]]
     lacks = [
         f"{where}: {key} is missing or not a positive whole number"
@@ -135,7 +134,8 @@ def _inspect_folder(path: Path) -> ModelInfo:
         head_size=_head_size(config),
         lacks=tuple(lacks),
         tensors=tensors,
-        four_bit=four_bit,
+        rounded=rounded,
+        quantization=None if rounded is None else rounded.method,
     )
 
 

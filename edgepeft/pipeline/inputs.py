@@ -114,7 +114,7 @@ class Inputs:
         names = {self._resolved.recipe.model, self._resolved.model.path.name}
         # What a base was rounded to before it came is known.
         rounded = (
-            self._resolved.recipe.merge.base != "original" and not self._resolved.given.four_bit
+            self._resolved.recipe.merge.base != "original" and self._resolved.given.rounded is None
         )
         for note in header.notes(self._resolved.base_name, names, rounded=rounded):
             self.note(note)

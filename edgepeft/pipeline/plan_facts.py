@@ -56,7 +56,11 @@ def _choices(resolved: ResolvedRecipe) -> list[dict[str, Any]]:
     """Every target there is: size and memory its bundle would take, or why this recipe can't have it."""
     from edgepeft.config.target_sections import Target
     from edgepeft.errors import EdgepeftError
-    from edgepeft.pipeline.checks.quantization import refuse_other_base, refuse_symmetric
+    from edgepeft.pipeline.checks.quantization import (
+        refuse_other_base,
+        refuse_other_grid,
+        refuse_symmetric,
+    )
     from edgepeft.pipeline.resolved import ResolvedTarget
     from edgepeft.pipeline.sizes import bundle_bytes, device_memory
     from edgepeft.targets import all_targets, find_exporter
@@ -71,6 +75,7 @@ def _choices(resolved: ResolvedRecipe) -> list[dict[str, Any]]:
                 asked = Target(name=profile.name)
                 target = ResolvedTarget(profile, asked, profile.grid(recipe.quantize, {}))
             refuse_other_base(target, recipe.merge.base)
+            refuse_other_grid(target, resolved.given)
             refuse_symmetric(target)
             refusal = find_exporter(profile.exporter).refuses(resolved.given)
         except EdgepeftError as error:

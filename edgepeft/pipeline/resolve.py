@@ -31,6 +31,21 @@ from edgepeft.targets import GRID_KEYS, TargetProfile, check_architecture, resol
 from edgepeft.training.hosts import processes_here
 
 
+def _onto_no_grid(file: RecipeFile, model: ModelInfo) -> RecipeFile:
+    """The recipe with a base that no training has rounded: what an adapter saw is how the model came.
+
+    Raises InputError where ``merge.grid`` says otherwise.
+    """
+    merge = file.recipe.merge
+    if merge.grid not in ("auto", "none"):
+        raise InputError(
+            f"merge.grid: {merge.grid}: the weights of {file.recipe.model} are {model.quantization}'s, which is "
+            "the base that an adapter saw; leave it out"
+        )
+    known = {"merge": merge.model_copy(update={"grid": "none"})}
+    return replace(file, recipe=file.recipe.model_copy(update=known))
+
+
 class Adapters(NamedTuple):
     """The adapters that a recipe names: its own, or the parts that are combined, and further ones."""
 
@@ -77,6 +92,9 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     targets = resolve_targets(recipe)
     path = find_model(recipe.model, file.folder)
     given = inspect_model(path)
+    if given.on_own_grid:
+        file = _onto_no_grid(file, given)
+        recipe = file.recipe
     check_architecture(given, [target.profile for target in targets], recipe.model)
     adapters = Adapters.read(file)
     train, test, unused = _rows(file, measured=measured)

@@ -98,7 +98,9 @@ def start_recipe(
     if adapter is not None:
         lines.put("", "adapter", _placed(adapter, folder), "carried over as it was trained")
     else:
-        lines.put("method", "name", "qlora", "edgepeft methods lists all")
+        # What came rounded in another way than QLoRA rounds is trained on as it is.
+        name = "lora" if info.on_own_grid else "qlora"
+        lines.put("method", "name", name, "edgepeft methods lists all")
         objective = {"preference": "preference", "text": "text"}.get(shape)
         if objective is not None and task == GENERATION:
             lines.put("training", "objective", objective)

@@ -203,14 +203,3 @@ def test_damaged_codes_are_named(
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=words):
         inspect_model(tmp_path)
-
-
-def test_other_ways_to_quantize_are_refused_by_name(published: Path, tmp_path: Path) -> None:
-    for file in (published / "four").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    refusal = EXPORTER.refuses(inspect_model(tmp_path))
-    assert refusal is not None
-    assert "in another way than bitsandbytes' 4 bits" in refusal

@@ -36,7 +36,6 @@ def refusal(model: Path, folder: Path, changes: dict[str, Any]) -> str | None:
         ({"num_local_experts": 8}, "mixture of experts"),
         ({"n_routed_experts": 64}, "mixture of experts"),
         ({"architectures": ["FalconForCausalLM"]}, "FalconForCausalLM is not supported; supported"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "already quantized"),
         ({"is_causal": False}, "is_causal: False is not supported"),
         ({"per_layer_config": {"0": {"num_attention_heads": 2}}}, "per_layer_config"),
         ({"hidden_act": "mish"}, "hidden_act: mish is not supported; these are: silu"),

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from edgepeft.errors import EdgepeftError, one_line
+from edgepeft.evaluation.witness.published import float_weights
 
 MergeBase = Literal["dequantized", "original", "requantized"]
 _INITIAL = "edgepeft_initial.safetensors"
@@ -30,7 +31,8 @@ class Sources:
     ``grid`` has bitsandbytes' ``kind``, ``block_size`` and ``double_quant``; ``quantized`` names the weights
     that were on it, None for those that transformers would choose. ``of_reference`` says whether that is the
     reference's base. ``rows`` is the height of the embedding where it was made higher. ``labels`` is the
-    number of a classifier's labels. ``published_rounded`` says that ``model`` holds 4-bit codes already.
+    number of a classifier's labels. ``quantization`` is the format that ``model`` is published in, None where it
+    is not rounded.
     """
 
     model: Path
@@ -43,7 +45,7 @@ class Sources:
     rows: int | None = None
     auto_class: str = "AutoModelForCausalLM"
     labels: int | None = None
-    published_rounded: bool = False
+    quantization: str | None = None
 
 
 def load_adapted(sources: Sources) -> Any:
@@ -71,8 +73,8 @@ def _load(sources: Sources) -> Any:
         return loader.from_pretrained(sources.adapter, dtype=torch.float32).eval()
     on_grid = sources.grid["kind"] != "none" and sources.merge_base != "original"
     initial = _initial_factors(sources.adapter)
-    if sources.published_rounded:
-        model, names = _dequantized(_from_pretrained(sources))
+    if sources.quantization is not None:
+        model, names = _published(sources)
         _take_out(model, initial)
         if on_grid and initial:
             _round(model, names, sources.grid)
@@ -122,10 +124,27 @@ def _from_pretrained(sources: Sources, **options: Any) -> Any:
             sources.model.parent, gguf_file=sources.model.name, **options
         )
     else:
-        model = loader.from_pretrained(sources.model, **options)
+        where: Path | None = sources.model
+        if "state_dict" in options:
+            # Weights that are handed over are not looked for in a folder, by which alone a class is chosen.
+            with torch.device("meta"):
+                loader = type(loader.from_config(options["config"]))
+            where = None
+        model = loader.from_pretrained(where, **options)
     if sources.rows is not None and sources.rows != model.get_input_embeddings().num_embeddings:
         _grow(model, sources.rows)
     return model
+
+
+def _published(sources: Sources) -> tuple[Any, set[str]]:
+    """A model that came rounded, as float32, and the names of the weights that lie on a grid of bitsandbytes."""
+    if sources.quantization == "bitsandbytes":
+        return _dequantized(_from_pretrained(sources))
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(sources.model, trust_remote_code=False)
+    del config.quantization_config
+    return _from_pretrained(sources, config=config, state_dict=float_weights(sources.model)), set()
 
 
 def _plainly(sources: Sources, initial: Mapping[str, torch.Tensor]) -> bool:

@@ -159,7 +159,7 @@ def sources_of(
         auto_class=auto_class,
         labels=labels,
         rows=config["vocab_size"] if facts.rows else None,
-        published_rounded=facts.grid is not None and model == job.inputs["model"],
+        quantization=facts.quantization if model == job.inputs["model"] else None,
     )
 
 

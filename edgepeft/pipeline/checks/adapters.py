@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgepeft.adapters.provenance import ASSUMED, read_provenance
 from edgepeft.combination.methods import REGMEAN, Combination, check_combination
 from edgepeft.errors import InputError
 from edgepeft.pipeline.resolved import ResolvedRecipe
@@ -26,6 +27,24 @@ def check_combination_of(resolved: ResolvedRecipe) -> None:
                 f"adapter.{index}.rows: is used by combine.method regmean only; remove it"
             )
     check_combination(how, len(parts), rows=fits)
+
+
+def check_trained_on(resolved: ResolvedRecipe) -> None:
+    """``adapter``: one that says it was trained on another grid than the base came on."""
+    model = resolved.given
+    if not model.on_own_grid:
+        return
+    for header in (resolved.adapter, *resolved.parts, *resolved.further):
+        if header is None:
+            continue
+        # The recipe's own word stands in the header.
+        said = read_provenance(header.path)
+        of_eight_bits = said.grid.kind == "int8" and model.quantization == "bitsandbytes"
+        if said.source != ASSUMED and said.grid.kind != "none" and not of_eight_bits:
+            raise InputError(
+                f"adapter: {header.title} was trained on {said.grid.kind} ({said.source}), and the weights of "
+                f"{resolved.recipe.model} are {model.quantization}'s; name the model that it was trained on"
+            )
 
 
 def check_prefix(resolved: ResolvedRecipe) -> None:

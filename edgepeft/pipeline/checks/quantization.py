@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgepeft.errors import InputError
+from edgepeft.models import ModelInfo
 from edgepeft.models.checks import not_calibrated_because
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
@@ -12,6 +13,25 @@ def check_lossless(resolved: ResolvedRecipe) -> None:
     """``merge.base``: another base than a lossless target contains."""
     for target in resolved.targets:
         refuse_other_base(target, resolved.recipe.merge.base)
+        refuse_other_grid(target, resolved.given)
+
+
+def check_requantized(resolved: ResolvedRecipe) -> None:
+    """``merge.base``: requantized, of a base that nothing of ours rounds to."""
+    if resolved.given.on_own_grid and resolved.recipe.merge.base == "requantized":
+        raise InputError(
+            f"merge.base: requantized: the weights of {resolved.recipe.model} are "
+            f"{resolved.given.quantization}'s, which no merge is rounded back to; set it to dequantized"
+        )
+
+
+def refuse_other_grid(target: ResolvedTarget, model: ModelInfo) -> None:
+    """Raise InputError where a lossless target can't contain the codes that a base came in."""
+    if target.profile.precision == "nf4" and model.on_own_grid:
+        raise InputError(
+            f"targets: {target.name} contains codes of bitsandbytes' 4 bits, and the model's are "
+            f"{model.quantization}'s; choose cpu-fp32, which loses nothing"
+        )
 
 
 def refuse_other_base(target: ResolvedTarget, base: str) -> None:

@@ -29,6 +29,19 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
         )
 
 
+def check_own_grid(resolved: ResolvedRecipe) -> None:
+    """``method``: one that rounds a base that came rounded in another way."""
+    model, method = resolved.given, resolved.method
+    if method is None or not model.on_own_grid:
+        return
+    grid = method.chosen_grid(resolved.recipe.method)
+    if grid != "none":
+        raise InputError(
+            f"method.name: {method.name} rounds the base to {grid}, and its weights are {model.quantization}'s "
+            "already; use lora, or set method.grid: none, which trains on them as they are"
+        )
+
+
 def check_new_tokens(resolved: ResolvedRecipe) -> None:
     """``data.tokens``: new tokens whose embeddings nothing trains."""
     recipe, method = resolved.recipe, resolved.method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from edgepeft.checkpoints.base_stage import BaseSettings
@@ -27,13 +28,19 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
 
 
 def _memory(resolved: ResolvedRecipe) -> float:
-    whole = whole_bytes(resolved.model)
-    return LIBRARIES_BYTES + (2.2 * whole if resolved.model.kind == "gguf" else 0)
+    model, work = resolved.model, 0.0
+    if model.kind == "gguf":
+        work = 2.2 * whole_bytes(model)
+    elif model.rounded is not None:
+        # A weight's codes, its values, and zeros and scales spread over them.
+        sizes = (math.prod(weight.shape) for weight in model.rounded.weights.values())
+        work = 5 * 4.0 * max(sizes)
+    return LIBRARIES_BYTES + work
 
 
 def _disk(resolved: ResolvedRecipe, name: str) -> float:
     model = resolved.model
-    if model.kind == "gguf" or model.four_bit or resolved.task != GENERATION:
+    if model.kind == "gguf" or model.rounded is not None or resolved.task != GENERATION:
         return whole_bytes(resolved.model)
     needs = resolved.needs
     changed = needs.rows is not None or needs.own_head or resolved.recipe.data.tokens
@@ -42,7 +49,7 @@ def _disk(resolved: ResolvedRecipe, name: str) -> float:
 
 BASE = StageSpec(
     kind="base",
-    version=5,
+    version=6,
     settings=BaseSettings,
     functions={
         "": "edgepeft.checkpoints.base:run",

@@ -43,11 +43,6 @@ class DecoderExporter:
             near = nearest(model.architecture.removesuffix("ForCausalLM"), names)
             hint = f"nearest: {near}; " if near else ""
             return f"{model.architecture} is not supported; {hint}supported: {', '.join(names)}"
-        if config.get("quantization_config") and not model.four_bit:
-            return (
-                "its weights are already quantized, in another way than bitsandbytes' 4 bits; start from the "
-                "full-precision checkpoint"
-            )
         source, parts = SOURCES[model.architecture], []
         for rotary in rotary_settings(config):
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
