@@ -18,7 +18,7 @@ from edgepeft.adapters.keys import PREFIX, TUNERS, canonical, module_of
 from edgepeft.errors import InputError
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 
-EMBEDDINGS = ("embed_tokens", "word_embeddings", "tok_embeddings")
+EMBEDDINGS = ("embed_tokens", "embed_in", "word_embeddings", "tok_embeddings")
 HEADS = ("lm_head",)
 UNDER_TOKENS = (".token_adapter.base_layer.weight", ".base_layer.weight")
 """How the names of an embedding end whose single tokens are trained, or that factors lie on."""

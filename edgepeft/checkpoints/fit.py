@@ -175,7 +175,7 @@ Change = tuple[Callable[[str], str], str]
 
 def _renamings() -> list[tuple[Change, ...]]:
     """Renamings in the order in which they are tried, the one that changes nothing first."""
-    old: Change = (newer, "renamed LayerNorm.gamma and beta as transformers does")
+    old: Change = (newer, "renamed what had an older name as transformers does")
     wrapped: Change = (unwrapped, "took the prefix of a wrapper (module, _orig_mod) off the names")
     placed: list[Change] = [
         (_mover(inside, alone), f"renamed {inside or 'names without prefix'} to {alone or 'none'}")

@@ -8,7 +8,7 @@ import torch
 
 
 class OuterHead:
-    """What a model does to its head's output: scaling (Granite) and soft capping (Gemma 2)."""
+    """What a model does to its head's output: scaling (Granite, Cohere) and soft capping (Gemma 2)."""
 
     def __init__(self, divide: float = 1.0, softcap: float | None = None) -> None:
         self.divide = divide
@@ -18,7 +18,8 @@ class OuterHead:
     def of(cls, config: Any) -> OuterHead:
         """Read both from a transformers configuration."""
         softcap = getattr(config, "final_logit_softcapping", None)
-        return cls(float(getattr(config, "logits_scaling", None) or 1.0), softcap)
+        divide = float(getattr(config, "logits_scaling", None) or 1.0)
+        return cls(divide / float(getattr(config, "logit_scale", None) or 1.0), softcap)
 
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """Apply to logits [T, V]."""

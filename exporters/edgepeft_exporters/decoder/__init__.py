@@ -64,7 +64,7 @@ class DecoderExporter:
                     "its rotary factors are longrope's, but original_max_position_embeddings is not below "
                     "max_position_embeddings, which is not supported"
                 )
-            part = rotary.get("partial_rotary_factor") or None
+            part = rotary.get("partial_rotary_factor") or rotary.get(source.part) or None
             if part not in (None, 1.0) and not source.rotates_partly:
                 return "it rotates only a part of each attention head, which is not supported yet"
             if not isinstance(part, (int, float, type(None))):
