@@ -46,6 +46,11 @@ class Fit:
         """Whether the file calls any tensor otherwise than the model does."""
         return any(name != own for name, own in self.names.items())
 
+    @property
+    def foreign(self) -> bool:
+        """Whether any name is one that transformers would not read as the model's: a wrapper's, for one."""
+        return any(name != newer(own) for name, own in self.names.items())
+
     def apply(self, source: SafetensorsSource) -> SafetensorsSource:
         """The checkpoint under the model's names, without what is dropped."""
         return source.named(self.names)

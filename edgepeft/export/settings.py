@@ -56,7 +56,7 @@ class ExportResult(StageResult):
     """What a runtime and the report need to know of a bundle.
 
     ``operators`` counts the graph's operators that hold rounded weights; ``rotary_switch`` is the prompt's length
-    where rotary factors change. Models that generate have ``prompt`` and maybe ``virtual_tokens``, encoders
+    where rotary factors change; ``inside`` the larger model whose language model this is. Models that generate have ``prompt`` and maybe ``virtual_tokens``, encoders
     ``labels`` and ``pooling``.
     """
 
@@ -80,11 +80,12 @@ class ExportResult(StageResult):
     rotary_switch: int | None = None
     labels: tuple[str, ...] = ()
     pooling: Pooling | None = None
+    inside: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form; bundles leave out what says nothing of their kind of model."""
         written = self.model_dump(mode="json", exclude_unset=True)
-        for key in ("virtual_tokens", "rotary_switch"):
+        for key in ("virtual_tokens", "rotary_switch", "inside"):
             if written.get(key) is None:
                 written.pop(key, None)
         return written

@@ -48,7 +48,8 @@ class ModelInfo:
 
     A size that the configuration does not give is 0 and named in ``lacks``, with the reason. ``head_size`` is
     that of one attention head, None where the model has none. ``tensors`` are those stored, under the file's
-    own names; ``four_bit`` are weights that bitsandbytes has rounded already.
+    own names; ``four_bit`` are weights that bitsandbytes has rounded already. ``inside`` is the architecture of a
+    larger model that this is the language model of: its other tensors are not counted.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class ModelInfo:
     licence: str | None
     config: Mapping[str, Any]
     head_size: int | None = None
+    inside: str | None = None
     lacks: tuple[str, ...] = ()
     tensors: Mapping[str, Header] = field(default_factory=dict, repr=False)
     four_bit: Mapping[str, FourBitWeight] = field(default_factory=dict, repr=False)

@@ -12,6 +12,7 @@ from edgepeft.models.four_bit import is_four_bit, parts_of, read_four_bit
 from edgepeft.models.gguf_header import GgufHeader, is_gguf, read_gguf_header
 from edgepeft.models.info import Header, ModelInfo, config_size
 from edgepeft.models.safetensors_header import StoredTensor, read_header
+from edgepeft.models.text_part import is_beside, text_part
 from edgepeft.utils.files import read_json_object, read_text_file, require_regular
 
 CONFIG = "config.json"
@@ -85,7 +86,9 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str] | None]:
 
 
 def _inspect_folder(path: Path) -> ModelInfo:
-    config = _read_config(path)
+    whole = _read_config(path)
+    text = text_part(whole)
+    config = whole if text is None else text
     where = path / CONFIG
     architectures = config.get("architectures", [_UNNAMED.get(str(config.get("model_type")), "")])
     if not isinstance(architectures, list) or not architectures or not architectures[0]:
@@ -102,6 +105,8 @@ def _inspect_folder(path: Path) -> ModelInfo:
         raise InputError(
             f"{path}: {INDEX} and the files it names disagree about {unlisted[0]} ({len(unlisted)} tensors)"
         )
+    if text is not None:
+        found = {name: one for name, one in found.items() if not is_beside(name)}
     four_bit = read_four_bit(path, found) if is_four_bit(config) else {}
     beside = parts_of(found) if four_bit else {}
     tensors = {
@@ -133,6 +138,7 @@ def _inspect_folder(path: Path) -> ModelInfo:
         licence=_folder_licence(path),
         config=config,
         head_size=_head_size(config),
+        inside=None if text is None else str(whole["architectures"][0]),
         lacks=tuple(lacks),
         tensors=tensors,
         four_bit=four_bit,

@@ -189,6 +189,10 @@ _FIXED: Mapping[str, tuple[str, ...]] = {
     "Helium": ("head_dim",),
 }
 """What follows from other numbers in some families."""
+_SILENT: Mapping[str, Mapping[str, Any]] = dict.fromkeys(
+    ("StableLm", "GPTNeoX"), {"hidden_size": 256}
+)
+"""Sizes at which a quarter of each head can be rotated, as a configuration means that says nothing."""
 FAMILIES = tuple(_OWN)
 
 # Keys of other families, as tools leave them behind; no class below declares them unless it honours them.
@@ -288,7 +292,12 @@ def _all() -> Iterator[tuple[str, Case]]:
         if "rope_parameters" in own:
             yield (
                 f"{low}-theta",
-                case(config={"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
+                case(
+                    config={
+                        "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+                        **_SILENT.get(family, {}),
+                    }
+                ),
             )
     yield "llama-llama3", Case("Llama", LLAMA3)
     yield "llama-biases", Case("Llama", {"attention_bias": True, "mlp_bias": True})

@@ -31,6 +31,7 @@ class Sources:
     that were on it, None for those that transformers would choose. ``of_reference`` says whether that is the
     reference's base. ``rows`` is the height of the embedding where it was made higher. ``labels`` is the
     number of a classifier's labels. ``published_rounded`` says that ``model`` holds 4-bit codes already.
+    ``alone`` is transformers' class of the language model inside a larger one, None where ``model`` is none.
     """
 
     model: Path
@@ -44,6 +45,7 @@ class Sources:
     auto_class: str = "AutoModelForCausalLM"
     labels: int | None = None
     published_rounded: bool = False
+    alone: str | None = None
 
 
 def load_adapted(sources: Sources) -> Any:
@@ -123,9 +125,20 @@ def _from_pretrained(sources: Sources, **options: Any) -> Any:
         )
     else:
         model = loader.from_pretrained(sources.model, **options)
+    if sources.alone is not None:
+        model = _language_model(model, getattr(transformers, sources.alone))
     if sources.rows is not None and sources.rows != model.get_input_embeddings().num_embeddings:
         _grow(model, sources.rows)
     return model
+
+
+def _language_model(larger: Any, kind: Any) -> Any:
+    """The language model that a larger one runs, with its head, in transformers' class ``kind`` of it."""
+    with torch.device("meta"):
+        model = kind(larger.config.get_text_config())
+    setattr(model, model.base_model_prefix, larger.model.language_model)
+    model.lm_head = larger.lm_head
+    return model.eval()
 
 
 def _plainly(sources: Sources, initial: Mapping[str, torch.Tensor]) -> bool:

@@ -10,6 +10,7 @@ from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
 from edgepeft.models.checks import HEAD_MULTIPLE
+from edgepeft.models.text_part import LARGER
 from edgepeft.targets import ProvenModel
 from edgepeft_exporters.decoder.config_keys import refused_key
 from edgepeft_exporters.decoder.sources import SOURCES, STATIC, rotary_settings
@@ -35,7 +36,8 @@ class DecoderExporter:
         names = [name.removesuffix("ForCausalLM") for name in SOURCES]
         if any(key in config for key in ("vision_config", "audio_config", "vision_tower")):
             return (
-                f"{model.architecture} also takes images or sound; only text models are supported"
+                f"{model.architecture} also takes images or sound; only text models are supported, and the "
+                f"language models of {', '.join(LARGER)}"
             )
         if any(isinstance(config.get(key), int) and config[key] > 1 for key in _EXPERTS):
             return f"{model.architecture} is a mixture of experts, which is not supported yet"
@@ -43,6 +45,11 @@ class DecoderExporter:
             near = nearest(model.architecture.removesuffix("ForCausalLM"), names)
             hint = f"nearest: {near}; " if near else ""
             return f"{model.architecture} is not supported; {hint}supported: {', '.join(names)}"
+        if config.get("quantization_config") and model.inside:
+            return (
+                f"its weights are already quantized, which is not supported inside {model.inside}; start from "
+                "the full-precision checkpoint"
+            )
         if config.get("quantization_config") and not model.four_bit:
             return (
                 "its weights are already quantized, in another way than bitsandbytes' 4 bits; start from the "
