@@ -134,6 +134,13 @@ class LayerStream:
         """The checkpoint name of the head's weight: the embedding's where the two are tied."""
         return head_and_embedding_names(self.model)[0]
 
+    def head_bias(self) -> torch.Tensor | None:
+        """What the head adds to its product, float32 [V]; None for nothing."""
+        head = self.model.get_output_embeddings()
+        if getattr(head, "bias", None) is None:
+            return None
+        return self._weights.load(self.name(head, "bias")).to(torch.float32)
+
     @property
     def has_head(self) -> bool:
         """Whether a head reads the last layer's output; an encoder has none over its vocabulary."""

@@ -189,7 +189,12 @@ def _converted(
         raise InputError(
             f"{adapter.folder}: is {kind}; converting it to LoRA needs the base model; give --model"
         )
-    if inspect_model(model).four_bit:
+    info = inspect_model(model)
+    if info.inside:
+        raise InputError(
+            f"{model}: is {info.inside}; converting to LoRA needs its language model as a folder of its own"
+        )
+    if info.four_bit:
         raise InputError(
             f"{model}: its weights are rounded to 4 bits already; converting to LoRA needs them as they were"
         )

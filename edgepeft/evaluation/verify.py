@@ -24,7 +24,7 @@ from edgepeft.evaluation.graph_variants import widened, with_float_products, wit
 from edgepeft.evaluation.lost_rows import write_lost
 from edgepeft.evaluation.measures import GenerationMeasures, Level0, WrongAnswer
 from edgepeft.evaluation.probes import Probe, Question, check_asked
-from edgepeft.evaluation.reference import HEAD, HIDDEN, PROBES
+from edgepeft.evaluation.reference import HEAD, HEAD_BIAS, HIDDEN, PROBES
 from edgepeft.evaluation.results import ModelFacts, WitnessFacts
 from edgepeft.evaluation.settings import VerifySettings
 from edgepeft.evaluation.torch_model import ANSWER_SLACK
@@ -67,7 +67,8 @@ class Reference:
         changed = HEAD in hidden.specs
         head = hidden.load(HEAD) if changed else open_base(base).load(record["head"])
         head = head.to(torch.float32)
-        return cls(record, hidden, head, OuterHead(**record["outer_head"]))
+        bias = hidden.load(HEAD_BIAS) if HEAD_BIAS in hidden.specs else None
+        return cls(record, hidden, head, OuterHead(**record["outer_head"], bias=bias))
 
     def probes(self, kind: str) -> list[Probe]:
         """The probes of one kind."""

@@ -166,6 +166,11 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "sliding_window": 16,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "Ministral3": {
+        "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.2},
+        "head_dim": 16,
+        "sliding_window": None,
+    },
     "SeedOss": {**PLAIN_ROPE, "head_dim": 16},
     # Heads of 32 numbers, of which 16 are rotated.
     "StableLm": {**partly(PLAIN_ROPE, 0.5), "hidden_size": 128},
@@ -284,12 +289,12 @@ def _all() -> Iterator[tuple[str, Case]]:
                 config={
                     "hidden_size": 512,
                     "num_attention_heads": 8,
+                    "head_dim": 64,
                     "intermediate_size": 96,
-                    **({} if "head_dim" in fixed else {"head_dim": 64}),
                 }
             ),
         )
-        if "rope_parameters" in own:
+        if "rope_parameters" in own and family != "Ministral3":
             yield (
                 f"{low}-theta",
                 case(
@@ -485,6 +490,9 @@ def _all() -> Iterator[tuple[str, Case]]:
     yield "ministral-full", Case("Ministral", {"layer_types": ["full_attention"] * 2})
     yield "ministral-wide-window", Case("Ministral", {"sliding_window": 300})
     yield "ministral-yarn", Case("Ministral", {"rope_parameters": YARN})
+    slower = {**YARN, "llama_4_scaling_beta": 0.1, "rope_theta": 777.0}
+    yield "ministral3-slower", Case("Ministral3", {"rope_parameters": slower})
+    yield "ministral3-window", Case("Ministral3", {"sliding_window": 16})
     yield "seedoss-no-biases", Case("SeedOss", {"attention_bias": False})
     yield (
         "seedoss-biases",

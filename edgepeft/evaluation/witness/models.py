@@ -238,6 +238,8 @@ def _grow(model: Any, rows: int) -> None:
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         if module is not None:
             module.weight.data[before:] = module.weight.data[:before].mean(dim=0)
+            if getattr(module, "bias", None) is not None:
+                module.bias.data[before:] = module.bias.data[:before].mean()
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
 from edgepeft.models.checks import HEAD_MULTIPLE
-from edgepeft.models.text_part import LARGER
+from edgepeft.models.text_part import ALONE, LARGER
 from edgepeft.targets import ProvenModel
 from edgepeft_exporters.decoder.config_keys import refused_key
 from edgepeft_exporters.decoder.sources import SOURCES, STATIC, rotary_settings
@@ -34,6 +34,13 @@ class DecoderExporter:
         """Why this model can't be exported, in one line, or None if it can."""
         config = model.config
         names = [name.removesuffix("ForCausalLM") for name in SOURCES]
+        if model.architecture in LARGER:
+            inner = config.get("text_config")
+            kind = inner.get("model_type") if isinstance(inner, dict) else None
+            return (
+                f"{model.architecture} with a language model {kind} is not supported; with these it is taken by "
+                f"itself: {', '.join(ALONE)}"
+            )
         if any(key in config for key in ("vision_config", "audio_config", "vision_tower")):
             return (
                 f"{model.architecture} also takes images or sound; only text models are supported, and the "
@@ -56,7 +63,11 @@ class DecoderExporter:
                 "full-precision checkpoint"
             )
         source, parts = SOURCES[model.architecture], []
-        for rotary in rotary_settings(config):
+        settings = rotary_settings(config)
+        for key in source.numbers if len(settings) > 1 else ():
+            if not any(isinstance(rotary.get(key), (int, float)) for rotary in settings):
+                return f"its rotary settings have no usable {key}"
+        for rotary in settings:
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
             if kind not in ("default", *source.scaled):
                 return f"its rotary scaling {kind} is not supported for {model.architecture}"
