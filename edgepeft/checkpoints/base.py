@@ -17,7 +17,7 @@ from typing import Any
 
 from edgepeft.checkpoints.base_stage import BaseResult, BaseSettings, base_facts
 from edgepeft.checkpoints.fingerprint import fingerprint
-from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite
+from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite, refuse_other_buffers
 from edgepeft.checkpoints.four_bit import dequantize_into, one_grid
 from edgepeft.checkpoints.gguf_stage import stage_gguf
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, rewrite_checkpoint
@@ -63,6 +63,7 @@ def run(job: Job[BaseSettings]) -> BaseResult:
     if info.inside is not None:
         source = source.without([name for name in source.specs if is_beside(name)])
     fitted = fit_checkpoint(source, skeleton, model)
+    refuse_other_buffers(source, fitted.names, skeleton, model)
     for note in fitted.notes:
         job.events.message(f"{model.name}: {note}")
     if stored == model:

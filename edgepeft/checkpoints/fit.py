@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.compat.transformers_left_out import is_left_out
 from edgepeft.errors import InputError
@@ -28,6 +30,8 @@ HARMLESS: Mapping[str, str] = {
     r"(^|\.)mtp(_[a-z]+)?\.": "layers that predict further tokens, for speculation",
 }
 """Tensors that checkpoints keep and no model needs, by a pattern of their names, and what they are."""
+_HALF = 2.0**-8
+"""The largest relative error of rounding to bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,24 @@ def refuse_infinite(
         if not all_finite(source.mapped(own)):
             raise InputError(f"{where}: {own} holds NaN or infinite values")
         step()
+
+
+def refuse_other_buffers(
+    source: SafetensorsSource, names: Mapping[str, str], skeleton: Any, where: Path
+) -> None:
+    """Raise InputError where a checkpoint keeps a constant of the model's that is another than its class makes.
+
+    Graphs and calibration have those of the class; what half precision makes of them is the same.
+    """
+    for name, buffer in skeleton.named_buffers():
+        if name not in names or not buffer.is_floating_point():
+            continue
+        stored = source.load(names[name]).to(buffer.dtype)
+        if not torch.allclose(stored, buffer, rtol=_HALF):
+            raise InputError(
+                f"{where}: {names[name]} is {stored.flatten()[0]:.6g}, and {type(skeleton).__name__} is supported "
+                f"with {buffer.flatten()[0]:.6g} alone"
+            )
 
 
 def _harmless(name: str, skeleton: Any) -> str | None:

@@ -556,12 +556,15 @@ _SHARED = (
 """What goes through the same code whatever the family."""
 _WHOLLY = ("Llama", "Gemma3", "Phi3", "Olmo3")
 """Families that are tried with all of that every time: of the builder's classes, and of ours."""
+_BRIEFLY = ("Phi", "GPTNeoX", "Cohere", "Cohere2", "Apertus", "Helium", "Ministral3")
+_GENERAL = ("tied", "strays", "one-kv-head", "narrow", "-eps", "-yarn", "whole-heads")
+"""Families that share their code with one that is tried wholly, and options they are not tried with each time."""
 CHOSEN: Mapping[str, Case] = {
     name: case
     for name, case in CASES.items()
     if os.environ.get("EDGEPEFT_MATRIX") in ("all", "record")
     or case.family in _WHOLLY
-    or not name.endswith(_SHARED)
+    or not name.endswith((*_SHARED, *(_GENERAL if case.family in _BRIEFLY else ())))
 }
 """What is carried: all of them where EDGEPEFT_MATRIX says so, as ``make architectures`` does."""
 

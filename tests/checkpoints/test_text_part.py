@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from peft import LoraConfig, get_peft_model
 
+from edgepeft.adapters.plain import plain_adapter
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.base_stage import base_facts
 from edgepeft.checkpoints.declared_config import declared_keys
+from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.errors import InputError
+from edgepeft.evaluation.witness.models import Sources, language_model_inside, load_adapted
 from edgepeft.models.inspect import inspect_model
 from edgepeft.models.task_resolution import resolve_task
 from edgepeft.models.text_part import ALONE, LARGER, UNSAID, text_part
@@ -130,7 +134,45 @@ def test_the_part_alone_is_the_whole_without_an_image(tmp_path: Path, name: str)
     assert info.parameters == sum(parameter.numel() for parameter in alone.parameters())
     ids = torch.randint(5, 400, (1, 100), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(alone(input_ids=ids).logits, whole(input_ids=ids).logits)
+        wanted = whole(input_ids=ids).logits
+        torch.testing.assert_close(alone(input_ids=ids).logits, wanted)
+        # What the second witness runs is the larger model's own.
+        inside = language_model_inside(whole, type(alone))
+        torch.testing.assert_close(inside(input_ids=ids).logits, wanted)
+    assert not any("vision" in name for name, _ in inside.named_modules())
+
+
+def test_the_witness_runs_the_whole_models_adapter(tmp_path: Path) -> None:
+    """PEFT's own logits of an adapter that was trained on the larger model, images and all."""
+    whole = write_larger("gemma3", tmp_path / "model")
+    adapted = get_peft_model(whole, LoraConfig(r=4, target_modules="all-linear")).eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    staged = run_stage(base_stage.run, tmp_path / "base", {}, {"model": tmp_path / "model"})
+    modules = [name for name, _ in build_skeleton(staged).named_modules() if name]
+    plain = plain_adapter(tmp_path / "adapter", modules, tmp_path / "plain")
+    found = load_adapted(
+        Sources(
+            model=tmp_path / "model",
+            adapter=plain,
+            whole=False,
+            merge_base="dequantized",
+            grid={"kind": "none", "block_size": 64, "double_quant": False},
+            quantized=None,
+            auto_class="AutoModelForImageTextToText",
+            alone="Gemma3ForCausalLM",
+        )
+    )
+    ids = torch.randint(5, 400, (1, 60), generator=generator)
+    with torch.no_grad():
+        wanted = adapted(input_ids=ids).logits
+        torch.testing.assert_close(found(input_ids=ids).logits, wanted)
+        adapted.disable_adapter_layers()
+        assert float((adapted(input_ids=ids).logits - wanted).abs().max()) > 0.1
 
 
 def test_every_row_of_the_tables_is_tried() -> None:

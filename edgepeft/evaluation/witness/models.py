@@ -126,17 +126,21 @@ def _from_pretrained(sources: Sources, **options: Any) -> Any:
     else:
         model = loader.from_pretrained(sources.model, **options)
     if sources.alone is not None:
-        model = _language_model(model, getattr(transformers, sources.alone))
+        model = language_model_inside(model, getattr(transformers, sources.alone))
     if sources.rows is not None and sources.rows != model.get_input_embeddings().num_embeddings:
         _grow(model, sources.rows)
     return model
 
 
-def _language_model(larger: Any, kind: Any) -> Any:
+def language_model_inside(larger: Any, kind: Any) -> Any:
     """The language model that a larger one runs, with its head, in transformers' class ``kind`` of it."""
+    # Its own type of configuration may be none that this class knows; what computes is the larger model's part.
+    config = kind.config_class.from_dict(larger.config.get_text_config().to_dict())
     with torch.device("meta"):
-        model = kind(larger.config.get_text_config())
-    setattr(model, model.base_model_prefix, larger.model.language_model)
+        model = kind(config)
+    names = ("language_model", "text_model")
+    body = next(getattr(larger.model, name) for name in names if hasattr(larger.model, name))
+    setattr(model, model.base_model_prefix, body)
     model.lm_head = larger.lm_head
     return model.eval()
 

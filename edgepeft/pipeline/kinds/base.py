@@ -42,7 +42,7 @@ def _disk(resolved: ResolvedRecipe, name: str) -> float:
 
 BASE = StageSpec(
     kind="base",
-    version=5,
+    version=6,
     settings=BaseSettings,
     functions={
         "": "edgepeft.checkpoints.base:run",
