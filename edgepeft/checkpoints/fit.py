@@ -122,9 +122,10 @@ def refuse_other_buffers(
             continue
         stored = source.load(names[name]).to(buffer.dtype)
         if not torch.allclose(stored, buffer, rtol=_HALF):
+            found, wanted = (float(one.flatten()[0]) for one in (stored, buffer))
             raise InputError(
-                f"{where}: {names[name]} is {stored.flatten()[0]:.6g}, and {type(skeleton).__name__} is supported "
-                f"with {buffer.flatten()[0]:.6g} alone"
+                f"{where}: {names[name]} is {found:.6g}, and {type(skeleton).__name__} is supported with "
+                f"{wanted:.6g} alone"
             )
 
 

@@ -8,7 +8,7 @@ import torch
 
 
 class OuterHead:
-    """What a model does to its head's product: a bias (Phi), scaling (Granite, Cohere), soft capping (Gemma 2)."""
+    """What a model does to its head's product: bias (Phi), scaling (Granite, Cohere), soft capping (Gemma 2)."""
 
     def __init__(
         self,

@@ -122,7 +122,7 @@ def seal(
 
 
 def _warnings(facts: Mapping[str, Any], inside: str | None) -> list[str]:
-    """What is no gate and yet must be said of a bundle; ``inside`` is the larger model that its base is part of."""
+    """What is no gate and yet must be said of a bundle; ``inside`` names a larger model that its base is of."""
     little, found = learned_little(facts), []
     if inside is not None:
         found.append(f"it takes text alone: what {inside} has for images is left out")

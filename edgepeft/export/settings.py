@@ -56,8 +56,8 @@ class ExportResult(StageResult):
     """What a runtime and the report need to know of a bundle.
 
     ``operators`` counts the graph's operators that hold rounded weights; ``rotary_switch`` is the prompt's length
-    where rotary factors change; ``inside`` the larger model whose language model this is. Models that generate have ``prompt`` and maybe ``virtual_tokens``, encoders
-    ``labels`` and ``pooling``.
+    where rotary factors change; ``inside`` the larger model whose language model this is. Models that generate
+    have ``prompt`` and maybe ``virtual_tokens``, encoders ``labels`` and ``pooling``.
     """
 
     target: str

@@ -194,9 +194,10 @@ _FIXED: Mapping[str, tuple[str, ...]] = {
     "Helium": ("head_dim",),
 }
 """What follows from other numbers in some families."""
-_SILENT: Mapping[str, Mapping[str, Any]] = dict.fromkeys(
-    ("StableLm", "GPTNeoX"), {"hidden_size": 256}
-)
+_SILENT: Mapping[str, Mapping[str, Any]] = {
+    "StableLm": {"hidden_size": 256},
+    "GPTNeoX": {"hidden_size": 256},
+}
 """Sizes at which a quarter of each head can be rotated, as a configuration means that says nothing."""
 FAMILIES = tuple(_OWN)
 

@@ -193,7 +193,9 @@ def test_a_constant_that_is_another_than_the_classs_is_refused(tmp_path: Path) -
         tensors[name] = tensors[name] + 0.25
 
     other = changed(model, tmp_path / "other", edit)
-    with pytest.raises(InputError, match=r"act_fn\.beta is 0\.75, and Apertus\S+ is supported with 0"):
+    with pytest.raises(
+        InputError, match=r"act_fn\.beta is 0\.75, and Apertus\S+ is supported with 0"
+    ):
         stage(other, tmp_path / "refused")
 
 

@@ -187,7 +187,10 @@ def test_a_flat_configuration_of_qwens_is_read(tmp_path: Path) -> None:
     config = json.loads(path.read_text())
     text = config.pop("text_config")
     rope = text.pop("rope_parameters")
-    flat = {"rope_theta": rope["rope_theta"], "rope_scaling": {"type": "mrope", "mrope_section": [1]}}
+    flat = {
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {"type": "mrope", "mrope_section": [1]},
+    }
     kept = {key: value for key, value in text.items() if key != "model_type"}
     found = text_part({**kept, **config, **flat})
     assert found is not None

@@ -1,5 +1,6 @@
-"""Cohere's Command R models: neighbouring numbers are rotated together, and logits are scaled. Those of the second
-generation rotate nothing in layers that see everything.
+"""Cohere's Command R models: neighbouring numbers are rotated together, and logits are scaled.
+
+Those of the second generation rotate nothing in layers that see everything.
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ class Graph(ModelRotary):
         super().make_preprocessing_nodes()
         whole, real, row = ir.DataType.INT64, ir.DataType.FLOAT, ["batch_size", "sequence_length"]
 
-        def node(
-            name: str, *inputs: str, shape: list[Any], kind: Any = whole, **more: Any
-        ) -> str:
+        def node(name: str, *inputs: str, shape: list[Any], kind: Any = whole, **more: Any) -> str:
             made = f"{_STEM}/{name}"
             operator = name.partition("_")[0]
             self.make_node(operator, list(inputs), [f"{made}/output_0"], name=made, **more)
