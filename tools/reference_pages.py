@@ -67,7 +67,7 @@ def _models_page() -> Iterator[str]:
     yield from ("", "## Inside a larger model", "")
     yield "Of a folder of one of these models, which also take images, the language model is taken alone, where"
     yield "it is of a kind below. The tests hold it against the whole model without an image, and so does the"
-    yield "second witness of every build. Adapters that were trained on the whole fit: what they change for images"
+    yield "second witness of every build. Adapters trained on the whole fit: what they change for images"
     yield "is left out, as plan and card say. The weights must not be quantized already."
     yield from ("", f"Models: {', '.join(LARGER)}.")
     yield from ("", f"Kinds of language model: {', '.join(ALONE)}.")

@@ -531,8 +531,9 @@ def _all() -> Iterator[tuple[str, Case]]:
     yield "cohere2-wide-window", Case("Cohere2", {"sliding_window": 300})
     yield "apertus-biases", Case("Apertus", {"attention_bias": True})
     yield "apertus-silu", Case("Apertus", {"hidden_act": "silu"})
-    yield "apertus-eps", Case("Apertus", {"rms_norm_eps": 1e-2})
+    yield "apertus-eps", Case("Apertus", {"rms_norm_eps": 1e-2, **LLAMA3})
     yield "helium-biases", Case("Helium", {"attention_bias": True, "mlp_bias": True})
+    yield "apertus-yarn", Case("Apertus", {"rope_parameters": YARN})
     yield "helium-yarn", Case("Helium", {"rope_parameters": YARN})
     yield "granite-biases", Case("Granite", {"attention_bias": True, "mlp_bias": True})
     yield (
