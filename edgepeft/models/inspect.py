@@ -172,7 +172,7 @@ def _what_else(path: Path) -> str:
     return f"; there is one in {inner[0]}" if inner else ""
 
 
-_TIED = ("gemma", "smollm3", "ernie4_5", "starcoder2")
+_TIED = ("gemma", "smollm3", "ernie4_5", "starcoder2", "cohere")
 """How the types of model begin that have one tensor for embedding and head where a configuration is silent."""
 
 

@@ -518,8 +518,8 @@ def _all() -> Iterator[tuple[str, Case]]:
             yield f"{low}-head-norms", Case(family, {"qk_layernorm": True})
     yield "stablelm-biases", Case("StableLm", {"use_qkv_bias": True})
     yield "gptneox-no-biases", Case("GPTNeoX", {"attention_bias": False})
-    older = {"rope_parameters": None, "rotary_pct": 1.0, "rotary_emb_base": 500}
-    yield "gptneox-older-keys", Case("GPTNeoX", stray=older)
+    first = {"rope_parameters": None, "rotary_pct": 1.0, "rotary_emb_base": 500}
+    yield "gptneox-older-keys", Case("GPTNeoX", stray=first)
     for family in ("Cohere", "Cohere2"):
         low = family.lower()
         yield f"{low}-eps", Case(family, {"layer_norm_eps": 1e-2})
