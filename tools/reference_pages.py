@@ -18,6 +18,7 @@ import typer.main
 
 from edgepeft.cli.commands import app
 from edgepeft.config.schema import SCHEMA_FILE, json_schema
+from edgepeft.models.text_part import ALONE, LARGER
 from edgepeft_exporters.decoder import EXPORTER as DECODER
 from edgepeft_exporters.encoder import EXPORTER as ENCODER
 
@@ -63,6 +64,13 @@ def _models_page() -> Iterator[str]:
     )
     yield "Gemma 2 on WebGPU. All of them train, merge, round with calibration and take adapters side by side;"
     yield "what adapters may bring is told in [Methods](methods.md#adapters-from-elsewhere)."
+    yield from ("", "## Inside a larger model", "")
+    yield "Of a folder of one of these models, which also take images, the language model is taken alone, where"
+    yield "it is of a kind below. The tests hold it against the whole model without an image, and so does the"
+    yield "second witness of every build. Adapters trained on the whole fit: what they change for images"
+    yield "is left out, as plan and card say. The weights must not be quantized already."
+    yield from ("", f"Models: {', '.join(LARGER)}.")
+    yield from ("", f"Kinds of language model: {', '.join(ALONE)}.")
     yield from ("", "## That classify, tag and embed", "")
     yield "| family | configurations | largest difference |"
     yield "|---|---|---|"

@@ -34,7 +34,13 @@ def needs_of(
     InputError where an adapter and the base can't go together.
     """
     notes = file_notes(model.path, MODEL_FILES) if model.path.is_dir() else []
-    notes += [f"{model.path.name}: {note}" for note in name_notes(model.tensors)]
+    if model.inside is not None:
+        notes.append(
+            f"{model.path.name}: {model.inside}: its language model is taken as {model.architecture}, and what "
+            "it has for images is left out"
+        )
+    else:
+        notes += [f"{model.path.name}: {note}" for note in name_notes(model.tensors)]
     if task == EMBEDDING:
         notes += read_sentence_files(model.path).notes
     needs = BaseNeeds()

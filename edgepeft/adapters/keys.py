@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgepeft.errors import InputError
 from edgepeft.models.names import LANGUAGE_MODELS, PARALLEL, WRAPPERS, moved
+from edgepeft.models.text_part import is_beside
 
 PREFIX = "base_model.model."
 """What PEFT puts before the name of every module of the base."""
@@ -52,6 +53,7 @@ def canonical(keys: Collection[str], where: Path) -> Renamed:
     bare = _with_prefix(bare, where, notes)
     bare = _without_adapter_name(bare, where, notes)
     bare = _without_copies(bare, notes)
+    bare = _without_images(bare, notes)
     found: dict[str, str] = {}
     for key, parts in bare.items():
         name = ".".join(parts)
@@ -144,6 +146,15 @@ def _without_copies(keys: Mapping[str, list[str]], notes: list[str]) -> dict[str
         notes.append(
             f"{len(keys) - len(found)} copies of modules that are saved whole are left out"
         )
+    return found
+
+
+def _without_images(keys: Mapping[str, list[str]], notes: list[str]) -> dict[str, list[str]]:
+    """Leave out what a larger model has for images, where the adapter changes its language model too."""
+    found = {key: parts for key, parts in keys.items() if not is_beside(module_of(".".join(parts)))}
+    if not found or len(found) == len(keys):
+        return dict(keys)
+    notes.append(f"{len(keys) - len(found)} tensors of what its base has for images are left out")
     return found
 
 

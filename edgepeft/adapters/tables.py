@@ -18,10 +18,12 @@ from edgepeft.adapters.keys import PREFIX, TUNERS, canonical, module_of
 from edgepeft.errors import InputError
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 
-EMBEDDINGS = ("embed_tokens", "word_embeddings", "tok_embeddings")
+EMBEDDINGS = ("embed_tokens", "embed_in", "word_embeddings", "tok_embeddings")
 HEADS = ("lm_head",)
 UNDER_TOKENS = (".token_adapter.base_layer.weight", ".base_layer.weight")
 """How the names of an embedding end whose single tokens are trained, or that factors lie on."""
+_UNDER_BIAS = "lm_head.base_layer.bias"
+"""The bias of a head that factors lie on, which PEFT stores with it."""
 _FACTORS = tuple(one for one in TUNERS if one not in ("trainable_tokens_", "modules_to_save"))
 _TYING = ("LORA", "ADALORA", "TRAINABLE_TOKENS")
 """Methods that can keep a tied model's copies one."""
@@ -58,6 +60,11 @@ def tables_of(folder: Path, config: Mapping[str, Any]) -> Tables:
     stored = {name: header[own] for name, own in canonical(header, path).names.items()}
     embedding, head = (_table(stored, names, path) for names in (EMBEDDINGS, HEADS))
     adapted = tuple(sorted(_adapted(stored)))
+    if any(name.endswith(_UNDER_BIAS) for name in stored):
+        raise InputError(
+            f"{path}: adapts a head that has a bias, which is not supported; leave lm_head out of "
+            "target_modules, or train it whole (modules_to_save)"
+        )
     tied = bool(config.get("ensure_weight_tying"))
     if adapted and tied and config.get("use_dora"):
         raise InputError(
@@ -120,6 +127,11 @@ def under_adaptation(keys: Collection[str]) -> dict[str, str]:
         if module and key != f"{module}.weight" and is_table(module):
             found[module.removeprefix(PREFIX)] = key
     return found
+
+
+def has_head_bias(names: Collection[str]) -> bool:
+    """Whether a head with a bias is among a checkpoint's tensors of these names."""
+    return any(name.endswith(tuple(f"{head}.bias" for head in HEADS)) for name in names)
 
 
 def is_embedding(module: str) -> bool:

@@ -15,7 +15,12 @@ from typing import Any
 import torch
 from torch.func import functional_call
 
-from edgepeft.checkpoints.skeleton import head_and_embedding_names, is_decoder, is_encoder
+from edgepeft.checkpoints.skeleton import (
+    final_norm,
+    head_and_embedding_names,
+    is_decoder,
+    is_encoder,
+)
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError
 
@@ -47,9 +52,11 @@ class LayerStream:
         stack = next((found for found in stacks if found is not None), self._body)
         self.layers = stack.layer if hasattr(stack, "layer") else stack.layers
         # What the body runs after its layers is left out, all else beside them needs weights.
-        after = ("norm",) if is_decoder(self.model) else ("final_norm", "pooler")
-        found = [getattr(self._body, name, None) for name in after]
-        self._after = [module for module in found if module is not None]
+        if is_decoder(self.model):
+            self._after = [final_norm(self._body)]
+        else:
+            found = [getattr(self._body, name, None) for name in ("final_norm", "pooler")]
+            self._after = [module for module in found if module is not None]
         inner = {id(m) for part in (*self.layers, *self._after) for m in part.modules()}
         self._beside = [module for module in self._body.modules() if id(module) not in inner]
         self._names = {id(module): name for name, module in self.model.named_modules()}
@@ -118,7 +125,7 @@ class LayerStream:
     @contextlib.contextmanager
     def norm(self) -> Iterator[Any]:
         """What lies between the last layer and the head, with its weights."""
-        norm = self._body.norm
+        norm = final_norm(self._body)
         with self._filled(norm.modules()):
             yield norm
 
@@ -126,6 +133,13 @@ class LayerStream:
     def head_weight_name(self) -> str:
         """The checkpoint name of the head's weight: the embedding's where the two are tied."""
         return head_and_embedding_names(self.model)[0]
+
+    def head_bias(self) -> torch.Tensor | None:
+        """What the head adds to its product, float32 [V]; None for nothing."""
+        head = self.model.get_output_embeddings()
+        if getattr(head, "bias", None) is None:
+            return None
+        return self._weights.load(self.name(head, "bias")).to(torch.float32)
 
     @property
     def has_head(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgepeft.checkpoints.base_stage import BaseResult, BaseSettings, base_facts
 from edgepeft.checkpoints.fingerprint import fingerprint
-from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite
+from edgepeft.checkpoints.fit import fit_checkpoint, refuse_infinite, refuse_other_buffers
 from edgepeft.checkpoints.gguf_stage import stage_gguf
 from edgepeft.checkpoints.quantized import dequantize_into
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource, rewrite_checkpoint
@@ -30,6 +30,7 @@ from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.inspect import inspect_model
 from edgepeft.models.quantized import Rounded
 from edgepeft.models.tasks import GENERATION
+from edgepeft.models.text_part import is_beside
 from edgepeft.models.tokenizer_overlay import lay_over
 from edgepeft.models.tokens import TOKENIZER, read_vocabulary, refuse_beyond
 from edgepeft.stages.job import Job
@@ -42,21 +43,26 @@ def run(job: Job[BaseSettings]) -> BaseResult:
     model, settings = job.inputs["model"], job.settings
     tokens = settings.tokens
     own = job.inputs.get("tokenizer")
+    info, stored = inspect_model(model), job.out
     rounded: Rounded | None = None
     if model.is_file():
         stage_gguf(model, job.out)
-        stored = job.out
-    elif settings.task == GENERATION and (rounded := inspect_model(model).rounded) is not None:
-        copy_settings(model, job.out)
-        dequantize_into(model, rounded, build_skeleton(job.out), job.out)
-        stored = job.out
     else:
         copy_settings(model, job.out)
-        stored = model
+        rounded = info.rounded if settings.task == GENERATION else None
+        if rounded is not None:
+            dequantize_into(model, rounded, build_skeleton(job.out), job.out)
+        else:
+            stored = model
+    if info.inside is not None:
+        _write(job.out / "config.json", dict(info.config))
     with each_file_read_once():
         vocabulary = save_tokenizer(model, job.out, tokens, own)
-    skeleton, source = build_skeleton(stored), SafetensorsSource.from_folder(stored)
+    skeleton, source = build_skeleton(job.out), SafetensorsSource.from_folder(stored)
+    if info.inside is not None:
+        source = source.without([name for name in source.specs if is_beside(name)])
     fitted = fit_checkpoint(source, skeleton, model)
+    refuse_other_buffers(source, fitted.names, skeleton, model)
     for note in fitted.notes:
         job.events.message(f"{model.name}: {note}")
     if stored == model:
@@ -73,17 +79,17 @@ def run(job: Job[BaseSettings]) -> BaseResult:
     if rows != config["vocab_size"] or settings.own_head:
         whole, changes = reshaped(whole, skeleton, rows, own_head=settings.own_head)
     weights, dropped = "." if stored == job.out else str(model), fitted.dropped
-    if changes or fitted.renamed:
+    if changes or fitted.renamed or info.inside is not None:
         rewrite_checkpoint(whole, job.out)
-        text = json.dumps(config | changes, indent=2) + "\n"
-        (job.out / "config.json").write_text(text, encoding="utf-8")
+        _write(job.out / "config.json", config | changes)
         weights, dropped = ".", ()
     return BaseResult(
         weights=weights,
         architecture=config["architectures"][0],
         dropped=tuple(dropped),
         rows=None if stays == rows else rows,
-        renamed=fitted.renamed,
+        renamed=fitted.foreign and info.inside is None,
+        inside=info.inside,
         fingerprints=tuple(prints),
         **({} if rounded is None else _on_grid(rounded)),
     )
@@ -127,6 +133,10 @@ def _counter(job: Job[BaseSettings], total: int) -> Callable[[], None]:
 def _read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def _write(path: Path, config: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def copy_settings(model: Path, out: Path) -> None:

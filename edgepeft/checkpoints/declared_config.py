@@ -26,8 +26,13 @@ READ_OF_THE_MODEL = {
 _OF_THE_FILE = frozenset({"architectures", "model_type", "quantization_config"})
 _UNSCALED = frozenset({"rope_type", "rope_theta", "partial_rotary_factor"})
 """What transformers reads of rotary settings that scale nothing."""
-_OF_THE_MODEL = {"hunyuan_v1_dense": frozenset({"alpha"})}
-"""What a model's own code reads of them, by its type: HunYuan stretches the base of its frequencies."""
+_OF_THE_MODEL = {
+    "hunyuan_v1_dense": frozenset({"alpha"}),
+    "ministral3": frozenset({"llama_4_scaling_beta"}),
+}
+"""What a model's own code reads of them, by its type: HunYuan stretches the base of its frequencies, Ministral 3
+the queries of a long text.
+"""
 
 
 def keep_declared(config: Any) -> Any:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.source import TensorSpec
 from edgepeft.compat.transformers_left_out import is_left_out
@@ -29,6 +31,8 @@ HARMLESS: Mapping[str, str] = {
     r"(^|\.)mtp(_[a-z]+)?\.": "layers that predict further tokens, for speculation",
 }
 """Tensors that checkpoints keep and no model needs, by a pattern of their names, and what they are."""
+_HALF = 2.0**-8
+"""The largest relative error of rounding to bfloat16."""
 
 
 class Comparable(Protocol):
@@ -59,6 +63,11 @@ class Fit:
     def renamed(self) -> bool:
         """Whether the file calls any tensor otherwise than the model does."""
         return any(name != own for name, own in self.names.items())
+
+    @property
+    def foreign(self) -> bool:
+        """Whether any name is one that transformers would not read as the model's: a wrapper's, for one."""
+        return any(name != newer(own) for name, own in self.names.items())
 
     def apply(self, source: SafetensorsSource) -> SafetensorsSource:
         """The checkpoint under the model's names, without what is dropped."""
@@ -113,6 +122,25 @@ def refuse_infinite(
         if not all_finite(source.mapped(own)):
             raise InputError(f"{where}: {own} holds NaN or infinite values")
         step()
+
+
+def refuse_other_buffers(
+    source: SafetensorsSource, names: Mapping[str, str], skeleton: Any, where: Path
+) -> None:
+    """Raise InputError where a checkpoint keeps a constant of the model's that is another than its class makes.
+
+    Graphs and calibration have those of the class; what half precision makes of them is the same.
+    """
+    for name, buffer in skeleton.named_buffers():
+        if name not in names or not buffer.is_floating_point():
+            continue
+        stored = source.load(names[name]).to(buffer.dtype)
+        if not torch.allclose(stored, buffer, rtol=_HALF):
+            found, wanted = (float(one.flatten()[0]) for one in (stored, buffer))
+            raise InputError(
+                f"{where}: {names[name]} is {found:.6g}, and {type(skeleton).__name__} is supported with "
+                f"{wanted:.6g} alone"
+            )
 
 
 def _harmless(name: str, skeleton: Any) -> str | None:
@@ -189,7 +217,7 @@ Change = tuple[Callable[[str], str], str]
 
 def _renamings() -> list[tuple[Change, ...]]:
     """Renamings in the order in which they are tried, the one that changes nothing first."""
-    old: Change = (newer, "renamed LayerNorm.gamma and beta as transformers does")
+    old: Change = (newer, "renamed what had an older name as transformers does")
     wrapped: Change = (unwrapped, "took the prefix of a wrapper (module, _orig_mod) off the names")
     placed: list[Change] = [
         (_mover(inside, alone), f"renamed {inside or 'names without prefix'} to {alone or 'none'}")

@@ -14,6 +14,8 @@ from edgepeft.models.tasks import GENERATION, auto_class_name, head_of
 
 HEAD = "lm_head.weight"
 """The head's weight in the checkpoint of every supported model that generates."""
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm")
+"""What decoders call the norm before the head."""
 
 
 def build_skeleton(folder: Path, stored: Collection[str] | None = None) -> Any:
@@ -64,7 +66,12 @@ def is_encoder(config: Any) -> bool:
 
 def is_decoder(model: Any) -> bool:
     """Whether the body of a model is a decoder's, whatever its head."""
-    return hasattr(model.base_model, "embed_tokens")
+    return hasattr(model.base_model, "embed_tokens") or hasattr(model.base_model, "embed_in")
+
+
+def final_norm(body: Any) -> Any:
+    """The norm between a decoder's last layer and its head; ``body`` is the model without the latter."""
+    return next(getattr(body, name) for name in _FINAL_NORMS if hasattr(body, name))
 
 
 def linear_weight_names(model: Any) -> list[str]:

@@ -48,7 +48,8 @@ def reshaped(
     embedding = f"{parts[id(skeleton.get_input_embeddings())]}.weight"
     own = f"{parts.get(id(skeleton.get_output_embeddings()))}.weight"
     # A head that is stored is the model's, whatever its configuration says of ties.
-    tables |= {own} & set(source.specs)
+    bias = f"{own.removesuffix('.weight')}.bias"
+    tables |= {own, bias} & set(source.specs)
     made = {own: embedding} if own_head and own not in source.specs else {}
     specs: dict[str, TensorSpec] = {}
     for name, spec in source.specs.items():
@@ -66,8 +67,8 @@ def reshaped(
 
 
 def _of_rows(table: torch.Tensor, rows: int) -> torch.Tensor:
-    """A table [V, H] cut to its first ``rows`` rows, or filled up with its mean."""
+    """A table [V, H], or a head's bias [V], cut to its first ``rows`` rows, or filled up with its mean."""
     if rows <= len(table):
         return table[:rows]
     mean = table.to(torch.float32).mean(dim=0, keepdim=True).to(table.dtype)
-    return torch.cat([table, mean.expand(rows - len(table), -1)])
+    return torch.cat([table, mean.expand(rows - len(table), *table.shape[1:])])

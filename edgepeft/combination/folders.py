@@ -190,6 +190,11 @@ def _converted(
             f"{adapter.folder}: is {kind}; converting it to LoRA needs the base model; give --model"
         )
     refuse_rounded(model, "converting to LoRA")
+    info = inspect_model(model)
+    if info.inside:
+        raise InputError(
+            f"{model}: is {info.inside}; converting to LoRA needs its language model as a folder of its own"
+        )
     base = SafetensorsSource.from_folder(model)
     provenance = read_provenance(adapter.folder)
     refuse_other_base([fingerprint(base)], adapter.folder, adapter.config, provenance)

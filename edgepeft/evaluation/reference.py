@@ -59,6 +59,8 @@ BATCH_TOKENS = 512
 """Tokens that a pass reads at once; more make no product on a CPU faster."""
 HEAD = "head"
 """The head's weight among the hidden states, where the adapter changed it."""
+HEAD_BIAS = "head_bias"
+"""What the head adds to its product, among the hidden states too, where it adds anything."""
 
 
 def run(job: Job[ReferenceSettings]) -> ReferenceResult:
@@ -97,6 +99,8 @@ def run(job: Job[ReferenceSettings]) -> ReferenceResult:
     facts, hidden = _measure(reference, task, generic, questions, prompter, progress)
     if reference.changes_head:
         hidden[HEAD] = reference.head_weight()
+    if (bias := reference.head_bias()) is not None:
+        hidden[HEAD_BIAS] = bias
 
     save_file(hidden, job.out / HIDDEN)
     record = {

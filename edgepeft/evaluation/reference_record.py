@@ -16,7 +16,7 @@ from edgepeft.checkpoints.outer_head import OuterHead
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.evaluation.probes import Probe, Question
-from edgepeft.evaluation.reference import HEAD, HIDDEN, PROBES
+from edgepeft.evaluation.reference import HEAD, HEAD_BIAS, HIDDEN, PROBES
 from edgepeft.evaluation.results import ModelFacts
 
 _HEAD_ROWS = 2**15
@@ -64,7 +64,8 @@ class Reference:
         hidden = SafetensorsSource.from_file(folder / HIDDEN)
         changed = HEAD in hidden.specs
         head = Head(hidden, HEAD) if changed else Head(open_base(base), record["head"])
-        return cls(record, hidden, head, OuterHead(**record["outer_head"]))
+        bias = hidden.load(HEAD_BIAS) if HEAD_BIAS in hidden.specs else None
+        return cls(record, hidden, head, OuterHead(**record["outer_head"], bias=bias))
 
     def probes(self, kind: str) -> list[Probe]:
         """The probes of one kind."""

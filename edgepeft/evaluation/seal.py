@@ -86,7 +86,7 @@ def seal(
             for gate in (one["gates"] if isinstance(one["gates"], list) else [])
         ]
     verdict: str | list[str] = missed or "passed"
-    warnings = _warnings(facts)
+    warnings = _warnings(facts, manifest["result"].get("inside"))
     report = {
         "target": entry["target"],
         "base": manifest["result"]["base"],
@@ -121,12 +121,14 @@ def seal(
     }
 
 
-def _warnings(facts: Mapping[str, Any]) -> list[str]:
-    """What is no gate and yet must be said of a bundle's measures."""
-    little = learned_little(facts)
-    if little is None:
-        return []
-    return [f"the adapter hardly improves on its base on these test rows: {little}"]
+def _warnings(facts: Mapping[str, Any], inside: str | None) -> list[str]:
+    """What is no gate and yet must be said of a bundle; ``inside`` names a larger model that its base is of."""
+    little, found = learned_little(facts), []
+    if inside is not None:
+        found.append(f"it takes text alone: what {inside} has for images is left out")
+    if little is not None:
+        found.append(f"the adapter hardly improves on its base on these test rows: {little}")
+    return found
 
 
 def _list_outputs(folder: Path, manifest: dict[str, Any], names: Sequence[str]) -> None:

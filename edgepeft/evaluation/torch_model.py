@@ -90,10 +90,20 @@ class TorchModel:
 
     def head_weight(self) -> torch.Tensor:
         """The head as one matrix float32 [V, H], worked out by applying it to the unit vectors."""
-        width = self._model.config.hidden_size
+        bias = self.head_bias()
         with torch.no_grad():
-            columns: torch.Tensor = self._head(torch.eye(width))
-        return columns.T.contiguous()
+            columns: torch.Tensor = self._head(torch.eye(self._width))
+        return (columns if bias is None else columns - bias).T.contiguous()
+
+    def head_bias(self) -> torch.Tensor | None:
+        """What the head adds to its product, float32 [V]; None for nothing."""
+        with torch.no_grad():
+            bias: torch.Tensor = self._head(torch.zeros(1, self._width))[0]
+        return bias if bool(bias.any()) else None
+
+    @property
+    def _width(self) -> int:
+        return int(self._model.config.hidden_size)
 
     def check_head(self, ids: list[int]) -> None:
         """Make sure that head and hidden states alone give the model's own logits. Raises EdgepeftError."""

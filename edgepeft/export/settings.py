@@ -56,7 +56,8 @@ class ExportResult(StageResult):
     """What a runtime and the report need to know of a bundle.
 
     ``operators`` counts the graph's operators that hold rounded weights; ``rotary_switch`` is the prompt's length
-    where rotary factors change, ``answer_schema`` the file that bounds answers by default. Models that generate
+    where rotary factors change, ``answer_schema`` the file that bounds answers by default, ``inside`` the larger
+    model whose language model this is. Models that generate
     have ``prompt`` and maybe ``virtual_tokens``, encoders ``labels`` and ``pooling``.
     """
 
@@ -81,11 +82,12 @@ class ExportResult(StageResult):
     answer_schema: str | None = None
     labels: tuple[str, ...] = ()
     pooling: Pooling | None = None
+    inside: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form; bundles leave out what says nothing of their kind of model."""
         written = self.model_dump(mode="json", exclude_unset=True)
-        for key in ("virtual_tokens", "rotary_switch", "answer_schema"):
+        for key in ("virtual_tokens", "rotary_switch", "answer_schema", "inside"):
             if written.get(key) is None:
                 written.pop(key, None)
         return written

@@ -13,9 +13,11 @@ from edgepeft.models.tasks import CLASSIFICATION, GENERATION, Task, head_of
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blk|h)\.(\d+)\.")
 _EMBEDDING = re.compile(
-    r"(?:^|\.)(?:embed_tokens|word_embeddings|tok_embeddings|token_embd)\.weight$"
+    r"(?:^|\.)(?:embed_tokens|embed_in|word_embeddings|tok_embeddings|token_embd)\.weight$"
 )
-_COUNTS = re.compile(r"(?:^|\.)(?:position_ids|token_type_ids|attn\.masked_bias|attn\.bias)$")
+_COUNTS = re.compile(
+    r"(?:^|\.)(?:position_ids|token_type_ids|(?:attn|attention)\.(?:masked_)?bias)$"
+)
 HEAD_MULTIPLE = 16
 """What the attention operator of onnxruntime (GroupQueryAttention) asks of an attention head's size where it
 rotates positions itself, as every decoder's graph has it; measured with onnxruntime 1.31."""

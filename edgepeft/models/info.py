@@ -49,7 +49,8 @@ class ModelInfo:
     A size that the configuration does not give is 0 and named in ``lacks``, with the reason. ``head_size`` is
     that of one attention head, None where the model has none. ``tensors`` are those stored, under the file's
     own names, rounded weights under those of the model; ``rounded`` says what is rounded already, and
-    ``quantization`` in which format.
+    ``quantization`` in which format. ``inside`` is the architecture of a larger model that this is the language
+    model of: its other tensors are not counted.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class ModelInfo:
     licence: str | None
     config: Mapping[str, Any]
     head_size: int | None = None
+    inside: str | None = None
     lacks: tuple[str, ...] = ()
     tensors: Mapping[str, Header] = field(default_factory=dict, repr=False)
     quantization: str | None = None

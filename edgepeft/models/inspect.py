@@ -12,6 +12,7 @@ from edgepeft.models.gguf_header import GgufHeader, is_gguf, read_gguf_header
 from edgepeft.models.info import Header, ModelInfo, config_size
 from edgepeft.models.quantized import read_quantized
 from edgepeft.models.safetensors_header import StoredTensor, read_header
+from edgepeft.models.text_part import is_beside, text_part
 from edgepeft.utils.files import read_json_object, read_text_file, require_regular
 
 CONFIG = "config.json"
@@ -85,7 +86,9 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str] | None]:
 
 
 def _inspect_folder(path: Path) -> ModelInfo:
-    config = _read_config(path)
+    whole = _read_config(path)
+    text = text_part(whole)
+    config = whole if text is None else text
     where = path / CONFIG
     architectures = config.get("architectures", [_UNNAMED.get(str(config.get("model_type")), "")])
     if not isinstance(architectures, list) or not architectures or not architectures[0]:
@@ -102,6 +105,8 @@ def _inspect_folder(path: Path) -> ModelInfo:
         raise InputError(
             f"{path}: {INDEX} and the files it names disagree about {unlisted[0]} ({len(unlisted)} tensors)"
         )
+    if text is not None:
+        found = {name: one for name, one in found.items() if not is_beside(name)}
     rounded = read_quantized(path, config, found)
     weights = {} if rounded is None else rounded.weights
     beside = frozenset[str]() if rounded is None else rounded.beside
@@ -132,6 +137,7 @@ def _inspect_folder(path: Path) -> ModelInfo:
         licence=_folder_licence(path),
         config=config,
         head_size=_head_size(config),
+        inside=None if text is None else str(whole["architectures"][0]),
         lacks=tuple(lacks),
         tensors=tensors,
         rounded=rounded,
@@ -166,7 +172,7 @@ def _what_else(path: Path) -> str:
     return f"; there is one in {inner[0]}" if inner else ""
 
 
-_TIED = ("gemma", "smollm3", "ernie4_5", "starcoder2")
+_TIED = ("gemma", "smollm3", "ernie4_5", "starcoder2", "cohere")
 """How the types of model begin that have one tensor for embedding and head where a configuration is silent."""
 
 

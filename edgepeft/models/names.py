@@ -18,8 +18,12 @@ LANGUAGE_MODELS = (
 )
 """Places of a language model inside a larger one, and what its names begin with by itself."""
 
-OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
-"""Names in checkpoints of BERT's time, and those that transformers reads them as."""
+OLD_NAMES = (
+    ("LayerNorm.gamma", "LayerNorm.weight"),
+    ("LayerNorm.beta", "LayerNorm.bias"),
+    ("embed_out.weight", "lm_head.weight"),
+)
+"""Names in checkpoints of BERT's and GPT-NeoX' time, and those that transformers reads them as."""
 
 
 def newer(name: str) -> str:

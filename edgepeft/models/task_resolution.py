@@ -31,6 +31,10 @@ def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
         found = head
     else:
         found = _task_of_rows(rows[0]) if rows else EMBEDDING
+    if model.inside and found != GENERATION:
+        raise InputError(
+            f"task: the language model inside {model.inside} supports {GENERATION} alone, not {found}"
+        )
     # A decoder's head over the vocabulary gives way to one over labels where that is asked for.
     rescored = head == GENERATION and found == CLASSIFICATION
     if not rescored and (head not in (None, found) or (head is None and found == GENERATION)):

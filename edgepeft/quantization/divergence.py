@@ -39,7 +39,7 @@ class Judge:
         self._skeleton, self._weights, self._batches = skeleton, weights, batches
         self._eight_bit_inputs = eight_bit_inputs
         stream = LayerStream(skeleton, weights)
-        self._outer = OuterHead.of(skeleton.config)
+        self._outer = OuterHead.of(skeleton.config, stream.head_bias())
         self._head = stream.head_weight_name
         self._states = {kind: final_states(stream, part, {}) for kind, part in batches.items()}
 

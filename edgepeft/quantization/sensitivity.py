@@ -103,7 +103,7 @@ def _through_head(
     name = stream.head_weight_name
     weight = weights.load(name).to(torch.float32)
     sums, judged = _Sums(weight), 0
-    outer = OuterHead.of(stream.model.config)
+    outer = OuterHead.of(stream.model.config, stream.head_bias())
     gradients = []
     with stream.norm() as norm:
         for batch, one in zip(batches, inputs, strict=True):

@@ -117,6 +117,18 @@ def test_a_language_model_inside_a_larger_one_is_found(
     assert {moved(module_of(key), *place) for key in keys} == {MODULES[0]}
 
 
+def test_what_a_larger_model_has_for_images_is_left_out() -> None:
+    inside = [key.replace(f"{PREFIX}model.", f"{PREFIX}model.language_model.") for key in KEYS[:2]]
+    images = [
+        key.replace(f"{PREFIX}model.", f"{PREFIX}model.vision_tower.encoder.") for key in KEYS[:2]
+    ]
+    found = canonical([*inside, *images], WHERE)
+    assert list(found.names) == inside
+    assert found.notes == ("2 tensors of what its base has for images are left out",)
+    # An adapter of those alone is none of a language model's, and is not emptied.
+    assert list(canonical(images, WHERE).names) == images
+
+
 def test_parts_of_modules_are_those_of_peft() -> None:
     """Whatever PEFT adds to a module begins as one of ours does, for every method that is supported."""
     peft = pytest.importorskip("peft")

@@ -166,8 +166,39 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "sliding_window": 16,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "Ministral3": {
+        "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.2},
+        "head_dim": 16,
+        "sliding_window": None,
+    },
     "SeedOss": {**PLAIN_ROPE, "head_dim": 16},
+    # Heads of 32 numbers, of which 16 are rotated.
+    "StableLm": {**partly(PLAIN_ROPE, 0.5), "hidden_size": 128},
+    "Phi": {**partly(PLAIN_ROPE, 0.5), "hidden_size": 128, "hidden_act": "gelu_new"},
+    "GPTNeoX": {**partly(PLAIN_ROPE, 0.5), "hidden_size": 128, "hidden_act": "gelu"},
+    "Cohere": {**PLAIN_ROPE, "logit_scale": 0.75, "tie_word_embeddings": True},
+    "Cohere2": {
+        **PLAIN_ROPE,
+        "num_hidden_layers": 4,
+        "sliding_window": 16,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"],
+        "logit_scale": 0.75,
+        "tie_word_embeddings": True,
+    },
+    "Apertus": {**LLAMA3, "hidden_act": "xielu"},
+    "Helium": {**PLAIN_ROPE, "head_dim": 16},
 }
+_FIXED: Mapping[str, tuple[str, ...]] = {
+    "StableLm": ("head_dim",),
+    "GPTNeoX": ("head_dim", "num_key_value_heads"),
+    "Helium": ("head_dim",),
+}
+"""What follows from other numbers in some families."""
+_SILENT: Mapping[str, Mapping[str, Any]] = {
+    "StableLm": {"hidden_size": 256},
+    "GPTNeoX": {"hidden_size": 256},
+}
+"""Sizes at which a quarter of each head can be rotated, as a configuration means that says nothing."""
 FAMILIES = tuple(_OWN)
 
 # Keys of other families, as tools leave them behind; no class below declares them unless it honours them.
@@ -188,6 +219,9 @@ _STRAYS: Mapping[str, Any] = {
     "use_bidirectional_attention": True,
     "query_pre_attn_scalar": 7,
     "swiglu_limit": 0.1,
+    "logit_scale": 3.0,
+    "use_parallel_residual": True,
+    "rotary_pct": 0.5,
     "no_rope_layers": [0, 0],
     "window_size": 4,
     "num_local_experts": 1,
@@ -211,6 +245,7 @@ def _all() -> Iterator[tuple[str, Case]]:
         def case(_family: str = family, **given: Any) -> Case:
             return Case(_family, **given)
 
+        fixed = _FIXED.get(family, ())
         tied = bool(own.get("tie_word_embeddings"))
         yield low, case()
         yield (
@@ -219,15 +254,29 @@ def _all() -> Iterator[tuple[str, Case]]:
         )
         yield f"{low}-own-head", case(config={"tie_word_embeddings": True}, own_head=True)
         yield f"{low}-strays", case(stray=stray(family))
-        yield f"{low}-one-kv-head", case(config={"num_key_value_heads": 1})
-        yield f"{low}-all-kv-heads", case(config={"num_key_value_heads": 4})
+        if "num_key_value_heads" not in fixed:
+            yield f"{low}-one-kv-head", case(config={"num_key_value_heads": 1})
+            yield f"{low}-all-kv-heads", case(config={"num_key_value_heads": 4})
         # Half of a head is rotated in some.
         size = 32 if "partial_rotary_factor" in str(own) else 16
-        yield (
-            f"{low}-narrow",
-            case(config={"hidden_size": 72, "intermediate_size": 100, "head_dim": size}),
-        )
-        yield f"{low}-wide-head", case(config={"head_dim": 64})
+        if "head_dim" in fixed:
+            yield (
+                f"{low}-narrow",
+                case(
+                    config={
+                        "hidden_size": 3 * size,
+                        "num_attention_heads": 3,
+                        "num_key_value_heads": 3,
+                        "intermediate_size": 100,
+                    }
+                ),
+            )
+        else:
+            yield (
+                f"{low}-narrow",
+                case(config={"hidden_size": 72, "intermediate_size": 100, "head_dim": size}),
+            )
+            yield f"{low}-wide-head", case(config={"head_dim": 64})
         yield f"{low}-bfloat16", case(dtype="bfloat16")
         yield f"{low}-float16-shards", case(dtype="float16", shards=2)
         yield (
@@ -246,10 +295,15 @@ def _all() -> Iterator[tuple[str, Case]]:
                 }
             ),
         )
-        if "rope_parameters" in own:
+        if "rope_parameters" in own and family != "Ministral3":
             yield (
                 f"{low}-theta",
-                case(config={"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
+                case(
+                    config={
+                        "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+                        **_SILENT.get(family, {}),
+                    }
+                ),
             )
     yield "llama-llama3", Case("Llama", LLAMA3)
     yield "llama-biases", Case("Llama", {"attention_bias": True, "mlp_bias": True})
@@ -437,6 +491,9 @@ def _all() -> Iterator[tuple[str, Case]]:
     yield "ministral-full", Case("Ministral", {"layer_types": ["full_attention"] * 2})
     yield "ministral-wide-window", Case("Ministral", {"sliding_window": 300})
     yield "ministral-yarn", Case("Ministral", {"rope_parameters": YARN})
+    slower = {**YARN, "llama_4_scaling_beta": 0.1, "rope_theta": 777.0}
+    yield "ministral3-slower", Case("Ministral3", {"rope_parameters": slower})
+    yield "ministral3-window", Case("Ministral3", {"sliding_window": 16})
     yield "seedoss-no-biases", Case("SeedOss", {"attention_bias": False})
     yield (
         "seedoss-biases",
@@ -450,6 +507,34 @@ def _all() -> Iterator[tuple[str, Case]]:
         "olmo3-yarn",
         Case("Olmo3", {"rope_parameters": {"full_attention": YARN, "sliding_attention": plain}}),
     )
+    for family in ("StableLm", "Phi", "GPTNeoX"):
+        low = family.lower()
+        yield f"{low}-eps", Case(family, {"layer_norm_eps": 1e-2})
+        yield f"{low}-whole-heads", Case(family, partly(PLAIN_ROPE, 1.0))
+        yield f"{low}-yarn", Case(family, partly({"rope_parameters": YARN}, 0.5))
+        if family != "Phi":
+            yield f"{low}-other-order", Case(family, {"use_parallel_residual": family != "GPTNeoX"})
+        if family != "GPTNeoX":
+            yield f"{low}-head-norms", Case(family, {"qk_layernorm": True})
+    yield "stablelm-biases", Case("StableLm", {"use_qkv_bias": True})
+    yield "gptneox-no-biases", Case("GPTNeoX", {"attention_bias": False})
+    first = {"rope_parameters": None, "rotary_pct": 1.0, "rotary_emb_base": 500}
+    yield "gptneox-older-keys", Case("GPTNeoX", stray=first)
+    for family in ("Cohere", "Cohere2"):
+        low = family.lower()
+        yield f"{low}-eps", Case(family, {"layer_norm_eps": 1e-2})
+        yield f"{low}-biases", Case(family, {"attention_bias": True})
+        yield f"{low}-scale", Case(family, {"logit_scale": 1.5})
+        yield f"{low}-yarn", Case(family, {"rope_parameters": YARN})
+    yield "cohere-head-norms", Case("Cohere", {"use_qk_norm": True})
+    yield "cohere2-full", Case("Cohere2", {"layer_types": ["full_attention"] * 4})
+    yield "cohere2-wide-window", Case("Cohere2", {"sliding_window": 300})
+    yield "apertus-biases", Case("Apertus", {"attention_bias": True})
+    yield "apertus-silu", Case("Apertus", {"hidden_act": "silu"})
+    yield "apertus-eps", Case("Apertus", {"rms_norm_eps": 1e-2, **LLAMA3})
+    yield "helium-biases", Case("Helium", {"attention_bias": True, "mlp_bias": True})
+    yield "apertus-yarn", Case("Apertus", {"rope_parameters": YARN})
+    yield "helium-yarn", Case("Helium", {"rope_parameters": YARN})
     yield "granite-biases", Case("Granite", {"attention_bias": True, "mlp_bias": True})
     yield (
         "granite-plain",
@@ -473,12 +558,15 @@ _SHARED = (
 """What goes through the same code whatever the family."""
 _WHOLLY = ("Llama", "Gemma3", "Phi3", "Olmo3")
 """Families that are tried with all of that every time: of the builder's classes, and of ours."""
+_BRIEFLY = ("Phi", "GPTNeoX", "Cohere", "Cohere2", "Apertus", "Helium", "Ministral3")
+_GENERAL = ("tied", "strays", "one-kv-head", "narrow", "-eps", "-yarn", "whole-heads")
+"""Families that share their code with one that is tried wholly, and options they are not tried with each time."""
 CHOSEN: Mapping[str, Case] = {
     name: case
     for name, case in CASES.items()
     if os.environ.get("EDGEPEFT_MATRIX") in ("all", "record")
     or case.family in _WHOLLY
-    or not name.endswith(_SHARED)
+    or not name.endswith((*_SHARED, *(_GENERAL if case.family in _BRIEFLY else ())))
 }
 """What is carried: all of them where EDGEPEFT_MATRIX says so, as ``make architectures`` does."""
 
@@ -504,7 +592,8 @@ def write_case(case: Case, folder: Path, *, seed: int = 0) -> Path:
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator) * 0.08
-            around_one = name.endswith("norm.weight") and not case.family.startswith("Gemma")
+            scale = "norm" in name and name.endswith("weight")
+            around_one = scale and not case.family.startswith("Gemma")
             parameter.copy_(noise + (1.0 if around_one else 0.0))
     model = model.to(getattr(torch, case.dtype)).eval()
     size = sum(p.numel() * p.element_size() for p in model.parameters())

@@ -67,7 +67,6 @@ def carry(case: Case, root: Path) -> None:
     testimony = WitnessRecord.open(witness)
     plain = export(case, root, merge, inputs, "cpu-fp32")
     rounded = export(case, root, merge, inputs, "cpu-int4")
-    longest = len(testimony.statements[-1].ids)
     kept = TrainingGrid(kind=grid).as_dict()
     sources = Sources(model, root / "adapter", False, "dequantized", kept, None)
     result = {
@@ -75,7 +74,7 @@ def carry(case: Case, root: Path) -> None:
         "runtimes": plain.runtimes,
         "torch": beside_torch(plain, model, root / "adapter") if grid == "none" else None,
         "rounded": beside_codes(rounded, root / "quantize-cpu-int4", testimony, sources),
-        "int4": held(testimony, graph_logits(rounded, longest)).kl,
+        "int4": held(testimony, graph_logits(GraphSession(rounded, threads=1), ())).kl,
         "spread": float(testimony.logits[-1].std()),
     }
     (root / "result.json").write_text(json.dumps(result))
@@ -124,7 +123,7 @@ def beside_torch(bundle: Bundle, model: Path, adapter: Path) -> list[float]:
 def beside_codes(bundle: Bundle, codes: Path, testimony: WitnessRecord, sources: Sources) -> float:
     """The largest difference of a logit from PEFT's merged model in torch with the values of the codes."""
     model = put_codes(load_adapted(sources).merge_and_unload(), codes)
-    logits_at = graph_logits(bundle, len(testimony.statements[-1].ids))
+    logits_at = graph_logits(GraphSession(bundle, threads=1), ())
     return max(difference(own_logits(model, one), logits_at(one)) for one in testimony.statements)
 
 

@@ -19,6 +19,7 @@ from edgepeft.checkpoints.base_stage import BaseSettings
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import InputError
+from tests.architectures.cases import CASES, write_case
 from tests.conftest import ModelMaker
 from tests.stages import run_stage
 from tests.tiny_gguf import write_tiny_gguf
@@ -180,6 +181,30 @@ def test_what_does_not_fit_is_named_and_counted(
     )
     with pytest.raises(InputError, match=match):
         stage(model, tmp_path / "base")
+
+
+def test_a_constant_that_is_another_than_the_classs_is_refused(tmp_path: Path) -> None:
+    """Apertus keeps the constants of its activation in its checkpoints."""
+    model = write_case(CASES["apertus-bfloat16"], tmp_path / "model")
+    stage(model, tmp_path / "base")
+    name = "model.layers.1.mlp.act_fn.beta"
+
+    def edit(tensors: Tensors) -> None:
+        tensors[name] = tensors[name] + 0.25
+
+    other = changed(model, tmp_path / "other", edit)
+    with pytest.raises(
+        InputError, match=r"act_fn\.beta is 0\.75, and Apertus\S+ is supported with 0"
+    ):
+        stage(other, tmp_path / "refused")
+
+
+def test_rows_of_a_heads_bias_follow_the_vocabulary(tmp_path: Path) -> None:
+    model = write_case(CASES["phi"], tmp_path / "model")
+    base = open_base(stage(model, tmp_path / "base", rows=520))
+    bias = base.load("lm_head.bias")
+    assert bias.shape == (520,)
+    assert bias[512:] == pytest.approx([float(bias[:512].mean())] * 8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from peft import PeftModel, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from edgepeft.calibration.layer_stream import LayerStream
 from edgepeft.checkpoints.outer_head import OuterHead
+from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.probes import Question
 from edgepeft.evaluation.torch_model import ANSWER_SLACK, TorchModel, even_batches
 from edgepeft.evaluation.verify import exact_match
+from tests.architectures.cases import CASES, write_case
 from tests.conftest import ModelMaker
 from tests.stages import write_adapter
 from tests.tiny import FAMILIES
@@ -51,6 +55,24 @@ def test_head_on_hidden_states_gives_the_models_own_logits(
     logits = measured.logits(measured.hidden([ids])[0])
     torch.testing.assert_close(logits, own, atol=1e-5, rtol=0)
     measured.check_head(ids)
+
+
+def test_a_heads_bias_is_kept_apart_from_its_weight(tmp_path: Path) -> None:
+    """Phi's head has one; so a matrix and what is done to its product give the model's own logits."""
+    folder = write_case(CASES["phi"], tmp_path / "model")
+    model = load(folder)
+    assert float(model.lm_head.bias.detach().abs().max()) > 0.1
+    ids = some_ids(30, 0)
+    measured = TorchModel(model)
+    hidden = measured.hidden([ids])[0]
+    with torch.no_grad():
+        own = model(input_ids=torch.tensor([ids])).logits[0]
+    bias = measured.head_bias()
+    assert bias is not None
+    outer = OuterHead.of(model.config, bias)
+    torch.testing.assert_close(outer(hidden @ measured.head_weight().T), own, atol=1e-5, rtol=0)
+    stream = LayerStream(build_skeleton(folder), SafetensorsSource.from_folder(folder))
+    assert torch.equal(stream.head_bias(), model.lm_head.bias)
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "GPT2LMHeadModel": ("GPT2", {"n_layer": 1, "n_head": 2, "n_embd": 32}),
     "T5ForConditionalGeneration": ("T5", {"d_model": 32, "d_ff": 32, "num_layers": 1, "d_kv": 8}),
     "OPTForCausalLM": ("OPT", {"hidden_size": 32, "ffn_dim": 32, "num_hidden_layers": 1}),
-    "GPTNeoXForCausalLM": ("GPTNeoX", {"hidden_size": 64, "num_attention_heads": 4}),
+    "GPTJForCausalLM": ("GPTJ", {"n_embd": 64, "n_layer": 1, "n_head": 4}),
     "BloomForCausalLM": ("Bloom", {"hidden_size": 32, "n_layer": 1, "n_head": 2}),
     "ViTForImageClassification": ("ViT", {"hidden_size": 36, "num_hidden_layers": 1}),
     "WhisperForConditionalGeneration": (

@@ -32,7 +32,8 @@ class Sources:
     that were on it, None for those that transformers would choose. ``of_reference`` says whether that is the
     reference's base. ``rows`` is the height of the embedding where it was made higher. ``labels`` is the
     number of a classifier's labels. ``quantization`` is the format that ``model`` is published in, None where it
-    is not rounded.
+    is not rounded. ``alone`` is transformers' class of the language model inside a larger one, None where
+    ``model`` is none.
     """
 
     model: Path
@@ -46,6 +47,7 @@ class Sources:
     auto_class: str = "AutoModelForCausalLM"
     labels: int | None = None
     quantization: str | None = None
+    alone: str | None = None
 
 
 def load_adapted(sources: Sources) -> Any:
@@ -131,6 +133,8 @@ def _from_pretrained(sources: Sources, **options: Any) -> Any:
                 loader = type(loader.from_config(options["config"]))
             where = None
         model = loader.from_pretrained(where, **options)
+    if sources.alone is not None:
+        model = language_model_inside(model, getattr(transformers, sources.alone))
     if sources.rows is not None and sources.rows != model.get_input_embeddings().num_embeddings:
         _grow(model, sources.rows)
     return model
@@ -145,6 +149,19 @@ def _published(sources: Sources) -> tuple[Any, set[str]]:
     config = AutoConfig.from_pretrained(sources.model, trust_remote_code=False)
     del config.quantization_config
     return _from_pretrained(sources, config=config, state_dict=float_weights(sources.model)), set()
+
+
+def language_model_inside(larger: Any, kind: Any) -> Any:
+    """The language model that a larger one runs, with its head, in transformers' class ``kind`` of it."""
+    # Its own type of configuration may be none that this class knows; what computes is the larger model's part.
+    config = kind.config_class.from_dict(larger.config.get_text_config().to_dict())
+    with torch.device("meta"):
+        model = kind(config)
+    names = ("language_model", "text_model")
+    body = next(getattr(larger.model, name) for name in names if hasattr(larger.model, name))
+    setattr(model, model.base_model_prefix, body)
+    model.lm_head = larger.lm_head
+    return model.eval()
 
 
 def _plainly(sources: Sources, initial: Mapping[str, torch.Tensor]) -> bool:
@@ -244,6 +261,8 @@ def _grow(model: Any, rows: int) -> None:
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         if module is not None:
             module.weight.data[before:] = module.weight.data[:before].mean(dim=0)
+            if getattr(module, "bias", None) is not None:
+                module.bias.data[before:] = module.bias.data[:before].mean()
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

@@ -145,7 +145,10 @@ def sources_of(
         of_reference = frozen.grid == grid
         merge_base, grid, quantized = "dequantized", frozen.grid, frozen.quantized
     model = job.inputs["model"]
-    if facts.renamed or (model.is_file() and auto_class != "AutoModelForCausalLM"):
+    alone = None
+    if facts.inside is not None:
+        alone, auto_class = facts.architecture, "AutoModelForImageTextToText"
+    elif facts.renamed or (model.is_file() and auto_class != "AutoModelForCausalLM"):
         # transformers knows the names in a GGUF file for models that generate alone, and none of a wrapper.
         model = checkpoint_folder(job.inputs["base"])
     return Sources(
@@ -160,6 +163,7 @@ def sources_of(
         labels=labels,
         rows=config["vocab_size"] if facts.rows else None,
         quantization=facts.quantization if model == job.inputs["model"] else None,
+        alone=alone,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgepeft.adapters.base_parts import trains_biases
 from edgepeft.adapters.method import trains_rows
 from edgepeft.adapters.methods import check_method
-from edgepeft.adapters.tables import is_embedding
+from edgepeft.adapters.tables import HEADS, has_head_bias, is_embedding
 from edgepeft.adapters.trained_tables import check_tables, trained_tables
 from edgepeft.errors import InputError
 from edgepeft.pipeline.resolved import ResolvedRecipe
@@ -27,6 +27,13 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
             grid=resolved.method.chosen_grid(settings),
             new_tokens=bool(resolved.recipe.data.tokens),
         )
+        found = trained_tables(resolved.method, settings.target_modules)
+        if any(name in HEADS for name in found) and has_head_bias(resolved.given.tensors):
+            raise InputError(
+                f"method.target_modules: the head of {resolved.given.architecture} has a bias, and factors "
+                "beside it are not supported; leave lm_head out, or train it whole "
+                "(method.options.modules_to_save)"
+            )
 
 
 def check_own_grid(resolved: ResolvedRecipe) -> None:

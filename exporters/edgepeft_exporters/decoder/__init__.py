@@ -10,6 +10,7 @@ from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.errors import nearest
 from edgepeft.models import ModelInfo
 from edgepeft.models.checks import HEAD_MULTIPLE
+from edgepeft.models.text_part import ALONE, LARGER
 from edgepeft.targets import ProvenModel
 from edgepeft_exporters.decoder.config_keys import refused_key
 from edgepeft_exporters.decoder.sources import SOURCES, STATIC, rotary_settings
@@ -33,9 +34,17 @@ class DecoderExporter:
         """Why this model can't be exported, in one line, or None if it can."""
         config = model.config
         names = [name.removesuffix("ForCausalLM") for name in SOURCES]
+        if model.architecture in LARGER:
+            inner = config.get("text_config")
+            kind = inner.get("model_type") if isinstance(inner, dict) else None
+            return (
+                f"{model.architecture} with a language model {kind} is not supported; with these it is taken by "
+                f"itself: {', '.join(ALONE)}"
+            )
         if any(key in config for key in ("vision_config", "audio_config", "vision_tower")):
             return (
-                f"{model.architecture} also takes images or sound; only text models are supported"
+                f"{model.architecture} also takes images or sound; only text models are supported, and the "
+                f"language models of {', '.join(LARGER)}"
             )
         if any(isinstance(config.get(key), int) and config[key] > 1 for key in _EXPERTS):
             return f"{model.architecture} is a mixture of experts, which is not supported yet"
@@ -43,8 +52,17 @@ class DecoderExporter:
             near = nearest(model.architecture.removesuffix("ForCausalLM"), names)
             hint = f"nearest: {near}; " if near else ""
             return f"{model.architecture} is not supported; {hint}supported: {', '.join(names)}"
+        if model.inside and config.get("quantization_config"):
+            return (
+                f"its weights are already quantized, which is not supported inside {model.inside}; start from "
+                "the full-precision checkpoint"
+            )
         source, parts = SOURCES[model.architecture], []
-        for rotary in rotary_settings(config):
+        settings = rotary_settings(config)
+        for key in source.numbers if len(settings) > 1 else ():
+            if not any(isinstance(rotary.get(key), (int, float)) for rotary in settings):
+                return f"its rotary settings have no usable {key}"
+        for rotary in settings:
             kind = str(rotary.get("rope_type") or rotary.get("type") or "default")
             if kind not in ("default", *source.scaled):
                 return f"its rotary scaling {kind} is not supported for {model.architecture}"
@@ -59,7 +77,7 @@ class DecoderExporter:
                     "its rotary factors are longrope's, but original_max_position_embeddings is not below "
                     "max_position_embeddings, which is not supported"
                 )
-            part = rotary.get("partial_rotary_factor") or None
+            part = rotary.get("partial_rotary_factor") or rotary.get(source.part) or None
             if part not in (None, 1.0) and not source.rotates_partly:
                 return "it rotates only a part of each attention head, which is not supported yet"
             if not isinstance(part, (int, float, type(None))):

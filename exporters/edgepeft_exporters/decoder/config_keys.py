@@ -22,6 +22,8 @@ HONOURED = frozenset(
         *("no_rope_layers", "no_rope_layer_interval"),
         *("embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"),
         *("norm_eps", "norm_epsilon", "attention_out_bias", "shared_intermediate_size"),
+        *("layer_norm_eps", "use_parallel_residual", "use_qkv_bias", "qk_layernorm"),
+        *("logit_scale", "use_qk_norm"),
     }
 )
 """Keys that the graph follows; the architecture matrix of the tests sets each of them."""
@@ -33,7 +35,8 @@ SAYS_NOTHING = frozenset(
         *("chunk_size_feed_forward", "is_encoder_decoder", "id2label", "label2id", "problem_type"),
         # HunYuan's end of a document, which generation doesn't stop at.
         "eod_token_id",
-        *("residual_dropout", "embedding_dropout"),
+        *("residual_dropout", "embedding_dropout", "hidden_dropout", "classifier_dropout"),
+        "is_decoder",
         # What EXAONE makes its kinds of layers of, where it doesn't list them.
         "sliding_window_pattern",
         # Of experts and of recurrent layers, of which a dense Granite 4 has none.
@@ -76,7 +79,10 @@ ACTIVATIONS = (
     *("relu", "relu2"),
 )
 """transformers' names of the activations that the graph builder has."""
-
+OWN_ACTIVATIONS: Mapping[str, tuple[str, ...]] = {"ApertusForCausalLM": ("xielu",)}
+"""Those that a graph of ours has besides, by architecture."""
+_SHARED_WIDTH = ("StableLmForCausalLM", "GPTNeoXForCausalLM", "HeliumForCausalLM")
+"""Architectures whose heads are as wide together as the stream."""
 
 _KINDS = ("full_attention", "sliding_attention", "attention")
 """Kinds of layers that a graph may have."""
@@ -93,8 +99,9 @@ def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
     for key in ("hidden_act", "hidden_activation"):
         value = config.get(key)
         # The activation that a class does not declare is another family's, and is not read.
-        if value is not None and value not in ACTIVATIONS and _declares(architecture, key):
-            return f"{key}: {value} is not supported; these are: {', '.join(ACTIVATIONS)}"
+        known = (*ACTIVATIONS, *OWN_ACTIVATIONS.get(architecture, ()))
+        if value is not None and value not in known and _declares(architecture, key):
+            return f"{key}: {value} is not supported; these are: {', '.join(known)}"
     kinds = config.get("layer_types") or config.get("layers_block_type") or ()
     others = sorted({str(kind) for kind in kinds} - set(_KINDS))
     if others:
@@ -102,6 +109,10 @@ def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
     window = config.get("sliding_window")
     if isinstance(window, int) and window < 1:
         return f"sliding_window: {window} is not a number of tokens"
+    size, heads = config.get("head_dim"), config.get("num_attention_heads")
+    width = config.get("hidden_size")
+    if size is not None and architecture in _SHARED_WIDTH and [size * heads] != [width]:
+        return f"head_dim: {size} is not the hidden_size {width} shared out among {heads} heads"
     return None
 
 

@@ -25,13 +25,17 @@ class Source:
 
     ``model`` is the builder's class, ``graph`` a module of ours with a class ``Graph`` in its place. ``scaled``
     is the rotary scaling that comes out right. ``rotates_partly`` says whether the graph is right where a part of
-    each attention head is rotated, and ``rotated`` how large a part that is in a configuration that is silent.
+    each attention head is rotated, and ``rotated`` how large a part that is in a configuration that is silent;
+    ``part`` is a key that says it beside transformers' own. ``numbers`` are those of rotary settings that the
+    graph reads besides.
     """
 
     model: str = ANY
     scaled: tuple[str, ...] = tuple(STATIC)
     rotates_partly: bool = False
     rotated: float = 1.0
+    part: str = "partial_rotary_factor"
+    numbers: tuple[str, ...] = ()
     graph: str | None = None
 
 
@@ -58,7 +62,21 @@ SOURCES: Mapping[str, Source] = {
     "Starcoder2ForCausalLM": Source(graph=f"{_FAMILIES}.two_layer"),
     "GraniteMoeHybridForCausalLM": Source("GraniteMoEHybridModel"),
     "MinistralForCausalLM": Source(),
+    "Ministral3ForCausalLM": Source(
+        scaled=("yarn",),
+        numbers=("llama_4_scaling_beta", "original_max_position_embeddings"),
+        graph=f"{_FAMILIES}.ministral3",
+    ),
     "SeedOssForCausalLM": Source(),
+    "StableLmForCausalLM": Source(rotates_partly=True, rotated=0.25, graph=f"{_FAMILIES}.parallel"),
+    "PhiForCausalLM": Source(rotates_partly=True, rotated=0.5, graph=f"{_FAMILIES}.parallel"),
+    "GPTNeoXForCausalLM": Source(
+        rotates_partly=True, rotated=0.25, part="rotary_pct", graph=f"{_FAMILIES}.neox"
+    ),
+    "CohereForCausalLM": Source(graph=f"{_FAMILIES}.cohere"),
+    "Cohere2ForCausalLM": Source(graph=f"{_FAMILIES}.cohere"),
+    "ApertusForCausalLM": Source(graph=f"{_FAMILIES}.apertus"),
+    "HeliumForCausalLM": Source(graph=f"{_FAMILIES}.helium"),
 }
 """Architectures whose exported graph the tests hold against the original model."""
 

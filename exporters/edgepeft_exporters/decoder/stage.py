@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from edgepeft.bundle.layout import ANSWER_SCHEMA, runtimes_of
 from edgepeft.checkpoints.base import checkpoint_folder, open_base
+from edgepeft.checkpoints.base_stage import base_facts
 from edgepeft.checkpoints.fingerprint import fingerprint
 from edgepeft.checkpoints.rotary import rotary_switch
 from edgepeft.checkpoints.skeleton import build_skeleton, linear_weight_names
@@ -136,4 +137,5 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         accuracy_level=settings.accuracy_level if target.bits else None,
         operators=counts,
         exporter=Path(__file__).parent.name,
+        inside=base_facts(job.inputs["base"]).inside,
     )

@@ -20,11 +20,6 @@ class Graph(olmo.Graph):
         """Norms of each head of queries and keys, as the builder has them."""
         super(olmo.Graph, self).make_qk_norm(layer_id, attention)
 
-    def make_attention(self, layer_id: int, attention: Any, root_input: str, **kwargs: Any) -> None:
-        """The attention of a layer, rotated or not."""
-        still = self._hybrid and self.layer_types[layer_id] == "full_attention"
-        rotates = self.attention_attrs["rope"], self.attention_attrs["use_rope_in_attn"]
-        if still:
-            self.attention_attrs.update(rope=False, use_rope_in_attn=False)
-        super().make_attention(layer_id, attention, root_input, **kwargs)
-        self.attention_attrs.update(zip(("rope", "use_rope_in_attn"), rotates, strict=True))
+    def rotates(self, layer_id: int) -> bool:
+        """Whether a layer rotates its queries and keys."""
+        return not self._hybrid or self.layer_types[layer_id] != "full_attention"

@@ -42,9 +42,17 @@ class ModelRotary(_Builders):  # type: ignore[misc]  # what comes after it has n
         """Nothing: tables are made with the first layer that reads them."""
 
     def make_attention(self, layer_id: int, attention: Any, root_input: str, **kwargs: Any) -> None:
-        """The attention of a layer, with the tables of its kind."""
+        """The attention of a layer, with the tables of its kind, rotated or not."""
         self._kind = self.layer_types[layer_id]
+        before = self.attention_attrs["rope"], self.attention_attrs["use_rope_in_attn"]
+        if not self.rotates(layer_id):
+            self.attention_attrs.update(rope=False, use_rope_in_attn=False)
         super().make_attention(layer_id, attention, root_input, **kwargs)
+        self.attention_attrs.update(zip(("rope", "use_rope_in_attn"), before, strict=True))
+
+    def rotates(self, layer_id: int) -> bool:
+        """Whether a layer rotates its queries and keys."""
+        return True
 
     def make_rotary_embedding_caches(self, **kwargs: Any) -> tuple[str, str]:
         """Names of the tables [T, R/2] of the present layer, made where they are not there yet."""

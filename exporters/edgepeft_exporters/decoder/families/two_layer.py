@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from edgepeft_exporters.decoder.families.norms import CentredNorms
 
-from edgepeft_exporters.decoder.families.rotary import ModelRotary
+_LAYERS = (
+    *(("c_fc", "c_proj"), ("fc1", "fc2"), ("dense_h_to_4h", "dense_4h_to_h")),
+    ("up_proj", "down_proj"),
+)
+"""What the two layers are called, by family."""
 
 
-class Graph(ModelRotary):
+class Graph(CentredNorms):
     """The builder's model with their norms and feed-forward networks."""
 
-    def __init__(self, config: Any, *arguments: Any) -> None:
-        super().__init__(config, *arguments)
-        norm = self.skeleton.get_decoder().norm
-        if isinstance(norm, torch.nn.LayerNorm):
-            offset = 1 if type(norm).__name__.endswith("LayerNorm1P") else 0
-            self.layernorm_attrs.update(simple=False, epsilon=norm.eps, add_offset=offset)
-
     def make_mlp(self, layer_id: int, mlp: Any, root_input: str) -> None:
-        """Into the inner width, activated, and back."""
-        inner = ("c_fc", "c_proj") if hasattr(mlp, "c_fc") else ("up_proj", "down_proj")
-        mlp.fc1, mlp.fc2 = (getattr(mlp, name) for name in inner)
+        """Into the inner width, activated, and back; with a gate where the model has one."""
+        if hasattr(mlp, "gate_proj"):
+            super().make_mlp(layer_id, mlp, root_input)
+            return
+        inner, outer = next(pair for pair in _LAYERS if hasattr(mlp, pair[0]))
+        mlp.fc1, mlp.fc2 = getattr(mlp, inner), getattr(mlp, outer)
         self.make_mlp_fc(layer_id, mlp, root_input)
         self.layernorm_attrs["skip_input"] = self.mlp_attrs["output_0"]
