@@ -75,6 +75,11 @@ _RESULT: Mapping[str, Shape] = {
         open=True,
     ),
     "labels": Items(STRING),
+    "paired": FLAG,
+    "token_types": FLAG,
+    "scoring": Keys(
+        {"loss": one_of("bce", "mse"), "activation": one_of("sigmoid", "identity")}, open=False
+    ),
     "pooling": either(
         Keys({"mode": one_of("mean", "cls"), "normalize": FLAG}),
         NULL,

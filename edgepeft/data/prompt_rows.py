@@ -16,7 +16,10 @@ from edgepeft.errors import InputError, one_line
 MAX_BYTES = 256 * 10**6
 """Of a file, which may be a pipe here: what is asked may come from another command."""
 _ASKED = ("prompt", "text", "messages", "system")
-_ANSWERS = ("completion", "output", "chosen", "rejected", "label", "positive", "tags")
+_ANSWERS = (
+    *("completion", "output", "chosen", "rejected", "label", "labels", "score", "positive"),
+    *("negative", "tags"),
+)
 """Columns of training and test rows that say what the answer is; nobody is asked with them."""
 
 Asked = tuple[str, str | list[Message]]

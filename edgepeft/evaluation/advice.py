@@ -28,8 +28,14 @@ _NAMED_LAYERS = 3
 _RANKS = 4096
 """The largest rank a recipe may have."""
 
-_SHARES = ("max_exact_match_drop", "max_accuracy_drop", "max_span_f1_drop", "min_exact_match")
-_ROUNDING = (*_SHARES, "max_task_kl", "max_generic_kl", "min_cosine_similarity")
+_SHARES = (
+    *("max_exact_match_drop", "max_accuracy_drop", "max_span_f1_drop", "max_micro_f1_drop"),
+    *("max_ndcg_drop", "max_spearman_drop", "min_exact_match"),
+)
+_ROUNDING = (
+    *(*_SHARES, "max_task_kl", "max_generic_kl", "max_score_difference"),
+    *("min_rank_agreement", "min_cosine_similarity"),
+)
 """Gates that measure what rounding takes away from the reference."""
 
 

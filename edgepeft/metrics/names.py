@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, GENERATION, TAGGING
+from edgepeft.models.tasks import (
+    CLASSIFICATION,
+    EMBEDDING,
+    GENERATION,
+    MULTI_LABEL,
+    RANKING,
+    TAGGING,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,18 @@ _RECOVERY = Column("recovery", "recovery", 3, base="0", reference="1")
 _ACCURACY = Column("accuracy", "accuracy", 3, None, None)
 _OF_TEXTS = (_ACCURACY, Column("macro F1", "macro_f1", 3, None, None), _KL, _AGREEMENT)
 _OF_WORDS = (_ACCURACY, Column("span F1", "span_f1", 3, None, None), _KL, _AGREEMENT)
+_OF_LABELS = (
+    Column("micro F1", "micro_f1", 3, None, None),
+    Column("macro F1", "macro_f1", 3, None, None),
+    Column("task KL", "task_kl", 4, reference="0"),
+    _AGREEMENT,
+)
+_OF_SCORES = (
+    Column("nDCG", "ndcg", 3, None, None),
+    Column("Spearman", "spearman", 3, None, None),
+    Column("score difference", "score_difference", 4, reference="0"),
+    Column("same order", "rank_agreement", 3, reference="1"),
+)
 _OF_PAIRS = (
     Column("cosine", "cosine_similarity", 4, reference="1"),
     Column("least cosine", "min_cosine_similarity", 4, reference="1"),
@@ -112,6 +131,26 @@ _BY_TASK = {
         _TEXTS,
         _OF_TEXTS,
         _TASK_DISTANCE,
+    ),
+    MULTI_LABEL: Vocabulary(
+        (
+            *_shares("micro_f1", "macro_f1", "subset_accuracy"),
+            *("task_kl", "label_agreement", "recovery"),
+        ),
+        (*_OF_LABELS, _RECOVERY),
+        _TEXTS,
+        _OF_LABELS,
+        _TASK_DISTANCE,
+    ),
+    RANKING: Vocabulary(
+        (
+            *_shares("ndcg", "spearman"),
+            *("score_difference", "largest_score_difference", "rank_agreement", "recovery"),
+        ),
+        (*_OF_SCORES, _RECOVERY),
+        _TEXTS,
+        _OF_SCORES,
+        Distance("score difference (standard deviations)", "score_difference"),
     ),
     TAGGING: Vocabulary(
         (*_shares("accuracy", "span_f1"), "task_kl", "label_agreement", "recovery"),

@@ -14,6 +14,7 @@ from edgepeft.data.rows import Row
 from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo
+from edgepeft.models.scoring import Scoring
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.pipeline.sources import Source, sources_of
 from edgepeft.quantization.algorithms import AUTO, is_calibrated, resolve_algorithm
@@ -83,7 +84,8 @@ class ResolvedRecipe:
     sizes are those. ``given`` is the model as it lies there. ``method`` is what trains, None where an ``adapter``
     is given or ``parts`` are combined; ``further`` adapters go into hot-swap bundles. ``labels`` are a
     classifier's. ``frozen`` is the base under hot-swap bundles, None where there are none. ``local_processes``
-    are those that train on this host.
+    are those that train on this host. ``paired`` says whether texts are read two together, and ``scoring`` how a
+    ranker's number becomes a score.
     """
 
     file: RecipeFile
@@ -103,6 +105,8 @@ class ResolvedRecipe:
     frozen: FrozenBase | None = None
     local_processes: int = 1
     notes: tuple[str, ...] = ()
+    paired: bool = False
+    scoring: Scoring | None = None
 
     @property
     def recipe(self) -> Recipe:

@@ -164,7 +164,7 @@ def _refuse_no_bias(adapted: Any) -> None:
 
 def whole_modules(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
     """An encoder's modules that train whole: a classifier's head, and whatever was made afresh for the task."""
-    if not facts.labels:
+    if facts.outputs is None:
         return ()
     return tuple(sorted({*head_modules(model), *facts.new_modules}))
 

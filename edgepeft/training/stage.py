@@ -221,7 +221,10 @@ def _trainer(
         from edgepeft.training.encoders import make_encoder_trainer
 
         encoder = open_encoder(job.inputs["base"], data.control_tokens, data.max_length)
-        return make_encoder_trainer(facts, encoder, adapted, rows, held_out, arguments, **parts)
+        base = job.inputs["base"]
+        return make_encoder_trainer(
+            facts, base, encoder, adapted, rows, held_out, arguments, **parts
+        )
     return make_trainer(
         training.objective, adapted, rows, held_out, arguments, training.beta, **parts
     )

@@ -14,7 +14,7 @@ from edgepeft.bundle.layout import GENAI, ORT
 from edgepeft.evaluation.results import Difference, GraphFacts
 from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
-from edgepeft.models.tasks import CLASSIFICATION, GENERATION
+from edgepeft.models.tasks import GENERATION, OF_WHOLE_TEXTS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
@@ -104,10 +104,10 @@ def encoder_outputs(bundle: Bundle, provider: str = CPU) -> LogitsAt:
     pooling = bundle.manifest["result"].get("pooling")
 
     def outputs_at(statement: Statement) -> torch.Tensor:
-        found = session.run(statement.ids)
+        found = session.run(statement.ids, statement.types)
         if pooling is not None:
             found = pool(found, **pooling)[None]
-        elif bundle.task == CLASSIFICATION:
+        elif bundle.task in OF_WHOLE_TEXTS:
             found = found[None]
         else:
             found = found[statement.positions]

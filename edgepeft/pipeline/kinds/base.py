@@ -21,6 +21,8 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
         tokens=tuple(data.tokens),
         rows=needs.rows,
         own_head=needs.own_head,
+        paired=resolved.paired,
+        scoring=resolved.scoring,
     )
     files = {**read.model(), **read.own()}
     yield PlannedStage("base", settings, {}, files, form=read.form)
@@ -42,7 +44,7 @@ def _disk(resolved: ResolvedRecipe, name: str) -> float:
 
 BASE = StageSpec(
     kind="base",
-    version=5,
+    version=6,
     settings=BaseSettings,
     functions={
         "": "edgepeft.checkpoints.base:run",

@@ -32,7 +32,8 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     settings, target = job.settings, job.settings.target
     facts = EncoderFacts.read(job.inputs["base"])
     folder = checkpoint_folder(job.inputs["base"])
-    graph = build_graph(folder, open_weights(job), facts.task, _DTYPES[target.io_dtype])
+    weights, dtype = open_weights(job), _DTYPES[target.io_dtype]
+    graph = build_graph(folder, weights, facts.task, dtype, typed=facts.token_types)
     counts: dict[str, int] = {}
     if target.quantized:
         quantized = QuantizedWeights.open(job.inputs["quantize"])
@@ -43,7 +44,7 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     graphs.mkdir()
     save_graph(graph, graphs, target.file_stem, job.events.progress)
     config = write_config(folder, job.out, target)
-    write_tokenizer(folder, job.out, facts.context_length)
+    write_tokenizer(folder, job.out, facts.context_length, typed=facts.token_types)
     runtimes = runtimes_of(settings.layout, facts.task, target.js_dtype)
     leave_out(job.out, settings.layout, runtimes)
     return ExportResult(
@@ -51,6 +52,9 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         task=facts.task,
         labels=facts.labels,
         pooling=facts.pooling,
+        paired=facts.paired,
+        token_types=facts.token_types,
+        scoring=facts.scoring,
         model_file=f"onnx/{target.file_stem}.onnx",
         provider=target.provider,
         verify_provider=target.verify_provider,
