@@ -29,7 +29,7 @@ _WORD = re.compile(r"\w+(?:['’\-.]\w+)*|[^\w\s]")
 class EncodedText:
     """Token ids of a text, or of two read together, special tokens included.
 
-    ``places`` are the tokens' spans in their text; special tokens have none and are (0, 0). ``types`` tell the
+    ``places`` are the tokens' spans in a single text; special tokens have none and are (0, 0). ``types`` tell the
     tokens of a first text from those of a second. ``lost`` counts the tokens cut off behind the longest length.
     """
 
@@ -71,9 +71,11 @@ class TextEncoder:
         self.tokenizer.enable_truncation(max_length)
 
     def encode(self, text: str, second: str | None = None) -> EncodedText:
-        """The tokens of a text, or of it and a ``second`` one; places are told of the first."""
+        """The tokens of a text, or of it and a ``second`` one, whose places are not told."""
         pair = None if second is None else self.control.rendered(second)
         tokens = self.control.encode(self.control.rendered(text), pair, whole=True)
+        if second is not None:
+            return EncodedText(tokens.ids, [], tokens.lost, tokens.types)
         places = [
             (0, 0) if around else _without_space(text, place)
             for place, around in zip(tokens.places, tokens.around, strict=True)

@@ -169,6 +169,14 @@ def whole_modules(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
     return tuple(sorted({*head_modules(model), *facts.new_modules}))
 
 
+def kept_whole(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
+    """The full names of ``whole_modules``: transformers keeps none off a grid that lies deeper, as a pooler does, by
+    its last name alone.
+    """
+    whole = whole_modules(model, facts)
+    return tuple(name for name, _ in model.named_modules() if name.rpartition(".")[2] in whole)
+
+
 def _adapted_layers(model: Any, whole: Sequence[str]) -> list[str]:
     """Every linear layer but those that train whole."""
     names = [name.removesuffix(".weight") for name in linear_weight_names(model)]
