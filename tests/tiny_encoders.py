@@ -62,6 +62,45 @@ def write_tiny_encoder(
     return folder
 
 
+def write_sentence_files(folder: Path, mode: str, *modules: str, features: int = 32) -> Path:
+    """Write files of sentence-transformers beside a model: its pooling, and ``modules`` after that.
+
+    Dense modules make ``features`` numbers of what comes before them, the first with a bias and a tanh, others with
+    neither.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    names = ["Transformer", "Pooling", *modules]
+    places = ["", *(f"{index}_{name}" for index, name in enumerate(names) if index)]
+    kinds = [f"sentence_transformers.models.{name}" for name in names]
+    listed = [
+        {"idx": index, "name": str(index), "path": place, "type": kind}
+        for index, (place, kind) in enumerate(zip(places, kinds, strict=True))
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    said: dict[str, dict[str, Any]] = {
+        "1_Pooling": {"word_embedding_dimension": HIDDEN_SIZE, f"pooling_mode_{mode}": True}
+    }
+    width, generator = HIDDEN_SIZE, torch.Generator().manual_seed(5)
+    for place in places:
+        (folder / place).mkdir(exist_ok=True)
+        if not place.endswith("Dense"):
+            continue
+        first = width == HIDDEN_SIZE
+        kind = "activation.Tanh" if first else "linear.Identity"
+        said[place] = {"in_features": width, "out_features": features, "bias": first}
+        said[place]["activation_function"] = f"torch.nn.modules.{kind}"
+        tensors = {"linear.weight": torch.randn(features, width, generator=generator) * 0.2}
+        if first:
+            tensors["linear.bias"] = torch.randn(features, generator=generator)
+        save_file(tensors, folder / place / "model.safetensors")
+        width = features
+    for place, config in said.items():
+        (folder / place / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 def write_tiny_classifier(folder: Path, family: str, labels: tuple[str, ...]) -> Path:
     """Save a tiny decoder of `tests.tiny`; with ``labels`` its head is one over them, not the vocabulary."""
     import torch

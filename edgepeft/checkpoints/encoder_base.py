@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints.base import save_tokenizer
 from edgepeft.checkpoints.base_stage import BaseSettings, EncoderFacts
@@ -31,6 +32,7 @@ from edgepeft.compat.transformers_gguf_reading import each_file_read_once
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.checks import check_headers
+from edgepeft.models.dense_files import WEIGHTS
 from edgepeft.models.inspect import inspect_model
 from edgepeft.models.sentence_files import SentenceFiles, read_sentence_files
 from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS, Task
@@ -85,6 +87,7 @@ def run(job: Job[BaseSettings]) -> EncoderFacts:
     if task == EMBEDDING:
         sentence = read_sentence_files(job.inputs.get("sentence", given))
         _refuse_lowering(sentence, job.out, given)
+        _keep_dense(sentence, job.inputs.get("sentence", given), job.out)
     limit = context_length(loaded.config.to_dict())
     return EncoderFacts(
         architecture=type(loaded).__name__,
@@ -225,6 +228,18 @@ def _refuse_lowering(sentence: SentenceFiles, tokenizer: Path, given: Path) -> N
             f"{given}: do_lower_case: sentence-transformers lowers the case of every text, and its tokenizer "
             "does not; that is not supported yet"
         )
+
+
+def _keep_dense(sentence: SentenceFiles, given: Path, out: Path) -> None:
+    """Put the linear layers over a text's vector beside the model, in float32. Raises InputError."""
+    for layer in sentence.pooling.dense:
+        path = given / layer.folder / WEIGHTS
+        tensors = {name: one.to(torch.float32) for name, one in load_file(path).items()}
+        for name, tensor in tensors.items():
+            if not all_finite(tensor):
+                raise InputError(f"{path}: {name} holds NaN or infinite values")
+        (out / layer.folder).mkdir()
+        save_file(tensors, out / layer.folder / WEIGHTS)
 
 
 def context_length(config: Mapping[str, Any]) -> int:

@@ -22,6 +22,7 @@ from edgepeft.cli.bundles import (
 from edgepeft.runtime.sampling_params import HELP, SamplingParams
 
 if TYPE_CHECKING:
+    from edgepeft.data.prompt_rows import Asked, TwoTexts
     from edgepeft.data.rows import Message
     from edgepeft.runtime import Completion, Runtime
     from edgepeft.runtime.answer import Stream
@@ -40,7 +41,16 @@ def command(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}.',
+            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}; for two '
+            'texts {"text": …, "text_pair": …} or {"query": …, "passage": …}.',
+            show_default=False,
+        ),
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Second text for a bundle that reads two together: a ranker's passage, several times to rank "
+            "several.",
             show_default=False,
         ),
     ] = None,
@@ -100,6 +110,8 @@ def command(
 
     if prompts is not None and prompt is not None:
         raise InputError("run: give a prompt or --prompts, not both")
+    if prompts is not None and pair:
+        raise InputError("run: give --pair or --prompts, not both: its rows hold their second texts")
     rows = _read_prompts(prompts) if prompts is not None else None
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
@@ -111,9 +123,10 @@ def command(
 
         if interactive:
             raise InputError(f"run: {opened.task} needs a text, as an argument or on stdin")
-        texts = [(where, _only_text(asked, where)) for where, asked in rows or ()]
+        texts = [(where, *_texts(asked, where)) for where, asked in rows or ()]
         if rows is None:
-            texts = [("", prompt if prompt not in (None, "-") else _read_stdin())]
+            text = prompt if prompt is not None and prompt != "-" else _read_stdin()
+            texts = [("", text, tuple(pair or ()))]
         read_texts(
             opened,
             texts,
@@ -123,6 +136,8 @@ def command(
             show_stats=sys.stderr.isatty() if stats is None else stats,
         )
         return
+    if pair:
+        raise InputError(f"run: --pair is for bundles that read two texts, and {bundle} answers prompts")
     sampling = SamplingParams(
         max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop or ()
     )
@@ -160,16 +175,19 @@ def _answer(stream: Stream, prompt: str, *, as_json: bool, show_stats: bool) -> 
 
 def _answer_rows(
     runtime: Runtime,
-    rows: list[tuple[str, str | list[Message]]],
+    rows: list[Asked],
     sampling: SamplingParams,
     system: str | None,
     *,
     show_stats: bool,
 ) -> None:
+    from edgepeft.data.prompt_rows import TwoTexts
     from edgepeft.errors import InputError
 
     tokens, seconds = 0, 0.0
     for where, prompt in rows:
+        if isinstance(prompt, TwoTexts):
+            raise InputError(f"{where}: has two texts, and this model answers prompts")
         own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
         try:
             done = runtime.complete(prompt, sampling, system=None if own_system else system)
@@ -205,7 +223,7 @@ def _read_stdin() -> str:
     return text
 
 
-def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
+def _read_prompts(path: Path) -> list[Asked]:
     """(where, prompt or messages) of every row; all are checked before the first is answered."""
     from edgepeft.data.prompt_rows import read_prompts
 
@@ -215,9 +233,18 @@ def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
     return rows
 
 
-def _only_text(asked: str | list[Message], where: str) -> str:
+def _texts(
+    asked: str | TwoTexts | list[Message], where: str
+) -> tuple[str, tuple[str, ...]]:
+    """A row's text, and the second ones that are read with it."""
+    from edgepeft.data.prompt_rows import TwoTexts
     from edgepeft.errors import InputError
 
+    if isinstance(asked, TwoTexts):
+        return asked.text, (asked.second,)
     if not isinstance(asked, str):
-        raise InputError(f'{where}: this model reads single texts; write {{"text": ...}}')
-    return asked
+        raise InputError(
+            f'{where}: this model reads texts and does not chat; write {{"text": ...}}, or for two texts '
+            '{"text": ..., "text_pair": ...} or {"query": ..., "passage": ...}'
+        )
+    return asked, ()

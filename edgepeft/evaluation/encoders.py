@@ -42,7 +42,8 @@ from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft.runs.folder import write_json
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
-from edgepeft.runtime.encoder import EncoderSession, pool
+from edgepeft.runtime.encoder import EncoderSession
+from edgepeft.runtime.pooling import Pooler
 from edgepeft.stages.job import Job, StageResult
 from edgepeft.utils.threads import chosen_threads
 
@@ -79,15 +80,16 @@ def reference(job: Job[ReferenceSettings]) -> EncoderReferenceResult:
     model = auto_class(model_config(folder)).from_pretrained(folder, dtype=torch.float32).eval()
     total = 2 * len(examples)
     job.events.progress(0, total)
+    pooler = None if facts.pooling is None else Pooler(facts.pooling, job.inputs["base"])
     before = [
-        _outputs(_torch_forward(model, facts), one, facts)
+        _outputs(_torch_forward(model, facts), one, pooler)
         for one in job.events.track(examples, total)
     ]
     base = judge.quality(before, examples)
     model = adapted(job, model)
     outputs: dict[str, torch.Tensor] = {}
     for index, one in enumerate(examples):
-        outputs[str(index)] = _outputs(_torch_forward(model, facts), one, facts).contiguous()
+        outputs[str(index)] = _outputs(_torch_forward(model, facts), one, pooler).contiguous()
         job.events.progress(len(examples) + index + 1, total)
     own = judge.quality(list(outputs.values()), examples)
     if not all(torch.isfinite(one).all() for one in outputs.values()):
@@ -129,12 +131,13 @@ def verify(job: Job[VerifySettings]) -> EncoderMeasures:
     witness = _cross_examined(job, bundle, execution.provider, examples, wanted)
     session = EncoderSession(bundle, providers=[execution.provider])
     forward = _session_forward(session)
+    pooler = Pooler.of_bundle(shipped) if facts.task == EMBEDDING else None
     forward(examples[0].ids, examples[0].types)
     seconds = 0.0
     found: list[torch.Tensor] = []
     for one in job.events.track(examples):
         started = time.perf_counter()
-        found.append(_outputs(forward, one, facts))
+        found.append(_outputs(forward, one, pooler))
         seconds += time.perf_counter() - started
     if not all(torch.isfinite(one).all() for one in found):
         raise EdgepeftError("the exported graph's outputs are not finite")
@@ -230,12 +233,12 @@ def _beside(mine: Quality, own: Quality, base: Quality) -> dict[str, Any]:
     return found
 
 
-def _outputs(forward: Forward, example: Example, facts: EncoderFacts) -> torch.Tensor:
+def _outputs(forward: Forward, example: Example, pooler: Pooler | None) -> torch.Tensor:
     """What an example is judged by: logits float32 [n, C] at its targets, or the vectors [2 or 3, H] of its texts."""
-    if facts.pooling is not None:
+    if pooler is not None:
         texts = [example.ids, example.other or []]
         texts += [] if example.negative is None else [example.negative]
-        vectors = [pool(forward(ids, None).numpy(), **asdict(facts.pooling)) for ids in texts]
+        vectors = [pooler(forward(ids, None).numpy()) for ids in texts]
         return torch.stack([torch.from_numpy(vector) for vector in vectors])
     logits = forward(example.ids, example.types)
     return logits[None] if logits.dim() == 1 else logits[example.positions]

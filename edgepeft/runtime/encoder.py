@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgepeft.bundle.files import AGAIN
 from edgepeft.bundle.manifest import MANIFEST
@@ -26,6 +24,7 @@ from edgepeft.models.tasks import (
     TAGGING,
 )
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.pooling import Array, Pooler, sigmoid
 from edgepeft.runtime.providers import provider_name
 from edgepeft.runtime.sessions import (
     Provider,
@@ -36,7 +35,6 @@ from edgepeft.runtime.sessions import (
     session_entries,
 )
 
-Array = npt.NDArray[np.float32]
 _TYPES = "token_type_ids"
 
 
@@ -146,7 +144,8 @@ class Encoder:
         self._labels: list[str] = labels
         self.reads_pairs = bool(result.get("paired", False))
         self._scoring = Scoring(**(result.get("scoring") or {}))
-        self._pooling: dict[str, Any] = result.get("pooling") or {}
+        embeds = self.bundle.task == EMBEDDING
+        self._pooler = Pooler.of_bundle(self.bundle) if embeds else None
 
     def classify(self, text: str, pair: str | None = None) -> list[Label]:
         """Every label with its probability, the likeliest first; ``pair`` is the second text where two are read
@@ -156,7 +155,7 @@ class Encoder:
         """
         encoded = self._read(text, CLASSIFICATION, MULTI_LABEL, pair=pair)
         logits = self._session.run(encoded.ids, encoded.types)
-        scores = _sigmoid(logits) if self.bundle.task == MULTI_LABEL else _softmax(logits)
+        scores = sigmoid(logits) if self.bundle.task == MULTI_LABEL else _softmax(logits)
         found = [Label(name, float(s)) for name, s in zip(self._labels, scores, strict=True)]
         return sorted(found, key=lambda label: -label.score)
 
@@ -164,7 +163,7 @@ class Encoder:
         """How well a passage answers a query. Raises InputError where that isn't the task."""
         encoded = self._read(query, RANKING, pair=passage)
         number = self._session.run(encoded.ids, encoded.types)
-        return float((_sigmoid(number) if self._scoring.activation == "sigmoid" else number)[0])
+        return float((sigmoid(number) if self._scoring.activation == "sigmoid" else number)[0])
 
     def rank(self, query: str, passages: Sequence[str]) -> list[Ranked]:
         """Passages with their scores for a query, the best first. Raises InputError as ``score`` does."""
@@ -197,7 +196,9 @@ class Encoder:
 
     def embed(self, text: str) -> Array:
         """The vector of a text, float32 [H]. Raises InputError where that isn't the task."""
-        return pool(self._session.run(self._read(text, EMBEDDING).ids), **self._pooling)
+        vectors = self._session.run(self._read(text, EMBEDDING).ids)
+        assert self._pooler is not None
+        return self._pooler(vectors)
 
     def tokens_lost(self, text: str, pair: str | None = None) -> int:
         """Tokens of a text, or of two, that are cut off, because the model reads no more at once."""
@@ -234,18 +235,6 @@ def group_tags(tags: Sequence[str]) -> list[tuple[str, int, int]]:
         else:
             spans.append((label, index, index + 1))
     return spans
-
-
-def pool(vectors: Array, mode: str = "mean", normalize: bool = True) -> Array:
-    """One vector float32 [H] of a text's token vectors [T, H]."""
-    vector: Array = vectors[0] if mode == "cls" else vectors.mean(axis=0)
-    return vector / max(float(np.linalg.norm(vector)), 1e-12) if normalize else vector
-
-
-def _sigmoid(logits: Array) -> Array:
-    # Written so that nothing overflows.
-    scores: Array = 0.5 * (1.0 + np.tanh(0.5 * logits))
-    return scores
 
 
 def _softmax(logits: Array) -> Array:

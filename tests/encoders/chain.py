@@ -18,6 +18,7 @@ from tests.tiny_encoders import (
     TAGS,
     write_encoder_data,
     write_tiny_classifier,
+    write_sentence_files,
     write_tiny_encoder,
 )
 
@@ -37,6 +38,7 @@ class Case:
     algorithm: str = "rtn"
     paired: bool = False
     scoring: Scoring | None = None
+    modules: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[str]:
@@ -81,9 +83,9 @@ CASES: dict[str, Case] = {
     "own-head": Case("bert", CLASSIFICATION, "dora", head="SequenceClassification"),
     "full": Case("minilm", EMBEDDING, "full"),
     # Two texts that are told apart, and two that aren't; several labels at once; one score.
-    "pairs": Case("minilm", CLASSIFICATION, "qlora", ("cpu-fp32", "cpu-int4"), paired=True),
+    "pairs": Case("minilm", CLASSIFICATION, targets=("cpu-fp32", "cpu-int4"), paired=True),
     "untyped-pairs": Case("roberta", CLASSIFICATION, paired=True),
-    "several": Case("roberta", MULTI_LABEL, targets=("cpu-fp32", "cpu-int8"), algorithm="gptq"),
+    "several": Case("roberta", MULTI_LABEL, targets=("cpu-fp32", "cpu-int4"), algorithm="gptq"),
     "ranker": Case(
         "bert", RANKING, "qlora", ("cpu-fp32", "cpu-int4"), paired=True, scoring=Scoring()
     ),
@@ -93,6 +95,15 @@ CASES: dict[str, Case] = {
         head="SequenceClassification",
         paired=True,
         scoring=Scoring("mse", "identity"),
+    ),
+    # Vectors of triples: the first token's, and a decoder's last one through linear layers.
+    "triples": Case("minilm", EMBEDDING, paired=True, modules=("cls_token", "Dense")),
+    "embedder": Case(
+        "qwen3",
+        EMBEDDING,
+        targets=("cpu-fp32", "cpu-int4"),
+        algorithm="gptq",
+        modules=("lasttoken", "Dense", "Dense", "Normalize"),
     ),
     "decoder-ranker": Case("qwen3", RANKING, paired=True, scoring=Scoring("bce", "identity")),
 }
@@ -138,6 +149,8 @@ def carry(case: Case, root: Path) -> None:
         model = write_tiny_encoder(root / "model", case.family, head=case.head, labels=labels)
     else:
         model = write_tiny_classifier(root / "model", case.family, labels)
+    if case.modules:
+        write_sentence_files(model, *case.modules)
     train, test = write_encoder_data(root / "data", case.task, paired=case.paired)
     task = {"task": case.task}
     settings: dict[str, Any] = {**task, "labels": case.labels, "scoring": case.scoring}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.data.rows import Row
@@ -112,15 +113,37 @@ def _pooled(vectors: torch.Tensor, folder: Path) -> torch.Tensor:
     """One vector of a text's token vectors [T, H], by what the model's own files say of it."""
     modules = folder / "modules.json"
     pooling = next(iter(folder.glob("*Pooling/config.json")), folder / "1_Pooling" / "config.json")
-    normalizes, first = True, False
-    if modules.is_file() and pooling.is_file():
-        kinds = [str(one["type"]) for one in json.loads(modules.read_text(encoding="utf-8"))]
-        normalizes = any(kind.endswith("Normalize") for kind in kinds)
-        said = json.loads(pooling.read_text(encoding="utf-8"))
-        named = said.get("pooling_mode")
-        first = bool(said.get("pooling_mode_cls_token")) or named in ("cls", ["cls"])
-    vector = vectors[0] if first else vectors.mean(dim=0)
-    return torch.nn.functional.normalize(vector, dim=0) if normalizes else vector
+    if not (modules.is_file() and pooling.is_file()):
+        return torch.nn.functional.normalize(vectors.mean(dim=0), dim=0)
+    listed = json.loads(modules.read_text(encoding="utf-8"))
+    said = json.loads(pooling.read_text(encoding="utf-8"))
+    flags = {key for key, on in said.items() if on is True} | {str(said.get("pooling_mode"))}
+    vector = vectors.mean(dim=0)
+    if any("cls" in flag for flag in flags):
+        vector = vectors[0]
+    elif any("lasttoken" in flag for flag in flags):
+        vector = vectors[-1]
+    for module in listed:
+        if str(module["type"]).endswith("Dense"):
+            vector = _linear(vector, folder / str(module["path"]))
+        elif str(module["type"]).endswith("Normalize"):
+            vector = torch.nn.functional.normalize(vector, dim=0)
+    return vector
+
+
+def _linear(vector: torch.Tensor, folder: Path) -> torch.Tensor:
+    """A Dense module as the package makes one: torch's own linear layer and activation."""
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    layer = torch.nn.Linear(said["in_features"], said["out_features"], said.get("bias", True))
+    stored = load_file(folder / "model.safetensors")
+    layer.load_state_dict(
+        {name.removeprefix("linear."): one.to(torch.float32) for name, one in stored.items()}
+    )
+    name = str(said.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    activation = getattr(torch.nn, name.rpartition(".")[2])()
+    with torch.no_grad():
+        found: torch.Tensor = activation(layer(vector))
+    return found
 
 
 def _long(statements: list[Statement], length: int, task: str) -> Statement:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from edgepeft.errors import InputError
+from edgepeft.models.dense_files import check_chain
+from edgepeft.models.sentence_files import read_sentence_files
 from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS, GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe
 
@@ -33,6 +35,14 @@ def check_keys(resolved: ResolvedRecipe) -> None:
         if given:
             what = "a list of adapters" if key == "adapter" else "this key"
             raise InputError(f"{key}: {what} is for text generation, not for {task}; remove it")
+
+
+def check_vectors(resolved: ResolvedRecipe) -> None:
+    """``model``: linear layers that don't take the vectors that the model gives."""
+    if resolved.task == EMBEDDING:
+        folder = resolved.needs.sentence or resolved.given.path
+        pooling = read_sentence_files(folder).pooling
+        check_chain(folder, pooling.dense, resolved.given.hidden_size)
 
 
 def check_training(resolved: ResolvedRecipe) -> None:

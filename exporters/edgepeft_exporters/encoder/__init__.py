@@ -27,7 +27,7 @@ MODEL_TYPES = {
 
 
 DECODERS = {"llama": "Llama", "qwen2": "Qwen 2", "qwen3": "Qwen 3"}
-"""The same of decoders, which classify texts by their last token."""
+"""The same of decoders, which read a text by its last token."""
 _ROTARY = (None, "default", "linear", "llama3")
 """Kinds of rotary positions that don't depend on the length of a text."""
 
@@ -71,9 +71,9 @@ class EncoderExporter:
 
 def _refuses_decoder(model: ModelInfo) -> str | None:
     head = head_of(model.architecture)
-    if head not in (GENERATION, CLASSIFICATION):
+    if head not in (None, GENERATION, CLASSIFICATION):
         return (
-            f"{model.architecture}: of tasks without generation, decoders do {CLASSIFICATION} alone"
+            f"{model.architecture}: of tasks without generation, decoders classify, rank and embed texts alone"
         )
     rotary = [model.config.get(name) or {} for name in ("rope_parameters", "rope_scaling")]
     kinds = {one.get("rope_type") or one.get("type") for one in rotary}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import onnx_ir as ir
@@ -12,6 +13,7 @@ from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.export.settings import ExportResult, ExportSettings
 from edgepeft.merging.stage import open_weights
+from edgepeft.models.dense_files import WEIGHTS
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.stages.job import Job
 from edgepeft_exporters.encoder.graph import build_graph
@@ -40,6 +42,10 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         counts = bind_codes(graph, quantized, _IR_DTYPES[target.io_dtype], settings.accuracy_level)
     if target.weight_layout == "nbits-gather":
         spread_lookups(graph, counts)
+    for layer in facts.pooling.dense if facts.pooling else ():
+        (job.out / layer.folder).mkdir()
+        place = f"{layer.folder}/{WEIGHTS}"
+        shutil.copyfile(job.inputs["base"] / place, job.out / place)
     graphs = job.out / "onnx"
     graphs.mkdir()
     save_graph(graph, graphs, target.file_stem, job.events.progress)
