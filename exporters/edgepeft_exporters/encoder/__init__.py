@@ -51,12 +51,12 @@ class EncoderExporter:
             return _refuses_decoder(model)
         if head_of(model.architecture) == GENERATION:
             able = ", ".join(DECODERS.values())
-            return f"{model.architecture} can't classify texts; decoders that can: {able}"
+            return f"{model.architecture} can't classify or embed texts; decoders that can: {able}"
         if kind not in MODEL_TYPES:
             known = ", ".join(MODEL_TYPES.values())
             return (
                 f"{model.architecture} ({kind}) is not supported; supported encoders: {known}; decoders that "
-                f"classify texts: {', '.join(DECODERS.values())}"
+                f"classify and embed texts: {', '.join(DECODERS.values())}"
             )
         if config.get("quantization_config"):
             return "its weights are already quantized; start from the full-precision checkpoint"
