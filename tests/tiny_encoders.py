@@ -65,8 +65,8 @@ def write_tiny_encoder(
 def write_sentence_files(folder: Path, mode: str, *modules: str, features: int = 32) -> Path:
     """Write files of sentence-transformers beside a model: its pooling, and ``modules`` after that.
 
-    Dense modules make ``features`` numbers of what comes before them, the first with a bias and a tanh, others with
-    neither.
+    Dense modules make ``features`` numbers of what comes before them, the first with a bias and a tanh, others
+    with neither.
     """
     import torch
     from safetensors.torch import save_file
@@ -128,9 +128,7 @@ def write_encoder_data(
     paths = []
     for name, first, count in (("train", 0, rows), ("test", rows, rows // 2)):
         path = folder / f"{name}.jsonl"
-        made = [
-            _row(task, names, number, paired=paired) for number in range(first, first + count)
-        ]
+        made = [_row(task, names, number, paired=paired) for number in range(first, first + count)]
         path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
         paths.append(path)
     return paths[0], paths[1]

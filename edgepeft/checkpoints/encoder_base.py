@@ -177,8 +177,8 @@ def _reads_types(model: Any, tokenizer: Path, given: Path) -> bool:
     highest = max(TextEncoder(tokenizer, WHOLE).encode("a", "b").types, default=0)
     if highest >= types:
         raise InputError(
-            f"{given}: type_vocab_size: has {types}, and its tokenizer gives a second text the type {highest}; take "
-            "token_type_ids out of model_input_names in tokenizer_config.json if it was trained without"
+            f"{given}: type_vocab_size: has {types}, and its tokenizer gives a second text the type {highest}; "
+            "take token_type_ids out of model_input_names in tokenizer_config.json if it was trained without"
         )
     return highest > 0
 

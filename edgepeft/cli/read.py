@@ -57,11 +57,9 @@ def read_texts(
         print(f"{len(texts)} texts, {len(texts) / seconds:.1f} texts/s", file=sys.stderr)
 
 
-def _check_seconds(
-    bundle: Bundle, texts: Sequence[tuple[str, str, tuple[str, ...]]]
-) -> None:
-    """Raise InputError for a text without the second one that the bundle reads with it, or with one or several that
-    it does not, before anything is loaded.
+def _check_seconds(bundle: Bundle, texts: Sequence[tuple[str, str, tuple[str, ...]]]) -> None:
+    """Raise InputError for a text without the second one that the bundle reads with it, or with one or several
+    that it does not, before anything is loaded.
     """
     from edgepeft.errors import InputError
     from edgepeft.models.tasks import RANKING
@@ -72,11 +70,13 @@ def _check_seconds(
         if paired and not further:
             what = "ranks passages for a query" if bundle.task == RANKING else "reads two texts"
             raise InputError(
-                f"{place}: {bundle.path.name} {what} and does not chat; give the second text with --pair, or rows "
-                'of "query" and "passage" ("text" and "text_pair") with --prompts'
+                f"{place}: {bundle.path.name} {what} and does not chat; give the second text with --pair, or "
+                'rows of "query" and "passage" ("text" and "text_pair") with --prompts'
             )
         if further and not paired:
-            raise InputError(f"{place}: {bundle.path.name} reads single texts; leave out the second one")
+            raise InputError(
+                f"{place}: {bundle.path.name} reads single texts; leave out the second one"
+            )
         if len(further) > 1 and bundle.task != RANKING:
             raise InputError(f"{place}: {bundle.path.name} reads two texts; give --pair once")
 

@@ -41,8 +41,8 @@ def command(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}; for two '
-            'texts {"text": …, "text_pair": …} or {"query": …, "passage": …}.',
+            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}; for '
+            'two texts {"text": …, "text_pair": …} or {"query": …, "passage": …}.',
             show_default=False,
         ),
     ] = None,
@@ -111,7 +111,9 @@ def command(
     if prompts is not None and prompt is not None:
         raise InputError("run: give a prompt or --prompts, not both")
     if prompts is not None and pair:
-        raise InputError("run: give --pair or --prompts, not both: its rows hold their second texts")
+        raise InputError(
+            "run: give --pair or --prompts, not both: its rows hold their second texts"
+        )
     rows = _read_prompts(prompts) if prompts is not None else None
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
@@ -137,7 +139,9 @@ def command(
         )
         return
     if pair:
-        raise InputError(f"run: --pair is for bundles that read two texts, and {bundle} answers prompts")
+        raise InputError(
+            f"run: --pair is for bundles that read two texts, and {bundle} answers prompts"
+        )
     sampling = SamplingParams(
         max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop or ()
     )
@@ -233,9 +237,7 @@ def _read_prompts(path: Path) -> list[Asked]:
     return rows
 
 
-def _texts(
-    asked: str | TwoTexts | list[Message], where: str
-) -> tuple[str, tuple[str, ...]]:
+def _texts(asked: str | TwoTexts | list[Message], where: str) -> tuple[str, tuple[str, ...]]:
     """A row's text, and the second ones that are read with it."""
     from edgepeft.data.prompt_rows import TwoTexts
     from edgepeft.errors import InputError

@@ -217,7 +217,7 @@ class Gates(Section):
     )
     min_rank_agreement: Fraction | None = Field(
         0.95,
-        description="Rankers: smallest share of pairs of passages that bundle and reference put in the same order.",
+        description="Rankers: smallest share of pairs of passages that bundle and reference order alike.",
     )
     max_score_difference: float | None = Field(
         0.1,

@@ -107,14 +107,19 @@ def guess_texts(records: Sequence[Record], file: str, task: str | None) -> dict[
     if text is None or label is None:
         raise _too_few(records, file, texts, "the text and one for its label")
     lists = [name for name in lists if name == label]
-    return {"text": text, "labels" if lists or task == "multi-label-classification" else "label": label}
+    return {
+        "text": text,
+        "labels" if lists or task == "multi-label-classification" else "label": label,
+    }
 
 
 def _judged(names: Sequence[str], texts: Sequence[str], task: str | None) -> dict[str, str]:
     """Two texts and what is said of them together, a score or a label; empty where there is no such thing."""
     by_name = {name.lower(): name for name in names}
     both = next((pair for pair in _TOGETHER if set(pair) <= set(by_name)), None)
-    score = like(names, _SCORES if task == "text-ranking" else [one for one in _SCORES if one != "label"])
+    score = like(
+        names, _SCORES if task == "text-ranking" else [one for one in _SCORES if one != "label"]
+    )
     if task == "text-ranking" and both is None:
         query = like(texts, _QUERIES)
         passage = like([name for name in texts if name != query], _PASSAGES)

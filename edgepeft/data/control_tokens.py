@@ -36,10 +36,8 @@ def policy_of(settings: Mapping[str, Any]) -> Policy:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Ids of a text, or of two together, and of the same length where each lies in its text, 1 where the tokenizer
-    put one around, and the token's type, which tells the texts apart.
-
-    ``lost`` counts the texts' own tokens that a tokenizer with a longest length cut off.
+    """Ids of a text or of two, and of the same length where each lies in its text, 1 where the tokenizer put one
+    around, and the type that tells the texts apart. ``lost`` counts their own tokens that were cut off.
     """
 
     ids: list[int]
@@ -154,7 +152,9 @@ class ControlTokens:
         spans = list(encoding.offsets)
         if places:
             of = [places[number or 0] for number in encoding.sequence_ids]
-            spans = [(of[at].back(start), of[at].back(end)) for at, (start, end) in enumerate(spans)]
+            spans = [
+                (of[at].back(start), of[at].back(end)) for at, (start, end) in enumerate(spans)
+            ]
         return Tokens(
             list(encoding.ids),
             spans,
@@ -211,9 +211,7 @@ class ControlTokens:
         ids = (self._tokenizer.token_to_id(text) for text in self.found(rendered))
         return [token for token in ids if token in self._ids]
 
-    def _control_ids(
-        self, tokenizer: Tokenizer, texts: Sequence[str], encoding: Any
-    ) -> list[int]:
+    def _control_ids(self, tokenizer: Tokenizer, texts: Sequence[str], encoding: Any) -> list[int]:
         """Ids of the control tokens that an encoding of ``texts`` has, but for those that are put around them and
         for what stands for unknown characters.
         """

@@ -77,7 +77,10 @@ COLUMNS: dict[str, Field] = {
     **_all(
         _USED, "messages conversations prompt completion instruction output input system history"
     ),
-    **_all(_USED, "chosen rejected text text_pair label tokens tags anchor positive negative query passage"),
+    **_all(
+        _USED,
+        "chosen rejected text text_pair label tokens tags anchor positive negative query passage",
+    ),
     **_all(_TOOLS, "tools functions tool_calls function_call"),
     **_all(_MEDIA, "image images video videos audio audios"),
     **_all(

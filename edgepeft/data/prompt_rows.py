@@ -23,7 +23,6 @@ _ANSWERS = (
 """Columns of training and test rows that say what the answer is; nobody is asked with them."""
 
 
-
 class TwoTexts(NamedTuple):
     """A text, and a second one that a model reads together with it."""
 

@@ -53,8 +53,8 @@ _SOFTWARE_TEXTS = 2
 """Texts that a software adapter runs beside the CPU: it takes seconds for each."""
 
 Forward = Callable[[list[int], list[int] | None], torch.Tensor]
-"""The output for one text's token ids, and their types where two are read together: logits [C] or [T, C], or token
-vectors [T, H].
+"""The output for one text's token ids, and their types where two are read together: logits [C] or [T, C], or
+token vectors [T, H].
 """
 
 
@@ -234,7 +234,7 @@ def _beside(mine: Quality, own: Quality, base: Quality) -> dict[str, Any]:
 
 
 def _outputs(forward: Forward, example: Example, pooler: Pooler | None) -> torch.Tensor:
-    """What an example is judged by: logits float32 [n, C] at its targets, or the vectors [2 or 3, H] of its texts."""
+    """What an example is judged by: logits float32 [n, C] at its targets, or vectors [2 or 3, H] of its texts."""
     if pooler is not None:
         texts = [example.ids, example.other or []]
         texts += [] if example.negative is None else [example.negative]

@@ -13,9 +13,9 @@ FLOAT_KL = {"fp32": 1e-5, "nf4": 1e-5, "fp16": 1e-3}
 computes what the reference does, up to the rounding of its floating point.
 """
 
-_DROPS = ("exact_match", "accuracy", "span_f1", "micro_f1", "ndcg", "spearman")
+DROPS = ("exact_match", "accuracy", "span_f1", "micro_f1", "ndcg", "spearman")
 """Shares that a bundle may have a little less of than the reference."""
-_SHARES = (*_DROPS, "retrieval_accuracy")
+_SHARES = (*DROPS, "retrieval_accuracy")
 _BETTER = 0.01
 """Share of right answers by which a reference that is no likelier may still be better than its base."""
 
@@ -66,7 +66,7 @@ _UNMEASURED = "not measured"
 def judged_gates(measures: Mapping[str, Any], gates: Gates) -> list[Judged]:
     """Every gate of the measures' task: passed, missed, or skipped without a bound or without a measure."""
     found = _unlike_the_witness(measures, gates.max_float_difference)
-    for share in _DROPS:
+    for share in DROPS:
         if share in measures:
             found.append(_drop(share, measures, getattr(gates, f"max_{share}_drop")))
     for gate, measure in (

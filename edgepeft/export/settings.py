@@ -58,7 +58,7 @@ class ExportResult(StageResult):
 
     ``operators`` counts the graph's operators that hold rounded weights; ``rotary_switch`` is the prompt's length
     where rotary factors change. Models that generate have ``prompt`` and maybe ``virtual_tokens``, encoders
-    ``labels``, ``pooling`` or ``scoring``; ``paired`` ones read two texts together, told apart by ``token_types``.
+    ``labels``, ``pooling`` or ``scoring``; ``paired`` ones read two texts, told apart by ``token_types``.
     """
 
     target: str

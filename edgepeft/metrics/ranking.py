@@ -16,8 +16,8 @@ _LEAST_SPREAD = 1e-3
 
 
 class ScoreJudge:
-    """``ndcg`` over the queries with passages of several worths, None without any, and ``spearman`` over all rows;
-    how near by ``score_difference`` (mean) and ``largest_score_difference``, in standard deviations of the
+    """``ndcg`` over the queries with passages of several worths, None without any, and ``spearman`` over all
+    rows; how near by ``score_difference`` (mean) and ``largest_score_difference``, in standard deviations of the
     reference's scores, ``rank_agreement``, and ``task_kl`` where scores are probabilities.
     """
 
@@ -32,7 +32,9 @@ class ScoreJudge:
         numbers, wanted = _numbers(outputs), _wanted(examples)
         loss = score_loss(numbers, wanted, self._scoring)
         gains = [
-            ndcg(numbers[rows], wanted[rows]) for rows in _queries(examples).values() if len(rows) > 1
+            ndcg(numbers[rows], wanted[rows])
+            for rows in _queries(examples).values()
+            if len(rows) > 1
         ]
         told = [gain for gain in gains if gain is not None]
         shares = {
@@ -51,7 +53,9 @@ class ScoreJudge:
             for at in rows:
                 higher, above = wanted[rows] > wanted[at], numbers[rows] >= numbers[at]
                 lower = wanted[rows] < wanted[at]
-                right = not bool((higher & (numbers[rows] <= numbers[at])).any() | (lower & above).any())
+                right = not bool(
+                    (higher & (numbers[rows] <= numbers[at])).any() | (lower & above).any()
+                )
                 better = int((numbers[rows] > numbers[at]).sum())
                 found[at] = Answer(right, f"rank {1 + int(higher.sum())}", f"rank {1 + better}")
         return [found[at] for at in range(len(examples))]
@@ -106,8 +110,8 @@ def ndcg(numbers: torch.Tensor, worth: torch.Tensor) -> float | None:
 
 
 def spearman(one: torch.Tensor, other: torch.Tensor) -> float | None:
-    """Correlation of the ranks of two sets of numbers, float32 [N], ties at their mean rank; None where the second
-    are all the same, 0 where only the first are.
+    """Correlation of the ranks of two sets of numbers, float32 [N], ties at their mean rank; None where the
+    second are all the same, 0 where only the first are.
     """
     a, b = (_ranks(values) for values in (one, other))
     a, b = a - a.mean(), b - b.mean()

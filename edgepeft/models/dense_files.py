@@ -75,7 +75,7 @@ def _check_weights(folder: Path, layer: DenseLayer) -> None:
         mend = "; it has pytorch_model.bin alone, which may run code: save the model anew as safetensors"
         raise InputError(f"{path}: not found{mend if pickled else ''}")
     found = {name: (one.shape, one.dtype) for name, one in read_header(path).items()}
-    wanted = {WEIGHT: (layer.out_features, layer.in_features)}
+    wanted: dict[str, tuple[int, ...]] = {WEIGHT: (layer.out_features, layer.in_features)}
     if layer.bias:
         wanted[BIAS] = (layer.out_features,)
     for name, shape in wanted.items():
@@ -97,7 +97,7 @@ def check_chain(path: Path, layers: tuple[DenseLayer, ...], features: int | None
     for layer in layers:
         if features is not None and layer.in_features != features:
             raise InputError(
-                f"{path / layer.folder / 'config.json'}: in_features: {layer.in_features}, and the vectors before "
-                f"it have {features} numbers"
+                f"{path / layer.folder / 'config.json'}: in_features: {layer.in_features}, and the vectors "
+                f"before it have {features} numbers"
             )
         features = layer.out_features

@@ -18,8 +18,8 @@ _ACTIVATIONS: dict[str, Literal["sigmoid", "identity"]] = {
 
 @dataclass(frozen=True)
 class Scoring:
-    """``loss`` is binary cross-entropy of the number's sigmoid, or its squared error; ``activation`` makes a score
-    of the number on the device, as sentence-transformers' CrossEncoder does.
+    """``loss`` is binary cross-entropy of the number's sigmoid, or its squared error; ``activation`` makes a
+    score of the number on the device, as sentence-transformers' CrossEncoder does.
     """
 
     loss: Literal["bce", "mse"] = "bce"
@@ -45,9 +45,7 @@ def scoring_of(config: Mapping[str, Any], path: Path, scores: Iterable[float]) -
     return Scoring("mse" if valued else "bce", named or ("identity" if valued else "sigmoid"))
 
 
-def _activation(
-    config: Mapping[str, Any], path: Path
-) -> Literal["sigmoid", "identity"] | None:
+def _activation(config: Mapping[str, Any], path: Path) -> Literal["sigmoid", "identity"] | None:
     """What sentence-transformers wrote of a cross-encoder's activation. Raises InputError."""
     package = config.get(_PACKAGE)
     key, said = f"{_PACKAGE}.activation_fn", None

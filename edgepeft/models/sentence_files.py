@@ -1,8 +1,8 @@
 """The files of sentence-transformers in a model's folder: how the vectors of a text's tokens become one.
 
 ``modules.json`` lists what a text goes through. What is carried is a transformer, a pooling, linear layers over
-its vector (Dense) and a normalization; any other module, and whatever else would change the vectors, is refused by
-name. Formats:
+its vector (Dense) and a normalization; any other module, and whatever else would change the vectors, is refused
+by name. Formats:
 https://sbert.net/docs/package_reference/sentence_transformer/models.html
 """
 
@@ -43,8 +43,8 @@ _COSINE = (None, "cosine", "cos_sim")
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the vectors of a text's tokens become one: their mean, the first or the last one, then linear layers over
-    it, then unit length or not.
+    """How the vectors of a text's tokens become one: their mean, the first or the last one, then linear layers
+    over it, then unit length or not.
     """
 
     mode: Mode = "mean"

@@ -121,7 +121,9 @@ def _scoring(task: Task, model: ModelInfo, rows: Sequence[Row]) -> Scoring | Non
     """How a ranker's number becomes a score; None for other tasks. Raises InputError."""
     if task != RANKING:
         return None
-    return scoring_of(model.config, model.path, (row.score for row in rows if row.score is not None))
+    return scoring_of(
+        model.config, model.path, (row.score for row in rows if row.score is not None)
+    )
 
 
 def resolve_targets(recipe: Recipe) -> list[ResolvedTarget]:

@@ -83,9 +83,7 @@ def _one_label(facts: EncoderFacts, batch: Batch, examples: Sequence[Example]) -
     return torch.tensor([example.targets[0] for example in examples])
 
 
-def _several_labels(
-    facts: EncoderFacts, batch: Batch, examples: Sequence[Example]
-) -> torch.Tensor:
+def _several_labels(facts: EncoderFacts, batch: Batch, examples: Sequence[Example]) -> torch.Tensor:
     return several_hot(examples, len(facts.labels))
 
 
@@ -114,7 +112,7 @@ _LABELS: dict[str, Callable[[EncoderFacts, Batch, Sequence[Example]], torch.Tens
 
 
 def task_loss(facts: EncoderFacts, outputs: Any, batch: Batch, pooled: Pool | None) -> torch.Tensor:
-    """Mean loss of a batch: cross-entropy in nats per text, tagged word, label or pair, of values squared error."""
+    """Mean loss of a batch: cross-entropy in nats per text, word, label or pair; squared error of values."""
     labels = batch["labels"]
     if pooled is not None:
         vectors = pooled(outputs.last_hidden_state.float(), batch["attention_mask"])
@@ -137,9 +135,7 @@ class EncoderTrainer(Trainer):  # type: ignore[misc]  # transformers ships no ty
         self, *, facts: EncoderFacts, pad_id: int, pooled: Pool | None, **parts: Any
     ) -> None:
         self._facts, self._pooled = facts, pooled
-        super().__init__(
-            data_collator=lambda examples: collate(facts, pad_id, examples), **parts
-        )
+        super().__init__(data_collator=lambda examples: collate(facts, pad_id, examples), **parts)
         loss_is_mean_of_batch(self)
 
     def compute_loss(

@@ -170,8 +170,8 @@ def whole_modules(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
 
 
 def kept_whole(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
-    """The full names of ``whole_modules``: transformers keeps none off a grid that lies deeper, as a pooler does, by
-    its last name alone.
+    """The full names of ``whole_modules``: transformers keeps none off a grid that lies deeper, as a pooler does,
+    by its last name alone.
     """
     whole = whole_modules(model, facts)
     return tuple(name for name, _ in model.named_modules() if name.rpartition(".")[2] in whole)

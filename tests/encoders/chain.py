@@ -17,8 +17,8 @@ from tests.tiny_encoders import (
     SEVERAL,
     TAGS,
     write_encoder_data,
-    write_tiny_classifier,
     write_sentence_files,
+    write_tiny_classifier,
     write_tiny_encoder,
 )
 
@@ -43,6 +43,7 @@ class Case:
     @property
     def labels(self) -> list[str]:
         """The names of the outputs."""
+        names: dict[str, tuple[str, ...]]
         names = {CLASSIFICATION: LABELS, TAGGING: TAGS, MULTI_LABEL: SEVERAL}
         return list(names.get(self.task, ()))
 

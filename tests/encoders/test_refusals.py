@@ -175,7 +175,9 @@ def test_unsupported_encoders_are_refused(
 
 def test_a_model_that_generates_refuses_an_encoders_rows(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model", "llama")
-    with pytest.raises(EdgepeftError, match=r"rows of tags, pairs, scores or lists of labels are for encoders"):
+    with pytest.raises(
+        EdgepeftError, match=r"rows of tags, pairs, scores or lists of labels are for encoders"
+    ):
         plan(tmp_path, TAGGING)
     with pytest.raises(EdgepeftError, match="rows of tags, pairs, scores or lists of labels are"):
         plan(tmp_path / "pairs", EMBEDDING, model=str(tmp_path / "model"))
@@ -288,7 +290,12 @@ PAIR = {"text": "a", "text_pair": "b", "label": "dark"}
 @pytest.mark.parametrize(
     ("task", "row", "keys", "words"),
     [
-        (CLASSIFICATION, PAIR, {}, r"train\.jsonl line 1: has no text_pair, and test\.jsonl line 1"),
+        (
+            CLASSIFICATION,
+            PAIR,
+            {},
+            r"train\.jsonl line 1: has no text_pair, and test\.jsonl line 1",
+        ),
         (CLASSIFICATION, {**PAIR, "text_pair": " "}, {}, "line 1: text_pair is empty"),
         (RANKING, PAIR, {}, "test.jsonl line 1: text-ranking needs query, passage and score"),
         (EMBEDDING, PAIR, {}, "test.jsonl line 1: feature-extraction needs anchor and positive"),
@@ -296,11 +303,26 @@ PAIR = {"text": "a", "text_pair": "b", "label": "dark"}
         (RANKING, {"query": "a", "passage": "b", "score": None}, {}, "number, is nothing"),
         (RANKING, {"query": "a", "passage": "b", "score": "inf"}, {}, "a number, is 'inf'"),
         (RANKING, {"query": "a", "passage": "", "score": 1}, {}, "passage must both hold text"),
-        (MULTI_LABEL, {"text": "a", "labels": ["green"]}, {}, "label 'green' is not among the labels"),
+        (
+            MULTI_LABEL,
+            {"text": "a", "labels": ["green"]},
+            {},
+            "label 'green' is not among the labels",
+        ),
         (MULTI_LABEL, {"text": "a", "labels": [0, 1, 0]}, {}, "labels holds '0' twice"),
-        (MULTI_LABEL, {"text": "a", "labels": None}, {}, r"a list of a text's labels \(\[\] for none"),
+        (
+            MULTI_LABEL,
+            {"text": "a", "labels": None},
+            {},
+            r"a list of a text's labels \(\[\] for none",
+        ),
         (MULTI_LABEL, {"text": "a", "labels": [["x"]]}, {}, "which is no name of a label"),
-        (RANKING, None, {"data": {"labels": ["a", "b"]}}, "data.labels: text-ranking has no labels"),
+        (
+            RANKING,
+            None,
+            {"data": {"labels": ["a", "b"]}},
+            "data.labels: text-ranking has no labels",
+        ),
         (RANKING, None, {"method": {"name": "trainable_tokens"}}, "can't train the classification"),
     ],
 )

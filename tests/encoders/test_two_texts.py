@@ -19,9 +19,13 @@ from edgepeft.data.texts import EncodedText, TextEncoder
 from edgepeft.errors import InputError
 from edgepeft.evaluation import encoders as fidelity
 from edgepeft.evaluation.execution import Execution
-from edgepeft.evaluation.settings import VerifySettings, WitnessSettings
+from edgepeft.evaluation.settings import (
+    ReferenceSettings,
+    VerifySettings,
+    WitnessSettings,
+)
 from edgepeft.evaluation.witness import encoders as witness
-from edgepeft.runtime import Encoder
+from edgepeft.runtime import Bundle, Encoder
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.encoder import EncoderSession
 from tests.conftest import SAMPLES
@@ -75,7 +79,7 @@ def test_what_tells_two_texts_apart_is_told(built: Find, case: str) -> None:
     assert set(read.types) == {0, 1}
     theirs = transformers.AutoTokenizer.from_pretrained(built(case, "cpu-fp32"))(*SHORT)
     assert (read.ids, read.types) == (theirs["input_ids"], theirs["token_type_ids"])
-    session = EncoderSession(fidelity.Bundle.open(built(case, "cpu-fp32")))
+    session = EncoderSession(Bundle.open(built(case, "cpu-fp32")))
     difference = np.abs(session.run(read.ids, read.types) - session.run(read.ids)).max()
     assert difference > 3e-3
 
@@ -102,7 +106,9 @@ def test_probabilities_and_scores_are_transformers_own(built: Find) -> None:
 
 
 def test_passages_come_in_the_order_of_their_scores(built: Find) -> None:
-    passages = [f"Number {n}: it is {colour}." for n, colour in enumerate(("black", "red", "green"))]
+    passages = [
+        f"Number {n}: it is {colour}." for n, colour in enumerate(("black", "red", "green"))
+    ]
     for case, through in (("ranker", torch.sigmoid), ("value-ranker", torch.clone)):
         encoder = Encoder(built(case, "cpu-fp32"))
         ranked = encoder.rank(SHORT[0], passages)
@@ -132,6 +138,7 @@ def test_a_look_alike_in_either_text_stays_text(built: Find) -> None:
     encoder = TextEncoder(built("pairs", "base"), 128)
     plain, looks = encoder.encode("a lemon", "so"), encoder.encode("a [SEP] lemon", "so [CLS]")
     separator = encoder.tokenizer.token_to_id("[SEP]")
+    assert separator is not None
     assert plain.ids.count(separator) == looks.ids.count(separator) == 2
     assert looks.types == sorted(looks.types)
     assert len(looks.ids) > len(plain.ids)
@@ -177,9 +184,7 @@ def test_a_reference_that_takes_both_texts_for_the_first_is_found_out(
     settings = {"merge": {"base": "dequantized", "grid": "auto"}, "task": CASES["pairs"].task}
     settings |= {"data": {**DATA, "max_test_rows": ROWS, "max_length": 64}}
     (tmp_path / "reference").mkdir()
-    fidelity.reference(
-        job_of(fidelity.ReferenceSettings, tmp_path / "reference", settings, inputs)
-    )
+    fidelity.reference(job_of(ReferenceSettings, tmp_path / "reference", settings, inputs))
     (tmp_path / "reference" / "edgepeft.json").write_text(
         (built("pairs", "reference") / "edgepeft.json").read_text()
     )

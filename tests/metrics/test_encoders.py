@@ -117,7 +117,8 @@ def test_the_order_of_passages() -> None:
 def test_scores_differ_in_units_of_their_own_spread() -> None:
     rows = [replace(example([]), query=q, score=s) for q, s in (("a", 1.0), ("a", 0.0), ("b", 1.0))]
     mine, theirs = (
-        [torch.tensor([[value]]) for value in values] for values in ((1.0, 3.0, 5.0), (1.0, 1.0, 5.0))
+        [torch.tensor([[value]]) for value in values]
+        for values in ((1.0, 3.0, 5.0), (1.0, 1.0, 5.0))
     )
     values = ScoreJudge(Scoring("mse", "identity"))
     near = values.closeness(mine, theirs, rows)

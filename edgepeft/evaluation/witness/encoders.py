@@ -70,8 +70,8 @@ def run(job: Job[WitnessSettings]) -> WitnessResult:
 def _types(
     model: Any, tokenizer: Path, longest: int
 ) -> Callable[[Row, list[int]], list[int] | None]:
-    """What tells two texts apart, by transformers' own tokenizer where it reads the same ids, None where the model
-    is not told.
+    """What tells two texts apart, by transformers' own tokenizer where it reads the same ids, None where the
+    model is not told.
     """
     from transformers import AutoTokenizer
 

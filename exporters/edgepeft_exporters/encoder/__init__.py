@@ -72,9 +72,7 @@ class EncoderExporter:
 def _refuses_decoder(model: ModelInfo) -> str | None:
     head = head_of(model.architecture)
     if head not in (None, GENERATION, CLASSIFICATION):
-        return (
-            f"{model.architecture}: of tasks without generation, decoders classify, rank and embed texts alone"
-        )
+        return f"{model.architecture}: of tasks without generation, decoders classify, rank and embed texts alone"
     rotary = [model.config.get(name) or {} for name in ("rope_parameters", "rope_scaling")]
     kinds = {one.get("rope_type") or one.get("type") for one in rotary}
     if not kinds <= set(_ROTARY):
