@@ -56,7 +56,8 @@ class Distance:
 class Vocabulary:
     """A task's measures: ``contract`` are those that ``build --json`` promises, ``rate`` says how fast it is.
 
-    ``compared`` are the columns of a comparison of bundles, and ``distance`` is what its pictures draw.
+    ``compared`` are the columns of a comparison of bundles, ``distance`` is what its pictures draw, and
+    ``nearness`` says in a line what tells how near a bundle is to the reference.
     """
 
     contract: tuple[str, ...]
@@ -64,6 +65,7 @@ class Vocabulary:
     rate: Column
     compared: tuple[Column, ...]
     distance: Distance
+    nearness: str = "KL(reference || bundle) of the labels' probabilities, in nats per target"
 
 
 def _shares(*names: str) -> tuple[str, ...]:
@@ -151,6 +153,8 @@ _BY_TASK = {
         _TEXTS,
         _OF_SCORES,
         Distance("score difference (standard deviations)", "score_difference"),
+        "Score differences are from the reference's scores, in standard deviations of these; the same order is "
+        "the share of pairs of passages that both put in it",
     ),
     TAGGING: Vocabulary(
         (*_shares("accuracy", "span_f1"), "task_kl", "label_agreement", "recovery"),
@@ -170,6 +174,7 @@ _BY_TASK = {
         _TEXTS,
         _OF_PAIRS,
         Distance("1 - cosine", "cosine_similarity", likeness=True),
+        "Cosines are between the bundle's vector of a text and the reference's",
     ),
 }
 

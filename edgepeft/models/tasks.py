@@ -70,6 +70,12 @@ ENCODER_TASKS: dict[str, EncoderTask] = {
 }
 """The tasks that read a text and generate none."""
 
+
+def hub_task(task: str) -> str:
+    """A task's name on the hub."""
+    return ENCODER_TASKS[task].hub if task in ENCODER_TASKS else task
+
+
 OF_WHOLE_TEXTS = (CLASSIFICATION, MULTI_LABEL, RANKING)
 """Those whose head says one thing of a text, or of two texts read together."""
 

@@ -81,7 +81,7 @@ def test_pooling_and_normalization(
 def with_dense(folder: Path, **changed: Any) -> Path:
     """A folder whose vectors of 64 go through a layer to 32 with a tanh; ``changed`` are keys of it."""
     write(folder, ("Transformer", "Pooling", "Dense", "Normalize"))
-    said = {"in_features": 64, "out_features": 32, "bias": True}
+    said: dict[str, Any] = {"in_features": 64, "out_features": 32, "bias": True}
     said["activation_function"] = "torch.nn.modules.activation.Tanh"
     (folder / "2_Dense" / "config.json").write_text(json.dumps({**said, **changed}))
     tensors = {"linear.weight": np.zeros((32, 64), np.float32), "linear.bias": np.zeros(32)}
