@@ -211,7 +211,7 @@ def _resize(model: Any, rows: int) -> None:
 
 def _save(model: Any, out: Path) -> None:
     """Save a model under its own names: transformers writes those of the checkpoint that it was read from."""
-    model.save_pretrained(out)
+    model.save_pretrained(out, save_original_format=False)
     source = SafetensorsSource.from_folder(out)
     fitted = fit_checkpoint(source, build_skeleton(out), out)
     if fitted.renamed:

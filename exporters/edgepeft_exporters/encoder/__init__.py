@@ -22,6 +22,8 @@ MODEL_TYPES = {
     "deberta": "DeBERTa",
     "deberta-v2": "DeBERTa v2 and v3",
     "modernbert": "ModernBERT",
+    "nomic_bert": "Nomic BERT",
+    "gte": "GTE",
 }
 """Kinds of model whose exported graph the tests hold against the original."""
 
