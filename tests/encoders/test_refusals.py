@@ -346,6 +346,14 @@ def test_lists_of_labels_that_are_all_empty_teach_nothing(tmp_path: Path) -> Non
         plan(tmp_path, MULTI_LABEL)
 
 
+def test_rotary_positions_that_go_by_length_are_refused(tmp_path: Path) -> None:
+    write_case(Case("Gte", task=EMBEDDING), tmp_path / "model")
+    assert plan(tmp_path, EMBEDDING).stages
+    configured(tmp_path, rope_parameters={"rope_type": "dynamic", "factor": 8.0})
+    with pytest.raises(EdgepeftError, match="GteModel: its rotary positions depend on the length"):
+        plan(tmp_path, EMBEDDING)
+
+
 def test_a_decoder_with_files_of_pooling_embeds_pairs(tmp_path: Path) -> None:
     write_sentence_files(write_tiny_model(tmp_path / "model", "qwen3"), "lasttoken", "Normalize")
     assert plan(tmp_path, EMBEDDING).resolved.task == EMBEDDING

@@ -68,22 +68,29 @@ class EncoderExporter:
             return "its chunk_size_feed_forward is set, which takes texts of some lengths alone"
         if str(config.get("position_embedding_type", "absolute")) != "absolute":
             return "its position embeddings are relative; only absolute ones are supported"
-        return None
+        return _refuses_rotary(model)
 
 
 def _refuses_decoder(model: ModelInfo) -> str | None:
     head = head_of(model.architecture)
     if head not in (None, GENERATION, CLASSIFICATION):
         return f"{model.architecture}: of tasks without generation, decoders classify, rank and embed texts alone"
-    rotary = [model.config.get(name) or {} for name in ("rope_parameters", "rope_scaling")]
-    kinds = {one.get("rope_type") or one.get("type") for one in rotary}
-    if not kinds <= set(_ROTARY):
-        return f"{model.architecture}: its rotary positions depend on the length of the text"
+    if (why := _refuses_rotary(model)) is not None:
+        return why
     if model.config.get("quantization_config"):
         return "its weights are already quantized; start from the full-precision checkpoint"
     if model.config.get("is_causal") is False:
         return "is_causal: False is not supported: the graph would look back alone"
     return None
+
+
+def _refuses_rotary(model: ModelInfo) -> str | None:
+    """Why the model's rotary positions can't be in a graph that is made at one length."""
+    rotary = [model.config.get(name) or {} for name in ("rope_parameters", "rope_scaling")]
+    kinds = {one.get("rope_type") or one.get("type") for one in rotary}
+    if kinds <= set(_ROTARY):
+        return None
+    return f"{model.architecture}: its rotary positions depend on the length of the text"
 
 
 EXPORTER = EncoderExporter()
