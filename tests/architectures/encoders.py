@@ -59,7 +59,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "max_position_embeddings": 130,
     },
     "Electra": {"embedding_size": 32},
-    **dict.fromkeys(("NomicBert", "Gte"), {}),
+    **{family: {} for family in ("NomicBert", "Gte")},
     "Albert": {"embedding_size": 32},
     "DistilBert": {"dim": 64, "hidden_dim": 160, "n_layers": 2, "n_heads": 4},
     "Deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
