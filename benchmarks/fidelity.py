@@ -23,8 +23,8 @@ from alternatives import build_default_int4
 
 from edgepeft.benchmark.gguf_model import GgufModel
 from edgepeft.benchmark.llama_cpp import quantized_gguf
+from edgepeft.evaluation.reference_record import Reference
 from edgepeft.evaluation.seal import folder_bytes
-from edgepeft.evaluation.verify import Reference
 from edgepeft.metrics.generation import Comparison
 from edgepeft.pipeline.compare import compare, label
 

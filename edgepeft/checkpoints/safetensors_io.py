@@ -123,6 +123,12 @@ class SafetensorsSource:
             part = handle.get_slice(self._stored[name])
             return torch.cat([part[index : index + 1].clone() for index in indices])
 
+    def row_range(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows from ``start`` to ``stop`` of a tensor, without reading the others. Raises KeyError."""
+        with _opened(self._files[name]) as handle:
+            part: torch.Tensor = handle.get_slice(self._stored[name])[start:stop].clone()
+        return part
+
     def same(self, first: str, second: str) -> bool:
         """Whether two tensors hold the same bytes, read some rows at a time. Raises KeyError."""
         spec = self._specs[first]

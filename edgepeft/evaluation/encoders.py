@@ -30,7 +30,7 @@ from edgepeft.evaluation.reference import adapted
 from edgepeft.evaluation.results import WitnessFacts
 from edgepeft.evaluation.settings import ReferenceSettings, VerifySettings
 from edgepeft.evaluation.verify import MEASURES
-from edgepeft.evaluation.witness.check import agreement
+from edgepeft.evaluation.witness.check import agreement, encoder_outputs
 from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.verdict import witness_facts
@@ -181,7 +181,8 @@ def _cross_examined(
     if "witness" not in job.inputs:
         return None
     testimony = WitnessRecord.open(job.inputs["witness"])
-    facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), None)
+    shipped = encoder_outputs(bundle, provider)
+    facts = witness_facts(testimony, bundle, shipped, job.inputs.get("float-graph"), None)
     own = {_key(one): found for one, found in zip(examples, outputs, strict=True)}
     agreed = None
     if testimony.of_reference:

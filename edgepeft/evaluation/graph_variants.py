@@ -12,10 +12,17 @@ import onnx_ir as ir
 from edgepeft.runtime.bundle import Bundle
 
 _LEVEL = "accuracy_level"
+RESTORED_AT_ONCE = 128 * 2**20
+"""Bytes of float32 weights that one product may restore: the CPU has no float kernel for 8-bit weights."""
 
 
-def without_accuracy_level(bundle: Bundle, scratch: Path) -> Bundle | None:
-    """The bundle with float activations in integer products (accuracy level 0); None where it is so already."""
+def without_accuracy_level(
+    bundle: Bundle, scratch: Path, *, restored: int = RESTORED_AT_ONCE
+) -> Bundle | None:
+    """The bundle with float activations in integer products (accuracy level 0); None where it is so already.
+
+    Products that would restore more bytes of weights than ``restored`` are several.
+    """
     model = ir.load(bundle.model_file)
     nodes = [
         node
@@ -26,6 +33,8 @@ def without_accuracy_level(bundle: Bundle, scratch: Path) -> Bundle | None:
         return None
     for node in nodes:
         del node.attributes[_LEVEL]
+        if _restored_bytes(node) > restored:
+            _split(model.graph, node, restored)
     return _saved(bundle, model, scratch / "level-0")
 
 
@@ -69,17 +78,7 @@ def with_float_products(bundle: Bundle, scratch: Path) -> Bundle:
         weight = _restored(node, settings["K"], settings["N"])
         model.graph.register_initializer(weight)
         product = ir.node("MatMul", [node.inputs[0], weight], name=node.name)
-        product.outputs[0].type, product.outputs[0].shape = (
-            node.outputs[0].type,
-            node.outputs[0].shape,
-        )
-        name = node.outputs[0].name
-        model.graph.insert_before(node, product)
-        ir.convenience.replace_all_uses_with(
-            node.outputs[0], product.outputs[0], replace_graph_outputs=True
-        )
-        model.graph.remove(node, safe=True)
-        product.outputs[0].name = name
+        _take_place(model.graph, node, product)
         changed = True
     return _saved(bundle, model, scratch / "float-products") if changed else bundle
 
@@ -103,6 +102,69 @@ def _restored(node: ir.Node, width: int, count: int) -> ir.Value:
         materialize, dtype=dtype, shape=ir.Shape((width, count)), name=name
     )
     return value
+
+
+def _restored_bytes(node: ir.Node) -> int:
+    """Bytes of the float32 weight that the CPU restores at every call of a product."""
+    settings = {name: attribute.value for name, attribute in node.attributes.items()}
+    if node.op_type != "MatMulNBits" or settings["bits"] != 8:
+        return 0
+    return 4 * int(settings["K"]) * int(settings["N"])
+
+
+def _split(graph: ir.Graph, node: ir.Node, restored: int) -> None:
+    """Put products in the place of one, each with so many of the weight's rows that it restores no more bytes."""
+    if len(node.inputs) > 4:
+        return
+    settings = {name: attribute.value for name, attribute in node.attributes.items()}
+    count = int(settings["N"])
+    size = max(1, restored // (4 * int(settings["K"])))
+    found = []
+    for start in range(0, count, size):
+        rows = slice(start, min(start + size, count))
+        name = f"{node.name}/{start}"
+        inputs = [node.inputs[0], *(_rows(value, count, rows) for value in node.inputs[1:])]
+        for value in inputs[1:]:
+            graph.register_initializer(value)
+        attributes = {**settings, "N": rows.stop - rows.start}
+        part = ir.node(
+            "MatMulNBits", inputs, attributes, domain=node.domain, name=name, version=node.version
+        )
+        part.outputs[0].name = f"{name}/output"
+        part.outputs[0].type = node.outputs[0].type
+        graph.insert_before(node, part)
+        found.append(part.outputs[0])
+    whole = ir.node("Concat", found, {"axis": -1}, name=f"{node.name}/whole")
+    _take_place(graph, node, whole)
+
+
+def _rows(value: ir.Value | None, count: int, rows: slice) -> ir.Value:
+    """Some rows of a constant of ``count`` rows, which may be stored flat or widened by a Cast."""
+    assert value is not None
+    stored = _constant(value)
+    dtype = value.dtype or stored.dtype
+    whole = stored.numpy().reshape(
+        count, *(stored.shape[1:] if stored.shape[0] == count else (-1,))
+    )
+    flat = stored.shape[0] != count
+    chosen = whole[rows].astype(dtype.numpy(), copy=False)
+    name = f"{value.name}/{rows.start}"
+    tensor = ir.Tensor(chosen.reshape(-1) if flat else chosen, dtype=dtype, name=name)
+    return ir.Value(
+        name=name, type=ir.TensorType(dtype), shape=ir.Shape(tensor.shape), const_value=tensor
+    )
+
+
+def _take_place(graph: ir.Graph, node: ir.Node, other: ir.Node) -> None:
+    """Put ``other``, whose output is the same, in a node's place."""
+    name = node.outputs[0].name
+    other.outputs[0].type, other.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
+    graph.insert_before(node, other)
+    ir.convenience.replace_all_uses_with(
+        node.outputs[0], other.outputs[0], replace_graph_outputs=True
+    )
+    graph.remove(node, safe=True)
+    other.outputs[0].name = name
 
 
 def _constant(value: ir.Value | None) -> Any:

@@ -50,6 +50,7 @@ from edgepeft.merging.stage import (
     open_unmerged,
 )
 from edgepeft.metrics.generation import token_loss
+from edgepeft.runtime.pieces import pieces
 from edgepeft.stages.job import Job
 
 PROBES = "probes.json"
@@ -180,12 +181,15 @@ def _measure(
     def score(index: int, probe: Probe, states: torch.Tensor) -> None:
         nonlocal losses
         hidden = states[probe.positions]
-        logits = model.logits(hidden)
-        if not torch.isfinite(logits).all():
-            raise EdgepeftError("the model's own logits are not finite; base or adapter is damaged")
-        if probe.kind == "task":
-            targets = torch.tensor(probe.ids[probe.start :])
-            losses += token_loss(torch.log_softmax(logits, -1), targets)
+        targets = torch.tensor(probe.ids[probe.start :])
+        for part in pieces(len(hidden), model.vocabulary):
+            logits = model.logits(hidden[part])
+            if not torch.isfinite(logits).all():
+                raise EdgepeftError(
+                    "the model's own logits are not finite; base or adapter is damaged"
+                )
+            if probe.kind == "task":
+                losses += token_loss(torch.log_softmax(logits, -1), targets[part])
         kept[f"{probe.kind}.{index}"] = hidden.contiguous().clone()
 
     # The first questions are the task's probes, so one pass serves both.

@@ -12,6 +12,7 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.probes import Question
 from edgepeft.metrics.generation import could_still_match
+from edgepeft.runtime.pieces import pieces
 
 ANSWER_SLACK = 8
 """Tokens an answer may be longer than the wanted one before it counts as different."""
@@ -44,6 +45,8 @@ class TorchModel:
         self._body = base.get_decoder() if hasattr(base, "get_decoder") else base.model
         self._head = base.get_output_embeddings()
         self.outer = OuterHead.of(base.config)
+        self.vocabulary: int = base.config.vocab_size
+        """Width of the logits, but for tokens that an adapter has beside them."""
         config = getattr(model, "peft_config", {}).get("default")
         self._prompted = config is not None and config.is_prompt_learning
         wrapped = not isinstance(self._head, torch.nn.Linear)
@@ -111,7 +114,9 @@ class TorchModel:
         then is decoding carried on.
         """
         start = len(question.prompt)
-        first = self.logits(hidden[start - 1 : -1]).argmax(-1).tolist()
+        behind = hidden[start - 1 : -1]
+        parts = pieces(len(behind), self.vocabulary)
+        first = [token for part in parts for token in self.logits(behind[part]).argmax(-1).tolist()]
         wanted = question.completion
         if first == wanted:
             return True

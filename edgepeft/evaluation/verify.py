@@ -6,28 +6,25 @@ onnxruntime-genai over every test row. Who runs the graph is decided in ``execut
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from edgepeft.checkpoints.base import open_base
-from edgepeft.checkpoints.outer_head import OuterHead
-from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.execution import check_software, statement
 from edgepeft.evaluation.graph_variants import widened, with_float_products, without_accuracy_level
 from edgepeft.evaluation.lost_rows import write_lost
 from edgepeft.evaluation.measures import GenerationMeasures, Level0, WrongAnswer
 from edgepeft.evaluation.probes import Probe, Question, check_asked
-from edgepeft.evaluation.reference import HEAD, HIDDEN, PROBES
-from edgepeft.evaluation.results import ModelFacts, WitnessFacts
+from edgepeft.evaluation.reference_record import Reference
+from edgepeft.evaluation.results import WitnessFacts
 from edgepeft.evaluation.settings import VerifySettings
 from edgepeft.evaluation.torch_model import ANSWER_SLACK
+from edgepeft.evaluation.witness.check import graph_logits
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.verdict import reference_facts, witness_facts
 from edgepeft.metrics.generation import (
@@ -42,48 +39,13 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.generate import Runtime
+from edgepeft.runtime.pieces import at_once
 from edgepeft.stages.job import Job
 from edgepeft.utils.threads import chosen_threads
 
 MEASURES = "measures.json"
 FIRST, REST = slice(0, 4), slice(4, None)
 """Probes of each kind: those compared once more at accuracy level 0, and the others."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A finished reference stage: probes, questions, facts, and logits on demand."""
-
-    record: Mapping[str, Any]
-    hidden: SafetensorsSource
-    head: torch.Tensor
-    outer: OuterHead
-
-    @classmethod
-    def open(cls, folder: Path, base: Path) -> Reference:
-        """Open the stage's folder; the head is the base's own, unless the adapter changed it."""
-        record = json.loads((folder / PROBES).read_text(encoding="utf-8"))
-        hidden = SafetensorsSource.from_file(folder / HIDDEN)
-        changed = HEAD in hidden.specs
-        head = hidden.load(HEAD) if changed else open_base(base).load(record["head"])
-        head = head.to(torch.float32)
-        return cls(record, hidden, head, OuterHead(**record["outer_head"]))
-
-    def probes(self, kind: str) -> list[Probe]:
-        """The probes of one kind."""
-        return [Probe(**entry) for entry in self.record[kind]]
-
-    def questions(self) -> list[Question]:
-        """The questions for exact match."""
-        return [Question(**entry) for entry in self.record["questions"]]
-
-    def facts(self, who: Literal["base", "reference"]) -> ModelFacts:
-        """What was measured of the bare base, or of the reference itself."""
-        return ModelFacts.model_validate(self.record[who])
-
-    def logits(self, kind: str, index: int) -> torch.Tensor:
-        """Reference logits float32 [T, V] at a probe's scored positions."""
-        return self.outer(self.hidden.load(f"{kind}.{index}") @ self.head.T)
 
 
 def run(job: Job[VerifySettings]) -> GenerationMeasures:
@@ -119,7 +81,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
     factors = adapter / FACTORS if adapter else None
     session = GraphSession(bundle, providers=[provider], adapter=factors)
     job.events.progress(0, sum(counts))
-    witness = _cross_examined(job, bundle, provider, reference, factors)
+    witness = _cross_examined(job, bundle, session, reference, factors)
     kinds = ("task", "generic")
     lead = list(shipped.virtual_ids)
     first = {kind: _compare(session, reference, kind, lead, FIRST, step) for kind in kinds}
@@ -177,7 +139,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
 def _cross_examined(
     job: Job[VerifySettings],
     bundle: Bundle,
-    provider: str,
+    session: GraphSession,
     reference: Reference,
     factors: Path | None,
 ) -> WitnessFacts | None:
@@ -185,9 +147,10 @@ def _cross_examined(
     if "witness" not in job.inputs:
         return None
     testimony = WitnessRecord.open(job.inputs["witness"])
-    facts = witness_facts(testimony, bundle, provider, job.inputs.get("float-graph"), factors)
+    shipped = graph_logits(session, bundle.virtual_ids)
+    facts = witness_facts(testimony, bundle, shipped, job.inputs.get("float-graph"), factors)
     probes = reference.probes("task")
-    agreed = reference_facts(testimony, probes, lambda index: reference.logits("task", index))
+    agreed = reference_facts(testimony, probes, partial(reference.logits, "task"))
     return facts.model_copy(update={"reference": agreed})
 
 
@@ -209,8 +172,6 @@ def _at_level_0(
     exact = without_accuracy_level(bundle, scratch)
     if exact is None:
         return None
-    if provider == CPU:
-        exact = with_float_products(exact, scratch)
     session = GraphSession(exact, providers=[provider], adapter=adapter)
     lead = list(bundle.virtual_ids)
     task, generic = (
@@ -225,13 +186,22 @@ def _at_level_0(
     )
 
 
-def probe_logits(session: GraphSession, probe: Probe, lead: list[int], width: int) -> torch.Tensor:
-    """Logits float32 [T, width] at a probe's scored positions, with ``lead`` before its tokens.
+def probe_logits(
+    session: GraphSession, probe: Probe, lead: list[int], width: int
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Logits float32 [t, width] at some of a probe's scored positions at a time, with ``lead`` before its tokens,
+    and which of them these are, counted from the first.
 
     Further columns are those of virtual tokens, which the reference has none of.
     """
-    logits = session.logits([*lead, *probe.ids])[len(lead) :, :width]
-    return torch.from_numpy(logits[probe.positions])
+    first, end = (len(lead) + at for at in (probe.positions.start, probe.positions.stop))
+    start = 0
+    for logits in session.in_pieces([*lead, *probe.ids], at_once(session.vocab_size)):
+        low, high = max(first, start), min(end, start + len(logits))
+        if low < high:
+            found = logits[low - start : high - start, :width]
+            yield slice(low - first, high - first), torch.from_numpy(found)
+        start += len(logits)
 
 
 def _compare(
@@ -245,12 +215,11 @@ def _compare(
     """The graph against the reference over the chosen probes of a kind."""
     comparison = Comparison()
     for index, probe in list(enumerate(reference.probes(kind)))[chosen]:
-        logits = probe_logits(session, probe, lead, len(reference.head))
-        if not torch.isfinite(logits).all():
-            raise EdgepeftError("the exported graph's logits are not finite")
-        comparison.add(
-            reference.logits(kind, index), logits, torch.tensor(probe.ids[probe.start :])
-        )
+        targets = torch.tensor(probe.ids[probe.start :])
+        for part, logits in probe_logits(session, probe, lead, reference.head.vocabulary):
+            if not torch.isfinite(logits).all():
+                raise EdgepeftError("the exported graph's logits are not finite")
+            comparison.add(reference.logits(kind, index, part), logits, targets[part])
         step()
     return comparison
 

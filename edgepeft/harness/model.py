@@ -27,7 +27,7 @@ from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import find_adapter
 from edgepeft.runtime.generate import Runtime
-from edgepeft.runtime.plain import CHUNK
+from edgepeft.runtime.pieces import prompt_chunk
 from edgepeft.runtime.providers import SOFTWARE_CHUNK, provider_name
 
 
@@ -243,7 +243,8 @@ class BundleLM(LM):  # type: ignore[misc]
             self.bundle, threads=self._threads, providers=[self.provider], adapter=factors
         )
         virtual = self.bundle.virtual_ids
-        chunk = SOFTWARE_CHUNK if find_adapter(self.provider).software else CHUNK
+        software = find_adapter(self.provider).software
+        chunk = SOFTWARE_CHUNK if software else prompt_chunk(graph.vocab_size)
         return Scorer(graph, virtual[0] if virtual else graph.vocab_size, chunk)
 
     @cached_property

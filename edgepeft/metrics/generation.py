@@ -31,13 +31,15 @@ class Comparison:
         """Add T tokens: logits float32 [T, V] of both, the tokens int64 [T] they should predict."""
         log_p = torch.log_softmax(reference, dim=-1)
         log_q = torch.log_softmax(other, dim=-1)
-        kl = torch.sum(log_p.exp() * (log_p - log_q), dim=-1, dtype=torch.float64)
+        self.loss_sum += token_loss(log_q, targets)
+        self.reference_loss_sum += token_loss(log_p, targets)
+        # In place: such tensors are the largest that a verification holds.
+        further = log_q.neg_().add_(log_p)
+        kl = torch.sum(further.mul_(log_p.exp_()), dim=-1, dtype=torch.float64)
         self.tokens += int(targets.numel())
         # Rounding can bring the divergence of equal distributions below zero.
         self.kl_sum += float(kl.clamp(min=0).sum())
         self.agree += int((reference.argmax(-1) == other.argmax(-1)).sum())
-        self.loss_sum += token_loss(log_q, targets)
-        self.reference_loss_sum += token_loss(log_p, targets)
 
     @property
     def kl(self) -> float:

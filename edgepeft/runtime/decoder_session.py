@@ -6,7 +6,7 @@ a time, but for ``stepper``, which takes a step of many.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -166,6 +166,14 @@ class GraphSession(DecoderGraph):
             return logits
 
         return read
+
+    def in_pieces(self, ids: Sequence[int], at_once: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Logits after each of ``ids``, float32 [at most ``at_once``, vocabulary] at a time, read through one
+        cache. Raises as ``logits`` and ``reader``.
+        """
+        read = self.reader(len(ids))
+        for start in range(0, len(ids), at_once):
+            yield read(ids[start : start + at_once], start, len(ids))
 
     def _device_reader(self) -> Read:
         """The same where onnxruntime copies to a device what is bound: the cache goes from step to step."""

@@ -10,6 +10,7 @@ from edgepeft.bundle.layout import GENAI
 from edgepeft.errors import EdgepeftError, MissingError, one_line
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU, find_adapter, register_with_genai
+from edgepeft.runtime.pieces import PROMPT, prompt_chunk
 from edgepeft.runtime.providers import PROVIDERS, SOFTWARE_CHUNK, provider_name
 from edgepeft.runtime.search_options import SearchOptions
 from edgepeft.utils.threads import chosen_threads
@@ -48,6 +49,10 @@ def load_model(
     full = provider_name(provider or bundle.provider)
     wanted = PROVIDERS[full]
     search: dict[str, Any] = {}
+    chunk = prompt_chunk(bundle.genai_config["model"]["vocab_size"])
+    if chunk < PROMPT and bundle.rotary_switch is None:
+        # Left alone, onnxruntime-genai reads a prompt at once: a gigabyte of logits for 1,000 tokens of 262,144.
+        search["chunk_size"] = chunk
     if full != CPU and full in _FINDABLE:
         try:
             if find_adapter(full).software:

@@ -14,12 +14,10 @@ import numpy.typing as npt
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import find_adapter
+from edgepeft.runtime.pieces import prompt_chunk
 from edgepeft.runtime.providers import SOFTWARE_CHUNK, provider_name
 from edgepeft.runtime.sampling import Sampler
 from edgepeft.runtime.search_options import SearchOptions
-
-CHUNK = 512
-"""Tokens of a prompt that are read at once: their logits over the whole vocabulary are in memory together."""
 
 
 class PlainModel:
@@ -38,7 +36,8 @@ class PlainModel:
         self.graph = GraphSession(bundle, threads=threads, providers=[full])
         self.stop_ids = stop_ids
         self.device_type = full.removesuffix("ExecutionProvider")
-        self.chunk = SOFTWARE_CHUNK if find_adapter(full).software else CHUNK
+        software = find_adapter(full).software
+        self.chunk = SOFTWARE_CHUNK if software else prompt_chunk(self.graph.vocab_size)
 
     def generator(self, capacity: int, options: SearchOptions) -> PlainGenerator:
         """A generator with room for ``capacity`` tokens, prompt and answer together."""

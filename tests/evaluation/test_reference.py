@@ -18,8 +18,8 @@ from edgepeft.data.formats import read_rows
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.evaluation import reference as reference_stage
+from edgepeft.evaluation.reference_record import Reference
 from edgepeft.evaluation.torch_model import TorchModel
-from edgepeft.evaluation.verify import Reference
 from tests.conftest import ModelMaker
 from tests.stages import run_stage, write_adapter
 from tests.tiny import write_tiny_data

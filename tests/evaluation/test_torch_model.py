@@ -193,6 +193,7 @@ class Scripted(TorchModel):
 
     def __init__(self, script: list[int], prompt: int) -> None:
         self._script, self._prompt = script, prompt
+        self.vocabulary = 8
 
     def hidden(self, rows: Sequence[list[int]]) -> torch.Tensor:
         """Positions stand for themselves."""
@@ -202,7 +203,7 @@ class Scripted(TorchModel):
         """All weight on the script's token after each position."""
         places = hidden - self._prompt + 1
         ids = [self._script[p] if 0 <= p < len(self._script) else STOP for p in places.tolist()]
-        return torch.nn.functional.one_hot(torch.tensor(ids), 8).float()
+        return torch.nn.functional.one_hot(torch.tensor(ids), self.vocabulary).float()
 
 
 # The stop token and a special one say nothing; a space may come before and after an answer.

@@ -106,6 +106,15 @@ def test_one_token_at_a_time_is_the_same_as_all_at_once(
     assert whole[len(IDS) - 1 : -1].argmax(-1).tolist() == answer
 
 
+@cases("cpu-fp32")
+def test_in_pieces_is_the_same_as_all_at_once(built: Find, case: str, target: str) -> None:
+    session = GraphSession(Bundle.open(built(case, target)), threads=1)
+    ids = [*IDS, *IDS]
+    parts = list(session.in_pieces(ids, 5))
+    assert {len(part) for part in parts[:-1]} == {5}
+    np.testing.assert_allclose(np.concatenate(parts), session.logits(ids), atol=2e-5, rtol=0)
+
+
 @pytest.mark.parametrize("target", ["cpu-int4", "cpu-int8", "cpu-fp32"])
 @pytest.mark.parametrize("case", ["llama", "qwen3", "gemma3", "smollm3", "k-quant"])
 def test_genai_answers_with_the_graphs_own_tokens(built: Find, case: str, target: str) -> None:

@@ -101,6 +101,19 @@ def test_accuracy_level_is_taken_out_of_a_copy(built: Find, tmp_path: Path) -> N
     assert without_accuracy_level(exact, tmp_path) is None
 
 
+def test_a_large_head_is_restored_some_rows_at_a_time(built: Find, tmp_path: Path) -> None:
+    shipped = Bundle.open(built("level-4", "cpu-int4"))
+    whole = without_accuracy_level(shipped, tmp_path / "whole")
+    parts = without_accuracy_level(shipped, tmp_path / "parts", restored=4 * 64 * 100)
+    assert whole is not None
+    assert parts is not None
+    names = [node.name for node in onnx.load(parts.model_file).graph.node]
+    heads = [name for name in names if name.startswith("/lm_head/MatMul")]
+    assert len(heads) == -(-VOCAB_SIZE // 100) + 1
+    wanted, logits = (GraphSession(one, threads=1).logits(IDS) for one in (whole, parts))
+    np.testing.assert_allclose(logits, wanted, atol=1e-5, rtol=0)
+
+
 def test_tensorrt_weights_are_symmetric_and_of_onnx_alone(built: Find) -> None:
     model = onnx.load(graph_of(built("llama", "trt-rtx-int4")), load_external_data=False)
     operators = [node.op_type for node in model.graph.node]

@@ -16,8 +16,8 @@ from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation import reference as reference_stage
 from edgepeft.evaluation import verify as verify_stage
 from edgepeft.evaluation.execution import choose_execution
-from edgepeft.evaluation.verify import Reference
-from edgepeft.runtime import GraphSession
+from edgepeft.evaluation.reference_record import Reference
+from edgepeft.runtime import GraphSession, pieces
 from edgepeft.targets import find_target
 from tests.stages import Find, run_stage
 from tests.tiny import write_tiny_data
@@ -103,6 +103,20 @@ def test_a_rounded_bundle_is_as_far_off_as_its_logits_are(
         assert len(kl) == found[f"{kind}_tokens"]
         assert found[f"{kind}_kl"] == pytest.approx(np.mean(kl), rel=1e-3)
         assert found[f"{kind}_kl"] > 1e-3
+
+
+def test_a_vocabulary_too_large_for_a_whole_text_is_measured_as_well(
+    built: Find, measured: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = verify(built, measured, "cpu-fp32")
+    monkeypatch.setattr(pieces, "LOGIT_BYTES", 1)
+    monkeypatch.setattr(pieces, "LEAST", 3)
+    parts = verify(built, measured, "cpu-fp32")
+    for name in ("task_tokens", "generic_tokens", "top1_agreement"):
+        assert parts[name] == whole[name]
+    for name in ("task_loss", "reference_task_loss", "generic_perplexity"):
+        assert parts[name] == pytest.approx(whole[name], abs=1e-5)
+    assert 0 <= parts["generic_kl"] < 1e-6
 
 
 def test_a_bundle_of_another_model_is_far_off(

@@ -22,7 +22,7 @@ from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError
-from edgepeft.evaluation.verify import Reference
+from edgepeft.evaluation.reference_record import Reference
 from edgepeft.merging import stage as merge_stage
 from edgepeft.merging.stage import merged_source, open_unmerged
 from edgepeft.quantization import stage as quantize_stage

@@ -12,8 +12,8 @@ import pytest
 
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError, MissingError
-from edgepeft.runtime import Bundle, Completion, GraphSession, Runtime
-from edgepeft.runtime.engine import load_model
+from edgepeft.runtime import Bundle, Completion, GraphSession, Runtime, pieces
+from edgepeft.runtime.engine import load_model, new_generator
 from edgepeft.runtime.kv_cache import Cached, Caches
 from edgepeft.runtime.sampling_params import OutOfRange, SamplingFields, SamplingParams
 from edgepeft.runtime.search_options import GREEDY
@@ -303,6 +303,21 @@ def test_a_chat_goes_on_from_its_cache_with_the_same_tokens(
     assert len(capacities) < len(answers)
     for done in answers:
         assert runtime.generate_ids(done.prompt_ids, max_new_tokens=12) == done.ids
+
+
+def test_a_prompt_of_a_large_vocabulary_is_read_in_pieces(
+    runtime: Runtime, graph: GraphSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "PROMPT_BYTES", 1)
+    ids = runtime.prompter.prompt(_turns("Count " * 30))
+    assert len(ids) > 2 * pieces.LEAST
+    model = load_model(runtime.bundle, runtime.prompter.stop_ids, threads=1, provider=None)
+    generator = new_generator(model, len(ids), GREEDY)
+    generator.append_tokens(np.array(ids, np.int32))
+    # What it gives of a prompt is its last piece: so it is read in pieces indeed.
+    assert generator.get_output("logits").shape[1] == (len(ids) - 1) % pieces.LEAST + 1
+    last = generator.get_logits()[0, -1]
+    np.testing.assert_allclose(last, graph.logits(ids)[-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("generated", [0, 1, 5])

@@ -94,7 +94,7 @@ def test_a_long_prompt_is_read_in_pieces(
     """The same answer whether it is read at once or sixteen tokens at a time."""
     runtime = Runtime(without_genai, threads=1)
     whole = runtime.complete(PROMPTS[0] * 4, max_new_tokens=8).ids
-    monkeypatch.setattr("edgepeft.runtime.plain.CHUNK", 16)
+    monkeypatch.setattr("edgepeft.runtime.pieces.PROMPT", 16)
     assert Runtime(without_genai, threads=1).complete(PROMPTS[0] * 4, max_new_tokens=8).ids == whole
 
 

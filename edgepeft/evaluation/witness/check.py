@@ -20,12 +20,10 @@ from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.encoder import EncoderSession
 from edgepeft.runtime.engine import load_model, new_generator
+from edgepeft.runtime.pieces import at_once
 from edgepeft.runtime.plain import PlainModel
 from edgepeft.runtime.pooling import Pooler
 from edgepeft.runtime.search_options import GREEDY
-
-AT_ONCE = 256
-"""Tokens whose logits over the whole vocabulary are in memory together."""
 
 LogitsAt = Callable[[Statement], torch.Tensor]
 """Logits float32 [positions, V or more] of a text at its positions; further columns are virtual tokens'."""
@@ -74,26 +72,16 @@ def held(testimony: WitnessRecord, logits_at: LogitsAt, chosen: slice = slice(No
     return agreement((wanted, logits_at(one)[:, : wanted.shape[1]]) for one, wanted in pairs)
 
 
-def graph_logits(
-    bundle: Bundle, longest: int, provider: str = CPU, adapter: Path | None = None
-) -> LogitsAt:
-    """Logits out of a bundle's graph, read in pieces through one cache; ``longest`` is the most tokens of a text.
-
-    ``adapter`` is a file of factors for a bundle that takes them.
-    """
-    session = GraphSession(bundle, providers=[provider], adapter=adapter)
-    lead = list(bundle.virtual_ids)
-    capacity = longest + len(lead)
+def graph_logits(session: GraphSession, lead: Sequence[int]) -> LogitsAt:
+    """Logits out of a bundle's graph, read in pieces through one cache, with ``lead`` before every text."""
 
     def logits_at(statement: Statement) -> torch.Tensor:
-        read = session.reader(capacity)
-        ids = [*lead, *statement.ids]
-        rows = []
-        for start in range(0, len(ids), AT_ONCE):
-            part = ids[start : start + AT_ONCE]
-            logits = read(part, start, len(ids))
-            at = [p + len(lead) - start for p in statement.positions]
-            rows.append(torch.from_numpy(logits[[p for p in at if 0 <= p < len(part)]]))
+        rows, start = [], 0
+        at = [position + len(lead) for position in statement.positions]
+        for logits in session.in_pieces([*lead, *statement.ids], at_once(session.vocab_size)):
+            here = [p - start for p in at if 0 <= p - start < len(logits)]
+            rows.append(torch.from_numpy(logits[here]))
+            start += len(logits)
         return torch.cat(rows)
 
     return logits_at
@@ -126,8 +114,9 @@ def bundle_facts(
     """
     if bundle.task != GENERATION:
         return GraphFacts(graph=held(testimony, encoder_outputs(bundle)).told())
-    longest = len(testimony.statements[-1].ids)
-    graph = held(testimony, graph_logits(bundle, longest, adapter=factors))
+    session = GraphSession(bundle, providers=[CPU], adapter=factors)
+    graph = held(testimony, graph_logits(session, bundle.virtual_ids))
+    del session
     engines = {}
     if factors is None:
         for name in engines_of(bundle):

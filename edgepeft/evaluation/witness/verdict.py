@@ -12,10 +12,9 @@ import torch
 from edgepeft.evaluation.probes import Probe
 from edgepeft.evaluation.results import Difference, FloatGraphResult, GraphFacts, WitnessFacts
 from edgepeft.evaluation.witness.check import (
+    LogitsAt,
     agreement,
     bundle_facts,
-    encoder_outputs,
-    graph_logits,
     held,
 )
 from edgepeft.evaluation.witness.exact import is_exact
@@ -31,17 +30,15 @@ _DISTRIBUTIONS = (GENERATION, CLASSIFICATION, TAGGING)
 def witness_facts(
     testimony: WitnessRecord,
     bundle: Bundle,
-    provider: str,
+    shipped: LogitsAt,
     float_graph: Path | None,
     factors: Path | None,
 ) -> WitnessFacts:
-    """The facts of a bundle, but for the reference's; ``float_graph`` is the finished stage of its float form."""
+    """The facts of a bundle, but for the reference's.
+
+    ``shipped`` gives the logits of what ships; ``float_graph`` is the finished stage of its float form.
+    """
     text = testimony.statements[-1]
-    shipped = (
-        graph_logits(bundle, len(text.ids), provider, factors)
-        if bundle.task == GENERATION
-        else encoder_outputs(bundle, provider)
-    )
     long = held(testimony, shipped, slice(len(testimony.statements) - 1, None))
     facts = GraphFacts()
     compared: str | None
@@ -66,11 +63,14 @@ def witness_facts(
 
 
 def reference_facts(
-    testimony: WitnessRecord, probes: Sequence[Probe], logits: Callable[[int], torch.Tensor]
+    testimony: WitnessRecord,
+    probes: Sequence[Probe],
+    logits: Callable[[int, Sequence[int]], torch.Tensor],
 ) -> Difference | None:
     """How the reference stands against the witness on the rows that both have; None where it means another base.
 
-    ``logits`` gives the reference's own, float32 [scored positions, V], of a probe by its index.
+    ``logits`` gives the reference's own, float32 [positions, V], of a probe by its index and of those of its
+    scored positions, counted from the first, that are asked for.
     """
     if not testimony.of_reference:
         return None
@@ -80,7 +80,7 @@ def reference_facts(
             for index, probe in enumerate(probes):
                 if probe.ids == statement.ids:
                     first = probe.positions.start
-                    yield wanted, logits(index)[[p - first for p in statement.positions]]
+                    yield wanted, logits(index, [p - first for p in statement.positions])
                     break
 
     return agreement(pairs()).told()
