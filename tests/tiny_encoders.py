@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("bert", "roberta", "modernbert", "minilm")
 LABELS = ("bright", "dark", "warm")
+SEVERAL = ("dark", "even", "long")
 TAGS = ("O", "B-thing", "I-thing", "B-number")
 _OF_COLOUR = {"b": "dark", "g": "dark", "k": "dark", "p": "dark", "w": "bright", "y": "bright"}
 _CONTEXT = 128
@@ -61,6 +62,45 @@ def write_tiny_encoder(
     return folder
 
 
+def write_sentence_files(folder: Path, mode: str, *modules: str, features: int = 32) -> Path:
+    """Write files of sentence-transformers beside a model: its pooling, and ``modules`` after that.
+
+    Dense modules make ``features`` numbers of what comes before them, the first with a bias and a tanh, others
+    with neither.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    names = ["Transformer", "Pooling", *modules]
+    places = ["", *(f"{index}_{name}" for index, name in enumerate(names) if index)]
+    kinds = [f"sentence_transformers.models.{name}" for name in names]
+    listed = [
+        {"idx": index, "name": str(index), "path": place, "type": kind}
+        for index, (place, kind) in enumerate(zip(places, kinds, strict=True))
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    said: dict[str, dict[str, Any]] = {
+        "1_Pooling": {"word_embedding_dimension": HIDDEN_SIZE, f"pooling_mode_{mode}": True}
+    }
+    width, generator = HIDDEN_SIZE, torch.Generator().manual_seed(5)
+    for place in places:
+        (folder / place).mkdir(exist_ok=True)
+        if not place.endswith("Dense"):
+            continue
+        first = width == HIDDEN_SIZE
+        kind = "activation.Tanh" if first else "linear.Identity"
+        said[place] = {"in_features": width, "out_features": features, "bias": first}
+        said[place]["activation_function"] = f"torch.nn.modules.{kind}"
+        tensors = {"linear.weight": torch.randn(features, width, generator=generator) * 0.2}
+        if first:
+            tensors["linear.bias"] = torch.randn(features, generator=generator)
+        save_file(tensors, folder / place / "model.safetensors")
+        width = features
+    for place, config in said.items():
+        (folder / place / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 def write_tiny_classifier(folder: Path, family: str, labels: tuple[str, ...]) -> Path:
     """Save a tiny decoder of `tests.tiny`; with ``labels`` its head is one over them, not the vocabulary."""
     import torch
@@ -75,28 +115,44 @@ def write_tiny_classifier(folder: Path, family: str, labels: tuple[str, ...]) ->
     return folder
 
 
-def write_encoder_data(folder: Path, task: str, rows: int = 24) -> tuple[Path, Path]:
-    """Write train.jsonl (``rows`` rows) and test.jsonl (half as many) for a task; returns both paths."""
+def write_encoder_data(
+    folder: Path, task: str, rows: int = 24, *, paired: bool = False
+) -> tuple[Path, Path]:
+    """Write train.jsonl (``rows`` rows) and test.jsonl (half as many) for a task; returns both paths.
+
+    ``paired`` gives classifiers a second text; rows of ``feature-extraction`` are triples then.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(COLOURS)
     random.Random(0).shuffle(names)
     paths = []
     for name, first, count in (("train", 0, rows), ("test", rows, rows // 2)):
         path = folder / f"{name}.jsonl"
-        made = [
-            _row(task, names[number % len(names)], number) for number in range(first, first + count)
-        ]
+        made = [_row(task, names, number, paired=paired) for number in range(first, first + count)]
         path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
         paths.append(path)
     return paths[0], paths[1]
 
 
-def _row(task: str, thing: str, number: int) -> dict[str, Any]:
+def _row(task: str, names: list[str], number: int, *, paired: bool) -> dict[str, Any]:
+    thing, other = (names[at % len(names)] for at in (number, number + 1))
     text = f"What is the colour of {thing} (number {number})?"
+    label = _OF_COLOUR.get(COLOURS[thing], "warm")
+    more = {"text_pair": f"Turn on the light in the kitchen, {other}."} if paired else {}
     if task == "text-classification":
-        return {"text": text, "label": _OF_COLOUR.get(COLOURS[thing], "warm")}
+        return {"text": text, **more, "label": label}
+    if task == "multi-label-classification":
+        held = {"dark": label == "dark", "even": number % 2 == 0, "long": " " in thing}
+        return {"text": text, **more, "labels": [name for name in SEVERAL if held[name]]}
+    if task == "text-ranking":
+        thing = names[number // 2 % len(names)]
+        said = COLOURS[thing] if number % 2 else COLOURS[other]
+        query = f"What is the colour of {thing}?"
+        right = said == COLOURS[thing]
+        return {"query": query, "passage": f"Number {number}: it is {said}.", "score": int(right)}
     if task == "feature-extraction":
-        return {"anchor": text, "positive": f"Number {number}: {thing} is {COLOURS[thing]}."}
+        made = {"anchor": text, "positive": f"Number {number}: {thing} is {COLOURS[thing]}."}
+        return {**made, "negative": f"Number {number} is {other}."} if paired else made
     words, tags = ["What", "is", "the", "colour", "of"], ["O"] * 5
     parts = thing.split()
     words += [*parts, "(", "number", str(number), ")", "?"]
@@ -187,11 +243,17 @@ def _tokenizer(family: str) -> PreTrainedTokenizerFast:
         )
         inner.train_from_iterator(CORPUS, trainer)
         first, last = "<s>", "</s>"
+    typed = family in ("bert", "minilm")
     inner.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}",
+        pair=f"{first} $A {last} $B:1 {last}:1" if typed else f"{first} $A {last} {last} $B {last}",
         special_tokens=[(token, inner.token_to_id(token)) for token in (first, last)],
     )
     pad = next(token for token in special if "pad" in token.lower())
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token=pad, cls_token=first, sep_token=last
+        tokenizer_object=inner,
+        pad_token=pad,
+        cls_token=first,
+        sep_token=last,
+        model_input_names=["input_ids", *["token_type_ids"] * typed, "attention_mask"],
     )

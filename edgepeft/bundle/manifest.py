@@ -48,6 +48,16 @@ _GATES = either(
     "'passed' or a list of what failed; run `edgepeft verify` again",
 )
 _OBJECT = Keys({}, open=True)
+_DENSE = Keys(
+    {
+        "folder": STRING,
+        "in_features": _SIZE,
+        "out_features": _SIZE,
+        "bias": FLAG,
+        "activation": one_of("identity", "tanh", "relu", "sigmoid"),
+    },
+    frozenset({"folder", "in_features", "out_features", "bias", "activation"}),
+)
 _RESULT: Mapping[str, Shape] = {
     "model_file": STRING,
     "target": STRING,
@@ -77,10 +87,21 @@ _RESULT: Mapping[str, Shape] = {
         open=True,
     ),
     "labels": Items(STRING),
+    "paired": FLAG,
+    "token_types": FLAG,
+    "scoring": Keys(
+        {"loss": one_of("bce", "mse"), "activation": one_of("sigmoid", "identity")}, open=False
+    ),
     "pooling": either(
-        Keys({"mode": one_of("mean", "cls"), "normalize": FLAG}),
+        Keys(
+            {
+                "mode": one_of("mean", "cls", "last"),
+                "normalize": FLAG,
+                "dense": Items(_DENSE, most=16),
+            }
+        ),
         NULL,
-        "an object of mode (mean or cls) and normalize, or null",
+        "an object of mode (mean, cls or last), normalize and dense layers, or null",
     ),
 }
 _BUNDLE = Keys(

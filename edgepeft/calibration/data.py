@@ -72,7 +72,7 @@ class _WholeTexts:
         self._encoder = encoder
 
     def row(self, row: Row) -> Encoded:
-        ids = self._encoder.encode(row.text or "").ids
+        ids = self._encoder.encode(row.text or "", row.pair).ids
         return Encoded(ids, [1] * len(ids))
 
     def text(self, text: str) -> list[int]:

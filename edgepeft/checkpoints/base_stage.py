@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgepeft.models.scoring import Scoring
 from edgepeft.models.sentence_files import Pooling
-from edgepeft.models.tasks import GENERATION, Task
+from edgepeft.models.tasks import ENCODER_TASKS, GENERATION, Task
 from edgepeft.runs.folder import read_manifest
 from edgepeft.stages.job import StageResult, StageSettings
 
@@ -14,7 +15,8 @@ class BaseSettings(StageSettings):
     """How a model is staged.
 
     ``tokens`` are added to the tokenizer; ``rows`` is the vocabulary's height where an adapter brings another;
-    with ``own_head`` the head is stored apart from the embedding. ``labels`` are a classifier's.
+    with ``own_head`` the head is stored apart from the embedding. ``labels`` are a classifier's, ``scoring`` a
+    ranker's; ``paired`` says whether an encoder reads two texts together.
     """
 
     task: Task = GENERATION
@@ -22,6 +24,8 @@ class BaseSettings(StageSettings):
     tokens: tuple[str, ...] = ()
     rows: int | None = None
     own_head: bool = False
+    paired: bool = False
+    scoring: Scoring | None = None
 
 
 class BaseResult(StageResult):
@@ -54,7 +58,8 @@ class EncoderFacts(BaseResult):
     """The same of an encoder.
 
     ``context_length`` counts the tokens of a text, its special ones included; ``pooled_by`` is the folder whose
-    sentence-transformers files say how vectors are pooled.
+    sentence-transformers files say how vectors are pooled. ``paired`` texts are read two together, and
+    ``token_types`` says whether the model is told which token is of which.
     """
 
     task: Task
@@ -62,6 +67,16 @@ class EncoderFacts(BaseResult):
     context_length: int
     pooling: Pooling | None
     pooled_by: str = ""
+    paired: bool = False
+    token_types: bool = False
+    scoring: Scoring | None = None
+
+    @property
+    def outputs(self) -> int | None:
+        """How many numbers the head gives of a text or a token; None where there is no head."""
+        if not ENCODER_TASKS[self.task].has_head:
+            return None
+        return len(self.labels) or 1
 
 
 def base_facts(base: Path) -> BaseResult:

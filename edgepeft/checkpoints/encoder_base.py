@@ -7,6 +7,7 @@ its head reads the last token. The model is loaded whole, as transformers does i
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from edgepeft.checkpoints.base import save_tokenizer
 from edgepeft.checkpoints.base_stage import BaseSettings, EncoderFacts
@@ -30,6 +32,7 @@ from edgepeft.compat.transformers_gguf_reading import each_file_read_once
 from edgepeft.data.texts import WHOLE, TextEncoder
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.checks import check_headers
+from edgepeft.models.dense_files import WEIGHTS
 from edgepeft.models.inspect import inspect_model
 from edgepeft.models.sentence_files import SentenceFiles, read_sentence_files
 from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS, Task
@@ -45,6 +48,8 @@ _BODY = (
 _FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Kinds of model that count positions from behind their padding token."""
 _GENERATES = "generates"
+_SCORE = "LABEL_0"
+"""What transformers calls a head's only number."""
 _UNWRAPPED = "unwrapped"
 
 
@@ -52,7 +57,8 @@ def run(job: Job[BaseSettings]) -> EncoderFacts:
     """Stage function. Inputs: ``model``, a folder or a GGUF file; ``tokenizer`` and ``sentence``, an adapter's
     folder where it brings its own. Raises InputError.
     """
-    given, task, labels = job.inputs["model"], job.settings.task, job.settings.labels
+    given, settings = job.inputs["model"], job.settings
+    task, labels = settings.task, settings.labels
     model = given
     if given.is_file():
         # transformers knows the names in a GGUF file for models that generate alone.
@@ -62,11 +68,11 @@ def run(job: Job[BaseSettings]) -> EncoderFacts:
     source = SafetensorsSource.from_folder(model)
     folder = _unwrapped(model, source, job)
     loaded, new = _load(folder, given, task, labels, job)
-    loaded.config.problem_type = "single_label_classification" if task.startswith("text") else None
+    loaded.config.problem_type = ENCODER_TASKS[task].problem_type
     own = job.inputs.get("tokenizer")
     with each_file_read_once():
         vocabulary = save_tokenizer(given, job.out, own=own)
-    rows = job.settings.rows
+    rows = settings.rows
     resized = rows is not None and rows != loaded.config.vocab_size
     if rows is not None and resized:
         _resize(loaded, rows)
@@ -81,6 +87,7 @@ def run(job: Job[BaseSettings]) -> EncoderFacts:
     if task == EMBEDDING:
         sentence = read_sentence_files(job.inputs.get("sentence", given))
         _refuse_lowering(sentence, job.out, given)
+        _keep_dense(sentence, job.inputs.get("sentence", given), job.out)
     limit = context_length(loaded.config.to_dict())
     return EncoderFacts(
         architecture=type(loaded).__name__,
@@ -93,6 +100,9 @@ def run(job: Job[BaseSettings]) -> EncoderFacts:
         renamed=folder != model,
         pooled_by=str(job.inputs.get("sentence", given)),
         fingerprints=(fingerprint(source),),
+        paired=settings.paired,
+        token_types=settings.paired and _reads_types(loaded, job.out, given),
+        scoring=settings.scoring,
     )
 
 
@@ -118,9 +128,10 @@ def _load(
     import transformers
 
     options: dict[str, Any] = {"trust_remote_code": False}
-    if labels:
-        options["id2label"] = dict(enumerate(labels))
-        options["label2id"] = {label: index for index, label in enumerate(labels)}
+    if ENCODER_TASKS[task].has_head:
+        names = labels or (_SCORE,)
+        options["id2label"] = dict(enumerate(names))
+        options["label2id"] = {label: index for index, label in enumerate(names)}
     torch.manual_seed(_HEAD_SEED)
     loader = getattr(transformers, ENCODER_TASKS[task].auto_class)
     try:
@@ -151,6 +162,27 @@ def _load(
     return loaded, new
 
 
+def _reads_types(model: Any, tokenizer: Path, given: Path) -> bool:
+    """Whether a model is told which token is of which text, as transformers does it with this tokenizer.
+
+    Raises InputError where the tokenizer counts more texts than the model has types for.
+    """
+    from transformers import AutoTokenizer
+
+    types = int(getattr(model.config, "type_vocab_size", 0) or 0)
+    names = AutoTokenizer.from_pretrained(tokenizer).model_input_names
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    if not (types and takes and "token_type_ids" in names):
+        return False
+    highest = max(TextEncoder(tokenizer, WHOLE).encode("a", "b").types, default=0)
+    if highest >= types:
+        raise InputError(
+            f"{given}: type_vocab_size: has {types}, and its tokenizer gives a second text the type {highest}; "
+            "take token_type_ids out of model_input_names in tokenizer_config.json if it was trained without"
+        )
+    return highest > 0
+
+
 def _account_for(
     unexpected: Iterable[str], prefix: str, given: Path, job: Job[BaseSettings]
 ) -> None:
@@ -179,7 +211,7 @@ def _resize(model: Any, rows: int) -> None:
 
 def _save(model: Any, out: Path) -> None:
     """Save a model under its own names: transformers writes those of the checkpoint that it was read from."""
-    model.save_pretrained(out)
+    model.save_pretrained(out, save_original_format=False)
     source = SafetensorsSource.from_folder(out)
     fitted = fit_checkpoint(source, build_skeleton(out), out)
     if fitted.renamed:
@@ -196,6 +228,18 @@ def _refuse_lowering(sentence: SentenceFiles, tokenizer: Path, given: Path) -> N
             f"{given}: do_lower_case: sentence-transformers lowers the case of every text, and its tokenizer "
             "does not; that is not supported yet"
         )
+
+
+def _keep_dense(sentence: SentenceFiles, given: Path, out: Path) -> None:
+    """Put the linear layers over a text's vector beside the model, in float32. Raises InputError."""
+    for layer in sentence.pooling.dense:
+        path = given / layer.folder / WEIGHTS
+        tensors = {name: one.to(torch.float32) for name, one in load_file(path).items()}
+        for name, tensor in tensors.items():
+            if not all_finite(tensor):
+                raise InputError(f"{path}: {name} holds NaN or infinite values")
+        (out / layer.folder).mkdir()
+        save_file(tensors, out / layer.folder / WEIGHTS)
 
 
 def context_length(config: Mapping[str, Any]) -> int:

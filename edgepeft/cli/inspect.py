@@ -66,11 +66,11 @@ def _model(path: Path) -> dict[str, Any]:
     from edgepeft.models import inspect_model
     from edgepeft.models.checks import check_head_size, check_headers
     from edgepeft.models.known_files import MODEL_FILES, file_notes
-    from edgepeft.models.tasks import ENCODER_TASKS, GENERATION, head_of
+    from edgepeft.models.tasks import ENCODER_TASKS, GENERATION, task_of_head
     from edgepeft.targets import find_exporter
 
     info = inspect_model(path)
-    head = head_of(info.architecture)
+    head = task_of_head(info.architecture, info.config)
     refusal = find_exporter("decoder" if head == GENERATION else "encoder").refuses(info)
     try:
         info.require_sizes()

@@ -30,6 +30,7 @@ from edgepeft.cli.grammar_options import (
 from edgepeft.runtime.sampling_params import HELP, SamplingParams
 
 if TYPE_CHECKING:
+    from edgepeft.data.prompt_rows import Asked, TwoTexts
     from edgepeft.data.rows import Message
     from edgepeft.guidance import Grammar
     from edgepeft.runtime import Completion, Runtime
@@ -49,7 +50,16 @@ def command(
     prompts: Annotated[
         Path | None,
         typer.Option(
-            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}.',
+            help='Answer every line of a JSON Lines file: {"prompt": …}, {"messages": […]} or {"text": …}; for '
+            'two texts {"text": …, "text_pair": …} or {"query": …, "passage": …}.',
+            show_default=False,
+        ),
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Second text for a bundle that reads two together: a ranker's passage, several times to rank "
+            "several.",
             show_default=False,
         ),
     ] = None,
@@ -114,6 +124,10 @@ def command(
 
     if prompts is not None and prompt is not None:
         raise InputError("run: give a prompt or --prompts, not both")
+    if prompts is not None and pair:
+        raise InputError(
+            "run: give --pair or --prompts, not both: its rows hold their second texts"
+        )
     rows = _read_prompts(prompts) if prompts is not None else None
     interactive = prompts is None and prompt is None and sys.stdin.isatty()
     if as_json and interactive:
@@ -128,9 +142,10 @@ def command(
             raise InputError(f"run: {opened.task} makes no text that a grammar could bound")
         if interactive:
             raise InputError(f"run: {opened.task} needs a text, as an argument or on stdin")
-        texts = [(where, _only_text(asked, where)) for where, asked in rows or ()]
+        texts = [(where, *_texts(asked, where)) for where, asked in rows or ()]
         if rows is None:
-            texts = [("", prompt if prompt not in (None, "-") else _read_stdin())]
+            text = prompt if prompt is not None and prompt != "-" else _read_stdin()
+            texts = [("", text, tuple(pair or ()))]
         read_texts(
             opened,
             texts,
@@ -140,6 +155,10 @@ def command(
             show_stats=sys.stderr.isatty() if stats is None else stats,
         )
         return
+    if pair:
+        raise InputError(
+            f"run: --pair is for bundles that read two texts, and {bundle} answers prompts"
+        )
     sampling = SamplingParams(
         max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop or ()
     )
@@ -177,17 +196,20 @@ def _answer(stream: Stream, prompt: str, *, as_json: bool, show_stats: bool) -> 
 
 def _answer_rows(
     runtime: Runtime,
-    rows: list[tuple[str, str | list[Message]]],
+    rows: list[Asked],
     sampling: SamplingParams,
     system: str | None,
     grammar: Grammar | None,
     *,
     show_stats: bool,
 ) -> None:
+    from edgepeft.data.prompt_rows import TwoTexts
     from edgepeft.errors import InputError
 
     tokens, seconds = 0, 0.0
     for where, prompt in rows:
+        if isinstance(prompt, TwoTexts):
+            raise InputError(f"{where}: has two texts, and this model answers prompts")
         own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
         try:
             done = runtime.complete(
@@ -225,7 +247,7 @@ def _read_stdin() -> str:
     return text
 
 
-def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
+def _read_prompts(path: Path) -> list[Asked]:
     """(where, prompt or messages) of every row; all are checked before the first is answered."""
     from edgepeft.data.prompt_rows import read_prompts
 
@@ -235,9 +257,16 @@ def _read_prompts(path: Path) -> list[tuple[str, str | list[Message]]]:
     return rows
 
 
-def _only_text(asked: str | list[Message], where: str) -> str:
+def _texts(asked: str | TwoTexts | list[Message], where: str) -> tuple[str, tuple[str, ...]]:
+    """A row's text, and the second ones that are read with it."""
+    from edgepeft.data.prompt_rows import TwoTexts
     from edgepeft.errors import InputError
 
+    if isinstance(asked, TwoTexts):
+        return asked.text, (asked.second,)
     if not isinstance(asked, str):
-        raise InputError(f'{where}: this model reads single texts; write {{"text": ...}}')
-    return asked
+        raise InputError(
+            f'{where}: this model reads texts and does not chat; write {{"text": ...}}, or for two texts '
+            '{"text": ..., "text_pair": ...} or {"query": ..., "passage": ...}'
+        )
+    return asked, ()

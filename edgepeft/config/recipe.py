@@ -61,7 +61,9 @@ class Recipe(Section):
         "auto",
         "text-generation",
         "text-classification",
+        "multi-label-classification",
         "token-classification",
+        "text-ranking",
         "feature-extraction",
     ] = Field(
         "auto",

@@ -56,7 +56,17 @@ class Data(Section):
         0, ge=0, le=LARGEST_SEED, description="Seed of which rows are held out by data.test: 10%."
     )
     shape: Literal[
-        "auto", "messages", "prompt", "instruction", "preference", "label", "tags", "pairs", "text"
+        "auto",
+        "messages",
+        "prompt",
+        "instruction",
+        "preference",
+        "score",
+        "labels",
+        "label",
+        "tags",
+        "pairs",
+        "text",
     ] = Field(
         "auto", description="Layout of a row; auto: detected from the columns of the first row."
     )

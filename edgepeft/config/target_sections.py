@@ -206,6 +206,25 @@ class Gates(Section):
     max_span_f1_drop: Fraction | None = Field(
         0.03, description="Token classifiers: largest drop of span F1 below the reference's."
     )
+    max_micro_f1_drop: Fraction | None = Field(
+        0.03, description="Several labels a text: largest drop of micro F1 below the reference's."
+    )
+    max_ndcg_drop: Fraction | None = Field(
+        0.03, description="Rankers: largest drop of nDCG below the reference's."
+    )
+    max_spearman_drop: Fraction | None = Field(
+        0.03, description="Rankers: largest drop of Spearman's correlation below the reference's."
+    )
+    min_rank_agreement: Fraction | None = Field(
+        0.95,
+        description="Rankers: smallest share of pairs of passages that bundle and reference order alike.",
+    )
+    max_score_difference: float | None = Field(
+        0.1,
+        ge=0,
+        description="Rankers: largest mean difference from the reference's scores, in standard deviations of "
+        "these. Default for fp32 targets: 0.0032.",
+    )
     min_cosine_similarity: Fraction | None = Field(
         0.97,
         description="Embeddings: smallest mean cosine between the bundle's vectors and the reference's.",

@@ -29,6 +29,14 @@ _TEXTS = (
     ),
     *("input", "prompt", "body"),
 )
+_TOGETHER = (
+    *(("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence_1", "sentence_2")),
+    *(("question1", "question2"), ("text1", "text2"), ("text_a", "text_b")),
+)
+"""Two columns whose texts are judged together."""
+_QUERIES = ("query", "question", "anchor", "title", "text")
+_PASSAGES = ("passage", "document", "context", "answer", "response", "text", "positive")
+_SCORES = ("score", "label", "relevance", "relevance_score", "similarity_score", "similarity")
 _ANCHORS = ("anchor", "query", "question", "sentence1", "sentence_1", "premise", "source", "title")
 _POSITIVES = ("positive", "passage", "answer", "sentence2", "sentence_2", "document", "target")
 
@@ -72,7 +80,7 @@ def guess_texts(records: Sequence[Record], file: str, task: str | None) -> dict[
     head that says so.
     """
     fits = fitting_shapes(records[0][1])
-    if {"label", "tags", "pairs"} & set(fits):
+    if {"score", "labels", "label", "tags", "pairs"} & set(fits):
         return {}
     names = _names(records)
     lists = [name for name in names if _holds_lists(records, name)]
@@ -81,6 +89,11 @@ def guess_texts(records: Sequence[Record], file: str, task: str | None) -> dict[
     if tags is not None and tokens is not None:
         return {"tokens": tokens, "tags": tags}
     texts = _texts(records)
+    found = _judged(names, texts, task)
+    if found:
+        return found
+    if task == "text-ranking":
+        raise _too_few(records, file, texts, "a query, one for a passage, and one for their score")
     label = like(names, _LABELS) or _few_values(records, names)
     pairs = (like(texts, _ANCHORS), like(texts, _POSITIVES))
     if task == "feature-extraction" or (task is None and (label is None or None not in pairs)):
@@ -93,7 +106,35 @@ def guess_texts(records: Sequence[Record], file: str, task: str | None) -> dict[
     text = like(texts, _TEXTS) or max(texts, key=lambda name: _length(records, name), default=None)
     if text is None or label is None:
         raise _too_few(records, file, texts, "the text and one for its label")
-    return {"text": text, "label": label}
+    lists = [name for name in lists if name == label]
+    return {
+        "text": text,
+        "labels" if lists or task == "multi-label-classification" else "label": label,
+    }
+
+
+def _judged(names: Sequence[str], texts: Sequence[str], task: str | None) -> dict[str, str]:
+    """Two texts and what is said of them together, a score or a label; empty where there is no such thing."""
+    by_name = {name.lower(): name for name in names}
+    both = next((pair for pair in _TOGETHER if set(pair) <= set(by_name)), None)
+    score = like(
+        names, _SCORES if task == "text-ranking" else [one for one in _SCORES if one != "label"]
+    )
+    if task == "text-ranking" and both is None:
+        query = like(texts, _QUERIES)
+        passage = like([name for name in texts if name != query], _PASSAGES)
+        if query is None or passage is None or score is None:
+            return {}
+        return {"query": query, "passage": passage, "score": score}
+    if both is None:
+        return {}
+    first, second = (by_name[name] for name in both)
+    if task in (None, "text-ranking") and score is not None:
+        return {"query": first, "passage": second, "score": score}
+    label = like(names, _LABELS)
+    if task in (None, "text-classification") and label is not None:
+        return {"text": first, "text_pair": second, "label": label}
+    return {}
 
 
 def in_words(columns: Mapping[str, str]) -> str:

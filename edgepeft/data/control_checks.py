@@ -63,7 +63,7 @@ def _said(
 def _in_row(row: Row, control: ControlTokens) -> list[str]:
     """The look-alikes of a row."""
     if row.messages is None:
-        return control.look_alikes(" ".join(filter(None, (row.text, row.positive))))
+        return control.look_alikes(" ".join(filter(None, (row.text, *row.further_texts))))
     turns = [*row.messages, *([row.rejected] if row.rejected else [])]
     texts = [
         (text, turn["role"])

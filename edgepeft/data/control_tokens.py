@@ -36,15 +36,14 @@ def policy_of(settings: Mapping[str, Any]) -> Policy:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Ids of a text, and of the same length where each lies in it and 1 where the tokenizer put one around the
-    text.
-
-    ``lost`` counts the text's own tokens that a tokenizer with a longest length cut off.
+    """Ids of a text or of two, and of the same length where each lies in its text, 1 where the tokenizer put one
+    around, and the type that tells the texts apart. ``lost`` counts their own tokens that were cut off.
     """
 
     ids: list[int]
     places: list[Span]
     around: list[int]
+    types: list[int]
     lost: int
 
 
@@ -123,31 +122,46 @@ class ControlTokens:
         """The control tokens of a text, in order, none of them across a break."""
         return [match for part in rendered.parts for match in self._asked.within(part)]
 
-    def encode(self, rendered: Rendered, *, whole: bool = False) -> Tokens:
-        """A text's tokens; with ``whole``, with those that the tokenizer puts around a text.
+    def encode(
+        self, rendered: Rendered, second: Rendered | None = None, *, whole: bool = False
+    ) -> Tokens:
+        """The tokens of a text, or of it and a ``second`` one; with ``whole``, with those that the tokenizer puts
+        around them.
 
         Raises InputError where the tokenizer can't but make a control token of ordinary text.
         """
-        plain, places = self._tokenizer, None
-        encoding = encode(plain, rendered.text, whole=whole)
-        wanted = self._wanted(rendered) if rendered.breaks else []
-        if rendered.breaks and self._control_ids(plain, rendered.text, encoding) != wanted:
-            text, places = self.renamed(rendered)
+        both = [rendered] if second is None else [rendered, second]
+        texts: list[str] = [one.text for one in both]
+        places: list[Places] = []
+        encoding = encode(self._tokenizer, *texts, whole=whole)
+        broken = any(one.breaks for one in both)
+        wanted = [token for one in both for token in self._wanted(one)] if broken else []
+        if broken and self._control_ids(self._tokenizer, texts, encoding) != wanted:
+            renamed = [self.renamed(one) for one in both]
+            texts, places = [text for text, _ in renamed], [where for _, where in renamed]
             apart, longest = self.apart, self._tokenizer.truncation
             if apart.truncation != longest:  # another thread may be encoding with it
                 apart.enable_truncation(**longest) if longest else apart.no_truncation()
-            encoding = encode(apart, text, whole=whole)
-            if not encoding.overflowing and self._control_ids(apart, text, encoding) != wanted:
+            encoding = encode(apart, *texts, whole=whole)
+            if not encoding.overflowing and self._control_ids(apart, texts, encoding) != wanted:
+                looks = (look for one in both for look in self.look_alikes(one.text))
                 raise InputError(
-                    f"this tokenizer can't write {next(iter(self.look_alikes(rendered.text)), '')!r} as text; "
-                    "take "
-                    "it out, or set data.control_tokens: tokens"
+                    f"this tokenizer can't write {next(looks, '')!r} as text; take it out, or set "
+                    "data.control_tokens: tokens"
                 )
-        spans = encoding.offsets
-        if places is not None:
-            spans = [(places.back(start), places.back(end)) for start, end in spans]
-        lost = sum(part.special_tokens_mask.count(0) for part in encoding.overflowing)
-        return Tokens(list(encoding.ids), list(spans), list(encoding.special_tokens_mask), lost)
+        spans = list(encoding.offsets)
+        if places:
+            of = [places[number or 0] for number in encoding.sequence_ids]
+            spans = [
+                (of[at].back(start), of[at].back(end)) for at, (start, end) in enumerate(spans)
+            ]
+        return Tokens(
+            list(encoding.ids),
+            spans,
+            list(encoding.special_tokens_mask),
+            list(encoding.type_ids),
+            _lost(encoding, paired=second is not None),
+        )
 
     def _numbers(self, texts: Iterable[str]) -> frozenset[int]:
         """Ids of tokens by their texts."""
@@ -197,16 +211,18 @@ class ControlTokens:
         ids = (self._tokenizer.token_to_id(text) for text in self.found(rendered))
         return [token for token in ids if token in self._ids]
 
-    def _control_ids(self, tokenizer: Tokenizer, text: str, encoding: Any) -> list[int]:
-        """Ids of the control tokens that an encoding of ``text`` has, but for those that are put around it and
+    def _control_ids(self, tokenizer: Tokenizer, texts: Sequence[str], encoding: Any) -> list[int]:
+        """Ids of the control tokens that an encoding of ``texts`` has, but for those that are put around them and
         for what stands for unknown characters.
         """
         found = []
-        tokens = zip(encoding.ids, encoding.offsets, encoding.special_tokens_mask, strict=True)
-        for token, (start, end), around in tokens:
+        masks = (encoding.special_tokens_mask, encoding.sequence_ids)
+        tokens = zip(encoding.ids, encoding.offsets, *masks, strict=True)
+        for token, (start, end), around, of in tokens:
             if token not in self._ids or around:
                 continue
-            if token in self._unknown and text[start:end] != tokenizer.id_to_token(token):
+            said = texts[of or 0][start:end]
+            if token in self._unknown and said != tokenizer.id_to_token(token):
                 continue
             found.append(token)
         return found
@@ -260,6 +276,22 @@ class ControlTokens:
                 "this tokenizer's control tokens can't be told from text; set data.control_tokens: tokens"
             )
         return renamed
+
+
+def _lost(encoding: Any, *, paired: bool) -> int:
+    """Tokens of the texts that were cut off. Of two texts cut together each piece goes with every other's, so
+    that those behind the end come more than once.
+    """
+    if not paired:
+        return sum(part.special_tokens_mask.count(0) for part in encoding.overflowing)
+    pieces = [_own_tokens(one) for one in (encoding, *encoding.overflowing)]
+    return len(set().union(*pieces) - pieces[0])
+
+
+def _own_tokens(encoding: Any) -> set[tuple[int, Span, int]]:
+    """The tokens of the texts themselves: of which text, where in it, and which."""
+    found = zip(encoding.sequence_ids, encoding.offsets, encoding.ids, strict=True)
+    return {(of, tuple(place), token) for of, place, token in found if of is not None}
 
 
 def _makes(merge: Any, names: dict[str, str]) -> bool:

@@ -77,7 +77,10 @@ COLUMNS: dict[str, Field] = {
     **_all(
         _USED, "messages conversations prompt completion instruction output input system history"
     ),
-    **_all(_USED, "chosen rejected text label tokens tags anchor positive"),
+    **_all(
+        _USED,
+        "chosen rejected text text_pair label tokens tags anchor positive negative query passage",
+    ),
     **_all(_TOOLS, "tools functions tool_calls function_call"),
     **_all(_MEDIA, "image images video videos audio audios"),
     **_all(
@@ -91,7 +94,7 @@ COLUMNS: dict[str, Field] = {
     "labels": Field(
         Use.refused,
         "it is no list of labels or token ids that edgepeft learns from",
-        "name one label a row in a column label, or drop it",
+        "name one label a row in a column label, several beside a column text, or drop it",
     ),
     "chat_template_kwargs": Field(
         Use.refused,
@@ -123,7 +126,6 @@ COLUMNS: dict[str, Field] = {
         "score_chosen score_rejected chosen_score rejected_score chosen_rating rejected_rating",
     ),
     **_all(_ALIKE, "chosen-rating rejected-rating chosen_reward rejected_reward"),
-    "negative": Field(Use.unused, "other rows' texts serve as those that mean something else"),
     "split": Field(Use.unused, "all rows of the file are read"),
     "parallel_tool_calls": _HARMLESS,
     **_all(
@@ -162,8 +164,14 @@ BESIDE = {
     "prompt": ("system", "history"),
     "instruction": ("input", "system", "history"),
     "preference": ("prompt", "messages", "conversations", "system"),
+    "score": ("label",),
+    "labels": ("text_pair",),
+    "label": ("text_pair",),
+    "pairs": ("negative",),
 }
 """Columns that a shape uses beside its own."""
+_ANSWERED = ("messages", "prompt", "instruction", "preference")
+"""Shapes whose rows hold an answer."""
 
 LABEL_OF_ANSWERS = Field(
     Use.refused,
@@ -214,7 +222,7 @@ def column(name: str, shape: str, own: tuple[str, ...]) -> Field:
     """What becomes of a column of rows of ``shape``, whose own columns are ``own``."""
     if name in own or name in BESIDE.get(shape, ()):
         return _USED
-    if name == "label" and shape in BESIDE:
+    if name == "label" and shape in _ANSWERED:
         return LABEL_OF_ANSWERS
     found = COLUMNS.get(name) or COLUMNS.get(name.lower())
     if found is None:

@@ -85,8 +85,8 @@ def read_rows(
     """All rows of ``path``, in the file's order; never an empty list.
 
     ``columns`` maps our column name to theirs (``{"prompt": "question"}``). ``shape`` is one of
-    "messages", "prompt", "instruction", "preference", "label", "tags", "pairs" and "text", or "auto" to go by
-    the first row's columns.
+    "messages", "prompt", "instruction", "preference", "score", "labels", "label", "tags", "pairs" and "text", or
+    "auto" to go by the first row's columns.
     ``system`` is put in front of conversations that have no system message.
 
     Raises InputError, naming file and line, for a file that is missing, not readable or empty, for a

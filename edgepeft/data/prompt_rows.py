@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgepeft.data.fields import Field, Use, column
 from edgepeft.data.messages import read_messages, read_string
@@ -15,12 +15,23 @@ from edgepeft.errors import InputError, one_line
 
 MAX_BYTES = 256 * 10**6
 """Of a file, which may be a pipe here: what is asked may come from another command."""
-_ASKED = ("prompt", "text", "messages", "system")
-_ANSWERS = ("completion", "output", "chosen", "rejected", "label", "positive", "tags")
+_ASKED = ("prompt", "text", "messages", "system", "query", "text_pair", "passage")
+_ANSWERS = (
+    *("completion", "output", "chosen", "rejected", "label", "labels", "score", "positive"),
+    *("negative", "tags"),
+)
 """Columns of training and test rows that say what the answer is; nobody is asked with them."""
 
-Asked = tuple[str, str | list[Message]]
-"""Where a prompt stands in its file, and its text or its messages."""
+
+class TwoTexts(NamedTuple):
+    """A text, and a second one that a model reads together with it."""
+
+    text: str
+    second: str
+
+
+Asked = tuple[str, str | TwoTexts | list[Message]]
+"""Where a prompt stands in its file, and its text, its two texts or its messages."""
 
 
 def read_prompts(path: Path) -> tuple[list[Asked], list[str]]:
@@ -51,7 +62,7 @@ def read_prompts(path: Path) -> tuple[list[Asked], list[str]]:
     return found, usage.warnings()
 
 
-def _asked(line: str, where: str, usage: Usage) -> str | list[Message]:
+def _asked(line: str, where: str, usage: Usage) -> str | TwoTexts | list[Message]:
     try:
         row = parse_json(line)
     except ValueError as error:
@@ -59,13 +70,19 @@ def _asked(line: str, where: str, usage: Usage) -> str | list[Message]:
     fields: Mapping[str, Any] = row if isinstance(row, dict) else {}
     for name, value in fields.items():
         usage.take(name, value, _field(name), where)
-    given = [name for name in ("prompt", "text", "messages") if fields.get(name) is not None]
+    names = ("prompt", "text", "query", "messages")
+    given = [name for name in names if fields.get(name) is not None]
+    second = [name for name in ("text_pair", "passage") if fields.get(name) is not None]
     if len(given) != 1 or not isinstance(fields[given[0]], list if given[0] == "messages" else str):
         raise InputError(
             f'{where}: must have "prompt", a string, or "messages", a list of role and content'
         )
+    if second and (len(second) > 1 or given[0] == "messages"):
+        raise InputError(f'{where}: "{second[0]}" is a second text beside "text" or "query" alone')
     if given[0] != "messages":
         text = read_string(fields[given[0]], f"{where}: {given[0]}")
+        if second:
+            return TwoTexts(text, read_string(fields[second[0]], f"{where}: {second[0]}"))
         return _with_system(fields, [{"role": "user", "content": text}], where) or text
     turns = read_messages(fields["messages"], "messages", where, usage).messages
     # A row of training or test data ends with the answer that is being asked for.

@@ -26,8 +26,10 @@ class Row:
 
     ``where`` is how the user finds it again, e.g. ``"train.jsonl line 12"``. ``rejected`` is the answer that a
     preference row holds against its own. ``unlearned`` are the places of assistant turns that are not to be
-    learned, never the last. A text may have a ``label``; or ``words``, which it is joined from, with one of the
-    ``tags`` each; or a ``positive``, another text that means the same.
+    learned, never the last. A text may have a ``label``, or several ``labels`` at once, each perhaps with a
+    second text, its ``pair``; a query has a passage as its ``pair`` and the ``score`` of the two. Or a text has
+    ``words``, which it is joined from, with one of the ``tags`` each; or a ``positive``, another text that means
+    the same, and perhaps a ``negative`` that does not.
     """
 
     messages: tuple[Message, ...] | None
@@ -39,6 +41,15 @@ class Row:
     words: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None
     positive: str | None = None
+    negative: str | None = None
+    pair: str | None = None
+    labels: tuple[str, ...] | None = None
+    score: float | None = None
+
+    @property
+    def further_texts(self) -> tuple[str, ...]:
+        """The texts that a row has beside its own."""
+        return tuple(one for one in (self.pair, self.positive, self.negative) if one is not None)
 
     def with_answer(self, answer: Message) -> Row:
         """The same conversation with another last answer."""

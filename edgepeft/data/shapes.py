@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from edgepeft.data.fields import BESIDE, Field, Use, column, says_nothing
-from edgepeft.data.messages import Turns, kind_of, read_messages, read_string
-from edgepeft.data.plain_text import refuse_halves
+from edgepeft.data.messages import Turns, read_messages, read_string
 from edgepeft.data.preferences import prompts_beside, read_preference
 from edgepeft.data.rows import Message, Row
 from edgepeft.data.shape_names import COLUMNS, SHAPES, Record, find_shape, listed
+from edgepeft.data.text_rows import TEXT_ROWS, string_column
 from edgepeft.data.usage import Usage, take_columns
 from edgepeft.errors import InputError
 
@@ -81,8 +81,8 @@ def _row(
     usage: Usage,
 ) -> Row:
     take_columns(usage, record, fields, where)
-    if shape in _TEXTS:
-        return _TEXTS[shape](record, where)
+    if shape in TEXT_ROWS:
+        return TEXT_ROWS[shape](record, where)
     rejected: Message | None = None
     if shape == "preference":
         turns, rejected = read_preference(record, where, usage)
@@ -143,12 +143,12 @@ def _from_prompt(record: Mapping[str, Any], where: str, usage: Usage) -> Turns:
 
 
 def _from_instruction(record: Mapping[str, Any], where: str, usage: Usage) -> Turns:
-    question = _string(record, "instruction", where)
+    question = string_column(record, "instruction", where)
     if record.get("input") not in (None, ""):
-        question += "\n\n" + _string(record, "input", where)
+        question += "\n\n" + string_column(record, "input", where)
     turns = _history(record, where, usage)
     turns.add({"role": "user", "content": question})
-    turns.add({"role": "assistant", "content": _string(record, "output", where)})
+    turns.add({"role": "assistant", "content": string_column(record, "output", where)})
     return turns
 
 
@@ -174,77 +174,18 @@ def _history(record: Mapping[str, Any], where: str, usage: Usage) -> Turns:
     return turns
 
 
-def _from_text(record: Mapping[str, Any], where: str) -> Row:
-    return Row(None, _string(record, "text", where), where)
-
-
-def _from_label(record: Mapping[str, Any], where: str) -> Row:
-    text = _string(record, "text", where)
-    label = record.get("label")
-    if isinstance(label, (bool, int)):
-        label = str(label).lower()
-    # A text without a label is still a text: a model that generates learns it as it is, others refuse the row.
-    name = label.strip() if isinstance(label, str) else ""
-    return Row(None, text, where, label=name or None)
-
-
-def _from_tags(record: Mapping[str, Any], where: str) -> Row:
-    words, tags = (_names(record, column, where) for column in ("tokens", "tags"))
-    if len(words) != len(tags):
-        raise InputError(
-            f"{where}: {len(words)} tokens and {len(tags)} tags; every token needs one"
-        )
-    return Row(None, " ".join(words), where, words=words, tags=tags)
-
-
-def _from_pair(record: Mapping[str, Any], where: str) -> Row:
-    anchor, positive = (_string(record, column, where) for column in ("anchor", "positive"))
-    if not anchor.strip() or not positive.strip():
-        raise InputError(f"{where}: anchor and positive must both hold text; fill them in")
-    return Row(None, anchor, where, positive=positive)
-
-
-def _names(record: Mapping[str, Any], column: str, where: str) -> tuple[str, ...]:
-    """A list of words, or a text (as CSV has it) of words with spaces between."""
-    value = record.get(column)
-    if isinstance(value, str):
-        value = value.split()
-    if not isinstance(value, list) or not value:
-        raise InputError(f"{where}: {column} should be a list of words, is {kind_of(value)}")
-    for word in value:
-        if not isinstance(word, str) or len(word.split()) != 1:
-            raise InputError(
-                f"{where}: {column} holds {word!r}, which is not one word without spaces"
-            )
-        refuse_halves(word, f"{where}: {column}")
-    return tuple(word.strip() for word in value)
-
-
 def _turns(record: Mapping[str, Any], column: str, role: str, where: str, usage: Usage) -> Turns:
     """A column that holds one turn's text, or (as TRL has it) a list of messages."""
     if isinstance(record.get(column), list):
         return read_messages(record[column], column, where, usage)
     turns = Turns()
-    turns.add({"role": role, "content": _string(record, column, where)})
+    turns.add({"role": role, "content": string_column(record, column, where)})
     return turns
 
 
-def _string(record: Mapping[str, Any], column: str, where: str) -> str:
-    value = record.get(column)
-    if value is None:
-        raise InputError(f"{where}: no {column}; every row needs one")
-    return read_string(value, f"{where}: {column}")
-
-
-_TEXTS: dict[str, Callable[[Mapping[str, Any], str], Row]] = {
-    "label": _from_label,
-    "tags": _from_tags,
-    "pairs": _from_pair,
-    "text": _from_text,
-}
 _CONVERSATIONS: dict[str, Build] = {
     "messages": _from_messages,
     "prompt": _from_prompt,
     "instruction": _from_instruction,
 }
-assert {*_TEXTS, *_CONVERSATIONS, "preference"} == set(SHAPES)
+assert {*TEXT_ROWS, *_CONVERSATIONS, "preference"} == set(SHAPES)

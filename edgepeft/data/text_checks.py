@@ -39,7 +39,7 @@ def check_texts(
         test_lengths=tests,
         cut=(),
         max_length=max_length,
-        asked=lambda row: plain(row.text or ""),
+        asked=lambda row: "\0".join((plain(row.text or ""), plain(row.pair or ""))),
         content=_content,
         noun="texts",
         look_alikes=LookAlikeRows.of((*train, *test), encoder),
@@ -48,22 +48,30 @@ def check_texts(
 
 
 def _tokens(row: Row, encoder: TextEncoder) -> int:
-    """Tokens of a row; of a pair, those of its longer text."""
-    texts = [row.text or "", *([row.positive] if row.positive else [])]
-    return max(len(encoder.encode(text).ids) for text in texts)
+    """Tokens of a row, two texts that are read together as one; else those of its longest text."""
+    if row.pair is not None:
+        return len(encoder.encode(row.text or "", row.pair).ids)
+    return max(len(encoder.encode(text).ids) for text in (row.text or "", *row.further_texts))
 
 
 def _content(row: Row) -> tuple[object, ...]:
-    return plain(row.text or ""), row.label, row.tags, plain(row.positive or "")
+    return (*_texts(row), row.label, row.labels, row.score, row.tags)
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    return tuple(plain(text) for text in (row.text or "", *row.further_texts))
 
 
 def _contradictions(train: Sequence[Row]) -> list[str]:
-    """Texts that two rows give different labels."""
-    labels: dict[str, set[str]] = {}
+    """Texts, alone or together, that two rows give different labels or scores."""
+    labels: dict[tuple[str, ...], set[object]] = {}
     for row in train:
-        if row.label is not None:
-            labels.setdefault(plain(row.text or ""), set()).add(row.label)
+        several = None if row.labels is None else frozenset(row.labels)
+        said = [one for one in (row.label, several, row.score) if one is not None]
+        if said:
+            labels.setdefault(_texts(row), set()).update(said)
     counts = Counter(len(found) > 1 for found in labels.values())
     if not counts[True]:
         return []
-    return [f"{counts[True]} training texts have more than one label; nothing can learn both"]
+    what = "score" if train[0].score is not None else "label"
+    return [f"{counts[True]} training texts have more than one {what}; nothing can learn both"]

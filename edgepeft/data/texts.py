@@ -27,15 +27,16 @@ _WORD = re.compile(r"\w+(?:['’\-.]\w+)*|[^\w\s]")
 
 @dataclass(frozen=True)
 class EncodedText:
-    """Token ids of a text, special tokens included.
+    """Token ids of a text, or of two read together, special tokens included.
 
-    ``places`` are the tokens' spans in the text; special tokens have none and are (0, 0). ``lost`` counts the
-    tokens cut off behind the longest length.
+    ``places`` are the tokens' spans in a single text; special tokens have none and are (0, 0). ``types`` tell the
+    tokens of a first text from those of a second. ``lost`` counts the tokens cut off behind the longest length.
     """
 
     ids: list[int]
     places: list[Span]
     lost: int
+    types: list[int]
 
     def first_tokens(self, words: Sequence[Span]) -> list[int | None]:
         """For each word the index of its first token; None for a word that was cut off."""
@@ -66,17 +67,20 @@ class TextEncoder:
             as_text=control_tokens == "text",
         )
         self.pad_id: int = self.tokenizer.token_to_id(special.get("pad_token", "")) or 0
-        # Truncated by the library, a text keeps its special tokens at both ends.
+        # Truncated by the library, a text keeps its special tokens at both ends, and the longer of two gives way.
         self.tokenizer.enable_truncation(max_length)
 
-    def encode(self, text: str) -> EncodedText:
-        """Ids and places of a text's tokens."""
-        tokens = self.control.encode(self.control.rendered(text), whole=True)
+    def encode(self, text: str, second: str | None = None) -> EncodedText:
+        """The tokens of a text, or of it and a ``second`` one, whose places are not told."""
+        pair = None if second is None else self.control.rendered(second)
+        tokens = self.control.encode(self.control.rendered(text), pair, whole=True)
+        if second is not None:
+            return EncodedText(tokens.ids, [], tokens.lost, tokens.types)
         places = [
             (0, 0) if around else _without_space(text, place)
             for place, around in zip(tokens.places, tokens.around, strict=True)
         ]
-        return EncodedText(tokens.ids, places, tokens.lost)
+        return EncodedText(tokens.ids, places, tokens.lost, tokens.types)
 
 
 def _without_space(text: str, place: Span) -> Span:

@@ -100,14 +100,16 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def encode(tokenizer: Tokenizer, text: str, *, whole: bool) -> Any:
-    """tokenizers' encoding of ``text``; with ``whole``, with what the tokenizer puts around a text.
+def encode(tokenizer: Tokenizer, text: str, second: str | None = None, *, whole: bool) -> Any:
+    """tokenizers' encoding of ``text``, or of it and a ``second`` one together; with ``whole``, with what the
+    tokenizer puts around them.
 
     Raises InputError for half characters, and where a pattern of the tokenizer tries too long.
     """
-    refuse_halves(text, "the text")
+    for one in (text, second or ""):
+        refuse_halves(one, "the text")
     try:
-        return tokenizer.encode(text, add_special_tokens=whole)
+        return tokenizer.encode(text, second, add_special_tokens=whole)
     except BaseException as error:
         # The library's regular expressions end in a panic after ten million tries.
         if not _is_panic(error):

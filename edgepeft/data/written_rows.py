@@ -27,5 +27,11 @@ def _record(row: Row) -> dict[str, Any]:
     if row.words is not None:
         return {"tokens": list(row.words), "tags": list(row.tags or ())}
     if row.positive is not None:
-        return {"anchor": row.text, "positive": row.positive}
-    return {"text": row.text} if row.label is None else {"text": row.text, "label": row.label}
+        pair = {"anchor": row.text, "positive": row.positive}
+        return pair if row.negative is None else {**pair, "negative": row.negative}
+    if row.score is not None:
+        return {"query": row.text, "passage": row.pair, "score": row.score}
+    text = {"text": row.text} if row.pair is None else {"text": row.text, "text_pair": row.pair}
+    if row.labels is not None:
+        return {**text, "labels": list(row.labels)}
+    return text if row.label is None else {**text, "label": row.label}

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgepeft.config.recipe import Recipe
 from edgepeft.config.target_sections import Quantize, Target
-from edgepeft.evaluation.gates import Judged
+from edgepeft.evaluation.gates import DROPS, Judged
 from edgepeft.evaluation.measures import Level0
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.targets import TargetProfile
@@ -28,8 +28,9 @@ _NAMED_LAYERS = 3
 _RANKS = 4096
 """The largest rank a recipe may have."""
 
-_SHARES = ("max_exact_match_drop", "max_accuracy_drop", "max_span_f1_drop", "min_exact_match")
-_ROUNDING = (*_SHARES, "max_task_kl", "max_generic_kl", "min_cosine_similarity")
+_SHARES = (*(f"max_{share}_drop" for share in DROPS), "min_exact_match")
+_DIVERGENCES = ("max_task_kl", "max_generic_kl", "max_score_difference", "min_rank_agreement")
+_ROUNDING = (*_SHARES, *_DIVERGENCES, "min_cosine_similarity")
 """Gates that measure what rounding takes away from the reference."""
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from edgepeft.adapters.provenance import ASSUMED
 from edgepeft.evaluation.card_metadata import source_lines
 from edgepeft.evaluation.table import answer_lines, table_rows, witness_lines
-from edgepeft.models.tasks import GENERATION
+from edgepeft.metrics.names import vocabulary
+from edgepeft.models.tasks import GENERATION, RANKING
 from edgepeft.utils.quantities import number
 
 
@@ -37,7 +38,8 @@ def card(report: Mapping[str, Any], size: int, needs: str = "") -> str:
         if gates == "passed"
         else "**Fidelity gates missed:** " + "; ".join(gates)
     )
-    generates = facts.get("task", GENERATION) == GENERATION
+    task = facts.get("task", GENERATION)
+    generates = task == GENERATION
     header, rows = table_rows(
         [{"target": report["target"], "bytes": size, "gates": gates, "fidelity": facts}]
     )
@@ -64,6 +66,7 @@ def card(report: Mapping[str, Any], size: int, needs: str = "") -> str:
         "",
         'Run it with `edgepeft run FOLDER "'
         + ("your prompt" if generates else "a text")
+        + ('" --pair "another' if task == RANKING else "")
         + f'"`, or load the folder with {", ".join(report["runtimes"])}'
         + ("." if generates else f" as {facts['task']}."),
         "",
@@ -85,17 +88,15 @@ def _about_answers(facts: Mapping[str, Any]) -> list[str]:
 
 def _about_outputs(facts: Mapping[str, Any]) -> list[str]:
     """What was measured of an encoder."""
-    (interval,) = (name for name in facts if name.endswith("_interval"))
-    name = interval.removesuffix("_interval").replace("_", " ").capitalize()
-    lines = [
+    counted = [name for name in facts if name.endswith("_interval")]
+    words = vocabulary(facts)
+    measure = counted[0].removesuffix("_interval") if counted else words.contract[0]
+    name = measure.replace("_", " ").capitalize()
+    return [
         f"- {name} over {facts['targets']} targets in {facts['rows']} held-out rows"
-        + _interval(facts[interval])
+        + _interval(facts[counted[0]] if counted else None),
+        f"- {words.nearness}",
     ]
-    if "task_kl" in facts:
-        lines.append("- KL(reference || bundle) of the labels' probabilities, in nats per target")
-    else:
-        lines.append("- Cosines are between the bundle's vector of a text and the reference's")
-    return lines
 
 
 def _adapter_line(adapter: Mapping[str, Any]) -> str:

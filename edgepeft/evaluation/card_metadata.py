@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.metrics.names import vocabulary
-from edgepeft.models.tasks import GENERATION
+from edgepeft.models.tasks import GENERATION, hub_task
 
 _OF_OTHERS = ("reference_", "base_")
 _TEST = "data.test"
@@ -47,7 +47,7 @@ def card_metadata(report: Mapping[str, Any]) -> str:
     tested = next((one for one in sources if one["key"] == _TEST), None)
     results = [
         EvalResult(
-            task_type=task,
+            task_type=hub_task(task),
             metric_type=name,
             metric_name=name.replace("_", " "),
             metric_value=facts[name],
@@ -62,7 +62,7 @@ def card_metadata(report: Mapping[str, Any]) -> str:
         base_model=report.get("base_model"),
         datasets=list(datasets) or None,
         model_name=f"{report['base']} for {report['target']}",
-        pipeline_tag=task,
+        pipeline_tag=hub_task(task),
         tags=["edgepeft", "onnx", report["target"], *report["runtimes"]],
         eval_results=results or None,
         **report.get("license", {}),

@@ -31,16 +31,19 @@ from edgepeft.evaluation.results import WitnessFacts
 from edgepeft.evaluation.settings import ReferenceSettings, VerifySettings
 from edgepeft.evaluation.verify import MEASURES
 from edgepeft.evaluation.witness.check import agreement, encoder_outputs
+from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
 from edgepeft.evaluation.witness.verdict import witness_facts
 from edgepeft.metrics.encoder_examples import Example, encode_row, open_encoder
-from edgepeft.metrics.encoders import Quality, answers, closeness, quality
+from edgepeft.metrics.encoders import judge_of
 from edgepeft.metrics.generation import recovery, wilson_interval
+from edgepeft.metrics.judge import Judge, Quality
 from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft.runs.folder import write_json
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.devices import CPU
-from edgepeft.runtime.encoder import EncoderSession, pool
+from edgepeft.runtime.encoder import EncoderSession
+from edgepeft.runtime.pooling import Pooler
 from edgepeft.stages.job import Job, StageResult
 from edgepeft.utils.threads import chosen_threads
 
@@ -49,8 +52,10 @@ OUTPUTS = "outputs.safetensors"
 _SOFTWARE_TEXTS = 2
 """Texts that a software adapter runs beside the CPU: it takes seconds for each."""
 
-Forward = Callable[[list[int]], torch.Tensor]
-"""The graph's output for one text's token ids: logits [C] or [T, C], or token vectors [T, H]."""
+Forward = Callable[[list[int], list[int] | None], torch.Tensor]
+"""The output for one text's token ids, and their types where two are read together: logits [C] or [T, C], or
+token vectors [T, H].
+"""
 
 
 class EncoderReferenceResult(StageResult):
@@ -67,7 +72,7 @@ def reference(job: Job[ReferenceSettings]) -> EncoderReferenceResult:
     data, facts = job.settings.data, EncoderFacts.read(job.inputs["base"])
     encoder = open_encoder(job.inputs["base"], data.control_tokens)
     rows = test_rows(job.inputs["test"], data)
-    examples = [encode_row(row, facts.task, encoder, facts.labels) for row in rows]
+    examples, judge = [encode_row(row, facts, encoder) for row in rows], judge_of(facts)
     examples = [one for one in examples if one.positions or one.other]
     if not examples:
         raise InputError(f"{job.inputs['test']}: no test row has anything to judge")
@@ -75,17 +80,18 @@ def reference(job: Job[ReferenceSettings]) -> EncoderReferenceResult:
     model = auto_class(model_config(folder)).from_pretrained(folder, dtype=torch.float32).eval()
     total = 2 * len(examples)
     job.events.progress(0, total)
+    pooler = None if facts.pooling is None else Pooler(facts.pooling, job.inputs["base"])
     before = [
-        _outputs(_torch_forward(model, facts), one, facts)
+        _outputs(_torch_forward(model, facts), one, pooler)
         for one in job.events.track(examples, total)
     ]
-    base = quality(facts.task, before, examples, facts.labels)
+    base = judge.quality(before, examples)
     model = adapted(job, model)
     outputs: dict[str, torch.Tensor] = {}
     for index, one in enumerate(examples):
-        outputs[str(index)] = _outputs(_torch_forward(model, facts), one, facts).contiguous()
+        outputs[str(index)] = _outputs(_torch_forward(model, facts), one, pooler).contiguous()
         job.events.progress(len(examples) + index + 1, total)
-    own = quality(facts.task, list(outputs.values()), examples, facts.labels)
+    own = judge.quality(list(outputs.values()), examples)
     if not all(torch.isfinite(one).all() for one in outputs.values()):
         raise EdgepeftError("the model's own outputs are not finite; base or adapter is damaged")
     save_file(outputs, job.out / OUTPUTS)
@@ -99,7 +105,7 @@ def reference(job: Job[ReferenceSettings]) -> EncoderReferenceResult:
         base=base,
         reference=own,
         rows=len(examples),
-        targets=sum(len(one.targets) or 1 for one in examples),
+        targets=judge.targets(examples),
     )
 
 
@@ -125,26 +131,26 @@ def verify(job: Job[VerifySettings]) -> EncoderMeasures:
     witness = _cross_examined(job, bundle, execution.provider, examples, wanted)
     session = EncoderSession(bundle, providers=[execution.provider])
     forward = _session_forward(session)
-    forward(examples[0].ids)
+    pooler = Pooler.of_bundle(shipped) if facts.task == EMBEDDING else None
+    forward(examples[0].ids, examples[0].types)
     seconds = 0.0
     found: list[torch.Tensor] = []
     for one in job.events.track(examples):
         started = time.perf_counter()
-        found.append(_outputs(forward, one, facts))
+        found.append(_outputs(forward, one, pooler))
         seconds += time.perf_counter() - started
     if not all(torch.isfinite(one).all() for one in found):
         raise EdgepeftError("the exported graph's outputs are not finite")
-    texts = len(examples) * (2 if facts.task == EMBEDDING else 1)
-    mine = quality(facts.task, found, examples, facts.labels)
-    targets = sum(len(one.targets) or 1 for one in examples)
-    lost = _lost(facts, examples, wanted, found)
+    texts = sum(len(one) for one in found) if facts.task == EMBEDDING else len(examples)
+    judge = judge_of(facts)
+    mine, targets = judge.quality(found, examples), judge.targets(examples)
+    lost = _lost(judge, examples, wanted, found)
     write_lost(job.out, lost)
-    main = next(iter(mine.shares))
     measures = MEASURES_OF[facts.task](
         witness=witness,
         **_beside(mine, own, base),
-        **closeness(facts.task, wanted, found),
-        **{f"{main}_interval": wilson_interval(round(mine.shares[main] * targets), targets)},
+        **judge.closeness(wanted, found, examples),
+        **_interval(judge, mine, targets),
         recovery=recovery(base.loss, mine.loss, own.loss),
         task_loss=mine.loss,
         reference_task_loss=own.loss,
@@ -177,29 +183,40 @@ def _cross_examined(
     testimony = WitnessRecord.open(job.inputs["witness"])
     shipped = encoder_outputs(bundle, provider)
     facts = witness_facts(testimony, bundle, shipped, job.inputs.get("float-graph"), None)
-    own = {tuple(one.ids): found for one, found in zip(examples, outputs, strict=True)}
+    own = {_key(one): found for one, found in zip(examples, outputs, strict=True)}
     agreed = None
     if testimony.of_reference:
         pairs = zip(testimony.statements, testimony.logits, strict=True)
         agreed = agreement(
             # Of a pair of texts the first is the one that was asked about.
-            (wanted, own[tuple(one.ids)][: len(wanted)])
+            (wanted, own[_key(one)][: len(wanted)])
             for one, wanted in pairs
-            if tuple(one.ids) in own
+            if _key(one) in own
         ).told()
     return facts.model_copy(update={"reference": agreed})
 
 
+def _key(one: Example | Statement) -> tuple[int, ...]:
+    """What tells a text from others. Types are no part of it: the witness makes its own."""
+    return tuple(one.ids)
+
+
+def _interval(judge: Judge, mine: Quality, targets: int) -> dict[str, tuple[float, float]]:
+    """The interval of the share that counts right answers."""
+    share = mine.shares[judge.counted] if judge.counted is not None else None
+    if share is None:
+        return {}
+    return {f"{judge.counted}_interval": wilson_interval(round(share * targets), targets)}
+
+
 def _lost(
-    facts: EncoderFacts,
+    judge: Judge,
     examples: Sequence[Example],
     reference: Sequence[torch.Tensor],
     found: Sequence[torch.Tensor],
 ) -> list[WrongAnswer]:
     """The rows that the reference's outputs, as ``_outputs`` gives them, answer right and the bundle's don't."""
-    theirs, ours = (
-        answers(facts.task, outputs, examples, facts.labels) for outputs in (reference, found)
-    )
+    theirs, ours = (judge.answers(outputs, examples) for outputs in (reference, found))
     return [
         WrongAnswer(where=example.where, wanted=their.wanted, got=our.got)
         for example, their, our in zip(examples, theirs, ours, strict=True)
@@ -217,24 +234,27 @@ def _beside(mine: Quality, own: Quality, base: Quality) -> dict[str, Any]:
     return found
 
 
-def _outputs(forward: Forward, example: Example, facts: EncoderFacts) -> torch.Tensor:
-    """What an example is judged by: logits float32 [n, C] at its targets, or the vectors [2, H] of its pair."""
-    if facts.pooling is not None:
-        pair = (example.ids, example.other or [])
-        vectors = [pool(forward(ids).numpy(), **asdict(facts.pooling)) for ids in pair]
+def _outputs(forward: Forward, example: Example, pooler: Pooler | None) -> torch.Tensor:
+    """What an example is judged by: logits float32 [n, C] at its targets, or vectors [2 or 3, H] of its texts."""
+    if pooler is not None:
+        texts = [example.ids, example.other or []]
+        texts += [] if example.negative is None else [example.negative]
+        vectors = [pooler(forward(ids, None).numpy()) for ids in texts]
         return torch.stack([torch.from_numpy(vector) for vector in vectors])
-    logits = forward(example.ids)
+    logits = forward(example.ids, example.types)
     return logits[None] if logits.dim() == 1 else logits[example.positions]
 
 
 def _torch_forward(model: Any, facts: EncoderFacts) -> Forward:
     name = ENCODER_TASKS[facts.task].output
 
-    def forward(ids: list[int]) -> torch.Tensor:
+    def forward(ids: list[int], types: list[int] | None) -> torch.Tensor:
+        told = {} if types is None else {"token_type_ids": torch.tensor([types])}
         with torch.no_grad():
             outputs = model(
                 input_ids=torch.tensor([ids]),
                 attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
+                **told,
             )
         found: torch.Tensor = getattr(outputs, name)[0]
         return found
@@ -243,7 +263,7 @@ def _torch_forward(model: Any, facts: EncoderFacts) -> Forward:
 
 
 def _session_forward(session: EncoderSession) -> Forward:
-    return lambda ids: torch.from_numpy(session.run(ids).copy())
+    return lambda ids, types: torch.from_numpy(session.run(ids, types).copy())
 
 
 def _stored(path: Path, count: int) -> list[torch.Tensor]:
@@ -257,7 +277,9 @@ def _check_software(bundle: Bundle, examples: Sequence[Example], scratch: Path) 
     device, cpu = (EncoderSession(subject, providers=[name]) for name in (bundle.provider, CPU))
     positions, largest = 0, 0.0
     for example in examples[:_SOFTWARE_TEXTS]:
-        difference = abs(device.run(example.ids) - cpu.run(example.ids))
+        difference = abs(
+            device.run(example.ids, example.types) - cpu.run(example.ids, example.types)
+        )
         positions += len(example.ids)
         largest = max(largest, float(difference.max()))
     return agreed(bundle, positions, largest, "an output")

@@ -13,7 +13,9 @@ FLOAT_KL = {"fp32": 1e-5, "nf4": 1e-5, "fp16": 1e-3}
 computes what the reference does, up to the rounding of its floating point.
 """
 
-_SHARES = ("exact_match", "accuracy", "span_f1", "retrieval_accuracy")
+DROPS = ("exact_match", "accuracy", "span_f1", "micro_f1", "ndcg", "spearman")
+"""Shares that a bundle may have a little less of than the reference."""
+_SHARES = (*DROPS, "retrieval_accuracy")
 _BETTER = 0.01
 """Share of right answers by which a reference that is no likelier may still be better than its base."""
 
@@ -25,7 +27,13 @@ def for_precision(gates: Gates, precision: str) -> Gates:
     bound = FLOAT_KL.get(precision)
     if bound is None:
         return gates
-    bounds = {"max_task_kl": bound, "max_generic_kl": bound, "min_cosine_similarity": 1 - bound}
+    bounds = {
+        "max_task_kl": bound,
+        "max_generic_kl": bound,
+        "min_cosine_similarity": 1 - bound,
+        # A divergence is as the square of what makes it.
+        "max_score_difference": bound**0.5,
+    }
     unsaid = {key: value for key, value in bounds.items() if key not in gates.model_fields_set}
     return gates.model_copy(update=unsaid)
 
@@ -58,19 +66,20 @@ _UNMEASURED = "not measured"
 def judged_gates(measures: Mapping[str, Any], gates: Gates) -> list[Judged]:
     """Every gate of the measures' task: passed, missed, or skipped without a bound or without a measure."""
     found = _unlike_the_witness(measures, gates.max_float_difference)
-    for share in ("exact_match", "accuracy", "span_f1"):
+    for share in DROPS:
         if share in measures:
             found.append(_drop(share, measures, getattr(gates, f"max_{share}_drop")))
     for gate, measure in (
         ("min_exact_match", "exact_match"),
         ("min_cosine_similarity", "cosine_similarity"),
+        ("min_rank_agreement", "rank_agreement"),
     ):
         if measure in measures:
             bound, value = getattr(gates, gate), measures[measure]
             reached = bound is None or value is None or value >= bound
             why = "" if reached else f"{gate}: {value:.4f} < {bound:g}"
             found.append(_judged(gate, bound, value, why))
-    for measure in ("task_kl", "generic_kl"):
+    for measure in ("task_kl", "generic_kl", "score_difference"):
         if measure in measures:
             gate, value = f"max_{measure}", measures[measure]
             bound = getattr(gates, gate)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from edgepeft.evaluation.answer_form import AnswerForm
 from edgepeft.evaluation.results import WitnessFacts
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, MULTI_LABEL, RANKING, TAGGING
 from edgepeft.stages.job import StageResult
 
 
@@ -86,7 +86,8 @@ class GenerationMeasures(Measures):
 
 
 class EncoderMeasures(Measures):
-    """What measures of encoders have; ``targets`` are what is judged in the rows: texts, words or pairs."""
+    """What measures of encoders have; ``targets`` are what is judged in the rows: texts, words, labels or
+    pairs."""
 
     targets: int
     texts_per_second: float
@@ -112,6 +113,41 @@ class ClassificationMeasures(LabelMeasures):
     base_macro_f1: float
 
 
+class SeveralLabelsMeasures(EncoderMeasures):
+    """A classifier that gives a text any number of labels; divergence and agreement are per text and label."""
+
+    task: Literal["multi-label-classification"] = "multi-label-classification"
+    micro_f1: float
+    reference_micro_f1: float
+    base_micro_f1: float
+    macro_f1: float
+    reference_macro_f1: float
+    base_macro_f1: float
+    subset_accuracy: float
+    reference_subset_accuracy: float
+    base_subset_accuracy: float
+    task_kl: float
+    label_agreement: float
+
+
+class RankingMeasures(EncoderMeasures):
+    """A ranker: the order of passages, None where rows say nothing of it, and how far its scores are from the
+    reference's, in standard deviations of those; ``task_kl`` where scores are probabilities.
+    """
+
+    task: Literal["text-ranking"] = "text-ranking"
+    ndcg: float | None
+    reference_ndcg: float | None
+    base_ndcg: float | None
+    spearman: float | None
+    reference_spearman: float | None
+    base_spearman: float | None
+    score_difference: float
+    largest_score_difference: float
+    rank_agreement: float
+    task_kl: float | None = None
+
+
 class TaggingMeasures(LabelMeasures):
     """A classifier of words; ``span_f1`` counts whole spans with their labels."""
 
@@ -135,6 +171,8 @@ class EmbeddingMeasures(EncoderMeasures):
 
 MEASURES_OF: dict[str, type[EncoderMeasures]] = {
     CLASSIFICATION: ClassificationMeasures,
+    MULTI_LABEL: SeveralLabelsMeasures,
+    RANKING: RankingMeasures,
     TAGGING: TaggingMeasures,
     EMBEDDING: EmbeddingMeasures,
 }

@@ -9,6 +9,7 @@ from pydantic import Field
 from edgepeft.bundle.layout import LayoutName
 from edgepeft.config.sections import Merge
 from edgepeft.merging.settings import AdapterSettings
+from edgepeft.models.scoring import Scoring
 from edgepeft.models.sentence_files import Pooling
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.stages.job import StageResult, StageSettings
@@ -57,8 +58,9 @@ class ExportResult(StageResult):
 
     ``operators`` counts the graph's operators that hold rounded weights; ``rotary_switch`` is the prompt's length
     where rotary factors change, ``answer_schema`` the file that bounds answers by default, ``inside`` the larger
-    model whose language model this is. Models that generate
-    have ``prompt`` and maybe ``virtual_tokens``, encoders ``labels`` and ``pooling``.
+    model whose language model this is. Models that generate have ``prompt`` and maybe ``virtual_tokens``,
+    encoders ``labels``, ``pooling`` or ``scoring``; ``paired`` ones read two texts, told apart by
+    ``token_types``.
     """
 
     target: str
@@ -83,12 +85,18 @@ class ExportResult(StageResult):
     labels: tuple[str, ...] = ()
     pooling: Pooling | None = None
     inside: str | None = None
+    paired: bool = False
+    token_types: bool = False
+    scoring: Scoring | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form; bundles leave out what says nothing of their kind of model."""
         written = self.model_dump(mode="json", exclude_unset=True)
-        for key in ("virtual_tokens", "rotary_switch", "answer_schema", "inside"):
-            if written.get(key) is None:
+        for key in (
+            *("virtual_tokens", "rotary_switch", "answer_schema", "inside"),
+            *("paired", "token_types", "scoring"),
+        ):
+            if not written.get(key):
                 written.pop(key, None)
         return written
 

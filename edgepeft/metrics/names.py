@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, GENERATION, TAGGING
+from edgepeft.models.tasks import (
+    CLASSIFICATION,
+    EMBEDDING,
+    GENERATION,
+    MULTI_LABEL,
+    RANKING,
+    TAGGING,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class Distance:
 class Vocabulary:
     """A task's measures: ``contract`` are those that ``build --json`` promises, ``rate`` says how fast it is.
 
-    ``compared`` are the columns of a comparison of bundles, and ``distance`` is what its pictures draw.
+    ``compared`` are the columns of a comparison of bundles, ``distance`` is what its pictures draw, and
+    ``nearness`` says in a line what tells how near a bundle is to the reference.
     """
 
     contract: tuple[str, ...]
@@ -57,6 +65,7 @@ class Vocabulary:
     rate: Column
     compared: tuple[Column, ...]
     distance: Distance
+    nearness: str = "KL(reference || bundle) of the labels' probabilities, in nats per target"
 
 
 def _shares(*names: str) -> tuple[str, ...]:
@@ -72,6 +81,18 @@ _RECOVERY = Column("recovery", "recovery", 3, base="0", reference="1")
 _ACCURACY = Column("accuracy", "accuracy", 3, None, None)
 _OF_TEXTS = (_ACCURACY, Column("macro F1", "macro_f1", 3, None, None), _KL, _AGREEMENT)
 _OF_WORDS = (_ACCURACY, Column("span F1", "span_f1", 3, None, None), _KL, _AGREEMENT)
+_OF_LABELS = (
+    Column("micro F1", "micro_f1", 3, None, None),
+    Column("macro F1", "macro_f1", 3, None, None),
+    Column("task KL", "task_kl", 4, reference="0"),
+    _AGREEMENT,
+)
+_OF_SCORES = (
+    Column("nDCG", "ndcg", 3, None, None),
+    Column("Spearman", "spearman", 3, None, None),
+    Column("score difference", "score_difference", 4, reference="0"),
+    Column("same order", "rank_agreement", 3, reference="1"),
+)
 _OF_PAIRS = (
     Column("cosine", "cosine_similarity", 4, reference="1"),
     Column("least cosine", "min_cosine_similarity", 4, reference="1"),
@@ -113,6 +134,28 @@ _BY_TASK = {
         _OF_TEXTS,
         _TASK_DISTANCE,
     ),
+    MULTI_LABEL: Vocabulary(
+        (
+            *_shares("micro_f1", "macro_f1", "subset_accuracy"),
+            *("task_kl", "label_agreement", "recovery"),
+        ),
+        (*_OF_LABELS, _RECOVERY),
+        _TEXTS,
+        _OF_LABELS,
+        _TASK_DISTANCE,
+    ),
+    RANKING: Vocabulary(
+        (
+            *_shares("ndcg", "spearman"),
+            *("score_difference", "largest_score_difference", "rank_agreement", "recovery"),
+        ),
+        (*_OF_SCORES, _RECOVERY),
+        _TEXTS,
+        _OF_SCORES,
+        Distance("score difference (standard deviations)", "score_difference"),
+        "Score differences are from the reference's scores, in standard deviations of these; the same order is "
+        "the share of pairs of passages that both put in it",
+    ),
     TAGGING: Vocabulary(
         (*_shares("accuracy", "span_f1"), "task_kl", "label_agreement", "recovery"),
         (*_OF_WORDS, _RECOVERY),
@@ -131,6 +174,7 @@ _BY_TASK = {
         _TEXTS,
         _OF_PAIRS,
         Distance("1 - cosine", "cosine_similarity", likeness=True),
+        "Cosines are between the bundle's vector of a text and the reference's",
     ),
 }
 

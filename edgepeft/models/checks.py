@@ -9,7 +9,7 @@ from typing import Any
 from edgepeft.errors import InputError
 from edgepeft.models.info import ModelInfo
 from edgepeft.models.safetensors_header import FLOATS
-from edgepeft.models.tasks import CLASSIFICATION, GENERATION, Task, head_of
+from edgepeft.models.tasks import GENERATION, OF_WHOLE_TEXTS, Task, head_of, outputs_of_head
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|blk|h)\.(\d+)\.")
 _EMBEDDING = re.compile(
@@ -96,22 +96,14 @@ def check_head_size(model: ModelInfo) -> None:
 
 
 def check_label_head(model: ModelInfo, task: Task) -> None:
-    """Raise InputError where a classifier's head is no choice of one label among several."""
-    if task != CLASSIFICATION or head_of(model.architecture) == GENERATION:
+    """Raise InputError where a classifier's head gives several numbers that are no choice among labels."""
+    if task not in OF_WHOLE_TEXTS or head_of(model.architecture) == GENERATION:
         return
-    problem = model.config.get("problem_type")
-    labels = model.config.get("id2label")
-    one = head_of(model.architecture) == task and isinstance(labels, dict) and len(labels) == 1
-    if problem == "multi_label_classification":
+    count = outputs_of_head(model.config)
+    if model.config.get("problem_type") == "regression" and count > 1:
         raise InputError(
-            f"model: {model.path}: problem_type: multi_label_classification: its head takes several labels at "
-            "once, and only a choice of one (single_label_classification) is supported yet"
-        )
-    if problem == "regression" or (one and problem is None):
-        said = "problem_type: regression" if problem else "id2label: has one entry"
-        raise InputError(
-            f"model: {model.path}: {said}: its head gives a number (regression), and only a choice among "
-            "labels is supported yet"
+            f"model: {model.path}: problem_type: regression: its head gives {count} numbers, and only one (a "
+            "score) is supported"
         )
 
 

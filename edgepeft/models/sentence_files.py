@@ -1,7 +1,8 @@
 """The files of sentence-transformers in a model's folder: how the vectors of a text's tokens become one.
 
-``modules.json`` lists what a text goes through. What is carried is a transformer, a pooling and a
-normalization; any other module, and whatever else would change the vectors, is refused by name. Formats:
+``modules.json`` lists what a text goes through. What is carried is a transformer, a pooling, linear layers over
+its vector (Dense) and a normalization; any other module, and whatever else would change the vectors, is refused
+by name. Formats:
 https://sbert.net/docs/package_reference/sentence_transformer/models.html
 """
 
@@ -14,20 +15,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepeft.errors import InputError
+from edgepeft.models.dense_files import DenseLayer, check_chain, read_dense
 from edgepeft.utils.files import read_json_object, read_text_file
 
 MODULES = "modules.json"
 CONFIG = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_*_config.json"
-SENTENCE_FILES = (MODULES, CONFIG, "sentence_bert_config.json", "1_Pooling/config.json")
+SENTENCE_FILES = (
+    *(MODULES, CONFIG, "sentence_bert_config.json", "1_Pooling/config.json"),
+    *("2_Dense/config.json", "2_Dense/model.safetensors"),
+)
 """Those that decide about vectors, under their usual names."""
-_CARRIED = ("Transformer", "Pooling", "Normalize", "Dropout")
+_CARRIED = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
 _USUAL = {"Pooling": "1_Pooling"}
-_MODES = {
+Mode = Literal["mean", "cls", "last"]
+_MODES: dict[str, Mode] = {
     "mean": "mean",
     "mean_tokens": "mean",
     "cls": "cls",
     "cls_token": "cls",
+    "lasttoken": "last",
 }
 _MODE = "pooling_mode_"
 _SAYS_NOTHING = ("word_embedding_dimension", "embedding_dimension", "include_prompt")
@@ -36,10 +43,13 @@ _COSINE = (None, "cosine", "cos_sim")
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the vectors of a text's tokens become one: their mean or the first one, then unit length or not."""
+    """How the vectors of a text's tokens become one: their mean, the first or the last one, then linear layers
+    over it, then unit length or not.
+    """
 
-    mode: Literal["mean", "cls"] = "mean"
+    mode: Mode = "mean"
     normalize: bool = True
+    dense: tuple[DenseLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,10 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
         lowers = said.get("do_lower_case") is True
         if limit is not None and (type(limit) is not int or limit < 3):
             raise InputError(f"{path}: max_seq_length: {limit} is no number of tokens")
-    return SentenceFiles(Pooling(pooling, "Normalize" in kinds), limit, lowers, tuple(notes))
+    dense = tuple(read_dense(place) for kind, place in modules if kind == "Dense")
+    check_chain(folder, dense, None)
+    found = Pooling(pooling, "Normalize" in kinds, dense)
+    return SentenceFiles(found, limit, lowers, tuple(notes))
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:
@@ -105,7 +118,7 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
         if not kind.startswith("sentence_transformers.") or name not in _CARRIED:
             raise InputError(
                 f"{path}: its module {name} changes the vectors and is not supported yet; "
-                f"{', '.join(_CARRIED[:3])} are"
+                f"{', '.join(_CARRIED[:4])} are"
             )
         if Path(place).is_absolute() or ".." in Path(place).parts:
             raise InputError(f"{path}: {place}: lies outside the model's folder")
@@ -115,15 +128,17 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
             )
         modules.append((name, folder / place))
     order = [name for name, _ in modules if name != "Dropout"]
-    if order not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+    rest = [name for name in order[2:] if name != "Dense"]
+    last = rest == [] or (rest == ["Normalize"] and order[-1] == "Normalize")
+    if order[:2] != ["Transformer", "Pooling"] or not last:
         raise InputError(
             f"{path}: goes through {', '.join(order) or 'nothing'}; what is supported is a Transformer, then a "
-            "Pooling, then perhaps a Normalize"
+            "Pooling, then perhaps Dense modules and a Normalize"
         )
     return modules
 
 
-def _mode(folder: Path) -> Literal["mean", "cls"]:
+def _mode(folder: Path) -> Mode:
     """The one kind of pooling that a module's configuration switches on. Raises InputError."""
     path = folder / "config.json"
     try:
@@ -132,9 +147,9 @@ def _mode(folder: Path) -> Literal["mean", "cls"]:
         raise InputError(f"{path}: not found, and {MODULES} names it") from None
     modes = _modes(said)
     if len(modes) == 1 and modes[0] in _MODES:
-        return "cls" if _MODES[modes[0]] == "cls" else "mean"
+        return _MODES[modes[0]]
     named = ", ".join(modes) or "nothing"
-    raise InputError(f"{path}: pools by {named}; only mean and cls are supported")
+    raise InputError(f"{path}: pools by {named}; only mean, cls and lasttoken are supported")
 
 
 def _modes(said: Mapping[str, Any]) -> list[str]:

@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from edgepeft.data.rows import Row
 from edgepeft.errors import InputError
 from edgepeft.models import ModelInfo
+from edgepeft.models.sentence_files import has_sentence_files
 from edgepeft.models.tasks import (
     CLASSIFICATION,
     EMBEDDING,
     ENCODER_TASKS,
     GENERATION,
+    MULTI_LABEL,
+    RANKING,
     TAGGING,
     Task,
-    head_of,
+    task_of_head,
 )
+
+_OF_DECODERS: tuple[Task, ...] = (CLASSIFICATION, MULTI_LABEL, RANKING, EMBEDDING)
+"""What a decoder does besides: its head over the vocabulary gives way to one over labels, or to none."""
 
 
 def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
@@ -23,10 +29,16 @@ def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
 
     Raises InputError where these contradict each other.
     """
-    head = head_of(model.architecture)
+    head = task_of_head(model.architecture, model.config)
+    supported = _supported(head, model)
     found: Task
     if asked != "auto":
         found = asked  # type: ignore[assignment]  # the recipe lets only tasks through
+    elif head == GENERATION and has_sentence_files(model.path) and _are_pairs(rows):
+        # Decoders that were made embedding models still name a head over the vocabulary.
+        found = EMBEDDING
+    elif head == CLASSIFICATION and rows and _task_of_rows(rows[0]) in supported:
+        found = _task_of_rows(rows[0])
     elif head is not None:
         found = head
     else:
@@ -35,49 +47,77 @@ def resolve_task(asked: str, model: ModelInfo, rows: Sequence[Row]) -> Task:
         raise InputError(
             f"task: the language model inside {model.inside} supports {GENERATION} alone, not {found}"
         )
-    # A decoder's head over the vocabulary gives way to one over labels where that is asked for.
-    rescored = head == GENERATION and found == CLASSIFICATION
-    if not rescored and (head not in (None, found) or (head is None and found == GENERATION)):
-        can = f"{head} alone" if head else ", ".join(ENCODER_TASKS)
-        if head == GENERATION:
-            can = f"{GENERATION} and {CLASSIFICATION}"
+    if found not in supported:
         raise InputError(
-            f"task: {model.architecture} does not support {found}; it supports {can} (auto goes by its head or "
-            "the columns of the rows)"
+            f"task: {model.architecture} does not support {found}; it supports "
+            f"{_listed(supported)} (auto goes by its head or the columns of the rows)"
         )
     _check_columns(found, rows)
     return found
 
 
+def _supported(head: Task | None, model: ModelInfo) -> tuple[str, ...]:
+    """The tasks that a model with this head does."""
+    if head is None:
+        return tuple(ENCODER_TASKS)
+    if head == GENERATION:
+        return (GENERATION, *_OF_DECODERS)
+    if head == CLASSIFICATION and model.config.get("problem_type") is None:
+        # Nothing says whether the labels of such a head exclude each other.
+        return (CLASSIFICATION, MULTI_LABEL)
+    return (head,)
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    if len(tasks) == 1:
+        return f"{tasks[0]} alone"
+    return f"{', '.join(tasks[:-1])} and {tasks[-1]}"
+
+
+def _are_pairs(rows: Sequence[Row]) -> bool:
+    return bool(rows) and rows[0].positive is not None
+
+
 def _task_of_rows(row: Row) -> Task:
-    if row.label is not None:
-        return CLASSIFICATION
-    if row.tags is not None:
-        return TAGGING
-    if row.positive is not None:
-        return EMBEDDING
-    return GENERATION
+    kinds: dict[Task, object] = {
+        RANKING: row.score,
+        MULTI_LABEL: row.labels,
+        CLASSIFICATION: row.label,
+        TAGGING: row.tags,
+        EMBEDDING: row.positive,
+    }
+    return next((task for task, value in kinds.items() if value is not None), GENERATION)
 
 
 def _check_columns(task: Task, rows: Sequence[Row]) -> None:
     """Every row must have what its task learns. Raises InputError naming the row."""
     if task == GENERATION:
-        wrong = next(
-            (row for row in rows if row.tags is not None or row.positive is not None), None
-        )
-        if wrong is not None:
-            raise InputError(
-                f"{wrong.where}: rows of tags or pairs are for encoders; text generation needs messages, prompt "
-                "and completion, or text"
-            )
+        for row in rows:
+            if row.pair is not None or _task_of_rows(row) not in (GENERATION, CLASSIFICATION):
+                raise InputError(
+                    f"{row.where}: rows of tags, pairs, scores or lists of labels are for encoders; text "
+                    "generation needs messages, prompt and completion, or text"
+                )
         return
-    wanted = ENCODER_TASKS[task].columns
+    *first, last = ENCODER_TASKS[task].columns
     for row in rows:
         if _task_of_rows(row) != task:
             raise InputError(
-                f"{row.where}: {task} needs {' and '.join(wanted)} in every row (a label is a name or a whole "
-                "number); name the columns in data.columns"
+                f"{row.where}: {task} needs {', '.join(first)} and {last} in every row{_MEANT.get(task, '')}; "
+                "name the columns in data.columns"
             )
+        if (row.pair is None) != (rows[0].pair is None):
+            has, lacks = (row, rows[0]) if row.pair is not None else (rows[0], row)
+            raise InputError(
+                f"{lacks.where}: has no text_pair, and {has.where} has one; give every row a second text, or none"
+            )
+
+
+_MEANT = {
+    CLASSIFICATION: " (a label is a name or a whole number)",
+    MULTI_LABEL: " (labels is a list)",
+    RANKING: " (score, or label, is a number)",
+}
 
 
 def labels_of(
@@ -92,10 +132,16 @@ def labels_of(
     ``declared`` are the recipe's; else the model's own, if its head is for this task and has names; else those of
     the training rows, sorted. Raises InputError, naming the row, for a row whose label is not among them.
     """
-    if task not in (CLASSIFICATION, TAGGING):
+    if task == GENERATION or not ENCODER_TASKS[task].labelled:
         return []
     seen = {label for row in train for label in _labels(row)}
-    own = _own_labels(model) if head_of(model.architecture) == task else []
+    if task == MULTI_LABEL and train and not seen:
+        raise InputError(
+            f"{train[0].where}: labels: is empty here and in every other training row, so there is nothing to "
+            "learn; list the labels of each text"
+        )
+    head = task_of_head(model.architecture, model.config)
+    own = _own_labels(model) if head not in (None, GENERATION) else []
     if declared:
         labels, source = list(declared), "data.labels"
     elif own and not (_unnamed(own) and len(seen) == len(own)):
@@ -125,6 +171,8 @@ def labels_of(
 
 
 def _labels(row: Row) -> tuple[str, ...]:
+    if row.labels is not None:
+        return row.labels
     return row.tags if row.tags is not None else (row.label or "",)
 
 

@@ -9,7 +9,7 @@ from edgepeft.data.column_guess import guess_columns
 from edgepeft.data.formats import read_records
 from edgepeft.errors import InputError
 from edgepeft.models import find_model, inspect_model
-from edgepeft.models.tasks import ENCODER_TASKS, GENERATION, head_of
+from edgepeft.models.tasks import ENCODER_TASKS, GENERATION, task_of_head
 
 
 def choose_columns(recipe: RecipeFile) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def choose_columns(recipe: RecipeFile) -> dict[str, Any]:
     records = read_records(path)
     info = inspect_model(find_model(recipe.recipe.model, recipe.folder))
     asked = recipe.recipe.task
-    task = head_of(info.architecture) if asked == "auto" else asked
+    task = task_of_head(info.architecture, info.config) if asked == "auto" else asked
     try:
         guess = guess_columns(records, path.name, task)
         needed = list(guess)

@@ -127,11 +127,26 @@ def _of_texts(
                     {"text": tag, "learned": True},
                 )
             ]
-        elif row.label is not None or row.positive is not None:
-            pieces += [{"text": row.label or row.positive, "learned": True}]
-        tokens = len(encoder.encode(row.text or "").ids)
+        else:
+            pieces += [{"text": text, "learned": False} for text in _read_too(row)]
+            pieces += [{"text": text, "learned": True} for text in _learned(row)]
+        tokens = len(encoder.encode(row.text or "", row.pair).ids)
         rows.append({"where": row.where, "tokens": tokens, "pieces": pieces})
     return {"rows": rows, "report": report}
+
+
+def _read_too(row: Row) -> list[str]:
+    """Texts that a model reads beside a row's own."""
+    return [text for text in (row.pair, row.negative) if text is not None]
+
+
+def _learned(row: Row) -> list[str]:
+    """What a model learns of a row's texts."""
+    if row.labels is not None:
+        return [", ".join(row.labels) or "(none)"]
+    if row.score is not None:
+        return [f"{row.score:g}"]
+    return [text for text in (row.label, row.positive) if text is not None]
 
 
 def _as_read(row: Row, prompter: Prompter, max_length: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,8 +22,9 @@ from edgepeft.guidance.grammar import Grammar
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo, find_model, inspect_model
 from edgepeft.models.checks import not_calibrated_because
+from edgepeft.models.scoring import Scoring, scoring_of
 from edgepeft.models.task_resolution import labels_of, resolve_task
-from edgepeft.models.tasks import GENERATION, Task
+from edgepeft.models.tasks import GENERATION, RANKING, Task
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
 from edgepeft.pipeline.sources import split_notes
 from edgepeft.quantization.algorithms import AUTO as AUTO_ALGORITHM
@@ -135,6 +137,17 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
         else Grammar.read("json_schema", schema, "answer.json_schema:"),
         answer_file=schema,
         notes=tuple(notes),
+        paired=any(row.pair is not None for row in (*train, *test)),
+        scoring=_scoring(task, given, [*train, *test]),
+    )
+
+
+def _scoring(task: Task, model: ModelInfo, rows: Sequence[Row]) -> Scoring | None:
+    """How a ranker's number becomes a score; None for other tasks. Raises InputError."""
+    if task != RANKING:
+        return None
+    return scoring_of(
+        model.config, model.path, (row.score for row in rows if row.score is not None)
     )
 
 

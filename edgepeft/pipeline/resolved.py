@@ -16,6 +16,7 @@ from edgepeft.evaluation.witness.exact import graph_form
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.models import ModelInfo
+from edgepeft.models.scoring import Scoring
 from edgepeft.models.tasks import GENERATION, Task
 from edgepeft.pipeline.sources import Source, sources_of
 from edgepeft.quantization.algorithms import AUTO, is_calibrated, resolve_algorithm
@@ -86,7 +87,8 @@ class ResolvedRecipe:
     is given or ``parts`` are combined; ``further`` adapters go into hot-swap bundles. ``labels`` are a
     classifier's. ``frozen`` is the base under hot-swap bundles, None where there are none. ``local_processes``
     are those that train on this host. ``answer`` is what bounds answers by default, and
-    ``answer_file`` the schema it was read from.
+    ``answer_file`` the schema it was read from. ``paired`` says whether texts are read two together, and
+    ``scoring`` how a ranker's number becomes a score.
     """
 
     file: RecipeFile
@@ -108,6 +110,8 @@ class ResolvedRecipe:
     answer: Grammar | None = None
     answer_file: Path | None = None
     notes: tuple[str, ...] = ()
+    paired: bool = False
+    scoring: Scoring | None = None
 
     @property
     def recipe(self) -> Recipe:

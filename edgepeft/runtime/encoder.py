@@ -1,22 +1,30 @@
-"""Encoders on the device: labels of a text, labelled spans in it, or its vector, by plain onnxruntime."""
+"""Encoders on the device: labels of a text, labelled spans in it, scores or vectors, by plain onnxruntime."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgepeft.bundle.files import AGAIN
 from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.texts import EncodedText, TextEncoder, words_in
 from edgepeft.errors import InputError
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, GENERATION, TAGGING
+from edgepeft.models.scoring import Scoring
+from edgepeft.models.tasks import (
+    CLASSIFICATION,
+    EMBEDDING,
+    ENCODER_TASKS,
+    GENERATION,
+    MULTI_LABEL,
+    RANKING,
+    TAGGING,
+)
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.pooling import Array, Pooler, sigmoid
 from edgepeft.runtime.providers import provider_name
 from edgepeft.runtime.sessions import (
     Provider,
@@ -27,7 +35,7 @@ from edgepeft.runtime.sessions import (
     session_entries,
 )
 
-Array = npt.NDArray[np.float32]
+_TYPES = "token_type_ids"
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,15 @@ class Label:
     """A label of a text with its probability."""
 
     label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A passage with its score, and where it stood among those given."""
+
+    index: int
+    text: str
     score: float
 
 
@@ -71,19 +88,26 @@ class EncoderSession:
         self.provider: str = self._session.get_providers()[0]
         names = {node.name for node in self._session.get_inputs()}
         outputs = {node.name: node for node in self._session.get_outputs()}
-        if names != {"input_ids", "attention_mask"} or self._output not in outputs:
+        self._typed = _TYPES in names
+        if names - {_TYPES} != {"input_ids", "attention_mask"} or self._output not in outputs:
             raise InputError(f"{self.model_file}: not an encoder's graph edgepeft can feed")
         self.width = outputs[self._output].shape[-1]
 
-    def run(self, ids: Sequence[int]) -> Array:
-        """The graph's output for one text: logits float32 [C] or [T, C], or token vectors [T, H]."""
+    def run(self, ids: Sequence[int], types: Sequence[int] | None = None) -> Array:
+        """The graph's output for one text: logits float32 [C] or [T, C], or token vectors [T, H].
+
+        ``types`` tell the tokens of two texts apart for a graph that is told; None: all are of the first.
+        """
         import onnxruntime as ort
 
         check_ids(self.model_file, ids, self.vocab_size)
-        feed = {
-            "input_ids": ort.OrtValue.ortvalue_from_numpy(np.asarray([ids], np.int64)),
-            "attention_mask": ort.OrtValue.ortvalue_from_numpy(np.ones((1, len(ids)), np.int64)),
+        arrays = {
+            "input_ids": np.asarray([ids], np.int64),
+            "attention_mask": np.ones((1, len(ids)), np.int64),
         }
+        if self._typed:
+            arrays[_TYPES] = np.asarray([types or [0] * len(ids)], np.int64)
+        feed = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
         (value,) = run_session(self._session, self.model_file, [self._output], feed)
         output: Array = as_float32(value)[0]
         return output
@@ -112,18 +136,42 @@ class Encoder:
         result, where = self.bundle.manifest["result"], self.bundle.path / MANIFEST
         self._texts = TextEncoder(self.bundle.path, self.bundle.context_length, policy_of(result))
         labels = result.get("labels") or []
-        if self.bundle.task != EMBEDDING and len(labels) != self._session.width:
+        named = ENCODER_TASKS[self.bundle.task].labelled
+        if named and len(labels) != self._session.width:
             raise InputError(
                 f"{where}: result.labels has {len(labels)} labels and the graph {self._session.width}; {AGAIN}"
             )
         self._labels: list[str] = labels
-        self._pooling: dict[str, Any] = result.get("pooling") or {}
+        self.reads_pairs = bool(result.get("paired", False))
+        self._scoring = Scoring(**(result.get("scoring") or {}))
+        embeds = self.bundle.task == EMBEDDING
+        self._pooler = Pooler.of_bundle(self.bundle) if embeds else None
 
-    def classify(self, text: str) -> list[Label]:
-        """Every label with its probability, the likeliest first. Raises InputError where that isn't the task."""
-        scores = _softmax(self._session.run(self._read(text, CLASSIFICATION).ids))
+    def classify(self, text: str, pair: str | None = None) -> list[Label]:
+        """Every label with its probability, the likeliest first; ``pair`` is the second text where two are read
+        together. Of several labels at once each has a probability of its own.
+
+        Raises InputError where that isn't the task, and for a second text that is missing or not wanted.
+        """
+        encoded = self._read(text, CLASSIFICATION, MULTI_LABEL, pair=pair)
+        logits = self._session.run(encoded.ids, encoded.types)
+        scores = sigmoid(logits) if self.bundle.task == MULTI_LABEL else _softmax(logits)
         found = [Label(name, float(s)) for name, s in zip(self._labels, scores, strict=True)]
         return sorted(found, key=lambda label: -label.score)
+
+    def score(self, query: str, passage: str) -> float:
+        """How well a passage answers a query. Raises InputError where that isn't the task."""
+        encoded = self._read(query, RANKING, pair=passage)
+        number = self._session.run(encoded.ids, encoded.types)
+        return float((sigmoid(number) if self._scoring.activation == "sigmoid" else number)[0])
+
+    def rank(self, query: str, passages: Sequence[str]) -> list[Ranked]:
+        """Passages with their scores for a query, the best first. Raises InputError as ``score`` does."""
+        found = [
+            Ranked(index, passage, self.score(query, passage))
+            for index, passage in enumerate(passages)
+        ]
+        return sorted(found, key=lambda one: -one.score)
 
     def spans(self, text: str) -> list[TaggedSpan]:
         """The labelled spans of a text, in its order. Raises InputError where that isn't the task."""
@@ -148,18 +196,25 @@ class Encoder:
 
     def embed(self, text: str) -> Array:
         """The vector of a text, float32 [H]. Raises InputError where that isn't the task."""
-        return pool(self._session.run(self._read(text, EMBEDDING).ids), **self._pooling)
+        vectors = self._session.run(self._read(text, EMBEDDING).ids)
+        assert self._pooler is not None
+        return self._pooler(vectors)
 
-    def tokens_lost(self, text: str) -> int:
-        """Tokens of a text that are cut off, because the model reads no more at once."""
-        return self._texts.encode(text).lost
+    def tokens_lost(self, text: str, pair: str | None = None) -> int:
+        """Tokens of a text, or of two, that are cut off, because the model reads no more at once."""
+        return self._texts.encode(text, pair).lost
 
-    def _read(self, text: str, task: str) -> EncodedText:
-        if self.bundle.task != task:
-            raise InputError(f"{self.bundle.path}: is for {self.bundle.task}, not for {task}")
-        if not text.strip():
-            raise InputError("text: is empty; give one or more words")
-        return self._texts.encode(text)
+    def _read(self, text: str, *tasks: str, pair: str | None = None) -> EncodedText:
+        if self.bundle.task not in tasks:
+            raise InputError(f"{self.bundle.path}: is for {self.bundle.task}, not for {tasks[0]}")
+        if self.reads_pairs != (pair is not None):
+            mend = "give a second one" if self.reads_pairs else "leave out the second one"
+            many = "two texts together" if self.reads_pairs else "single texts"
+            raise InputError(f"{self.bundle.path}: reads {many}; {mend}")
+        for name, one in (("text", text), ("pair", pair)):
+            if one is not None and not one.strip():
+                raise InputError(f"{name}: is empty; give one or more words")
+        return self._texts.encode(text, pair)
 
 
 def group_tags(tags: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -180,12 +235,6 @@ def group_tags(tags: Sequence[str]) -> list[tuple[str, int, int]]:
         else:
             spans.append((label, index, index + 1))
     return spans
-
-
-def pool(vectors: Array, mode: str = "mean", normalize: bool = True) -> Array:
-    """One vector float32 [H] of a text's token vectors [T, H]."""
-    vector: Array = vectors[0] if mode == "cls" else vectors.mean(axis=0)
-    return vector / max(float(np.linalg.norm(vector)), 1e-12) if normalize else vector
 
 
 def _softmax(logits: Array) -> Array:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edgepeft.models.tasks import CLASSIFICATION, TAGGING
+from edgepeft.errors import InputError
+from edgepeft.models.tasks import OF_WHOLE_TEXTS, RANKING, TAGGING
 
 if TYPE_CHECKING:
     from edgepeft.runtime import Bundle, Encoder
@@ -19,10 +21,21 @@ def left_out(bundle: Bundle, tokens: int) -> str:
     )
 
 
-def reading(encoder: Encoder, text: str) -> dict[str, Any]:
-    """What a model makes of a text: ``labels``, ``spans`` or a ``vector``. Raises InputError for an empty one."""
-    if encoder.bundle.task == CLASSIFICATION:
-        return {"labels": [asdict(label) for label in encoder.classify(text)]}
+def reading(encoder: Encoder, text: str, seconds: Sequence[str] = ()) -> dict[str, Any]:
+    """What a model makes of a text: ``labels``, ``spans``, a ``vector``, or ``passages`` in the order of their
+    scores; ``seconds`` are the texts that are read with it, of a ranker its passages.
+
+    Raises InputError for an empty text, and for second ones that the model does not read, or not so many.
+    """
+    if encoder.reads_pairs and not seconds:
+        raise InputError(
+            "text: this model reads two texts together; ask it with `edgepeft run BUNDLE TEXT --pair TEXT`"
+        )
+    if encoder.bundle.task == RANKING:
+        return {"passages": [asdict(one) for one in encoder.rank(text, seconds)]}
+    if encoder.bundle.task in OF_WHOLE_TEXTS:
+        second = seconds[0] if seconds else None
+        return {"labels": [asdict(label) for label in encoder.classify(text, second)]}
     if encoder.bundle.task == TAGGING:
         return {"spans": [asdict(span) for span in encoder.spans(text)]}
     return {"vector": encoder.embed(text).tolist()}

@@ -15,7 +15,7 @@ from edgepeft.data.held_out import usual_share
 from edgepeft.data.shape_names import COLUMNS, find_shape
 from edgepeft.hub.ids import ROWS
 from edgepeft.models import find_model, inspect_model
-from edgepeft.models.tasks import GENERATION, head_of
+from edgepeft.models.tasks import GENERATION, task_of_head
 from edgepeft.utils.yaml_text import flow
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -68,7 +68,7 @@ def start_recipe(
     info = inspect_model(find_model(model, Path.cwd()))
     file = _hub_file(data) if data.startswith(ROWS) else Path(data).expanduser()
     records = read_records(file)
-    task = head_of(info.architecture)
+    task = task_of_head(info.architecture, info.config)
     columns = guess_columns(records, file.name, task)
     first = {**records[0][1], **columns}
     shape = find_shape("auto", first, file.name, set(columns))

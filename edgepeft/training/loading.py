@@ -164,9 +164,17 @@ def _refuse_no_bias(adapted: Any) -> None:
 
 def whole_modules(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
     """An encoder's modules that train whole: a classifier's head, and whatever was made afresh for the task."""
-    if not facts.labels:
+    if facts.outputs is None:
         return ()
     return tuple(sorted({*head_modules(model), *facts.new_modules}))
+
+
+def kept_whole(model: Any, facts: EncoderFacts) -> tuple[str, ...]:
+    """The full names of ``whole_modules``: transformers keeps none off a grid that lies deeper, as a pooler does,
+    by its last name alone.
+    """
+    whole = whole_modules(model, facts)
+    return tuple(name for name, _ in model.named_modules() if name.rpartition(".")[2] in whole)
 
 
 def _adapted_layers(model: Any, whole: Sequence[str]) -> list[str]:

@@ -35,12 +35,12 @@ from edgepeft.training.hooks import hooks_of
 from edgepeft.training.loading import (
     Start,
     add_adapter,
+    kept_whole,
     load_base_for_training,
     off_grid,
     quantized_weight_names,
     read_config,
     take_start,
-    whole_modules,
 )
 from edgepeft.training.objectives import (
     encode_pairs,
@@ -112,7 +112,7 @@ def _train(
     steps = step_count(training, len(rows))
     facts = EncoderFacts.read(job.inputs["base"]) if encodes else None
     folder = checkpoint_folder(job.inputs["base"])
-    whole = () if facts is None else whole_modules(build_skeleton(folder), facts)
+    whole = () if facts is None else kept_whole(build_skeleton(folder), facts)
     if frozen.quantized is not None:
         whole = off_grid(build_skeleton(folder), frozen.quantized)
     compute = compute_dtype(training.compute_dtype, str(read_config(folder).get("model_type")))
@@ -221,7 +221,10 @@ def _trainer(
         from edgepeft.training.encoders import make_encoder_trainer
 
         encoder = open_encoder(job.inputs["base"], data.control_tokens, data.max_length)
-        return make_encoder_trainer(facts, encoder, adapted, rows, held_out, arguments, **parts)
+        base = job.inputs["base"]
+        return make_encoder_trainer(
+            facts, base, encoder, adapted, rows, held_out, arguments, **parts
+        )
     return make_trainer(
         training.objective, adapted, rows, held_out, arguments, training.beta, **parts
     )

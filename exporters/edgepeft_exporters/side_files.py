@@ -29,13 +29,25 @@ def write_config(base: Path, out: Path, target: TargetProfile) -> dict[str, Any]
 
 
 def write_tokenizer(
-    base: Path, out: Path, context_length: int, template: str | None = None
+    base: Path,
+    out: Path,
+    context_length: int,
+    template: str | None = None,
+    *,
+    typed: bool = False,
 ) -> None:
-    """The tokenizer under a class name that every reader knows, with the chat template in its configuration."""
+    """The tokenizer under a class name that every reader knows, with the chat template in its configuration.
+
+    ``typed`` says that the graph is told two texts apart.
+    """
     shutil.copyfile(base / "tokenizer.json", out / "tokenizer.json")
     tokenizer = read_json(base / "tokenizer_config.json")
     tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
     tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
+    if typed:
+        # transformers.js goes by the class, and else tells the graph that both texts are the first.
+        tokenizer["tokenizer_class"] = "BertTokenizer"
+        tokenizer["model_input_names"].append("token_type_ids")
     tokenizer["model_max_length"] = context_length
     tokenizer.pop("chat_template", None)
     if template is not None:

@@ -59,6 +59,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
         "max_position_embeddings": 130,
     },
     "Electra": {"embedding_size": 32},
+    **{family: {} for family in ("NomicBert", "Gte")},
     "Albert": {"embedding_size": 32},
     "DistilBert": {"dim": 64, "hidden_dim": 160, "n_layers": 2, "n_heads": 4},
     "Deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
@@ -72,6 +73,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 _TOKENIZERS = {
     **dict.fromkeys(("Bert", "Electra", "DistilBert", "MPNet"), "bert"),
     **dict.fromkeys(("XLMRoberta", "Camembert"), "roberta"),
+    **dict.fromkeys(("NomicBert", "Gte"), "bert"),
 }
 _ADAPTED = {
     **{
@@ -79,6 +81,7 @@ _ADAPTED = {
         for family in ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Albert")
     },
     **{family: ["q_proj", "down_proj"] for family in ("Llama", "Qwen2", "Qwen3")},
+    **{family: ["q_proj", "down_proj"] for family in ("NomicBert", "Gte")},
     "ModernBert": ["Wqkv", "Wo"],
     "MPNet": ["q", "v"],
     "DistilBert": ["q_lin", "v_lin"],
@@ -174,6 +177,10 @@ CASES = {
         {"conv_kernel_size": 3, "conv_act": "gelu", "share_att_key": False, "position_buckets": -1},
         task=TAGGING,
     ),
+    "nomic-bert": Case("NomicBert", task=EMBEDDING),
+    "nomic-bert-labels": Case("NomicBert", {"hidden_act": "gelu", "head_dim": 32}),
+    "gte": Case("Gte", task=EMBEDDING),
+    "gte-labels": Case("Gte", {"type_vocab_size": 2, "hidden_act": "silu"}),
     "llama-biases": Case(
         "Llama",
         {

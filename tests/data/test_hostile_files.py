@@ -226,7 +226,7 @@ def test_parquet_that_comes_to_more_than_it_should(
 def test_files_of_prompts(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(
-        '{"prompt": "a", "completion": "left out", "score": 1}\n'
+        '{"prompt": "a", "completion": "left out", "score": 1, "rating": 1}\n'
         '{"prompt": "b", "system": "S"}\n'
         '{"messages": [{"role": "user", "content": [{"type": "text", "text": "c"}]}], "id": 3}\n'
         '{"messages": [{"role": "user", "content": "d"}, {"role": "assistant", "content": "e"}]}\n'
@@ -242,7 +242,7 @@ def test_files_of_prompts(tmp_path: Path) -> None:
         [user("c")],
         [user("d")],
     ]
-    assert warnings == [f"{path}: not used: score (every row counts the same)"]
+    assert warnings == [f"{path}: not used: rating (every row counts the same)"]
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, ENCODER_TASKS, TAGGING
+from edgepeft.models.scoring import Scoring
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, MULTI_LABEL, RANKING, TAGGING
 from tests.quantize_settings import UNSAID
 from tests.stages import carry_cases, run_stage
 from tests.tiny_encoders import (
     FAMILIES,
     LABELS,
+    SEVERAL,
     TAGS,
     write_encoder_data,
+    write_sentence_files,
     write_tiny_classifier,
     write_tiny_encoder,
 )
@@ -33,11 +36,15 @@ class Case:
     targets: tuple[str, ...] = ("cpu-fp32",)
     head: str = ""
     algorithm: str = "rtn"
+    paired: bool = False
+    scoring: Scoring | None = None
+    modules: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[str]:
         """The names of the outputs."""
-        names: dict[str, tuple[str, ...]] = {CLASSIFICATION: LABELS, TAGGING: TAGS}
+        names: dict[str, tuple[str, ...]]
+        names = {CLASSIFICATION: LABELS, TAGGING: TAGS, MULTI_LABEL: SEVERAL}
         return list(names.get(self.task, ()))
 
 
@@ -52,7 +59,7 @@ CASES: dict[str, Case] = {
     **{
         f"{family}-{task}": Case(family, task)
         for family in FAMILIES
-        for task in ENCODER_TASKS
+        for task in (CLASSIFICATION, TAGGING, EMBEDDING)
         if (family, task) not in _LEFT_OUT
     },
     f"minilm-{CLASSIFICATION}": Case(
@@ -76,6 +83,30 @@ CASES: dict[str, Case] = {
     f"qwen3-{CLASSIFICATION}": Case("qwen3", CLASSIFICATION, targets=("cpu-fp32", "cpu-int8")),
     "own-head": Case("bert", CLASSIFICATION, "dora", head="SequenceClassification"),
     "full": Case("minilm", EMBEDDING, "full"),
+    # Two texts that are told apart, and two that aren't; several labels at once; one score.
+    "pairs": Case("minilm", CLASSIFICATION, targets=("cpu-fp32", "cpu-int4"), paired=True),
+    "untyped-pairs": Case("roberta", CLASSIFICATION, paired=True),
+    "several": Case("roberta", MULTI_LABEL, targets=("cpu-fp32", "cpu-int4"), algorithm="gptq"),
+    "ranker": Case(
+        "bert", RANKING, "qlora", ("cpu-fp32", "cpu-int4"), paired=True, scoring=Scoring()
+    ),
+    "value-ranker": Case(
+        "modernbert",
+        RANKING,
+        head="SequenceClassification",
+        paired=True,
+        scoring=Scoring("mse", "identity"),
+    ),
+    # Vectors of triples: the first token's, and a decoder's last one through linear layers.
+    "triples": Case("minilm", EMBEDDING, paired=True, modules=("cls_token", "Dense")),
+    "embedder": Case(
+        "qwen3",
+        EMBEDDING,
+        targets=("cpu-fp32", "cpu-int4"),
+        algorithm="gptq",
+        modules=("lasttoken", "Dense", "Dense", "Normalize"),
+    ),
+    "decoder-ranker": Case("qwen3", RANKING, paired=True, scoring=Scoring("bce", "identity")),
 }
 
 
@@ -114,16 +145,18 @@ def carry(case: Case, root: Path) -> None:
     from edgepeft.training import stage as train_stage
     from edgepeft_exporters.encoder import stage as export_stage
 
-    labels = tuple(case.labels) if case.head else ()
+    labels = tuple(case.labels) or ("LABEL_0",) if case.head else ()
     if case.family in FAMILIES:
         model = write_tiny_encoder(root / "model", case.family, head=case.head, labels=labels)
     else:
         model = write_tiny_classifier(root / "model", case.family, labels)
-    train, test = write_encoder_data(root / "data", case.task)
+    if case.modules:
+        write_sentence_files(model, *case.modules)
+    train, test = write_encoder_data(root / "data", case.task, paired=case.paired)
     task = {"task": case.task}
-    base = run_stage(
-        encoder_base.run, root / "base", {**task, "labels": case.labels}, {"model": model}
-    )
+    settings: dict[str, Any] = {**task, "labels": case.labels, "scoring": case.scoring}
+    settings["paired"] = case.paired and case.task != EMBEDDING
+    base = run_stage(encoder_base.run, root / "base", settings, {"model": model})
     method: dict[str, Any] = {
         "name": case.method,
         "grid": "auto",
@@ -133,7 +166,7 @@ def carry(case: Case, root: Path) -> None:
         "target_modules": "all-linear",
         "options": {},
     }
-    settings: dict[str, Any] = {
+    settings = {
         **task,
         "method": method,
         "training": {

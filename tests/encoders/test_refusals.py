@@ -7,17 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from edgepeft.config.loader import load_recipe
 from edgepeft.errors import EdgepeftError
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, TAGGING
+from edgepeft.models.scoring import Scoring
+from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, MULTI_LABEL, RANKING, TAGGING
 from edgepeft.pipeline.plan import Plan
 from edgepeft.pipeline.planner import make_plan
 from edgepeft.runs.folder import RunFolder
 from tests.architectures.encoders import Case, write_case
 from tests.tiny import write_tiny_model
-from tests.tiny_encoders import LABELS, write_encoder_data, write_tiny_encoder
+from tests.tiny_encoders import (
+    LABELS,
+    SEVERAL,
+    write_encoder_data,
+    write_sentence_files,
+    write_tiny_encoder,
+)
 
 
 def plan(folder: Path, rows: str, *, family: str = "bert", head: str = "", **keys: Any) -> Plan:
@@ -166,12 +175,12 @@ def test_unsupported_encoders_are_refused(
 
 def test_a_model_that_generates_refuses_an_encoders_rows(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model", "llama")
-    with pytest.raises(EdgepeftError, match=r"rows of tags or pairs are for encoders"):
-        plan(tmp_path, TAGGING)
     with pytest.raises(
-        EdgepeftError, match=r"LlamaForCausalLM does not support feature-extraction"
+        EdgepeftError, match=r"rows of tags, pairs, scores or lists of labels are for encoders"
     ):
-        plan(tmp_path, EMBEDDING, task=EMBEDDING)
+        plan(tmp_path, TAGGING)
+    with pytest.raises(EdgepeftError, match="rows of tags, pairs, scores or lists of labels are"):
+        plan(tmp_path / "pairs", EMBEDDING, model=str(tmp_path / "model"))
 
 
 def test_a_decoder_is_given_a_head_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -188,7 +197,7 @@ def test_a_decoder_is_given_a_head_where_that_is_asked_for(tmp_path: Path) -> No
         (
             "gemma2",
             CLASSIFICATION,
-            "can't classify texts; decoders that can: Llama, Qwen 2, Qwen 3",
+            "can't classify or embed texts; decoders that can: Llama, Qwen 2, Qwen 3",
         ),
     ],
 )
@@ -207,7 +216,7 @@ def test_a_classifier_of_another_kind_names_those_that_are_supported(tmp_path: P
     config |= {"model_type": "mpt", "architectures": ["MptForSequenceClassification"]}
     config["id2label"] = dict(enumerate(LABELS))
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(EdgepeftError, match="decoders that classify texts: Llama"):
+    with pytest.raises(EdgepeftError, match="decoders that classify and embed texts: Llama"):
         plan(tmp_path, CLASSIFICATION)
 
 
@@ -215,25 +224,139 @@ def test_modules_and_heads_that_are_not_carried_are_named_by_the_plan(tmp_path: 
     plan(tmp_path, EMBEDDING, family="minilm")
     path = tmp_path / "model" / "modules.json"
     modules = json.loads(path.read_text())
-    dense = {"idx": 3, "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
-    path.write_text(json.dumps([*modules[:2], dense]))
-    with pytest.raises(EdgepeftError, match="its module Dense changes the vectors and is not"):
+    other = {"idx": 3, "path": "3_CNN", "type": "sentence_transformers.models.CNN"}
+    path.write_text(json.dumps([*modules[:2], other]))
+    with pytest.raises(EdgepeftError, match="its module CNN changes the vectors and is not"):
         plan(tmp_path, EMBEDDING)
+    write_sentence_files(tmp_path / "model", "mean_tokens", "Dense", "Normalize")
+    assert plan(tmp_path, EMBEDDING).stages
+    path = tmp_path / "model" / "2_Dense" / "config.json"
+    save_file({"linear.weight": torch.zeros(8, 72)}, path.with_name("model.safetensors"))
+    path.write_text(json.dumps({"in_features": 72, "out_features": 8, "bias": False}))
+    with pytest.raises(EdgepeftError, match="in_features: 72, and the vectors before it have 64"):
+        plan(tmp_path, EMBEDDING)
+
+
+def configured(folder: Path, **changes: Any) -> None:
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"problem_type": "multi_label_classification"}, "takes several labels at once"),
-        ({"problem_type": "regression"}, r"gives a number \(regression\)"),
+        (
+            {"problem_type": "multi_label_classification"},
+            "multi-label-classification needs text and labels in every row",
+        ),
+        ({"problem_type": "regression"}, "its head gives 3 numbers, and only one"),
+        ({"id2label": {"0": "LABEL_0"}}, "text-ranking needs query, passage and score in every"),
     ],
 )
 def test_heads_of_other_problems(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
     plan(tmp_path, CLASSIFICATION, head="SequenceClassification")
-    path = tmp_path / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    configured(tmp_path, **changes)
     with pytest.raises(EdgepeftError, match=match):
         plan(tmp_path, CLASSIFICATION)
+
+
+def test_the_configuration_tells_what_a_head_says(tmp_path: Path) -> None:
+    data = {"train": "train.jsonl", "test": "test.jsonl", "labels": list(SEVERAL)}
+    made = plan(tmp_path / "several", MULTI_LABEL, head="SequenceClassification", data=data)
+    # Nothing says that its labels exclude each other.
+    assert made.resolved.task == MULTI_LABEL
+    write_tiny_encoder(
+        tmp_path / "model", "bert", head="SequenceClassification", labels=("LABEL_0",)
+    )
+    resolved = plan(tmp_path, RANKING).resolved
+    assert (resolved.task, resolved.labels, resolved.paired) == (RANKING, (), True)
+    assert resolved.scoring == Scoring("bce", "sigmoid")
+    configured(tmp_path, sbert_ce_default_activation_function="torch.nn.modules.linear.Identity")
+    assert plan(tmp_path, RANKING).resolved.scoring == Scoring("bce", "identity")
+    configured(tmp_path, sentence_transformers={"activation_fn": "evil.Code"})
+    with pytest.raises(EdgepeftError, match=r"activation_fn: evil\.Code is not supported"):
+        plan(tmp_path, RANKING)
+    configured(
+        tmp_path, sentence_transformers={"activation_fn": "torch.nn.modules.activation.Sigmoid"}
+    )
+    write_rows(tmp_path / "test.jsonl", {"query": "a", "passage": "b", "score": 4.5})
+    with pytest.raises(EdgepeftError, match="its scores go through a sigmoid, from 0 to 1"):
+        plan(tmp_path, RANKING)
+
+
+PAIR = {"text": "a", "text_pair": "b", "label": "dark"}
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "keys", "words"),
+    [
+        (
+            CLASSIFICATION,
+            PAIR,
+            {},
+            r"train\.jsonl line 1: has no text_pair, and test\.jsonl line 1",
+        ),
+        (CLASSIFICATION, {**PAIR, "text_pair": " "}, {}, "line 1: text_pair is empty"),
+        (RANKING, PAIR, {}, "test.jsonl line 1: text-ranking needs query, passage and score"),
+        (EMBEDDING, PAIR, {}, "test.jsonl line 1: feature-extraction needs anchor and positive"),
+        (RANKING, {"query": "a", "passage": "b", "score": "good"}, {}, "score should be a number"),
+        (RANKING, {"query": "a", "passage": "b", "score": None}, {}, "number, is nothing"),
+        (RANKING, {"query": "a", "passage": "b", "score": "inf"}, {}, "a number, is 'inf'"),
+        (RANKING, {"query": "a", "passage": "", "score": 1}, {}, "passage must both hold text"),
+        (
+            MULTI_LABEL,
+            {"text": "a", "labels": ["green"]},
+            {},
+            "label 'green' is not among the labels",
+        ),
+        (MULTI_LABEL, {"text": "a", "labels": [0, 1, 0]}, {}, "labels holds '0' twice"),
+        (
+            MULTI_LABEL,
+            {"text": "a", "labels": None},
+            {},
+            r"a list of a text's labels \(\[\] for none",
+        ),
+        (MULTI_LABEL, {"text": "a", "labels": [["x"]]}, {}, "which is no name of a label"),
+        (
+            RANKING,
+            None,
+            {"data": {"labels": ["a", "b"]}},
+            "data.labels: text-ranking has no labels",
+        ),
+        (RANKING, None, {"method": {"name": "trainable_tokens"}}, "can't train the classification"),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(
+    tmp_path: Path, task: str, row: dict[str, Any] | None, keys: dict[str, Any], words: str
+) -> None:
+    write_encoder_data(tmp_path, task)
+    if row is not None:
+        write_rows(tmp_path / "test.jsonl", row)
+    if "data" in keys:
+        keys["data"] |= {"train": "train.jsonl", "test": "test.jsonl"}
+    with pytest.raises(EdgepeftError, match=words) as raised:
+        plan(tmp_path, task, **keys)
+    assert "\n" not in str(raised.value)
+
+
+def test_lists_of_labels_that_are_all_empty_teach_nothing(tmp_path: Path) -> None:
+    write_encoder_data(tmp_path, MULTI_LABEL)
+    write_rows(tmp_path / "train.jsonl", {"text": "a", "labels": []}, {"text": "b", "labels": []})
+    with pytest.raises(EdgepeftError, match="line 1: labels: is empty here and in every other"):
+        plan(tmp_path, MULTI_LABEL)
+
+
+def test_rotary_positions_that_go_by_length_are_refused(tmp_path: Path) -> None:
+    write_case(Case("Gte", task=EMBEDDING), tmp_path / "model")
+    assert plan(tmp_path, EMBEDDING).stages
+    configured(tmp_path, rope_parameters={"rope_type": "dynamic", "factor": 8.0})
+    with pytest.raises(EdgepeftError, match="GteModel: its rotary positions depend on the length"):
+        plan(tmp_path, EMBEDDING)
+
+
+def test_a_decoder_with_files_of_pooling_embeds_pairs(tmp_path: Path) -> None:
+    write_sentence_files(write_tiny_model(tmp_path / "model", "qwen3"), "lasttoken", "Normalize")
+    assert plan(tmp_path, EMBEDDING).resolved.task == EMBEDDING
 
 
 def test_the_longest_text_is_that_of_sentence_transformers(tmp_path: Path) -> None:

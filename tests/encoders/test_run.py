@@ -96,3 +96,44 @@ def test_checking_and_inspecting_a_bundle(built: Find) -> None:
     model = json.loads(edgepeft("inspect", built(f"minilm-{EMBEDDING}", "model"), "--json").stdout)
     assert model["supported"]
     assert set(model["tasks"]) == {CLASSIFICATION, TAGGING, EMBEDDING}
+
+
+QUERY, PASSAGES = "What is the colour of a lemon?", ("Number 3: it is yellow.", "Coal is black.")
+
+
+def test_passages_are_ranked(built: Find, tmp_path: Path) -> None:
+    folder = built("ranker", "cpu-fp32")
+    asked = [part for passage in PASSAGES for part in ("--pair", passage)]
+    told = json.loads(edgepeft("run", folder, QUERY, *asked, "--json").stdout)["passages"]
+    assert [one["score"] for one in told] == sorted((one["score"] for one in told), reverse=True)
+    assert {one["text"] for one in told} == set(PASSAGES)
+    lines = edgepeft("run", folder, QUERY, *asked).stdout.splitlines()
+    assert [line.partition("  ")[2] for line in lines] == [one["text"] for one in told]
+    rows = tmp_path / "rows.jsonl"
+    made = [{"query": QUERY, "passage": passage, "score": 1} for passage in PASSAGES]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made))
+    by_row = edgepeft("run", folder, "--prompts", rows).stdout.splitlines()
+    scores = {one["text"]: one["score"] for one in told}
+    for line, passage in zip(by_row, PASSAGES, strict=True):
+        (one,) = json.loads(line)["passages"]
+        assert one["score"] == pytest.approx(scores[passage], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("case", "asked", "words"),
+    [
+        ("ranker", (QUERY,), "ranks passages for a query and does not chat; give the second text"),
+        ("pairs", (QUERY,), "reads two texts and does not chat"),
+        ("pairs", (QUERY, "--pair", "a", "--pair", "b"), "reads two texts; give --pair once"),
+        ("several", (QUERY, "--pair", "a"), "reads single texts; leave out the second one"),
+        ("ranker", ("--prompts", "rows.jsonl", "--pair", "a"), "--pair or --prompts, not both"),
+    ],
+)
+def test_two_texts_where_one_is_read_and_the_other_way(
+    built: Find, case: str, asked: tuple[str, ...], words: str
+) -> None:
+    done = edgepeft("run", built(case, "cpu-fp32"), *asked)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("warning:")]
+    assert len(errors) == 1
+    assert words in errors[0]

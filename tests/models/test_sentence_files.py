@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from edgepeft.errors import InputError
+from edgepeft.models.dense_files import DenseLayer, check_chain
 from edgepeft.models.sentence_files import Pooling, read_sentence_files
 
 NEW = "sentence_transformers.sentence_transformer.modules"
@@ -62,12 +65,72 @@ def test_a_folder_without_them_means_the_mean_at_unit_length(tmp_path: Path) -> 
             {"pooling_mode_mean_tokens": False, "pooling_mode": "cls"},
             Pooling("cls", False),
         ),
+        (
+            ("Transformer", "Pooling", "Normalize"),
+            {"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True},
+            Pooling("last", True),
+        ),
     ],
 )
 def test_pooling_and_normalization(
     tmp_path: Path, modules: tuple[str, ...], pooling: dict[str, Any], wanted: Pooling
 ) -> None:
     assert read_sentence_files(write(tmp_path, modules, pooling)).pooling == wanted
+
+
+def with_dense(folder: Path, **changed: Any) -> Path:
+    """A folder whose vectors of 64 go through a layer to 32 with a tanh; ``changed`` are keys of it."""
+    write(folder, ("Transformer", "Pooling", "Dense", "Normalize"))
+    said: dict[str, Any] = {"in_features": 64, "out_features": 32, "bias": True}
+    said["activation_function"] = "torch.nn.modules.activation.Tanh"
+    (folder / "2_Dense" / "config.json").write_text(json.dumps({**said, **changed}))
+    tensors = {"linear.weight": np.zeros((32, 64), np.float32), "linear.bias": np.zeros(32)}
+    save_file(tensors, folder / "2_Dense" / "model.safetensors")
+    return folder
+
+
+def test_linear_layers_over_a_vector(tmp_path: Path) -> None:
+    layer = DenseLayer("2_Dense", 64, 32, bias=True, activation="tanh")
+    found = read_sentence_files(with_dense(tmp_path)).pooling
+    assert found == Pooling("mean", True, (layer,))
+    check_chain(tmp_path, found.dense, 64)
+    with pytest.raises(
+        InputError, match=r"2_Dense/config\.json: in_features: 64, and the vect.* 72"
+    ):
+        check_chain(tmp_path, found.dense, 72)
+    with pytest.raises(InputError, match=r"in_features: 64, and the vectors before it have 32"):
+        check_chain(tmp_path, (layer, layer), 64)
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"out_features": 31}, r"linear\.weight is F32 \(32, 64\), and .* calls for \(31, 64\)"),
+        ({"bias": False}, r"holds linear\.bias, which its config\.json does not call for"),
+        ({"bias": 1}, "bias: must be true or false"),
+        ({"in_features": "64"}, "must be numbers of features"),
+        (
+            {"activation_function": "torch.nn.modules.activation.GELU"},
+            "activation_function: torch.nn.modules.activation.GELU is not supported; Tanh, Identity",
+        ),
+        ({"activation_function": "os.system"}, "activation_function: os.system is not supported"),
+        ({"use_residual": True}, "use_residual: True changes the vectors"),
+        ({"module_input_name": "token_embeddings"}, "module_input_name: token_embeddings changes"),
+    ],
+)
+def test_a_layer_that_is_not_as_it_says_is_refused(
+    tmp_path: Path, changed: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(InputError, match=match) as raised:
+        read_sentence_files(with_dense(tmp_path, **changed))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_layer_that_was_pickled_is_never_opened(tmp_path: Path) -> None:
+    folder = with_dense(tmp_path) / "2_Dense"
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"has pytorch_model\.bin alone, which may run code"):
+        read_sentence_files(tmp_path)
 
 
 def test_new_names_of_the_modules_are_known(tmp_path: Path) -> None:
@@ -77,7 +140,8 @@ def test_new_names_of_the_modules_are_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"modules": ("Transformer", "Pooling", "Dense")}, "its module Dense changes the vectors"),
+        ({"modules": ("Transformer", "Dense", "Pooling")}, "goes through Transformer, Dense"),
+        ({"modules": ("Transformer", "Pooling", "Normalize", "Normalize")}, "goes through Transf"),
         ({"modules": ("Transformer", "Pooling", "LayerNorm")}, "its module LayerNorm"),
         ({"modules": ("WordEmbeddings", "Pooling")}, "its module WordEmbeddings"),
         ({"package": "custom_st"}, "its module Transformer changes"),
@@ -85,8 +149,8 @@ def test_new_names_of_the_modules_are_known(tmp_path: Path) -> None:
         ({"modules": ()}, "goes through nothing"),
         ({"pooling": {"pooling_mode_max_tokens": True}}, "pools by max_tokens, mean_tokens"),
         (
-            {"pooling": {"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}},
-            "pools by lasttoken; only mean and cls are supported",
+            {"pooling": {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}},
+            "pools by max_tokens; only mean, cls and lasttoken are supported",
         ),
         (
             {"pooling": {"pooling_mode_weightedmean_tokens": True}},

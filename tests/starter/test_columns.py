@@ -78,6 +78,27 @@ _ENCODED = [
     ),
     (None, {"sentence1": "a", "sentence2": "b"}, {"anchor": "sentence1", "positive": "sentence2"}),
     (None, {"review": "fine", "sentiment": "good"}, {"text": "review", "label": "sentiment"}),
+    (
+        None,
+        {"premise": "a", "hypothesis": "b", "label": 1},
+        {"text": "premise", "text_pair": "hypothesis", "label": "label"},
+    ),
+    (
+        None,
+        {"sentence1": "a", "sentence2": "b", "similarity_score": 3.5},
+        {"query": "sentence1", "passage": "sentence2", "score": "similarity_score"},
+    ),
+    (
+        "text-ranking",
+        {"question": "a", "document": "b", "label": 1},
+        {"query": "question", "passage": "document", "score": "label"},
+    ),
+    ("text-ranking", {"query": "a", "passage": "b", "label": 1}, {}),
+    (
+        "feature-extraction",
+        {"sentence1": "a", "sentence2": "b", "label": 1},
+        {"anchor": "sentence1", "positive": "sentence2"},
+    ),
 ]
 
 

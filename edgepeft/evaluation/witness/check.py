@@ -14,14 +14,15 @@ from edgepeft.bundle.layout import GENAI, ORT
 from edgepeft.evaluation.results import Difference, GraphFacts
 from edgepeft.evaluation.witness.probes import Statement
 from edgepeft.evaluation.witness.stage import WitnessRecord
-from edgepeft.models.tasks import CLASSIFICATION, GENERATION
+from edgepeft.models.tasks import EMBEDDING, GENERATION, OF_WHOLE_TEXTS
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
-from edgepeft.runtime.encoder import EncoderSession, pool
+from edgepeft.runtime.encoder import EncoderSession
 from edgepeft.runtime.engine import load_model, new_generator
 from edgepeft.runtime.pieces import at_once
 from edgepeft.runtime.plain import PlainModel
+from edgepeft.runtime.pooling import Pooler
 from edgepeft.runtime.search_options import GREEDY
 
 LogitsAt = Callable[[Statement], torch.Tensor]
@@ -89,13 +90,13 @@ def graph_logits(session: GraphSession, lead: Sequence[int]) -> LogitsAt:
 def encoder_outputs(bundle: Bundle, provider: str = CPU) -> LogitsAt:
     """What an encoder's bundle says of a text: logits at its positions, or its vector."""
     session = EncoderSession(bundle, providers=[provider])
-    pooling = bundle.manifest["result"].get("pooling")
+    pooler = Pooler.of_bundle(bundle) if bundle.task == EMBEDDING else None
 
     def outputs_at(statement: Statement) -> torch.Tensor:
-        found = session.run(statement.ids)
-        if pooling is not None:
-            found = pool(found, **pooling)[None]
-        elif bundle.task == CLASSIFICATION:
+        found = session.run(statement.ids, statement.types)
+        if pooler is not None:
+            found = pooler(found)[None]
+        elif bundle.task in OF_WHOLE_TEXTS:
             found = found[None]
         else:
             found = found[statement.positions]

@@ -24,10 +24,14 @@ _LONG_POSITIONS = 32
 
 @dataclass(frozen=True)
 class Statement:
-    """Token ids, and the positions whose logits are compared, in ascending order."""
+    """Token ids, and the positions whose logits are compared, in ascending order.
+
+    ``types`` tell two texts that are read together apart, where a model is told.
+    """
 
     ids: list[int]
     positions: list[int]
+    types: list[int] | None = None
 
     @property
     def last(self) -> int:

@@ -19,9 +19,12 @@ from edgepeft.evaluation.witness.check import (
 )
 from edgepeft.evaluation.witness.exact import is_exact
 from edgepeft.evaluation.witness.stage import WitnessRecord
-from edgepeft.models.tasks import EMBEDDING
+from edgepeft.models.tasks import CLASSIFICATION, GENERATION, TAGGING
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.targets import TargetProfile
+
+_DISTRIBUTIONS = (GENERATION, CLASSIFICATION, TAGGING)
+"""Tasks whose logits are of one choice."""
 
 
 def witness_facts(
@@ -53,8 +56,8 @@ def witness_facts(
         engines=facts.engines,
         longest=len(text.ids),
         limits=tuple(testimony.limits.all),
-        # A vector is no distribution, so an encoder for embeddings has none.
-        long_kl=None if bundle.task == EMBEDDING else long.kl,
+        # A vector is no distribution, nor are several choices at once, or a score.
+        long_kl=long.kl if bundle.task in _DISTRIBUTIONS else None,
         seconds=round(testimony.seconds + seconds, 2),
     )
 

@@ -38,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     models.check_model,
     encoders.check_keys,
     encoders.check_training,
+    encoders.check_vectors,
     models.check_head,
     models.check_vocabulary,
     rows.check_length,

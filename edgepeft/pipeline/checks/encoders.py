@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from edgepeft.errors import InputError
-from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, GENERATION, TAGGING
+from edgepeft.models.dense_files import check_chain
+from edgepeft.models.sentence_files import read_sentence_files
+from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS, GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe
 
 
 def check_keys(resolved: ResolvedRecipe) -> None:
     """Keys that are for text generation, and labels of what has none."""
     recipe, task = resolved.recipe, resolved.task
-    if task not in (CLASSIFICATION, TAGGING) and recipe.data.labels:
+    labelled = task != GENERATION and ENCODER_TASKS[task].labelled
+    if not labelled and recipe.data.labels:
         raise InputError(f"data.labels: {task} has no labels; remove them")
     if task == GENERATION:
         return
@@ -35,6 +38,14 @@ def check_keys(resolved: ResolvedRecipe) -> None:
             raise InputError(f"{key}: {what} is for text generation, not for {task}; remove it")
 
 
+def check_vectors(resolved: ResolvedRecipe) -> None:
+    """``model``: linear layers that don't take the vectors that the model gives."""
+    if resolved.task == EMBEDDING:
+        folder = resolved.needs.sentence or resolved.given.path
+        pooling = read_sentence_files(folder).pooling
+        check_chain(folder, pooling.dense, resolved.given.hidden_size)
+
+
 def check_training(resolved: ResolvedRecipe) -> None:
     """``data.train``: too few pairs; ``method.name``: what leaves a classifier's head as it is."""
     method, task = resolved.method, resolved.task
@@ -42,8 +53,8 @@ def check_training(resolved: ResolvedRecipe) -> None:
         return
     if task == EMBEDDING and len(resolved.train_rows) < 2:
         raise InputError("data.train: embeddings need at least two pairs")
-    classifies = task in (CLASSIFICATION, TAGGING)
-    if classifies and method.peft_type is not None and "modules_to_save" not in method.options:
+    headed = task != GENERATION and ENCODER_TASKS[task].has_head
+    if headed and method.peft_type is not None and "modules_to_save" not in method.options:
         raise InputError(
             f"method.name: {method.name} can't train the classification head; use lora, qlora or dora"
         )

@@ -22,6 +22,8 @@ def _plan(resolved: ResolvedRecipe, read: Inputs) -> Iterator[PlannedStage]:
         tokens=tuple(data.tokens),
         rows=needs.rows,
         own_head=needs.own_head,
+        paired=resolved.paired,
+        scoring=resolved.scoring,
     )
     files = {**read.model(), **read.own()}
     yield PlannedStage("base", settings, {}, files, form=read.form)

@@ -17,12 +17,14 @@ import torch
 from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.errors import EdgepeftError, one_line
-from edgepeft.models.tasks import ENCODER_TASKS
+from edgepeft.models.tasks import EMBEDDING, ENCODER_TASKS
 from edgepeft_exporters.compat.torch_fake import fake_parameters, has_no_value, without_values
 from edgepeft_exporters.lazy.deferred import Deferred, named_weight
 from edgepeft_exporters.lazy.graph import lazy_tensor, put_in_place
 
 INPUTS = ("input_ids", "attention_mask")
+TYPES = "token_type_ids"
+"""The input that tells two texts apart, of graphs that read two."""
 _OPSET = 20
 _IR_DTYPES = {torch.float32: ir.DataType.FLOAT, torch.float16: ir.DataType.FLOAT16}
 
@@ -38,32 +40,35 @@ class EncoderGraph:
 class _Task(torch.nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
     """The model as a function of its inputs to the task's one output."""
 
-    def __init__(self, model: Any, output: str) -> None:
+    def __init__(self, model: Any, output: str, inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.model = model
-        self._output = output
+        self._output, self._inputs = output, inputs
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         """Logits or token vectors."""
-        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        outputs = self.model(**dict(zip(self._inputs, tensors, strict=True)))
         found: torch.Tensor = getattr(outputs, self._output)
         return found
 
 
-def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dtype) -> EncoderGraph:
-    """The graph of a checkpoint folder for a task, computing in ``dtype``.
+def build_graph(
+    folder: Path, weights: TensorSource, task: str, dtype: torch.dtype, *, typed: bool = False
+) -> EncoderGraph:
+    """The graph of a checkpoint folder for a task, computing in ``dtype``; ``typed`` tells it two texts apart.
 
     Weights of products and of the word embedding are deferred, so that codes can take their place. Raises
     EdgepeftError where torch can't export the model.
     """
-    output = ENCODER_TASKS[task].output
+    output, inputs = ENCODER_TASKS[task].output, (*INPUTS, TYPES) if typed else INPUTS
     skeleton = build_skeleton(folder)
     skeleton.set_attn_implementation("eager")
     skeleton.config.use_cache = False
     embedding = skeleton.get_input_embeddings().weight
     names = {id(parameter): name for name, parameter in skeleton.named_parameters()}
     embedding_name = f"model.{names[id(embedding)]}"
-    model = _exported(_Task(skeleton, output), skeleton.config, dtype, output, task)
+    module = _Task(skeleton, output, inputs)
+    model = _exported(module, skeleton.config, dtype, output, inputs)
     graph = EncoderGraph(model)
     for node in list(model.graph):
         _split_gemm(graph, node)
@@ -86,14 +91,16 @@ def build_graph(folder: Path, weights: TensorSource, task: str, dtype: torch.dty
     return graph
 
 
-def _exported(module: Any, config: Any, dtype: torch.dtype, output: str, task: str) -> ir.Model:
+def _exported(
+    module: Any, config: Any, dtype: torch.dtype, output: str, names: tuple[str, ...]
+) -> ir.Model:
     """Run torch's exporter; initializers that are weights have no value afterwards."""
     import onnxscript.optimizer
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     with without_values():
         fake_parameters(module, dtype)
-        inputs = _example(config, task)
+        inputs = _example(config, names)
     batch, length = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length")
     try:
         with warnings.catch_warnings():
@@ -102,9 +109,9 @@ def _exported(module: Any, config: Any, dtype: torch.dtype, output: str, task: s
                 module,
                 inputs,
                 dynamo=True,
-                input_names=INPUTS,
+                input_names=names,
                 output_names=[output],
-                dynamic_shapes={name: {0: batch, 1: length} for name in INPUTS},
+                dynamic_shapes=(tuple({0: batch, 1: length} for _ in names),),
                 opset_version=_OPSET,
                 # The optimizer would read the values of weights, which are not there yet.
                 optimize=False,
@@ -121,13 +128,13 @@ def _exported(module: Any, config: Any, dtype: torch.dtype, output: str, task: s
     return model
 
 
-def _example(config: Any, task: str) -> tuple[torch.Tensor, ...]:
-    """Inputs of the right shape, made by optimum's generators for the kind of model."""
-    from optimum.utils import DummyTextInputGenerator, NormalizedConfigManager
+def _example(config: Any, names: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shape, made by optimum's generators."""
+    from optimum.utils import DummyTextInputGenerator, NormalizedTextConfig
 
-    normalized = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
-    made = DummyTextInputGenerator(task, normalized, batch_size=2, sequence_length=16)
-    return tuple(made.generate(name, framework="pt") for name in INPUTS)
+    normalized = NormalizedTextConfig(config)
+    made = DummyTextInputGenerator(EMBEDDING, normalized, batch_size=2, sequence_length=16)
+    return tuple(made.generate(name, framework="pt") for name in names)
 
 
 def _loading(weights: TensorSource, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import onnx_ir as ir
@@ -12,6 +13,7 @@ from edgepeft.checkpoints.base import checkpoint_folder
 from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.export.settings import ExportResult, ExportSettings
 from edgepeft.merging.stage import open_weights
+from edgepeft.models.dense_files import WEIGHTS
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.stages.job import Job
 from edgepeft_exporters.encoder.graph import build_graph
@@ -32,18 +34,23 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     settings, target = job.settings, job.settings.target
     facts = EncoderFacts.read(job.inputs["base"])
     folder = checkpoint_folder(job.inputs["base"])
-    graph = build_graph(folder, open_weights(job), facts.task, _DTYPES[target.io_dtype])
+    weights, dtype = open_weights(job), _DTYPES[target.io_dtype]
+    graph = build_graph(folder, weights, facts.task, dtype, typed=facts.token_types)
     counts: dict[str, int] = {}
     if target.quantized:
         quantized = QuantizedWeights.open(job.inputs["quantize"])
         counts = bind_codes(graph, quantized, _IR_DTYPES[target.io_dtype], settings.accuracy_level)
     if target.weight_layout == "nbits-gather":
         spread_lookups(graph, counts)
+    for layer in facts.pooling.dense if facts.pooling else ():
+        (job.out / layer.folder).mkdir()
+        place = f"{layer.folder}/{WEIGHTS}"
+        shutil.copyfile(job.inputs["base"] / place, job.out / place)
     graphs = job.out / "onnx"
     graphs.mkdir()
     save_graph(graph, graphs, target.file_stem, job.events.progress)
     config = write_config(folder, job.out, target)
-    write_tokenizer(folder, job.out, facts.context_length)
+    write_tokenizer(folder, job.out, facts.context_length, typed=facts.token_types)
     runtimes = runtimes_of(settings.layout, facts.task, target.js_dtype)
     leave_out(job.out, settings.layout, runtimes)
     return ExportResult(
@@ -51,6 +58,9 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         task=facts.task,
         labels=facts.labels,
         pooling=facts.pooling,
+        paired=facts.paired,
+        token_types=facts.token_types,
+        scoring=facts.scoring,
         model_file=f"onnx/{target.file_stem}.onnx",
         provider=target.provider,
         verify_provider=target.verify_provider,
