@@ -31,3 +31,21 @@ def rotary_switch(config: Mapping[str, Any]) -> int | None:
             if isinstance(limit, int) and isinstance(context, int) and limit < context:
                 return limit
     return None
+
+
+_OTHERWISE = ("glm", "glm4", "cohere", "cohere2", "helium", "phi", "stablelm", "gpt_neox")
+"""Types of model that rotate neighbouring numbers, or a part of each attention head whatever they say of it."""
+_PARTLY = ("nemotron",)
+"""Those that rotate a part of each head where their configuration is silent."""
+
+
+def rotates_whole_heads(config: Mapping[str, Any]) -> bool:
+    """Whether positions turn the two halves of every attention head together, as a prefix's keys need it.
+
+    ``config`` is what ``config.json`` holds.
+    """
+    kind = config.get("model_type")
+    settings = [config, *(config.get(key) or {} for key in ("rope_parameters", "rope_scaling"))]
+    parts = [one["partial_rotary_factor"] for one in settings if one.get("partial_rotary_factor")]
+    part = min(parts, default=0.5 if kind in _PARTLY else 1.0)
+    return kind not in _OTHERWISE and part == 1.0

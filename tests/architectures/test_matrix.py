@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgepeft.checkpoints.declared_config import declared_keys
+from edgepeft.checkpoints.rotary import rotates_whole_heads
 from edgepeft.config.target_sections import Gates
 from edgepeft.models.inspect import is_tied
 from edgepeft_exporters.decoder import EXPORTER
@@ -123,6 +124,14 @@ def test_what_a_silent_configuration_means_is_known(architecture: str) -> None:
         assert refused_key(architecture, {}) == (
             f"num_local_experts: {kind().num_local_experts} is not supported for {architecture}"
         )
+
+
+@pytest.mark.parametrize("architecture", SOURCES)
+def test_which_rotations_a_prefix_fits_is_known(architecture: str) -> None:
+    source = SOURCES[architecture]
+    neighbours = str(source.graph).endswith((".cohere", ".helium", ".glm"))
+    silent = {"model_type": kind_of(architecture).model_type}
+    assert rotates_whole_heads(silent) == (source.rotated == 1.0 and not neighbours)
 
 
 @pytest.mark.parametrize("architecture", SOURCES)

@@ -229,3 +229,22 @@ def test_what_a_folder_holds_besides_is_told(project: Project) -> None:
     notes = project.plan().notes
     assert any("modeling_own.py is code, which is never run" in note for note in notes)
     assert any("who.knows: not known here, and not used" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "match"),
+    [
+        ("stablelm", "method.name=prefix_tuning", r"with StableLm\S+ which rotates neighbouring"),
+        ("starcoder2", "method.name=bottleneck", "lie behind down_proj, which Starcoder2"),
+        ("phi", 'method.target_modules=["q_proj", "lm_head"]', "head of Phi.* has a bias"),
+    ],
+)
+def test_methods_that_a_family_does_not_take_are_refused(
+    project: Project, case: str, change: str, match: str
+) -> None:
+    from tests.architectures.cases import CASES as MODELS
+    from tests.architectures.cases import write_case
+
+    write_case(MODELS[case], project.folder / "other")
+    with pytest.raises(InputError, match=match):
+        project.plan("model=other", change)

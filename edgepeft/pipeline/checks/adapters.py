@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from edgepeft.adapters.provenance import ASSUMED, read_provenance
+from edgepeft.checkpoints.rotary import rotates_whole_heads
 from edgepeft.combination.methods import REGMEAN, Combination, check_combination
 from edgepeft.errors import InputError
+from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe
 
 
@@ -48,7 +50,7 @@ def check_trained_on(resolved: ResolvedRecipe) -> None:
 
 
 def check_prefix(resolved: ResolvedRecipe) -> None:
-    """A prefix is learned for one rotation of positions: not where a prompt's length chooses it."""
+    """A prefix is learned for one rotation of positions, and a bottleneck for modules of some names."""
     if resolved.adapter is not None:
         key, carried = "adapter", resolved.adapter.carried
     elif resolved.method is not None:
@@ -63,3 +65,16 @@ def check_prefix(resolved: ResolvedRecipe) -> None:
             f"{key}: prefix tuning does not work with the longrope of {resolved.given.architecture}, whose "
             "positions depend on the length of the prompt; use prompt_tuning"
         )
+    if carried == "prefix" and not rotates_whole_heads(config):
+        raise InputError(
+            f"{key}: prefix tuning does not work with {resolved.given.architecture}, which rotates neighbouring "
+            "numbers or a part of each attention head; use prompt_tuning"
+        )
+    names = [name.removesuffix(".weight") for name in resolved.given.tensors]
+    if carried == "layers" and resolved.given.kind == "folder" and resolved.task == GENERATION:
+        for module in ("o_proj", "down_proj"):
+            if not any(name.endswith(module) for name in names):
+                raise InputError(
+                    f"{key}: bottleneck adapters lie behind {module}, which {resolved.given.architecture} has "
+                    "not; use lora"
+                )

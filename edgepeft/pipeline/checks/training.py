@@ -30,9 +30,8 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
         found = trained_tables(resolved.method, settings.target_modules)
         if any(name in HEADS for name in found) and has_head_bias(resolved.given.tensors):
             raise InputError(
-                f"method.target_modules: the head of {resolved.given.architecture} has a bias, and factors "
-                "beside it are not supported; leave lm_head out, or train it whole "
-                "(method.options.modules_to_save)"
+                f"method.target_modules: the head of {resolved.given.architecture} has a bias; factors beside it "
+                "are not supported; leave lm_head out, or train it whole (method.options.modules_to_save)"
             )
 
 
