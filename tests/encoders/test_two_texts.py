@@ -54,6 +54,12 @@ def numbers(model: Any, tokenizer: Any, texts: tuple[str, ...]) -> Any:
         return model(**read).logits[0].numpy()
 
 
+def outputs(folder: Path, *texts: str) -> Any:
+    """What a bundle's graph says of the tokens that its own tokenizer makes."""
+    read = TextEncoder(folder, 128).encode(*texts)
+    return EncoderSession(Bundle.open(folder)).run(read.ids, read.types)
+
+
 @pytest.mark.parametrize("texts", [SHORT, LONG], ids=["short", "long"])
 @pytest.mark.parametrize("case", UNMERGED)
 def test_a_bundle_says_what_the_unmerged_adapter_says(
@@ -62,9 +68,7 @@ def test_a_bundle_says_what_the_unmerged_adapter_says(
     texts = texts if CASES[case].paired else texts[:1]
     tokenizer = transformers.AutoTokenizer.from_pretrained(built(case, "base"))
     wanted = numbers(unmerged(built, case), tokenizer, texts)
-    bundle = Encoder(built(case, "cpu-fp32"))
-    read = TextEncoder(built(case, "cpu-fp32"), 128).encode(*texts)
-    found = bundle._session.run(read.ids, read.types)
+    found = outputs(built(case, "cpu-fp32"), *texts)
     np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
     # The bundle's own tokenizer files, as other runtimes read them.
     own = transformers.AutoTokenizer.from_pretrained(built(case, "cpu-fp32"))
@@ -115,8 +119,7 @@ def test_passages_come_in_the_order_of_their_scores(built: Find) -> None:
         assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
         for one in ranked:
             assert one.text == passages[one.index]
-            read = encoder._texts.encode(SHORT[0], one.text)
-            number = torch.from_numpy(encoder._session.run(read.ids, read.types))
+            number = torch.from_numpy(outputs(built(case, "cpu-fp32"), SHORT[0], one.text))
             assert one.score == pytest.approx(float(through(number)[0]), abs=1e-6)
 
 
@@ -204,11 +207,8 @@ def test_transformers_js_reads_two_texts_alike(built: Find, node: str) -> None:
         command = [node, "device/read.mjs", str(bundle), *texts]
         done = subprocess.run(command, cwd=SAMPLES, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        encoder = Encoder(bundle)
         for line, pair in zip(done.stdout.splitlines(), (texts[:2], texts[2:]), strict=True):
-            read = encoder._texts.encode(*pair)
-            wanted = encoder._session.run(read.ids, read.types)
-            np.testing.assert_allclose(json.loads(line), wanted, atol=1e-4)
+            np.testing.assert_allclose(json.loads(line), outputs(bundle, *pair), atol=1e-4)
 
 
 def test_a_bundle_says_what_it_reads(built: Find) -> None:
