@@ -25,6 +25,7 @@ from edgepeft.checkpoints.skeleton import build_skeleton
 from edgepeft.checkpoints.source import TensorSource
 from edgepeft.checkpoints.vocabulary import add_to_tokenizer, reshaped, rows_for
 from edgepeft.compat.transformers_gguf_reading import each_file_read_once
+from edgepeft.data.tokenizer_files import read_chat_template
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.inspect import inspect_model
@@ -156,6 +157,10 @@ def save_tokenizer(
     """
     if own is None:
         tokenizer = _load_tokenizer(model)
+        if model.is_dir() and tokenizer.chat_template is None:
+            # That of a processor lies in a file which a tokenizer does not read.
+            found = read_chat_template(model)
+            tokenizer.chat_template = found and found[0]
     else:
         with tempfile.TemporaryDirectory(dir=out) as scratch:
             base = model

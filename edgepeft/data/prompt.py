@@ -19,6 +19,7 @@ from edgepeft.data.control_tokens import ControlTokens, Policy
 from edgepeft.data.encoded import Encoded, Reading
 from edgepeft.data.generation_prompt import Asking, asking
 from edgepeft.data.look_alikes import Rendered
+from edgepeft.data.message_parts import reading_text
 from edgepeft.data.rendering import Renderer
 from edgepeft.data.rows import Message, Row
 from edgepeft.data.template_modes import AUTO, Mode
@@ -43,7 +44,8 @@ class Prompter:
     ``mode`` is "chat" (through the template) or "plain". ``stop_ids`` end an answer; ``eos_id`` is
     the one appended where the template writes none. ``vocab_size`` is the tokenizer's, added
     tokens included (the model's embedding may be larger). ``template_source`` is the template's
-    text, None in plain mode; ``asking`` says whether a generation prompt had to be added to it.
+    text, None in plain mode, made to read text where it reads parts; ``asking`` says whether a generation prompt
+    had to be added to it.
     ``control`` knows the control tokens: text that looks like one is text, unless the policy is "tokens".
     ``renderer`` makes the texts that are encoded.
     """
@@ -65,6 +67,8 @@ class Prompter:
         self.name = name
         self.special_tokens = dict(special_tokens)
         self.mode = "chat" if template else "plain"
+        if template is not None:
+            template = reading_text(template, self.special_tokens)
         self.asking: Asking | None = asking(template, self.special_tokens) if template else None
         template = self.asking.template if self.asking else None
         self.template_source = template.source if template else None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgepeft.data.control_tokens import Policy
 from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Row
+from edgepeft.data.rows import Message, Row
+from edgepeft.errors import InputError
 
 _KINDS = 16
 """Kinds of conversations, by the roles of their turns, that are rendered."""
@@ -16,6 +17,7 @@ _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "chat_template.json",
     "generation_config.json",
 )
 
@@ -35,6 +37,24 @@ def render_kinds(folder: Path, template: str, policy: Policy, rows: Iterable[Row
     prompter = _prompter(folder, template, policy, stamps)
     for row in kinds.values():
         prompter.split(row)
+        _refuse_silence(prompter, row)
+
+
+def _refuse_silence(prompter: Prompter, row: Row) -> None:
+    """Raise InputError for a template that writes the same whatever turns say."""
+    turns = row.messages or ()
+    if prompter.mode != "chat" or not any(turn["content"].strip() for turn in turns):
+        return
+    others: list[Message] = [{**turn, "content": f"{turn['content']}x"} for turn in turns]
+    said = prompter.renderer.conversation(turns, row.where).text
+    try:
+        silent = prompter.renderer.conversation(others, row.where).text == said
+    except InputError:
+        return  # it looks at what is said
+    if silent:
+        raise InputError(
+            f"{row.where}: the chat template leaves out what turns say; set data.template to plain or to a file"
+        )
 
 
 @lru_cache(maxsize=2)

@@ -126,6 +126,10 @@ def read_chat_template(folder: Path) -> tuple[str, str] | None:
         return read_template_file(path), str(path)
     path = folder / "tokenizer_config.json"
     template = read_json(path).get("chat_template")
+    if template is None:
+        # The processor's own, where older releases of transformers wrote it.
+        path = folder / "chat_template.json"
+        template = read_json(path).get("chat_template")
     if isinstance(template, list):
         by_name = {
             entry.get("name"): entry.get("template")
