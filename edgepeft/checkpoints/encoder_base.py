@@ -79,7 +79,9 @@ def run(job: Job[BaseSettings]) -> EncoderFacts:
     refuse_beyond(vocabulary, loaded.get_input_embeddings().num_embeddings, own or given)
     if is_decoder(loaded):
         # Its head reads the last token that is no padding, and so must know which that is.
-        loaded.config.pad_token_id = TextEncoder(job.out, WHOLE).pad_id
+        loaded.config.pad_token_id = _padding(
+            TextEncoder(job.out, WHOLE), loaded.config.pad_token_id, own or given
+        )
     _save(loaded, job.out)
     for scratch in (_GENERATES, _UNWRAPPED):
         shutil.rmtree(job.out / scratch, ignore_errors=True)
@@ -216,6 +218,23 @@ def _save(model: Any, out: Path) -> None:
     fitted = fit_checkpoint(source, build_skeleton(out), out)
     if fitted.renamed:
         rewrite_checkpoint(fitted.apply(source), out)
+
+
+def _padding(encoder: TextEncoder, stated: int | None, folder: Path) -> int:
+    """A token that ends no text, for a decoder's head takes the last one that is another.
+
+    Raises InputError for a tokenizer that has none: no pad token, and an end that it puts behind every text.
+    """
+    if encoder.named_pad is not None:
+        return encoder.named_pad
+    if stated is not None and stated >= 0:
+        return stated
+    if encoder.end is None or encoder.encode("a").ids[-1] == encoder.end:
+        raise InputError(
+            f"{folder}: its tokenizer names no pad token, which a head on the last token needs; name pad_token "
+            "in tokenizer_config.json"
+        )
+    return encoder.end
 
 
 def _refuse_lowering(sentence: SentenceFiles, tokenizer: Path, given: Path) -> None:

@@ -33,7 +33,17 @@ def rotary_switch(config: Mapping[str, Any]) -> int | None:
     return None
 
 
-_OTHERWISE = ("glm", "glm4", "cohere", "cohere2", "helium", "phi", "stablelm", "gpt_neox")
+_OTHERWISE = (
+    "glm",
+    "glm4",
+    "cohere",
+    "cohere2",
+    "helium",
+    "phi",
+    "stablelm",
+    "gpt_neox",
+    "ernie4_5",
+)
 """Types of model that rotate neighbouring numbers, or a part of each attention head whatever they say of it."""
 _PARTLY = ("nemotron",)
 """Those that rotate a part of each head where their configuration is silent."""

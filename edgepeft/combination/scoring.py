@@ -17,6 +17,7 @@ from edgepeft.adapters.base_match import refuse_other_base
 from edgepeft.adapters.provenance import read_provenance
 from edgepeft.calibration.statistics import InputWatcher
 from edgepeft.checkpoints.base import base_fingerprints, checkpoint_folder, open_base
+from edgepeft.checkpoints.base_stage import base_facts
 from edgepeft.checkpoints.skeleton import context_length
 from edgepeft.config.test_sets import GivenTests
 from edgepeft.data.prompt import Prompter
@@ -90,13 +91,18 @@ class Scorer:
 
         self._folder = model
         weights = checkpoint_folder(model)
+        facts = base_facts(model)
+        # A base that came rounded was seen as it came.
+        declared = "none" if facts.quantization is not None and facts.grid is None else "auto"
         if not allow_mismatch:
             prints = base_fingerprints(model)
             for adapter in adapters:
-                known = read_provenance(adapter.folder)
+                known = read_provenance(adapter.folder, declared)
                 refuse_other_base(prints, adapter.folder, adapter.config, known)
         self.model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
-        onto_training_grid(self.model, open_base(model), read_provenance(adapters[0].folder))
+        onto_training_grid(
+            self.model, open_base(model), read_provenance(adapters[0].folder, declared)
+        )
         self._scored = TorchModel(self.model, changes_head=False)
         self.context = context_length(self.model.config)
         self._hooks: list[Any] = []

@@ -15,6 +15,7 @@ from edgepeft.data.control_tokens import ControlTokens, Policy
 from edgepeft.data.look_alikes import Span
 from edgepeft.data.tokenizer_files import (
     read_control_tokens,
+    read_json,
     read_special_tokens,
     read_tokenizer,
 )
@@ -66,7 +67,11 @@ class TextEncoder:
             unknown=special.get("unk_token"),
             as_text=control_tokens == "text",
         )
-        self.pad_id: int = self.tokenizer.token_to_id(special.get("pad_token", "")) or 0
+        self.named_pad: int | None = self.tokenizer.token_to_id(special.get("pad_token", ""))
+        self.end: int | None = self.tokenizer.token_to_id(special.get("eos_token", ""))
+        stated = read_json(folder / "config.json").get("pad_token_id")
+        known = stated if type(stated) is int and stated >= 0 else 0
+        self.pad_id: int = known if self.named_pad is None else self.named_pad
         # Truncated by the library, a text keeps its special tokens at both ends, and the longer of two gives way.
         self.tokenizer.enable_truncation(max_length)
 

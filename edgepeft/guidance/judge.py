@@ -6,7 +6,7 @@ import importlib.util
 import json
 from typing import Any
 
-from edgepeft.errors import MissingError
+from edgepeft.errors import InputError, MissingError, one_line
 from edgepeft.utils import strict_json
 
 _LONGEST = 200
@@ -23,6 +23,8 @@ class Judge:
         from referencing import Registry
 
         loaded = json.loads(schema)
+        if isinstance(loaded, dict) and not isinstance(loaded.get("$schema", ""), str):
+            raise InputError("the schema's $schema must be a text")
         # What is not in the schema itself is never fetched.
         self._validator: Any = validator_for(loaded, Draft202012Validator)(
             loaded, registry=Registry()
@@ -37,10 +39,19 @@ class Judge:
         return True
 
     def objection(self, text: str) -> str | None:
-        """Why a text does not fit, in a few words; None where it does."""
+        """Why a text does not fit, in a few words; None where it does.
+
+        Raises InputError for a schema with a pattern that Python's expressions do not know.
+        """
         try:
             value = strict_json.loads(text)
         except ValueError as error:
             return f"not JSON: {error}"[:_LONGEST]
-        wrong = next(self._validator.iter_errors(value), None)
+        try:
+            wrong = next(self._validator.iter_errors(value), None)
+        except Exception as error:  # of expressions, references and numbers, each of another kind
+            raise InputError(
+                f"the schema can't be judged by: {one_line(error)[:_LONGEST]}; write its patterns so that "
+                "Python's expressions read them, too"
+            ) from None
         return None if wrong is None else f"{wrong.json_path}: {wrong.message}"[:_LONGEST]

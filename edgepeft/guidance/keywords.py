@@ -50,7 +50,15 @@ def inside(schema: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         at, here = pending.pop()
         yield at, here
         if isinstance(here, dict):
-            pending += [(f"{at}.{name}".lstrip("."), one) for name, one in _parts(here)]
+            pending += [(_place(at, name), one) for name, one in _parts(here)]
+
+
+_MOST_OF_A_PLACE = 200
+
+
+def _place(at: str, name: str) -> str:
+    """Where a part lies, cut: a schema may have thousands of parts under a name of any length."""
+    return f"{at}.{name}".lstrip(".")[:_MOST_OF_A_PLACE]
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:

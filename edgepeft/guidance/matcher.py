@@ -50,6 +50,9 @@ class Matcher:
         if token in self._stops and self._inner.is_stopped():
             return
         if not self._inner.consume_token(token):
+            if "doesn't satisfy the grammar" not in self._inner.get_error():
+                # It takes too much to follow, which is the grammar's matter.
+                self._require_sound()
             raise EdgepeftError(
                 f"{self._where}: the answer left its grammar with token {token}; this is a fault of edgepeft"
             )

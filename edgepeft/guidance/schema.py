@@ -84,7 +84,8 @@ def _finite(schema: dict[str, Any]) -> bool:
     finite: set[int] = set()
 
     def fits(part: Any) -> bool:
-        return not isinstance(part, dict) or id(part) in finite
+        # What a reference finds outside of all schemas is not looked into.
+        return not isinstance(part, dict) or id(part) in finite or id(part) not in parts
 
     for _ in range(_TURNS):
         found = {

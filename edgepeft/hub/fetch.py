@@ -10,6 +10,7 @@ import glob
 import hashlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from edgepeft.hub.errors import refused, said_of, unreachable
 from edgepeft.hub.ids import RepoId, parse_rows
 from edgepeft.hub.metadata import CARD, read_card
 from edgepeft.hub.splits import files_of_split
+from edgepeft.utils.files import read_json
 from edgepeft.utils.hub_progress import hub_bars, quiet_client, tell_download
 from edgepeft.utils.user_folders import cache_folder
 from edgepeft.utils.whole_files import new_folder
@@ -45,9 +47,29 @@ class Rows(NamedTuple):
 def model_folder(asked: RepoId, subject: str) -> Path:
     """The folder of a model. ``subject`` begins an error. Raises InputError, MissingError."""
     folder = _snapshot(asked, _MODEL, _ASIDE, subject)
+    if dense := _dense_folders(folder):
+        files = tuple(f"{name}/model.safetensors" for name in dense)
+        # Of the same commit, wherever a branch has gone since.
+        same = replace(asked, revision=folder.name)
+        folder = _snapshot(same, (*_TEXTS, *files), (), subject)
     if not any(folder.glob("*.safetensors")):
         _refuse_weights(asked, folder, subject, "model.safetensors")
     return folder
+
+
+def _dense_folders(folder: Path) -> list[str]:
+    """The folders of linear layers that sentence-transformers puts behind a model."""
+    path = folder / "modules.json"
+    listed = read_json(path) if path.is_file() else []
+    if not isinstance(listed, list):
+        return []
+    return [
+        str(module["path"])
+        for module in listed
+        if isinstance(module, dict)
+        and str(module.get("type")).endswith(".Dense")
+        and module.get("path")
+    ]
 
 
 def adapter_folder(asked: RepoId, subject: str) -> Path:

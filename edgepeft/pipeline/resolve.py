@@ -137,7 +137,7 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
         else Grammar.read("json_schema", schema, "answer.json_schema:"),
         answer_file=schema,
         notes=tuple(notes),
-        paired=any(row.pair is not None for row in (*train, *test)),
+        paired=task == RANKING or any(row.pair is not None for row in (*train, *test)),
         scoring=_scoring(task, given, [*train, *test]),
     )
 

@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from edgepeft.errors import EdgepeftError, MissingError, one_line
+from edgepeft.bundle.layout import GENAI
+from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.guidance.matcher import Matcher
 from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters
@@ -182,6 +183,7 @@ class Runtime(Answerer):
         # Held by this frame alone, which has ended when the cache is closed.
         generator = cached.generator
         if matcher is not None:
+            self._refuse_switch(cached.prompt_length, room)
             choice = Choice(Sampler(cached.options, self.prompter.stop_ids), matcher)
             if isinstance(generator, SpeculativeGenerator):
                 generator.bound_by(choice)
@@ -190,6 +192,23 @@ class Runtime(Answerer):
         for _ in range(room):
             generator.generate_next_token()
             yield int(generator.get_next_tokens()[0])
+
+    def _refuse_switch(self, prompt: int, room: int) -> None:
+        """Raise InputError where a bounded answer could go over a switch of rotary factors in onnxruntime-genai.
+
+        That reads its cache anew at the switch for tokens that it chooses itself, and not for those it is given.
+        """
+        switch = self.bundle.rotary_switch
+        if (
+            GENAI in self.bundle.runtimes
+            and switch is not None
+            and prompt <= switch < prompt + room
+        ):
+            raise InputError(
+                f"a prompt of {prompt} tokens and an answer of up to {room} go over {switch} tokens, where this "
+                "model's rotary factors change and an answer within a grammar can't follow; ask for fewer "
+                f"(max_new_tokens up to {switch - prompt}), or for no grammar"
+            )
 
     def _chosen(self, adapter: str | None) -> str | None:
         name = self._adapter if adapter is None else None if adapter == BASE else adapter

@@ -21,8 +21,8 @@ def at_once(vocabulary: int) -> int:
 
 
 def prompt_chunk(vocabulary: int) -> int:
-    """How many tokens of a prompt are read together where a graph gives so many logits for each."""
-    return max(LEAST, min(PROMPT, PROMPT_BYTES // (4 * vocabulary)))
+    """How many tokens of a prompt are read together where each has so many logits: an even number."""
+    return max(LEAST, min(PROMPT, PROMPT_BYTES // (4 * vocabulary)) // 2 * 2)
 
 
 def pieces(count: int, vocabulary: int) -> Iterator[slice]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from edgepeft.errors import MissingError
 from edgepeft.runtime.guided import Choice
 from edgepeft.runtime.lookup import Guesser, Lookup
+from edgepeft.runtime.pieces import LEAST
 from edgepeft.runtime.sampling import Sampler
 from edgepeft.runtime.search_options import GREEDY
 
@@ -133,6 +134,12 @@ class SpeculativeGenerator:
     def _step(self) -> None:
         """Read the newest token and what is guessed to follow it; keep what was guessed rightly, and one more."""
         unread = self._guesser.ids[self._held :]
+        if len(unread) + MOST_GUESSED >= LEAST:
+            # A reader may take so many in several passes, and gives the rows of the last one alone.
+            first = (len(unread) - 1) // 2 * 2
+            self._reader.append_tokens(np.array(unread[:first], np.int32))
+            self._held += first
+            unread = unread[first:]
         room = self._capacity - self._held - len(unread)
         guessed = self._guesser.guess(min(MOST_GUESSED, room))
         rows = [*unread, *guessed]

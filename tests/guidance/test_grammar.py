@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from edgepeft.data.prompt import Prompter
 from edgepeft.errors import InputError, MissingError
 from edgepeft.guidance import Grammar
+from edgepeft.guidance.judge import Judge
+from edgepeft.guidance.keywords import inside
 from edgepeft.guidance.vocabulary import Vocabulary
 from tests.tiny import VOCAB_SIZE, write_tiny_tokenizer
 
@@ -206,3 +208,21 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingError, match=r"pip install 'edgepeft\[guided\]'"):
         Grammar.regex("a")
+
+
+def test_a_long_name_is_no_load() -> None:
+    """Thousands of parts under a name of any length: places in errors are cut, and so is what is kept."""
+    schema: dict[str, Any] = {"properties": {"k" * 20_000: {"anyOf": [{}] * 5_000}}}
+    assert max(len(place) for place, _ in inside(schema)) <= 200
+
+
+def test_what_a_reference_finds_elsewhere_is_no_endless_schema() -> None:
+    schema = {"$ref": "#/x-types/room", "x-types": {"room": {"type": "string"}}}
+    assert Grammar.json_schema(schema).kind == "json_schema"
+
+
+@pytest.mark.parametrize("pattern", [r"^\p{L}+$", "(?<year>[0-9]{4})"])
+def test_a_pattern_that_python_does_not_read_is_one_line(pattern: str) -> None:
+    judge = Judge(json.dumps({"type": "string", "pattern": pattern}))
+    with pytest.raises(InputError, match="the schema can't be judged by"):
+        judge.objection('"abc"')
