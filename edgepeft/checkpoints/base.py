@@ -98,16 +98,10 @@ def run(job: Job[BaseSettings]) -> BaseResult:
 
 def _on_grid(rounded: Rounded) -> dict[str, Any]:
     """What later stages need to know of a base that came rounded."""
-    found = {"on_grid": tuple(rounded.weights), "quantization": rounded.method}
-    return (
-        found
-        if rounded.grid is None
-        else {
-            **found,
-            "grid": rounded.grid.grid,
-            "block_size": rounded.grid.block_size,
-        }
-    )
+    found: dict[str, Any] = {"on_grid": tuple(rounded.weights), "quantization": rounded.method}
+    if rounded.grid is not None:
+        found |= {"grid": rounded.grid.grid, "block_size": rounded.grid.block_size}
+    return found
 
 
 def checkpoint_folder(base: Path) -> Path:

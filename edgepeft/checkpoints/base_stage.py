@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from edgepeft.models.scoring import Scoring
 from edgepeft.models.sentence_files import Pooling
@@ -52,6 +53,13 @@ class BaseResult(StageResult):
     on_grid: tuple[str, ...] = ()
     grid: str | None = None
     block_size: int = 64
+
+    @property
+    def seen_grid(self) -> Literal["auto", "none"]:
+        """What ``merge.grid`` is where nobody says it: adapters saw a base that came rounded as it came, but for
+        the grids that training rounds to itself.
+        """
+        return "none" if self.quantization is not None and self.grid is None else "auto"
 
 
 class EncoderFacts(BaseResult):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,42 +12,22 @@ if TYPE_CHECKING:
 
 _PANEL = "What an answer may be (extra guided)"
 
+
+def _bound(name: str, words: str) -> Any:
+    """An option that bounds answers: nothing is bounded by default."""
+    return typer.Option(name, help=words, rich_help_panel=_PANEL, show_default=False)
+
+
 SchemaOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--json-schema",
-        help="A JSON Schema: the answer is JSON that fits it.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
+    Path | None, _bound("--json-schema", "A JSON Schema: the answer is JSON that fits it.")
 ]
 RegexOption = Annotated[
-    str | None,
-    typer.Option(
-        "--regex",
-        help="A regular expression that the whole answer fits.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
+    str | None, _bound("--regex", "A regular expression that the whole answer fits.")
 ]
 GrammarOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--grammar",
-        help="A file with a Lark grammar that the answer follows.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
+    Path | None, _bound("--grammar", "A file with a Lark grammar that the answer follows.")
 ]
-ChoicesOption = Annotated[
-    str | None,
-    typer.Option(
-        "--choices",
-        help="The answer is one of these, as a,b,c.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
+ChoicesOption = Annotated[str | None, _bound("--choices", "The answer is one of these, as a,b,c.")]
 FreeOption = Annotated[
     bool,
     typer.Option(

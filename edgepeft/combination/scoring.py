@@ -91,18 +91,14 @@ class Scorer:
 
         self._folder = model
         weights = checkpoint_folder(model)
-        facts = base_facts(model)
-        # A base that came rounded was seen as it came.
-        declared = "none" if facts.quantization is not None and facts.grid is None else "auto"
+        grid = base_facts(model).seen_grid
         if not allow_mismatch:
             prints = base_fingerprints(model)
             for adapter in adapters:
-                known = read_provenance(adapter.folder, declared)
+                known = read_provenance(adapter.folder, grid)
                 refuse_other_base(prints, adapter.folder, adapter.config, known)
         self.model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
-        onto_training_grid(
-            self.model, open_base(model), read_provenance(adapters[0].folder, declared)
-        )
+        onto_training_grid(self.model, open_base(model), read_provenance(adapters[0].folder, grid))
         self._scored = TorchModel(self.model, changes_head=False)
         self.context = context_length(self.model.config)
         self._hooks: list[Any] = []

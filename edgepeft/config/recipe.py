@@ -24,6 +24,7 @@ from edgepeft.config.sections import (
 )
 from edgepeft.config.target_sections import Gates, Quantize, Target
 from edgepeft.config.training_section import Training
+from edgepeft.models.tasks import Task
 
 CHOICE = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What a choice of a matrix, which is a folder's name too, may be called."""
@@ -57,15 +58,7 @@ class Recipe(Section):
         description="A folder, a .gguf file, a hub id as org/name or org/name@revision, or a name that `edgepeft "
         "models` lists."
     )
-    task: Literal[
-        "auto",
-        "text-generation",
-        "text-classification",
-        "multi-label-classification",
-        "token-classification",
-        "text-ranking",
-        "feature-extraction",
-    ] = Field(
+    task: Literal["auto", Task] = Field(
         "auto",
         description="The model's task; auto: from its head, for a bare encoder from the columns of the rows.",
     )

@@ -83,9 +83,7 @@ def _from_tags(record: Mapping[str, Any], where: str) -> Row:
 
 
 def _from_pair(record: Mapping[str, Any], where: str) -> Row:
-    anchor, positive = (string_column(record, column, where) for column in ("anchor", "positive"))
-    if not anchor.strip() or not positive.strip():
-        raise InputError(f"{where}: anchor and positive must both hold text; fill them in")
+    anchor, positive = _both(record, "anchor", "positive", where)
     return Row(
         None, anchor, where, positive=positive, negative=_optional(record, "negative", where)
     )
@@ -93,11 +91,17 @@ def _from_pair(record: Mapping[str, Any], where: str) -> Row:
 
 def _from_score(record: Mapping[str, Any], where: str) -> Row:
     """A query, a passage, and how well it answers: a score, or a label that is a number."""
-    query, passage = (string_column(record, column, where) for column in ("query", "passage"))
-    if not query.strip() or not passage.strip():
-        raise InputError(f"{where}: query and passage must both hold text; fill them in")
+    query, passage = _both(record, "query", "passage", where)
     column = "score" if "score" in record else "label"
     return Row(None, query, where, pair=passage, score=_number(record.get(column), column, where))
+
+
+def _both(record: Mapping[str, Any], first: str, second: str, where: str) -> tuple[str, str]:
+    """The texts in two columns. Raises InputError where one is without a letter."""
+    one, other = (string_column(record, column, where) for column in (first, second))
+    if not one.strip() or not other.strip():
+        raise InputError(f"{where}: {first} and {second} must both hold text; fill them in")
+    return one, other
 
 
 def _number(value: Any, column: str, where: str) -> float:

@@ -72,7 +72,7 @@ def with_float_products(bundle: Bundle, scratch: Path) -> Bundle:
     model = ir.load(bundle.model_file)
     changed = False
     for node in list(model.graph):
-        settings = {name: attribute.value for name, attribute in node.attributes.items()}
+        settings = _settings(node)
         if node.op_type != "MatMulNBits" or settings["bits"] != 8 or settings.get(_LEVEL):
             continue
         weight = _restored(node, settings["K"], settings["N"])
@@ -104,9 +104,13 @@ def _restored(node: ir.Node, width: int, count: int) -> ir.Value:
     return value
 
 
+def _settings(node: ir.Node) -> dict[str, Any]:
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
 def _restored_bytes(node: ir.Node) -> int:
     """Bytes of the float32 weight that the CPU restores at every call of a product."""
-    settings = {name: attribute.value for name, attribute in node.attributes.items()}
+    settings = _settings(node)
     if node.op_type != "MatMulNBits" or settings["bits"] != 8:
         return 0
     return 4 * int(settings["K"]) * int(settings["N"])
@@ -116,7 +120,7 @@ def _split(graph: ir.Graph, node: ir.Node, restored: int) -> None:
     """Put products in the place of one, each with so many of the weight's rows that it restores no more bytes."""
     if len(node.inputs) > 4:
         return
-    settings = {name: attribute.value for name, attribute in node.attributes.items()}
+    settings = _settings(node)
     count = int(settings["N"])
     size = max(1, restored // (4 * int(settings["K"])))
     found = []
@@ -143,10 +147,8 @@ def _rows(value: ir.Value | None, count: int, rows: slice) -> ir.Value:
     assert value is not None
     stored = _constant(value)
     dtype = value.dtype or stored.dtype
-    whole = stored.numpy().reshape(
-        count, *(stored.shape[1:] if stored.shape[0] == count else (-1,))
-    )
     flat = stored.shape[0] != count
+    whole = stored.numpy().reshape(count, -1) if flat else stored.numpy()
     chosen = whole[rows].astype(dtype.numpy(), copy=False)
     name = f"{value.name}/{rows.start}"
     tensor = ir.Tensor(chosen.reshape(-1) if flat else chosen, dtype=dtype, name=name)

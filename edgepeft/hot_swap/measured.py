@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgepeft.bundle.layout import ADAPTERS
-from edgepeft.checkpoints.base_stage import BaseSettings
+from edgepeft.checkpoints.base_stage import BaseSettings, base_facts
 from edgepeft.config.sections import Merge
 from edgepeft.config.test_sets import GivenTests
 from edgepeft.data.control_tokens import policy_of
@@ -25,7 +25,7 @@ from edgepeft.evaluation.settings import ReferenceSettings, VerifySettings, Witn
 from edgepeft.events import Sink
 from edgepeft.hot_swap.store import add_adapter
 from edgepeft.merging.settings import FrozenBase
-from edgepeft.models import find_model, inspect_model
+from edgepeft.models import find_model
 from edgepeft.pipeline.execute import Order, carry_out
 from edgepeft.pipeline.inputs import at_default
 from edgepeft.pipeline.kinds.base import BASE
@@ -102,12 +102,10 @@ def try_adapter(
         files["generic"] = given.generic
     if given.template not in TEMPLATE_WORDS:
         files["template"] = Path(given.template)
-    # A base that came rounded was seen as it came.
-    grid: Literal["auto", "none"] = "none" if inspect_model(model).on_own_grid else "auto"
-    merge = Merge(allow_base_mismatch=allow_base_mismatch, grid=grid)
     with Workers() as workers:
         run = _Stages(scratch, workers, sink)
         base = run(BASE, BaseSettings(tokens=tuple(given.data.tokens)), {"model": model})
+        merge = Merge(allow_base_mismatch=allow_base_mismatch, grid=base_facts(base).seen_grid)
         settings = ReferenceSettings(merge=merge, data=data)
         reference = run(REFERENCE, settings, {"base": base, **files})
         slots = slots_of(copy)

@@ -13,14 +13,21 @@ from edgepeft.metrics.judge import Answer, Outputs, Quality, bernoulli_kl
 from edgepeft.runtime.encoder import group_tags
 
 
-class LabelJudge:
-    """One label of each text: ``accuracy`` and ``macro_f1``; how near by ``task_kl`` and ``label_agreement``."""
-
-    counted: str | None = "accuracy"
+class _OfLabels:
+    """What judges of labels share: the names of the outputs."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         """``labels`` are the names of the outputs, in their order."""
         self._labels = labels
+
+    def _named(self, indices: Sequence[int]) -> str:
+        return " ".join(self._labels[index] for index in indices)
+
+
+class LabelJudge(_OfLabels):
+    """One label of each text: ``accuracy`` and ``macro_f1``; how near by ``task_kl`` and ``label_agreement``."""
+
+    counted: str | None = "accuracy"
 
     def quality(self, outputs: Outputs, examples: Sequence[Example]) -> Quality:
         """Cross-entropy per target, and the shares."""
@@ -46,10 +53,7 @@ class LabelJudge:
         found = []
         for logits, example in zip(outputs, examples, strict=True):
             guesses = logits.argmax(-1).tolist()
-            wanted, got = (
-                " ".join(self._labels[index] for index in side)
-                for side in (example.targets, guesses)
-            )
+            wanted, got = (self._named(side) for side in (example.targets, guesses))
             found.append(Answer(guesses == example.targets, wanted, got))
         return found
 
@@ -96,7 +100,7 @@ class TagJudge(LabelJudge):
         return 2 * right / (guessed + wanted) if guessed + wanted else 1.0
 
 
-class SeveralLabelsJudge:
+class SeveralLabelsJudge(_OfLabels):
     """Any number of labels of each text, each by itself: ``micro_f1``, ``macro_f1`` and ``subset_accuracy`` (rows
     with just the labels wanted); how near by ``task_kl`` and ``label_agreement``, per text and label.
 
@@ -104,10 +108,6 @@ class SeveralLabelsJudge:
     """
 
     counted: str | None = None
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        """``labels`` are the names of the outputs, in their order."""
-        self._labels = labels
 
     def quality(self, outputs: Outputs, examples: Sequence[Example]) -> Quality:
         """Binary cross-entropy per text and label, and the shares."""
@@ -130,7 +130,8 @@ class SeveralLabelsJudge:
         found = []
         for logits, example in zip(outputs, examples, strict=True):
             given = (logits[0] > 0).nonzero().flatten().tolist()
-            wanted, got = (self._named(side) for side in (sorted(example.targets), given))
+            sides = (sorted(example.targets), given)
+            wanted, got = (self._named(side) or "(none)" for side in sides)
             found.append(Answer(wanted == got, wanted, got))
         return found
 
@@ -147,9 +148,6 @@ class SeveralLabelsJudge:
     def targets(self, examples: Sequence[Example]) -> int:
         """Texts times labels."""
         return len(examples) * len(self._labels)
-
-    def _named(self, indices: Sequence[int]) -> str:
-        return " ".join(self._labels[index] for index in indices) or "(none)"
 
 
 def several_hot(examples: Sequence[Example], labels: int) -> torch.Tensor:

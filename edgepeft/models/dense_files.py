@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgepeft.errors import InputError
 from edgepeft.models.safetensors_header import FLOATS, read_header
@@ -38,13 +38,18 @@ class DenseLayer:
     activation: Activation
 
 
-def read_dense(folder: Path) -> DenseLayer:
-    """A module's folder. Raises InputError for one that does not hold what its configuration says, or more."""
+def module_settings(folder: Path) -> dict[str, Any]:
+    """The configuration of a module that ``modules.json`` names. Raises InputError where there is none."""
     path = folder / "config.json"
     try:
-        said = read_json_object(path)
+        return read_json_object(path)
     except FileNotFoundError:
         raise InputError(f"{path}: not found, and modules.json names it") from None
+
+
+def read_dense(folder: Path) -> DenseLayer:
+    """A module's folder. Raises InputError for one that does not hold what its configuration says, or more."""
+    path, said = folder / "config.json", module_settings(folder)
     for key, value in said.items():
         harmless = key in ("module_input_name", "module_output_name") and value in (None, _SENTENCE)
         if key not in _READ and value and not harmless:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepeft.errors import InputError
-from edgepeft.models.dense_files import DenseLayer, check_chain, read_dense
+from edgepeft.models.dense_files import DenseLayer, check_chain, module_settings, read_dense
 from edgepeft.utils.files import read_json_object, read_text_file
 
 MODULES = "modules.json"
@@ -140,16 +140,13 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
 
 def _mode(folder: Path) -> Mode:
     """The one kind of pooling that a module's configuration switches on. Raises InputError."""
-    path = folder / "config.json"
-    try:
-        said = read_json_object(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found, and {MODULES} names it") from None
-    modes = _modes(said)
+    modes = _modes(module_settings(folder))
     if len(modes) == 1 and modes[0] in _MODES:
         return _MODES[modes[0]]
     named = ", ".join(modes) or "nothing"
-    raise InputError(f"{path}: pools by {named}; only mean, cls and lasttoken are supported")
+    raise InputError(
+        f"{folder / 'config.json'}: pools by {named}; only mean, cls and lasttoken are supported"
+    )
 
 
 def _modes(said: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from edgepeft.bundle.files import (
 )
 from edgepeft.bundle.genai_config import GENAI_CONFIG, read_genai_config
 from edgepeft.bundle.graph import vouch_for_graph
-from edgepeft.bundle.layout import ADAPTERS, GENAI, LAYOUTS
+from edgepeft.bundle.layout import ADAPTERS, ANSWER_SCHEMA, GENAI, LAYOUTS
 from edgepeft.bundle.listing import refuse_strays
 from edgepeft.bundle.manifest import MANIFEST, expected_files, gates_of, read_manifest
 from edgepeft.errors import InputError
@@ -32,7 +32,7 @@ _TEMPLATE, _TOKENIZER = "chat_template.jinja", "tokenizer_config.json"
 _MOST_TEMPLATE_BYTES = 1 << 20
 _MOST_SCHEMA_BYTES = 1 << 20
 _MOST_BYTES = {
-    "answer_schema.json": _MOST_SCHEMA_BYTES,
+    ANSWER_SCHEMA: _MOST_SCHEMA_BYTES,
     "tokenizer.json": 256 << 20,
     _TEMPLATE: _MOST_TEMPLATE_BYTES,
 }

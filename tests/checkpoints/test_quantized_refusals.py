@@ -38,6 +38,15 @@ def _put(part: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[T
     return spoil
 
 
+def spoilt(folder: Path, copy: Path, spoil: Callable[[Tensors], None]) -> Path:
+    """A copy of a checkpoint whose tensors are changed by ``spoil``."""
+    change(folder, copy)
+    tensors = load_file(copy / "model.safetensors")
+    spoil(tensors)
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
 @pytest.mark.parametrize(
     ("case", "spoil", "words"),
     [
@@ -70,10 +79,7 @@ def _put(part: str, make: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[T
 def test_damaged_checkpoints_are_named(
     published: Publisher, tmp_path: Path, case: str, spoil: Callable[[Tensors], None], words: str
 ) -> None:
-    folder = change(published(case), tmp_path / "spoilt")
-    tensors = load_file(folder / "model.safetensors")
-    spoil(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = spoilt(published(case), tmp_path / "spoilt", spoil)
     with pytest.raises(InputError, match=words) as caught:
         inspect_model(folder)
     assert "\n" not in str(caught.value)
@@ -147,10 +153,7 @@ def test_what_a_configuration_lacks_or_nobody_reads_is_named(
 def test_values_without_a_meaning_stop_the_base_stage(
     published: Publisher, tmp_path: Path, case: str, spoil: Callable[[Tensors], None], words: str
 ) -> None:
-    folder = change(published(case), tmp_path / "spoilt")
-    tensors = load_file(folder / "model.safetensors")
-    spoil(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = spoilt(published(case), tmp_path / "spoilt", spoil)
     with pytest.raises(InputError, match=words):
         run_stage(base_stage.run, tmp_path / "base", {}, {"model": folder})
 
