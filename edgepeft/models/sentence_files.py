@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepeft.errors import InputError
-from edgepeft.models.dense_files import DenseLayer, check_chain, module_settings, read_dense
+from edgepeft.models.dense_files import (
+    WEIGHTS,
+    DenseLayer,
+    check_chain,
+    module_settings,
+    read_dense,
+)
 from edgepeft.utils.files import read_json_object, read_text_file
 
 MODULES = "modules.json"
 CONFIG = "config_sentence_transformers.json"
 TRANSFORMER = "sentence_*_config.json"
-SENTENCE_FILES = (
-    *(MODULES, CONFIG, "sentence_bert_config.json", "1_Pooling/config.json"),
-    *("2_Dense/config.json", "2_Dense/model.safetensors"),
-)
-"""Those that decide about vectors, under their usual names."""
 _CARRIED = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
 _USUAL = {"Pooling": "1_Pooling"}
 Mode = Literal["mean", "cls", "last"]
@@ -69,6 +70,16 @@ class SentenceFiles:
 def has_sentence_files(folder: Path) -> bool:
     """Whether a folder says anything of pooling."""
     return folder.is_dir() and ((folder / MODULES).exists() or (folder / "1_Pooling").exists())
+
+
+def sentence_files(folder: Path) -> list[str]:
+    """The names, in ``folder``, of the files that decide about vectors; none where none says anything of them."""
+    if not has_sentence_files(folder):
+        return []
+    modules = (f"[0-9]*_*/{name}" for name in ("config.json", WEIGHTS))
+    patterns = (MODULES, CONFIG, TRANSFORMER, *modules)
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def read_sentence_files(folder: Path) -> SentenceFiles:

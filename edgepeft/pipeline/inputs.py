@@ -11,7 +11,7 @@ from edgepeft.config.sections import Data, Merge, Section
 from edgepeft.data.template_modes import TEMPLATE_WORDS
 from edgepeft.errors import InputError
 from edgepeft.merging.settings import FrozenBase
-from edgepeft.models.sentence_files import SENTENCE_FILES
+from edgepeft.models.sentence_files import sentence_files
 from edgepeft.models.tasks import GENERATION
 from edgepeft.models.tokenizer_overlay import BESIDE, VOCABULARY
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
@@ -95,7 +95,7 @@ class Inputs:
         """The model's folder, or its one GGUF file."""
         path = self._resolved.model.path
         if path.is_dir():
-            return {"model": (path, self._digests.folder(path, None))}
+            return {"model": (path, self._digests.folder(path, further=sentence_files(path)))}
         return {"model": (path, self._digests.folder(path.parent, [path.name]))}
 
     def file(self, name: str | None) -> tuple[Path, str]:
@@ -136,13 +136,13 @@ class Inputs:
         """What of an adapter's folder the base is staged with."""
         needs = self._resolved.needs
         found: Files = {}
-        for name, folder, files in (
-            ("tokenizer", needs.tokenizer, (*VOCABULARY, *BESIDE)),
-            ("sentence", needs.sentence, SENTENCE_FILES),
-        ):
-            if folder is not None:
-                there = [file for file in files if (folder / file).is_file()]
-                found[name] = (folder, self._digests.folder(folder, there))
+        if needs.tokenizer is not None:
+            files = (*VOCABULARY, *BESIDE)
+            there = [file for file in files if (needs.tokenizer / file).is_file()]
+            found["tokenizer"] = (needs.tokenizer, self._digests.folder(needs.tokenizer, there))
+        if needs.sentence is not None:
+            there = sentence_files(needs.sentence)
+            found["sentence"] = (needs.sentence, self._digests.folder(needs.sentence, there))
         return found
 
     def template(self) -> Files:

@@ -57,13 +57,17 @@ class DigestCache:
             self._dirty = True
         return self._known[tag]
 
-    def folder(self, path: Path, names: Iterable[str] | None = None) -> str:
-        """One digest over the named files of a folder (default: all files at its top, hidden ones aside).
+    def folder(
+        self, path: Path, names: Iterable[str] | None = None, further: Iterable[str] = ()
+    ) -> str:
+        """One digest over the named files of a folder (default: all files at its top, hidden ones aside), and
+        ``further`` ones.
 
         Raises OSError, InputError, also for a folder of more than ``FOLDER_FILES`` files.
         """
         total = hashlib.sha256()
-        for name in sorted(names) if names is not None else _files_of(path):
+        chosen = _files_of(path) if names is None else names
+        for name in sorted({*chosen, *further}):
             total.update(os.fsencode(name) + f"\0{self.file(path / name)}\n".encode())
         return total.hexdigest()
 

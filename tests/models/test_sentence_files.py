@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 from edgepeft.errors import InputError
 from edgepeft.models.dense_files import DenseLayer, check_chain
-from edgepeft.models.sentence_files import Pooling, read_sentence_files
+from edgepeft.models.sentence_files import Pooling, read_sentence_files, sentence_files
+from edgepeft.runs.digests import DigestCache
 
 NEW = "sentence_transformers.sentence_transformer.modules"
 
@@ -47,6 +48,22 @@ def write(
 def test_a_folder_without_them_means_the_mean_at_unit_length(tmp_path: Path) -> None:
     found = read_sentence_files(tmp_path)
     assert (found.pooling, found.max_tokens, found.lowers) == (Pooling("mean", True), None, False)
+
+
+def test_what_decides_about_vectors_is_part_of_a_model(tmp_path: Path) -> None:
+    """Also a second layer's weights: a vector of before must not pass for one of after."""
+    assert sentence_files(tmp_path) == []
+    write(tmp_path, ("Transformer", "Pooling", "Dense", "Dense"))
+    weights = tmp_path / "3_Dense/model.safetensors"
+    save_file({"linear.weight": np.zeros((2, 2), np.float32)}, weights)
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1/model.safetensors").write_bytes(b"none of it")
+    names = sentence_files(tmp_path)
+    assert names == ["1_Pooling/config.json", "3_Dense/model.safetensors", "modules.json"]
+    digests = [DigestCache(tmp_path / "store").folder(tmp_path, further=names)]
+    save_file({"linear.weight": np.ones((2, 2), np.float32)}, weights)
+    digests.append(DigestCache(tmp_path / "other").folder(tmp_path, further=names))
+    assert len(set(digests)) == 2
 
 
 @pytest.mark.parametrize(
