@@ -68,6 +68,7 @@ _RESULT: Mapping[str, Shape] = {
     "context_length": whole(1, 1 << 26),
     "vocab_size": _SIZE,
     "rotary_switch": whole(1, 1 << 26),
+    "keeps_states": FLAG,
     "answer_schema": one_of(ANSWER_SCHEMA),
     "runtimes": Items(STRING, most=64),
     "session_options": _OBJECT,

@@ -14,7 +14,7 @@ from edgepeft.models.tasks import GENERATION, auto_class_name, head_of
 
 HEAD = "lm_head.weight"
 """The head's weight in the checkpoint of every supported model that generates."""
-_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm")
+_FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm", "embedding_norm")
 """What decoders call the norm before the head."""
 
 

@@ -58,7 +58,7 @@ class ExportResult(StageResult):
 
     ``operators`` counts the graph's operators that hold rounded weights; ``rotary_switch`` is the prompt's length
     where rotary factors change, ``answer_schema`` the file that bounds answers by default, ``inside`` the larger
-    model whose language model this is. Models that generate have ``prompt`` and maybe ``virtual_tokens``,
+    model whose language model this is. A graph that ``keeps_states`` can't go back to an earlier token. Models that generate have ``prompt`` and maybe ``virtual_tokens``,
     encoders ``labels``, ``pooling`` or ``scoring``; ``paired`` ones read two texts, told apart by
     ``token_types``.
     """
@@ -81,6 +81,7 @@ class ExportResult(StageResult):
     prompt: PromptFacts | None = None
     virtual_tokens: VirtualTokens | None = None
     rotary_switch: int | None = None
+    keeps_states: bool = False
     answer_schema: str | None = None
     labels: tuple[str, ...] = ()
     pooling: Pooling | None = None
@@ -93,7 +94,7 @@ class ExportResult(StageResult):
         """JSON form; bundles leave out what says nothing of their kind of model."""
         written = self.model_dump(mode="json", exclude_unset=True)
         for key in (
-            *("virtual_tokens", "rotary_switch", "answer_schema", "inside"),
+            *("virtual_tokens", "rotary_switch", "answer_schema", "inside", "keeps_states"),
             *("paired", "token_types", "scoring"),
         ):
             if not written.get(key):

@@ -10,6 +10,7 @@ from typing import Any
 from edgepeft.errors import InputError
 from edgepeft.models.gguf_header import GgufHeader, is_gguf, read_gguf_header
 from edgepeft.models.info import Header, ModelInfo, config_size
+from edgepeft.models.older_keys import with_todays_keys
 from edgepeft.models.quantized import read_quantized
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 from edgepeft.models.text_part import is_beside, text_part
@@ -88,7 +89,7 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str] | None]:
 def _inspect_folder(path: Path) -> ModelInfo:
     whole = _read_config(path)
     text = text_part(whole)
-    config = whole if text is None else text
+    config = with_todays_keys(whole if text is None else text)
     where = path / CONFIG
     architectures = config.get("architectures", [_UNNAMED.get(str(config.get("model_type")), "")])
     if not isinstance(architectures, list) or not architectures or not architectures[0]:
@@ -172,7 +173,7 @@ def _what_else(path: Path) -> str:
     return f"; there is one in {inner[0]}" if inner else ""
 
 
-_TIED = ("gemma", "smollm3", "ernie4_5", "starcoder2", "cohere")
+_TIED = ("gemma", "smollm3", "ernie4_5", "starcoder2", "cohere", "lfm2")
 """How the types of model begin that have one tensor for embedding and head where a configuration is silent."""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.runtime.cache_tensors import CacheTensor
 from edgepeft.runtime.decoder_graph import Cache
 from edgepeft.runtime.decoder_session import GraphSession, Step
 from edgepeft.runtime.factors import Factors
@@ -70,8 +71,9 @@ class Batch:
         """Put a prompt that was read whole into a row that is free."""
         count = len(reading.ids)
         self._reserve(count)
-        for name, value in zip(self._graph.cache_names, reading.cache or (), strict=True):
-            self._cache[name][0][row, :, :count] = value.numpy()[0]
+        for one, value in zip(self._graph.cache_tensors, reading.cache or (), strict=True):
+            place = self._cache[one.name][0][row]
+            place[_filled(one, count)] = value.numpy()[0]
         if not self._used:
             # Nobody is left whose rank the stack was widened for.
             self._stacked.clear()
@@ -118,8 +120,9 @@ class Batch:
         while self._capacity < tokens:
             self._capacity *= 2
         self._cache = self._graph.new_cache(self.rows, self._capacity)
-        for name, (values, _) in old.items():
-            self._cache[name][0][:, :, :kept] = values
+        for one in self._graph.cache_tensors:
+            for new, values in zip(self._cache[one.name][0], old[one.name][0], strict=True):
+                new[_filled(one, kept)] = values
         self._steps.clear()
 
     def _stack(self, row: int, factors: Factors) -> None:
@@ -149,3 +152,8 @@ class Batch:
             down[:, :, :before], up[:, :before] = old, self._stacked[name_b]
         self._stacked[name_a], self._stacked[name_b] = down, up
         self._steps.clear()
+
+
+def _filled(one: CacheTensor, tokens: int) -> tuple[slice, ...]:
+    """Where the first ``tokens`` of a row lie in its part of a cache; a state is one whole."""
+    return (slice(None), slice(tokens)) if one.grows else ()

@@ -52,7 +52,8 @@ class Bundle:
     ``context_length`` is in tokens, prompt and answer together, ``vocab_size`` is the number of ids the graph
     knows. ``virtual_ids`` are those that its tokenizer and template put before every prompt, for adapters that
     are no change of weights. ``rotary_switch`` is the number of tokens past which the model rotates all
-    positions by other factors, None for one that never does. ``answer_schema`` is the text of the JSON Schema
+    positions by other factors, None for one that never does. A graph that ``keeps_states`` of what it has read
+    can't go back to an earlier token. ``answer_schema`` is the text of the JSON Schema
     that bounds answers where nobody asks otherwise. ``gates`` is None when the bundle was never
     verified, empty when every fidelity gate passed, else one line for each that failed.
     """
@@ -73,6 +74,7 @@ class Bundle:
     gates: tuple[str, ...] | None
     rotary_switch: int | None = None
     answer_schema: str | None = None
+    keeps_states: bool = False
 
     @classmethod
     def open(cls, path: Path | str, *, check: Check = "hashes") -> Bundle:
@@ -131,6 +133,7 @@ class Bundle:
             gates=gates_of(manifest),
             rotary_switch=result.get("rotary_switch"),
             answer_schema=_answer_schema(root, result, outputs),
+            keeps_states=result.get("keeps_states", False),
         )
 
     @property

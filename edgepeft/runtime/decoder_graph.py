@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.runtime.cache_shape import cache_shape
+from edgepeft.runtime.cache_tensors import CacheTensor, cache_tensors
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.factors import FactorFile, read_factors
 from edgepeft.runtime.sessions import (
@@ -25,21 +25,15 @@ from edgepeft.runtime.sessions import (
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-# onnxruntime's name of a tensor type to ONNX's number for it; numpy has no bfloat16.
-_FLOAT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
 _INT_TYPES: dict[str, npt.DTypeLike] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-_NUMPY_TYPES: dict[str, npt.DTypeLike] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-}
 Cache = dict[str, tuple[npt.NDArray[Any], Any]]
-"""A key-value cache by the names of its inputs: [rows, kv heads, capacity, head size], as numpy and as
-onnxruntime see the same memory.
+"""A cache by the names of its inputs, shaped as ``CacheTensor.sized``: as numpy and as onnxruntime see the same
+memory.
 """
 
 
 class DecoderGraph:
-    """A decoder graph with a key-value cache among its inputs, opened in plain onnxruntime.
+    """A decoder graph with a cache of what it has read among its inputs, opened in plain onnxruntime.
 
     ``vocab_size`` is the width of the logits, ``provider`` the execution provider in use.
     """
@@ -69,18 +63,23 @@ class DecoderGraph:
         if "logits" not in outputs or "input_ids" not in self._inputs:
             raise InputError(f"{self.model_file}: not a decoder graph (no input_ids or no logits)")
         self.vocab_size = int(outputs["logits"].shape[-1])
-        self._past = [name for name in self._inputs if name.startswith("past_key_values.")]
-        self._present = [name.replace("past_key_values", "present", 1) for name in self._past]
+        self.cache_tensors: Sequence[CacheTensor] = cache_tensors(
+            self.model_file, self._inputs.values()
+        )
+        self._past = [one.name for one in self.cache_tensors]
+        self._present = [one.present for one in self.cache_tensors]
         self._refuse_unknown(outputs)
-        self._empty = self._empty_cache()
+        self._empty = [one.empty() for one in self.cache_tensors]
         self.rotary_switch = source.rotary_switch if isinstance(source, Bundle) else None
         # Fed as inputs, for runs with bound inputs pass over the active adapters of their options.
         self._adapter = FactorFile() if adapter is None else _factors_of(adapter)
 
-    @property
-    def cache_names(self) -> Sequence[str]:
-        """The inputs that take the key-value cache."""
-        return self._past
+    def kept(self, length: int, held: int) -> int:
+        """How many of ``held`` cached tokens serve a text that shares the first ``length`` with them.
+
+        A state is that after all of them, so where a graph has one and the text goes on earlier, none do.
+        """
+        return length if length == held or all(one.grows for one in self.cache_tensors) else 0
 
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """An empty cache for ``rows`` sequences of up to ``capacity`` tokens each. Raises InputError for a graph
@@ -89,14 +88,14 @@ class DecoderGraph:
         import onnxruntime as ort
 
         made: Cache = {}
-        for name, empty in zip(self._past, self._empty, strict=True):
-            _, heads, _, size = empty.shape()
-            kind = empty.data_type()
-            if kind not in _NUMPY_TYPES:
-                raise InputError(f"{self.model_file}: keeps a cache of {kind}; it can't be batched")
+        for one in self.cache_tensors:
+            if one.dtype is None:
+                raise InputError(
+                    f"{self.model_file}: keeps a cache of bfloat16; it can't be batched"
+                )
             # onnxruntime works in numpy's own memory, so a row can be written from outside.
-            values = np.zeros((rows, heads, capacity, size), _NUMPY_TYPES[kind])
-            made[name] = (values, ort.OrtValue.ortvalue_from_numpy(values))
+            values = np.zeros(one.sized(rows, capacity), one.dtype)
+            made[one.name] = (values, ort.OrtValue.ortvalue_from_numpy(values))
         return made
 
     def switches(self, before: int, after: int) -> bool:
@@ -153,24 +152,6 @@ class DecoderGraph:
             raise InputError(
                 f"{self.model_file}: not a decoder graph edgepeft can feed ({', '.join(strange)})"
             )
-
-    def _empty_cache(self) -> list[ort.OrtValue]:
-        """For each layer a cache of no tokens: [1, kv_heads, 0, head_dim] of the graph's type."""
-        import onnxruntime as ort
-
-        if not self._past:
-            return []
-        shape = self._inputs[self._past[0]].shape
-        heads, size = (dim if isinstance(dim, int) else 0 for dim in (shape[1], shape[3]))
-        if not (heads and size):
-            known_heads, known_size = cache_shape(self.model_file)
-            heads, size = heads or known_heads, size or known_size
-        return [
-            ort.OrtValue.ortvalue_from_shape_and_type(
-                [1, heads, 0, size], _FLOAT_TYPES[self._inputs[name].type]
-            )
-            for name in self._past
-        ]
 
 
 def _factors_of(path: Path) -> FactorFile:

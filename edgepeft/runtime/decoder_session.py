@@ -87,9 +87,8 @@ class GraphSession(DecoderGraph):
     ) -> tuple[npt.NDArray[np.float32], list[ort.OrtValue]]:
         """Read ``ids`` after the ``past`` tokens of a cache (None: no tokens).
 
-        Returns logits float32 [vocabulary] after the last of them, and the cache grown by them, a tensor of the
-        graph's type [1, kv heads, tokens, head size] for each of ``cache_names``. ``factors`` are an adapter's
-        inputs. Raises as ``logits``.
+        Returns logits float32 [vocabulary] after the last of them, and the cache brought up to them, a tensor of
+        the graph's type for each of ``cache_tensors``. ``factors`` are an adapter's inputs. Raises as ``logits``.
         """
         wanted = ["logits", *self._present]
         logits, *grown = self._run(ids, cache or self._empty, past, wanted, factors)
@@ -101,8 +100,8 @@ class GraphSession(DecoderGraph):
         """A function from each row's newest token and its length so far, int64 [rows], to each row's logits,
         float32 [rows, vocabulary].
 
-        ``cache`` has a tensor [rows, kv heads, capacity, head size] for each of ``cache_names`` and is written in
-        place; ``factors`` have a row for each of the cache's.
+        ``cache`` has a tensor of so many rows for each of ``cache_tensors`` and is written in place; ``factors``
+        have a row for each of the cache's.
         """
 
         binding = self._session.io_binding()
@@ -140,9 +139,9 @@ class GraphSession(DecoderGraph):
     def reader(self, capacity: int) -> Read:
         """A function that reads ids after so many cached tokens: their logits, float32 [ids, vocabulary].
 
-        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten. Where
-        rotary factors switch, it is also told how many tokens there are in the end. Raises InputError for such a
-        graph on another provider than the CPU.
+        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten: what it
+        holds must be ``kept`` for that. Where rotary factors switch, it is also told how many tokens there are in
+        the end. Raises InputError for such a graph on another provider than the CPU.
         """
         if self.provider != CPU:
             return self._device_reader()
@@ -153,10 +152,17 @@ class GraphSession(DecoderGraph):
         for past, present in zip(self._past, self._present, strict=True):
             binding.bind_ortvalue_input(past, cache[past][1])
             binding.bind_ortvalue_output(present, cache[past][1])
+        states = [cache[one.name][0] for one in self.cache_tensors if not one.grows]
+        held = 0
 
         def read(
             ids: Sequence[int], past: int, until: int | None = None
         ) -> npt.NDArray[np.float32]:
+            nonlocal held
+            self._require_kept(past, held)
+            for state in states if past == 0 else ():
+                state.fill(0)
+            held = past + len(ids)
             for name, value in self._fed(ids, past, until).items():
                 binding.bind_ortvalue_input(name, value)
             # Bound anew each time, for its length is that of ids.
@@ -166,6 +172,14 @@ class GraphSession(DecoderGraph):
             return logits
 
         return read
+
+    def _require_kept(self, past: int, held: int) -> None:
+        """Raise EdgepeftError where a cache of ``held`` tokens can't be read from after ``past`` of them."""
+        if self.kept(past, held) != past:
+            raise EdgepeftError(
+                f"{self.model_file}: its convolutions keep the state after {held} tokens, and it was asked to go on "
+                f"after {past}"
+            )
 
     def in_pieces(self, ids: Sequence[int], at_once: int) -> Iterator[npt.NDArray[np.float32]]:
         """Logits after each of ``ids``, float32 [at most ``at_once``, vocabulary] at a time, read through one
@@ -191,7 +205,10 @@ class GraphSession(DecoderGraph):
             ids: Sequence[int], past: int, until: int | None = None
         ) -> npt.NDArray[np.float32]:
             nonlocal cache, length
-            if past < length:
+            self._require_kept(past, length)
+            if past == 0:
+                cache = self._empty
+            elif past < length:
                 kept = [np.ascontiguousarray(value.numpy()[:, :, :past]) for value in cache]
                 cache = [ort.OrtValue.ortvalue_from_numpy(value) for value in kept]
             logits, *cache = self._run(ids, cache, past, ["logits", *self._present])

@@ -91,7 +91,8 @@ def _sequence(
     rank: int,
     draw: np.random.Generator,
 ) -> Reading:
-    """A prompt as if it had been read: random ids, keys, values and factors of rank ``rank`` for every slot."""
+    """A prompt as if it had been read: random ids, keys, values and states, and factors of rank ``rank`` for every
+    slot."""
     import onnxruntime as ort
 
     def values(shape: Sequence[int], size: float) -> npt.NDArray[np.float32]:
@@ -105,9 +106,7 @@ def _sequence(
     ids = draw.integers(0, min(1000, graph.vocab_size), length).tolist()
     reading = Reading(graph, ids, factors)
     reading.cache = [
-        ort.OrtValue.ortvalue_from_numpy(
-            values((1, one.shape[1], length, one.shape[3]), 1.0).astype(one.dtype)
-        )
-        for one, _ in graph.new_cache(1, 1).values()
+        ort.OrtValue.ortvalue_from_numpy(values(one.sized(1, length), 1.0).astype(like.dtype))
+        for one, (like, _) in zip(graph.cache_tensors, graph.new_cache(1, 1).values(), strict=True)
     ]
     return reading

@@ -84,9 +84,9 @@ class PlainGenerator:
         return np.array(self._ids, np.int32)
 
     def rewind_to(self, length: int) -> None:
-        """Forget all but the first ``length`` tokens."""
+        """Forget all but the first ``length`` tokens; what the cache can't take back is read again."""
         del self._ids[length:]
-        self._held = min(self._held, length)
+        self._held = self._graph.kept(min(self._held, length), self._held)
 
     def _feed(self) -> None:
         until = len(self._ids)

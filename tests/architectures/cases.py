@@ -84,13 +84,14 @@ def longrope(threshold: int, size: int = 8) -> dict[str, Any]:
 class Case:
     """A model: transformers' name of its family, its configuration beside the common one, and how it is stored.
 
-    ``stray`` goes into ``config.json`` after saving, past transformers. ``own_head`` stores a head of its own
-    in a checkpoint that says it has none.
+    ``stray`` goes into ``config.json`` after saving, past transformers, and ``without`` is taken out of it.
+    ``own_head`` stores a head of its own in a checkpoint that says it has none.
     """
 
     family: str
     config: Mapping[str, Any] = field(default_factory=dict)
     stray: Mapping[str, Any] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
     dtype: str = "float32"
     shards: int = 1
     own_head: bool = False
@@ -187,6 +188,15 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     },
     "Apertus": {**LLAMA3, "hidden_act": "xielu"},
     "Helium": {**PLAIN_ROPE, "head_dim": 16},
+    # A convolution comes first, as in the published sizes, whose width of the inner layer is worked out too.
+    "Lfm2": {
+        **PLAIN_ROPE,
+        "num_hidden_layers": 4,
+        "layer_types": ["conv", "conv", "full_attention", "conv"],
+        "block_auto_adjust_ff_dim": True,
+        "block_multiple_of": 32,
+        "tie_word_embeddings": True,
+    },
 }
 _FIXED: Mapping[str, tuple[str, ...]] = {
     "StableLm": ("head_dim",),
@@ -535,6 +545,7 @@ def _all() -> Iterator[tuple[str, Case]]:
     yield "helium-biases", Case("Helium", {"attention_bias": True, "mlp_bias": True})
     yield "apertus-yarn", Case("Apertus", {"rope_parameters": YARN})
     yield "helium-yarn", Case("Helium", {"rope_parameters": YARN})
+    yield from _convolved()
     yield "granite-biases", Case("Granite", {"attention_bias": True, "mlp_bias": True})
     yield (
         "granite-plain",
@@ -550,6 +561,38 @@ def _all() -> Iterator[tuple[str, Case]]:
     )
 
 
+def _convolved() -> Iterator[tuple[str, Case]]:
+    """LFM2's own options, and its configuration as its first checkpoints have it."""
+    yield "lfm2-epsilon", Case("Lfm2", {"norm_eps": 1e-2})
+    yield "lfm2-biases", Case("Lfm2", {"conv_bias": True})
+    for reach in (2, 5):
+        yield f"lfm2-reach-{reach}", Case("Lfm2", {"conv_L_cache": reach, "conv_bias": True})
+    yield "lfm2-plain-width", Case("Lfm2", {"block_auto_adjust_ff_dim": False})
+    wider = {"block_ffn_dim_multiplier": 1.3, "block_multiple_of": 16}
+    yield "lfm2-wider", Case("Lfm2", wider)
+    full, conv = "full_attention", "conv"
+    yield "lfm2-attends-first", Case("Lfm2", {"layer_types": [full, conv, conv, full]})
+    yield "lfm2-attends-only", Case("Lfm2", {"layer_types": [full] * 4})
+    for scaling in ("linear", "llama3", "yarn"):
+        rotary = {"linear": LINEAR, "llama3": LLAMA3, "yarn": {"rope_parameters": YARN}}[scaling]
+        yield f"lfm2-{scaling}", Case("Lfm2", rotary)
+    older = {"full_attn_idxs": [1, 3], "block_ff_dim": 160, "tie_embedding": True}
+    left_over = {"rope_theta": 777.0, "theta": 5.0, "num_heads": 2, "conv_dim": 8, "block_dim": 8}
+    yield (
+        "lfm2-older-keys",
+        Case(
+            "Lfm2",
+            {
+                "layer_types": None,
+                "full_attn_idxs": [1, 3],
+                "rope_parameters": {"rope_type": "default", "rope_theta": 777.0},
+            },
+            {**older, **left_over},
+            ("layer_types", "intermediate_size", "tie_word_embeddings", "rope_parameters"),
+        ),
+    )
+
+
 CASES: Mapping[str, Case] = dict(_all())
 _SHARED = (
     *("own-head", "all-kv-heads", "bfloat16", "float16-shards", "no-ids", "theta"),
@@ -558,7 +601,7 @@ _SHARED = (
 """What goes through the same code whatever the family."""
 _WHOLLY = ("Llama", "Gemma3", "Phi3", "Olmo3")
 """Families that are tried with all of that every time: of the builder's classes, and of ours."""
-_BRIEFLY = ("Phi", "GPTNeoX", "Cohere", "Cohere2", "Apertus", "Helium", "Ministral3")
+_BRIEFLY = ("Phi", "GPTNeoX", "Cohere", "Cohere2", "Apertus", "Helium", "Ministral3", "Lfm2")
 _GENERAL = ("tied", "strays", "one-kv-head", "narrow", "-eps", "-yarn", "whole-heads")
 """Families that share their code with one that is tried wholly, and options they are not tried with each time."""
 CHOSEN: Mapping[str, Case] = {
@@ -604,5 +647,6 @@ def write_case(case: Case, folder: Path, *, seed: int = 0) -> Path:
     written = json.loads(path.read_text())
     if case.own_head:
         written["tie_word_embeddings"] = True
+    written = {key: value for key, value in written.items() if key not in case.without}
     path.write_text(json.dumps({**written, **case.stray}))
     return folder

@@ -43,8 +43,8 @@ class Statement:
 class Limits:
     """Lengths at which a model changes how it treats a text.
 
-    A window of attention changes what the tokens after it see. Past ``switch`` tokens all positions are
-    rotated by other factors, those of earlier tokens too.
+    A window of attention changes what the tokens after it see, as the reach of a convolution does. Past
+    ``switch`` tokens all positions are rotated by other factors, those of earlier tokens too.
     """
 
     windows: tuple[int, ...] = ()
@@ -52,14 +52,14 @@ class Limits:
 
     @property
     def all(self) -> tuple[int, ...]:
-        """Both kinds, in ascending order."""
+        """All of them, in ascending order."""
         return tuple(sorted({*self.windows, *([] if self.switch is None else [self.switch])}))
 
 
 def limits_of(config: Mapping[str, Any]) -> Limits:
     """The limits of a model, from transformers' own configuration as a mapping."""
-    window = config.get("sliding_window")
-    windows = (window,) if isinstance(window, int) and window > 0 else ()
+    found = (config.get("sliding_window"), config.get("conv_L_cache"))
+    windows = tuple(limit for limit in found if isinstance(limit, int) and limit > 0)
     rotary = config.get("rope_parameters") or {}
     limit = rotary.get("original_max_position_embeddings")
     longrope = rotary.get("rope_type") == "longrope" and isinstance(limit, int)

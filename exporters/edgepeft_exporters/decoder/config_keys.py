@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgepeft.models.layer_kinds import ATTENTION, CONVOLUTION, layer_kinds
+
 HONOURED = frozenset(
     {
         *("architectures", "dtype", "vocab_size", "hidden_size", "intermediate_size"),
@@ -24,6 +26,8 @@ HONOURED = frozenset(
         *("norm_eps", "norm_epsilon", "attention_out_bias", "shared_intermediate_size"),
         *("layer_norm_eps", "use_parallel_residual", "use_qkv_bias", "qk_layernorm"),
         *("logit_scale", "use_qk_norm"),
+        *("conv_L_cache", "conv_bias", "full_attn_idxs"),
+        *("block_auto_adjust_ff_dim", "block_ffn_dim_multiplier", "block_multiple_of"),
     }
 )
 """Keys that the graph follows; the architecture matrix of the tests sets each of them."""
@@ -86,6 +90,8 @@ _SHARED_WIDTH = ("StableLmForCausalLM", "GPTNeoXForCausalLM", "HeliumForCausalLM
 
 _KINDS = ("full_attention", "sliding_attention", "attention")
 """Kinds of layers that a graph may have."""
+_CONVOLVED: Mapping[str, tuple[str, ...]] = {"Lfm2ForCausalLM": (ATTENTION, CONVOLUTION)}
+"""Architectures with layers of convolutions, and the kinds that they may have."""
 _HIDDEN_ACTIVATION = ("Gemma2ForCausalLM", "Gemma3ForCausalLM")
 """Architectures that call their activation so; the others have ``hidden_act``."""
 
@@ -102,10 +108,13 @@ def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
         known = (*ACTIVATIONS, *OWN_ACTIVATIONS.get(architecture, ()))
         if value is not None and value not in known and _declares(architecture, key):
             return f"{key}: {value} is not supported; these are: {', '.join(known)}"
-    kinds = config.get("layer_types") or config.get("layers_block_type") or ()
-    others = sorted({str(kind) for kind in kinds} - set(_KINDS))
+    listed = config.get("layer_types") or config.get("layers_block_type")
+    kinds = listed or layer_kinds(config)
+    others = sorted({str(kind) for kind in kinds} - set(_CONVOLVED.get(architecture, _KINDS)))
     if others:
         return f"layer_types: {', '.join(others)} layers are not supported yet"
+    if architecture in _CONVOLVED and (refused := _refused_layers(config)) is not None:
+        return refused
     window = config.get("sliding_window")
     if isinstance(window, int) and window < 1:
         return f"sliding_window: {window} is not a number of tokens"
@@ -113,6 +122,19 @@ def refused_key(architecture: str, config: Mapping[str, Any]) -> str | None:
     width = config.get("hidden_size")
     if size is not None and architecture in _SHARED_WIDTH and [size * heads] != [width]:
         return f"head_dim: {size} is not the hidden_size {width} shared out among {heads} heads"
+    return None
+
+
+def _refused_layers(config: Mapping[str, Any]) -> str | None:
+    """What layers of convolutions and of attention together can't be."""
+    kinds, layers = layer_kinds(config), config.get("num_hidden_layers")
+    if len(kinds) != layers:
+        return f"layer_types: has {len(kinds)} kinds, but num_hidden_layers is {layers}"
+    if ATTENTION not in kinds:
+        return f"layer_types: none is {ATTENTION}, and one or more must be"
+    seen = config.get("conv_L_cache", 3)
+    if type(seen) is not int or seen < 2:
+        return f"conv_L_cache: {seen} is not a number of tokens from 2 on"
     return None
 
 

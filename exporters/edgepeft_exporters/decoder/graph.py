@@ -23,7 +23,7 @@ from edgepeft.checkpoints.source import TensorSource
 from edgepeft.targets import TargetProfile
 from edgepeft_exporters.compat.graph_builder import BuiltGraph, as_library, made_of
 from edgepeft_exporters.decoder.families.rotary import ModelRotary
-from edgepeft_exporters.decoder.sources import SOURCES, Source, rotary_kinds
+from edgepeft_exporters.decoder.sources import ANY, SOURCES, Source, rotary_kinds
 from edgepeft_exporters.lazy.deferred import Deferred, defer_parameters
 
 
@@ -97,7 +97,8 @@ def _class_of(source: Source, builder: Any, skeleton: Any) -> type:
     own: type = ModelRotary
     theirs: type = getattr(builder, source.model)
     if source.graph is not None:
-        own, theirs = import_module(source.graph).Graph, Model
+        own = import_module(source.graph).Graph
+        theirs = Model if source.model == ANY else theirs
     elif "longrope" in rotary_kinds(skeleton.config.to_dict()):
         # Which of its two pairs of tables is read is for the graph to decide, which the builder does.
         return theirs
@@ -108,8 +109,13 @@ def fix_head_size(graph: DecoderGraph) -> None:
     """State the cache's last dimension as a number: some runtimes read an unknown symbol as 0."""
     for value in (*graph.model.graph.inputs, *graph.model.graph.outputs):
         name = value.name or ""
-        if value.shape is not None and name.startswith(("past_key_values.", "present.")):
+        if value.shape is not None and name.endswith((".key", ".value")):
             value.shape = ir.Shape([*value.shape[:3], graph.head_size])
+
+
+def keeps_states(graph: DecoderGraph) -> bool:
+    """Whether a graph keeps a state of a fixed size of what it has read, beside keys and values."""
+    return any((value.name or "").endswith(".conv") for value in graph.model.graph.inputs)
 
 
 def point_genai_config(

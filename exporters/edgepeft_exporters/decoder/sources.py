@@ -23,8 +23,8 @@ STATIC: Mapping[str, tuple[str, ...]] = {
 class Source:
     """How an architecture becomes a graph.
 
-    ``model`` is the builder's class, ``graph`` a module of ours with a class ``Graph`` in its place. ``scaled``
-    is the rotary scaling that comes out right. ``rotates_partly`` says whether the graph is right where a part of
+    ``model`` is the builder's class, ``graph`` a module of ours with a class ``Graph`` in its place, or before it
+    where both are named. ``scaled`` is the rotary scaling that comes out right. ``rotates_partly`` says whether the graph is right where a part of
     each attention head is rotated, and ``rotated`` how large a part that is in a configuration that is silent;
     ``part`` is a key that says it beside transformers' own. ``numbers`` are those of rotary settings that the
     graph reads besides.
@@ -77,6 +77,7 @@ SOURCES: Mapping[str, Source] = {
     "Cohere2ForCausalLM": Source(graph=f"{_FAMILIES}.cohere"),
     "ApertusForCausalLM": Source(graph=f"{_FAMILIES}.apertus"),
     "HeliumForCausalLM": Source(graph=f"{_FAMILIES}.helium"),
+    "Lfm2ForCausalLM": Source("LFM2Model", graph=f"{_FAMILIES}.lfm2"),
 }
 """Architectures whose exported graph the tests hold against the original model."""
 

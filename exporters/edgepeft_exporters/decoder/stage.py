@@ -26,6 +26,7 @@ from edgepeft_exporters.decoder.graph import (
     DecoderGraph,
     build_graph,
     fix_head_size,
+    keeps_states,
     point_genai_config,
 )
 from edgepeft_exporters.decoder.hot_swap import add_slots, describe_slots
@@ -123,6 +124,7 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         answer_schema=schema,
         virtual_tokens=virtual,
         rotary_switch=switch,
+        keeps_states=keeps_states(graph),
         target=target.name,
         model_file=model_file,
         prompt=PromptFacts.model_validate(prompter.describe()),
