@@ -57,17 +57,19 @@ def runtimes_of(
     *,
     swaps: bool = False,
     switch: int | None = None,
+    states: bool = False,
 ) -> tuple[str, ...]:
     """The runtimes that a bundle is for; ``js_dtype`` is its target's name in transformers.js, None for none.
 
     One that ``swaps`` adapters loads in all of them, but optimum and transformers.js answer as its base. Rotary
-    factors that ``switch`` at a number of tokens make a cache stale there, which only some runtimes see.
+    factors that ``switch`` at a number of tokens make a cache stale there, which only some runtimes see. optimum
+    feeds no ``states`` beside keys and values.
     """
     runtimes = LAYOUTS[layout].runtimes
     missing = {GENAI} if task != GENERATION else set()
     if js_dtype is None or swaps:
         missing.add(JS)
-    if swaps:
+    if swaps or states:
         missing.add(OPTIMUM)
     if switch is not None:
         missing |= {JS, OPTIMUM}

@@ -29,6 +29,7 @@ from edgepeft.data.tokenizer_files import read_chat_template
 from edgepeft.errors import InputError, one_line
 from edgepeft.models.gguf_header import read_gguf_header
 from edgepeft.models.inspect import inspect_model
+from edgepeft.models.older_keys import in_todays_keys
 from edgepeft.models.quantized import Rounded
 from edgepeft.models.tasks import GENERATION
 from edgepeft.models.text_part import is_beside
@@ -82,7 +83,7 @@ def run(job: Job[BaseSettings]) -> BaseResult:
     weights, dropped = "." if stored == job.out else str(model), fitted.dropped
     if changes or fitted.renamed or info.inside is not None:
         rewrite_checkpoint(whole, job.out)
-        _write(job.out / "config.json", config | changes)
+        _write(job.out / "config.json", in_todays_keys(config) | changes)
         weights, dropped = ".", ()
     return BaseResult(
         weights=weights,

@@ -35,6 +35,7 @@ from edgepeft.checkpoints.source import ComputedSource, TensorSource
 from edgepeft.errors import InputError
 from edgepeft.merging.merge import merged
 from edgepeft.merging.settings import AdapterSettings, FrozenBase, MergeResult, on_stored_grid
+from edgepeft.models.older_keys import in_todays_keys
 from edgepeft.models.safetensors_header import read_header
 from edgepeft.stages.job import Job, StageSettings
 from edgepeft.utils.finite import all_finite
@@ -54,7 +55,8 @@ def run(job: Job[AdapterSettings]) -> MergeResult:
     return_large_blocks()
     source = merged_source(job)
     write_checkpoint(source, job.out, events=job.events)
-    config = json.loads((checkpoint_folder(job.inputs["base"]) / "config.json").read_text())
+    stored = json.loads((checkpoint_folder(job.inputs["base"]) / "config.json").read_text())
+    config = in_todays_keys(stored)
     config["dtype"] = "float32"
     if HEAD in source.specs:
         config["tie_word_embeddings"] = False

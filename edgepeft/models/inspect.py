@@ -10,7 +10,7 @@ from typing import Any
 from edgepeft.errors import InputError
 from edgepeft.models.gguf_header import GgufHeader, is_gguf, read_gguf_header
 from edgepeft.models.info import Header, ModelInfo, config_size
-from edgepeft.models.older_keys import with_todays_keys
+from edgepeft.models.older_keys import in_todays_keys
 from edgepeft.models.quantized import read_quantized
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 from edgepeft.models.text_part import is_beside, text_part
@@ -89,7 +89,7 @@ def weight_files(folder: Path) -> tuple[list[Path], set[str] | None]:
 def _inspect_folder(path: Path) -> ModelInfo:
     whole = _read_config(path)
     text = text_part(whole)
-    config = with_todays_keys(whole if text is None else text)
+    config = in_todays_keys(whole if text is None else text)
     where = path / CONFIG
     architectures = config.get("architectures", [_UNNAMED.get(str(config.get("model_type")), "")])
     if not isinstance(architectures, list) or not architectures or not architectures[0]:

@@ -9,7 +9,9 @@ _OLDER = {"lfm2": {"block_ff_dim": "intermediate_size", "tie_embedding": "tie_wo
 """Today's names by the older ones, by type of model. Where both are there, the older one counts."""
 
 
-def with_todays_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """What ``config.json`` holds, with each older key under its name of today as well."""
+def in_todays_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` holds, with each older key under its name of today instead."""
     names: Mapping[str, str] = _OLDER.get(str(config.get("model_type")), {})
-    return config | {new: config[old] for old, new in names.items() if old in config}
+    renamed = {new: config[old] for old, new in names.items() if old in config}
+    kept = {key: value for key, value in config.items() if key not in names}
+    return {**kept, **renamed}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _FLOAT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
 _NUMPY_TYPES: Mapping[int, npt.DTypeLike] = {1: np.float32, 10: np.float16}
 _KEYS = "past_key_values."
-_STATE = re.compile(r"past\.\d+\.conv")
+_STATE = re.compile(r"past_conv\.\d+")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def cache_tensors(model_file: Path, inputs: Iterable[Any]) -> list[CacheTensor]:
         grows = node.name.startswith(_KEYS)
         if not grows and not _STATE.fullmatch(node.name):
             continue
-        present = re.sub(r"^past(_key_values)?\.", "present.", node.name)
+        present = re.sub(r"^past(_key_values)?", "present", node.name)
         shape = _key_shape(model_file, node.shape) if grows else (1, *node.shape[1:])
         if not all(isinstance(size, int) for size in shape):
             raise InputError(f"{model_file}: {node.name} has no fixed shape")

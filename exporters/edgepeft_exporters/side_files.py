@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.bundle.layout import GENAI, JS, JS_CONFIG, LAYOUTS, LayoutName
+from edgepeft.models.layer_kinds import keeps_states, layer_kinds
+from edgepeft.models.older_keys import in_todays_keys
 from edgepeft.targets import TargetProfile
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -16,7 +18,10 @@ _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 def write_config(base: Path, out: Path, target: TargetProfile) -> dict[str, Any]:
     """``config.json``, with what transformers.js needs to know of the graph; returned too."""
-    config = read_json(base / "config.json")
+    config = in_todays_keys(read_json(base / "config.json"))
+    if keeps_states(config):
+        # Which layers those are is read out of the list alone there.
+        config["layer_types"] = layer_kinds(config)
     if target.js_dtype is not None:
         config[JS_CONFIG] = {
             "dtype": target.js_dtype,

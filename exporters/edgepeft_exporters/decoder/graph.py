@@ -115,7 +115,7 @@ def fix_head_size(graph: DecoderGraph) -> None:
 
 def keeps_states(graph: DecoderGraph) -> bool:
     """Whether a graph keeps a state of a fixed size of what it has read, beside keys and values."""
-    return any((value.name or "").endswith(".conv") for value in graph.model.graph.inputs)
+    return any((value.name or "").startswith("past_conv.") for value in graph.model.graph.inputs)
 
 
 def point_genai_config(

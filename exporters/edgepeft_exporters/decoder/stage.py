@@ -110,9 +110,12 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         prompter = lead_with(job.out, prompter, lead)
         virtual = VirtualTokens(first=lead.start, count=len(lead))
     switch = rotary_switch(read_json(folder / "config.json"))
+    states = keeps_states(graph)
     layout = settings.layout
     loading, answering = (
-        runtimes_of(layout, GENERATION, target.js_dtype, swaps=asked, switch=switch)
+        runtimes_of(
+            layout, GENERATION, target.js_dtype, swaps=asked, switch=switch, states=states
+        )
         for asked in (False, frozen is not None)
     )
     leave_out(job.out, layout, loading)
@@ -124,7 +127,7 @@ def run(job: Job[ExportSettings]) -> ExportResult:
         answer_schema=schema,
         virtual_tokens=virtual,
         rotary_switch=switch,
-        keeps_states=keeps_states(graph),
+        keeps_states=states,
         target=target.name,
         model_file=model_file,
         prompt=PromptFacts.model_validate(prompter.describe()),

@@ -12,8 +12,29 @@ from typing import Any
 from edgepeft_exporters.decoder.families.rotary import ModelRotary
 
 
+_PAST, _PRESENT = "past_conv.{}", "present_conv.{}"
+"""What transformers.js calls the states; onnxruntime-genai is told it."""
+
+
 class Graph(ModelRotary):
     """The builder's class, which passes over the biases of the two products around a convolution."""
+
+    def make_inputs_and_outputs(self) -> None:
+        """As the builder's, with the states by names that every runtime finds."""
+        for names, name in ((self.input_names, _PAST), (self.output_names, _PRESENT)):
+            key = name.replace("_conv.{}", ".conv")
+            if key in names:
+                names[key] = {layer_id: name.format(layer_id) for layer_id in names[key]}
+        super().make_inputs_and_outputs()
+
+    def update_genai_config(self, genai_config: dict[str, Any]) -> None:
+        """As the builder's, with those names."""
+        super().update_genai_config(genai_config)
+        decoder = genai_config["model"]["decoder"]
+        for side, name in (("inputs", _PAST), ("outputs", _PRESENT)):
+            key = f"{name.removesuffix('.{}')}_names"
+            if key in decoder[side]:
+                decoder[side][key] = name.format("%d")
 
     def make_short_conv(self, layer_id: int, conv_module: Any, root_input: str) -> str:
         """As the builder's, with those biases; the name of what comes out of it, [B, T, H]."""
