@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 FAMILIES = (
     *("llama", "qwen2", "qwen3", "gemma3", "mistral"),
-    *("gemma2", "phi3", "smollm3", "granite"),
+    *("gemma2", "phi3", "smollm3", "granite", "lfm2"),
 )
-TIED = ("llama", "gemma2", "gemma3", "smollm3")
+TIED = ("llama", "gemma2", "gemma3", "smollm3", "lfm2")
 VOCAB_SIZE = 512
 HIDDEN_SIZE = 64
 INTERMEDIATE_SIZE = 160  # never the vocabulary's size: exporters find the LM head by its shape
@@ -103,7 +103,8 @@ def write_tiny_model(
 ) -> Path:
     """Save a tiny model of ``family`` with its tokenizer into ``folder``, and return the folder.
 
-    Two layers (gemma3 and smollm3: four, the last unlike the others), hidden size 64, 4 heads, 2 of
+    Two layers (gemma3 and smollm3: four, the last unlike the others; lfm2: three, attention in the middle),
+    hidden size 64, 4 heads, 2 of
     them for keys and values, vocabulary 512. ``tied`` decides whether head and embedding are one
     tensor (default: ``TIED``). ``shards`` of 2 writes a sharded checkpoint with its index.
     ``dtype`` is torch's name for the stored weights. The same arguments give the same bytes.
@@ -265,6 +266,14 @@ def _build(family: str, tied: bool | None, intermediate: int) -> PreTrainedModel
             attention_multiplier=0.1,
         )
         return transformers.GraniteForCausalLM(config)
+    if family == "lfm2":
+        return transformers.Lfm2ForCausalLM(
+            transformers.Lfm2Config(
+                **common | {"num_hidden_layers": 3},
+                layer_types=["conv", "full_attention", "conv"],
+                block_multiple_of=32,
+            )
+        )
     raise ValueError(f"no tiny {family!r}; there are {', '.join(FAMILIES)}")
 
 

@@ -249,14 +249,19 @@ def is_norm(module: Any) -> bool:
     return isinstance(weight, torch.nn.Parameter) and weight.dim() == 1
 
 
+_UP = {"down_proj": "up_proj", "w2": "w3"}
+"""What families call the projection whose output, gated, a layer's last one reads."""
+
+
 def gated(linear: Mapping[str, Any]) -> list[Fold]:
     """Folds between the up and down projections of a layer, by the checkpoint names of their weights."""
     folds = []
     for name, down in linear.items():
-        stem = name.removesuffix("down_proj.weight")
-        if stem == name:
+        last = next((last for last in _UP if name.endswith(f"{last}.weight")), None)
+        if last is None:
             continue
-        if (up := linear.get(f"{stem}up_proj.weight")) is not None:
+        stem = name.removesuffix(f"{last}.weight")
+        if (up := linear.get(f"{stem}{_UP[last]}.weight")) is not None:
             folds.append(Fold(up, slice(None), (0.0,), {name: down}))
         elif (both := linear.get(f"{stem}gate_up_proj.weight")) is not None:
             folds.append(Fold(both, slice(down.in_features, None), (0.0,), {name: down}))

@@ -73,6 +73,12 @@ CASES = {
     "phi3": Case("phi3", targets=(*TARGETS, *GPU_TARGETS, BROWSER)),
     "smollm3": Case("smollm3"),
     "granite": Case("granite"),
+    "lfm2": Case(
+        "lfm2",
+        quantize={"algorithm": "gptq"},
+        targets=(*TARGETS, "webgpu-int4-fp32", BROWSER),
+        layouts=("genai", "transformers.js", "onnxruntime"),
+    ),
     "mistral-window": Case("mistral", config={"sliding_window": 16}, targets=("cpu-fp32",)),
     "llama-scaled": Case("llama", config={"rope_parameters": LLAMA3}, targets=("cpu-fp32",)),
     "phi3-long": Case(
