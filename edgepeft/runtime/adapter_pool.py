@@ -19,9 +19,12 @@ from edgepeft.bundle.manifest import MANIFEST
 from edgepeft.errors import EdgepeftError, InputError, one_line
 from edgepeft.runtime.adapters import FACTORS, BundleAdapter, hold, open_adapter
 from edgepeft.runtime.bundle import Bundle
+from edgepeft.runtime.engine import GenaiModel
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
+
+    from edgepeft.runtime.plain import PlainModel
 
 _Stamp = tuple[tuple[int, int, int, int], ...]
 
@@ -50,7 +53,7 @@ class Loader(Protocol):
 class GenaiAdapters:
     """onnxruntime-genai's own registry of adapters, made when the first is loaded."""
 
-    def __init__(self, model: og.Model) -> None:
+    def __init__(self, model: GenaiModel | PlainModel) -> None:
         self._model = model
         self._registry: og.Adapters | None = None
 
@@ -71,7 +74,8 @@ class GenaiAdapters:
         if self._registry is None:
             import onnxruntime_genai as og
 
-            self._registry = og.Adapters(self._model)
+            assert isinstance(self._model, GenaiModel)
+            self._registry = og.Adapters(self._model.native)
         return self._registry
 
 

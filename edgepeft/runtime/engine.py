@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from edgepeft.bundle.layout import GENAI
 from edgepeft.errors import EdgepeftError, MissingError, one_line
@@ -24,9 +28,39 @@ _FINDABLE = frozenset(PROVIDERS) - {"OpenVINOExecutionProvider", "QNNExecutionPr
 _NAMED_DEVICES = frozenset({"cuda", "DML", "WebGPU"})
 
 
+@dataclass(frozen=True)
+class GenaiModel:
+    """A bundle in onnxruntime-genai, and how many tokens of a prompt it must be handed together; None for all,
+    where it parts prompts itself.
+    """
+
+    native: og.Model
+    at_once: int | None = None
+
+    @property
+    def device_type(self) -> str:
+        """What runs it, as onnxruntime-genai calls it."""
+        return str(self.native.device_type)
+
+
+class _InParts:
+    """A generator of onnxruntime-genai's that is handed ``at_once`` tokens at a time."""
+
+    def __init__(self, generator: og.Generator, at_once: int) -> None:
+        self._generator, self._at_once = generator, at_once
+
+    def append_tokens(self, tokens: npt.NDArray[np.int32]) -> None:
+        """Read tokens, int32 [n]."""
+        for start in range(0, len(tokens), self._at_once):
+            self._generator.append_tokens(tokens[start : start + self._at_once])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
+
+
 def load_model(
     bundle: Bundle, stop_ids: Collection[int], *, threads: int | None, provider: str | None
-) -> og.Model | PlainModel:
+) -> GenaiModel | PlainModel:
     """Load ``bundle``'s graph with ``stop_ids`` as the tokens that end an answer.
 
     A bundle laid out without onnxruntime-genai goes to plain onnxruntime. Raises MissingError without the
@@ -50,6 +84,8 @@ def load_model(
     wanted = PROVIDERS[full]
     search: dict[str, Any] = {}
     chunk = prompt_chunk(bundle.genai_config["model"]["vocab_size"])
+    # For models with states it passes over the setting.
+    at_once = chunk if bundle.keeps_states else None
     if chunk < PROMPT and bundle.rotary_switch is None:
         # Left alone, onnxruntime-genai reads a prompt at once: a gigabyte of logits for 1,000 tokens of 262,144.
         search["chunk_size"] = chunk
@@ -58,6 +94,7 @@ def load_model(
             if find_adapter(full).software:
                 # WebGPU's kernel for 32 tokens and more at once needs wider subgroups than software has.
                 search["chunk_size"] = SOFTWARE_CHUNK
+                at_once = SOFTWARE_CHUNK if bundle.keeps_states else None
         except MissingError as error:
             raise MissingError(
                 f"{bundle.path}: {error}; or ask for another provider (--provider cpu)"
@@ -86,10 +123,10 @@ def load_model(
             f"{bundle.path}: asked for {wanted}, onnxruntime-genai runs it on {device}; check the "
             "device and its driver, or ask for the provider cpu"
         )
-    return loaded
+    return GenaiModel(loaded, at_once)
 
 
-def new_generator(model: og.Model | PlainModel, capacity: int, options: SearchOptions) -> Any:
+def new_generator(model: GenaiModel | PlainModel, capacity: int, options: SearchOptions) -> Any:
     """A generator of either runtime with room for ``capacity`` tokens, prompt and answer together."""
     from edgepeft.runtime.plain import PlainModel
 
@@ -97,6 +134,7 @@ def new_generator(model: og.Model | PlainModel, capacity: int, options: SearchOp
         return model.generator(capacity, options)
     import onnxruntime_genai as og
 
-    params = og.GeneratorParams(model)
+    params = og.GeneratorParams(model.native)
     params.set_search_options(max_length=capacity, **options)
-    return og.Generator(model, params)
+    generator = og.Generator(model.native, params)
+    return generator if model.at_once is None else _InParts(generator, model.at_once)

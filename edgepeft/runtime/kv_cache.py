@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.runtime.engine import new_generator
+from edgepeft.runtime.engine import GenaiModel, new_generator
 from edgepeft.runtime.lookup import Lookup
 from edgepeft.runtime.search_options import GREEDY, SearchOptions
 from edgepeft.runtime.speculation import SpeculativeGenerator
 
 if TYPE_CHECKING:
-    import onnxruntime_genai as og
-
     from edgepeft.runtime.adapter_pool import AdapterPool, Lease
     from edgepeft.runtime.plain import PlainModel
 
@@ -63,7 +61,7 @@ class Caches:
 
     def __init__(
         self,
-        model: og.Model | PlainModel,
+        model: GenaiModel | PlainModel,
         context_length: int,
         pool: AdapterPool | None = None,
         lookup: Lookup | None = None,
