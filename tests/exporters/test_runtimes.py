@@ -39,6 +39,8 @@ from tests.stages import Find
         ("llama", "cpu-fp32"),
         ("qwen3", "cpu-int4"),
         ("gemma3", "cpu-int8"),
+        ("lfm2", "cpu-int4"),
+        ("lfm2", "cpu-fp32"),
     ],
 )
 def test_every_runtime_gives_the_same_tokens(
