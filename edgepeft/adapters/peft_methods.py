@@ -7,7 +7,15 @@ from collections.abc import Mapping
 
 from edgepeft.adapters.config_fields import BIASES
 from edgepeft.adapters.method import Option, TrainingMethod
-from edgepeft.adapters.shared_options import CHOSEN, LAYERS, SAVED, number, switch, whole
+from edgepeft.adapters.shared_options import (
+    CHOSEN,
+    FEED_FORWARD,
+    LAYERS,
+    SAVED,
+    number,
+    switch,
+    whole,
+)
 
 _TOKENS = {
     "trainable_token_indices": Option((list,), "ids of tokens whose embedding rows train as well"),
@@ -144,7 +152,7 @@ METHODS = (
         name="ia3",
         summary="one learned factor for each key, value and inner activation",
         peft_type="IA3",
-        modules=("k_proj", "v_proj", "qkv_proj", "down_proj"),
+        modules=("k_proj", "v_proj", "qkv_proj", *FEED_FORWARD),
         options={
             "feedforward_modules": Option((list,), "target modules whose input is scaled"),
             **SAVED,

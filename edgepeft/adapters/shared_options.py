@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from edgepeft.adapters.method import Option
 
+FEED_FORWARD = ("down_proj", "w2")
+"""What families call the last projection of a feed-forward network."""
 SAVED = {
     "modules_to_save": Option(
         (list,), "modules trained and kept whole, as [embed_tokens, lm_head]"

@@ -15,6 +15,7 @@ from edgepeft.adapters.keys import PREFIX
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.patterns import check_patterns
 from edgepeft.adapters.provenance import TrainingGrid
+from edgepeft.adapters.shared_options import FEED_FORWARD
 from edgepeft.checkpoints.base_stage import EncoderFacts
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
 from edgepeft.checkpoints.skeleton import (
@@ -134,7 +135,7 @@ def add_adapter(
         arguments["target_modules"] = modules
     if "feedforward_modules" in method.options and "feedforward_modules" not in arguments:
         arguments["feedforward_modules"] = [
-            name for name in modules or () if name.rpartition(".")[2] == "down_proj"
+            name for name in modules or () if name.rpartition(".")[2] in FEED_FORWARD
         ]
     if "modules_to_save" in arguments and model.config.tie_word_embeddings:
         _keep_tied(arguments, method)

@@ -6,6 +6,7 @@ from edgepeft.adapters.provenance import ASSUMED, read_provenance
 from edgepeft.checkpoints.rotary import rotates_whole_heads
 from edgepeft.combination.methods import REGMEAN, Combination, check_combination
 from edgepeft.errors import InputError
+from edgepeft.models.layer_kinds import keeps_states
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe
 
@@ -69,6 +70,11 @@ def check_prefix(resolved: ResolvedRecipe) -> None:
         raise InputError(
             f"{key}: prefix tuning does not work with {resolved.given.architecture}, which rotates neighbouring "
             "numbers or a part of each attention head; use prompt_tuning"
+        )
+    if carried == "prefix" and keeps_states(config):
+        raise InputError(
+            f"{key}: prefix tuning does not work with {resolved.given.architecture}, whose convolutions keep no keys "
+            "and values; use prompt_tuning"
         )
     names = [name.removesuffix(".weight") for name in resolved.given.tensors]
     if carried == "layers" and resolved.given.kind == "folder" and resolved.task == GENERATION:
