@@ -28,10 +28,11 @@ def fit_notes(
     """
     if config["peft_type"] != "LORA" or model.kind != "folder":
         return []
-    if config.get("target_parameters"):
+    path = folder / WEIGHTS
+    if named := config.get("target_parameters"):
+        refuse_stacked(named, model, f"{path}: target_parameters")
         # Their factors lie under names that PEFT makes up as it wraps a parameter.
         return []
-    path = folder / WEIGHTS
     header = read_header(path)
     stored = {name: header[own] for name, own in canonical(header, path).names.items()}
     factors = [key for key in stored if key.endswith((_A, _ROWS_A))]
@@ -51,6 +52,21 @@ def fit_notes(
             why = "lora_bias can't be merged" if added else "it is another base model's"
             raise InputError(f"{path}: holds {key}, and the model has no {name}; {why}")
     return notes
+
+
+def refuse_stacked(parameters: Sequence[str], model: ModelInfo, subject: str) -> None:
+    """Raise InputError where parameters that are adapted by name have more than two dimensions.
+
+    ``subject`` names the key they stand under. PEFT takes the first of three for experts, and merges into no
+    convolution of groups.
+    """
+    for name, tensor in model.tensors.items():
+        named = any(f".{name}".endswith(f".{parameter}") for parameter in parameters)
+        if named and len(tensor.shape) > 2:
+            raise InputError(
+                f"{subject}: {name} is {tensor.shape}, and only weights of two dimensions can be adapted; name "
+                "others"
+            )
 
 
 def _placed(
@@ -103,6 +119,11 @@ def _check_pair(
     if rows is not None and (is_embedding(module) or module in HEADS):
         shape = (rows, *shape[1:])
     shape = shape[::-1] if of_rows else shape
+    if len(shape) > 2:
+        raise InputError(
+            f"{path}: holds {key}, and {module} is {shape}, a convolution, into which nothing can be merged; "
+            "train without it"
+        )
     if other not in stored or len(shape) != 2:
         return
     a, b = stored[key].shape, stored[other].shape

@@ -58,9 +58,9 @@ class ExportResult(StageResult):
 
     ``operators`` counts the graph's operators that hold rounded weights; ``rotary_switch`` is the prompt's length
     where rotary factors change, ``answer_schema`` the file that bounds answers by default, ``inside`` the larger
-    model whose language model this is. A graph that ``keeps_states`` can't go back to an earlier token. Models that generate have ``prompt`` and maybe ``virtual_tokens``,
-    encoders ``labels``, ``pooling`` or ``scoring``; ``paired`` ones read two texts, told apart by
-    ``token_types``.
+    model whose language model this is. A graph that ``keeps_states`` can't go back to an earlier token. Models
+    that generate have ``prompt`` and maybe ``virtual_tokens``, encoders ``labels``, ``pooling`` or ``scoring``;
+    ``paired`` ones read two texts, told apart by ``token_types``.
     """
 
     target: str

@@ -1,4 +1,4 @@
-"""Keys of a configuration that a family's first checkpoints have under other names, which transformers reads still."""
+"""Keys of a configuration that a family's first checkpoints have under other names; transformers reads both."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgepeft.adapters.trained_tables import trained_tables
+from edgepeft.models.layer_kinds import CONVOLUTION, layer_kinds
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
 from edgepeft.quantization.algorithms import is_calibrated
 
@@ -90,5 +91,7 @@ def device_memory(resolved: ResolvedRecipe, target: ResolvedTarget, tokens: int 
     kv_heads = int(model.config.get("num_key_value_heads") or heads or 1)
     head = int(model.config.get("head_dim") or (model.hidden_size // heads if heads else 64))
     width = 2 if target.profile.io_dtype == "fp16" else 4
-    cache = 2 * model.layers * kv_heads * head * min(tokens, model.context_length) * width
+    # What convolutions keep is a few tokens' worth.
+    attending = model.layers - layer_kinds(model.config).count(CONVOLUTION)
+    cache = 2 * attending * kv_heads * head * min(tokens, model.context_length) * width
     return bundle_bytes(resolved, target) + cache + _RUNTIME_BYTES

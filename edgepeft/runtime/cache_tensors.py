@@ -1,4 +1,4 @@
-"""What a decoder graph keeps of the tokens that it has read: inputs of the graph, each with an output that renews it.
+"""What a decoder graph keeps of the tokens that it has read: its inputs, each with an output that renews it.
 
 Keys and values grow by a place for each token. A short convolution keeps the last few values of each channel, a
 state of one size whatever was read, which can't be taken back to an earlier token.
@@ -65,8 +65,8 @@ class CacheTensor:
 
 
 def cache_tensors(model_file: Path, inputs: Iterable[Any]) -> list[CacheTensor]:
-    """Those of a graph with these ``inputs``, as onnxruntime describes them. Raises InputError for keys and values
-    without a shape.
+    """Those of a graph with these ``inputs``, as onnxruntime describes them. Raises InputError for those without
+    a fixed shape.
     """
     found = []
     for node in inputs:

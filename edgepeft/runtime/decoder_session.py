@@ -139,9 +139,9 @@ class GraphSession(DecoderGraph):
     def reader(self, capacity: int) -> Read:
         """A function that reads ids after so many cached tokens: their logits, float32 [ids, vocabulary].
 
-        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten: what it
-        holds must be ``kept`` for that. Where rotary factors switch, it is also told how many tokens there are in
-        the end. Raises InputError for such a graph on another provider than the CPU.
+        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten: what
+        it holds must be ``kept`` for that. Where rotary factors switch, it is also told how many tokens there are
+        in the end. Raises InputError for such a graph on another provider than the CPU.
         """
         if self.provider != CPU:
             return self._device_reader()
@@ -177,8 +177,8 @@ class GraphSession(DecoderGraph):
         """Raise EdgepeftError where a cache of ``held`` tokens can't be read from after ``past`` of them."""
         if self.kept(past, held) != past:
             raise EdgepeftError(
-                f"{self.model_file}: its convolutions keep the state after {held} tokens, and it was asked to go on "
-                f"after {past}"
+                f"{self.model_file}: its convolutions keep the state after {held} tokens, and it was asked to go "
+                f"on after {past}"
             )
 
     def in_pieces(self, ids: Sequence[int], at_once: int) -> Iterator[npt.NDArray[np.float32]]:

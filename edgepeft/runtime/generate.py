@@ -63,8 +63,8 @@ class Runtime(Answerer):
         super().__init__(bundle)
         if speculate and self.bundle.keeps_states:
             raise MissingError(
-                f"speculate: {self.bundle.path}: this model's convolutions keep states, from which guessed tokens "
-                "can't be taken back; leave it off"
+                f"speculate: {self.bundle.path}: this model's convolutions keep states, from which guessed "
+                "tokens can't be taken back; leave it off"
             )
         stop_ids = self.prompter.stop_ids
         model = load_model(self.bundle, stop_ids, threads=threads, provider=provider)

@@ -91,8 +91,9 @@ def _sequence(
     rank: int,
     draw: np.random.Generator,
 ) -> Reading:
-    """A prompt as if it had been read: random ids, keys, values and states, and factors of rank ``rank`` for every
-    slot."""
+    """A prompt as if it had been read: random ids, keys, values and states, and factors of rank ``rank`` for
+    every slot.
+    """
     import onnxruntime as ort
 
     def values(shape: Sequence[int], size: float) -> npt.NDArray[np.float32]:

@@ -55,6 +55,8 @@ PLANTED = {
     **{f"llama-{fault}": Planted(fault=fault) for fault in FAULTS},
     # A prompt that is read in pieces as if rotary factors never changed.
     "unseen-switch": Planted("phi3-long", SWITCH),
+    # A state that no piece hands to the next: seen by engines that read token by token.
+    "lost-state": Planted("lfm2", "state"),
     # The embedding taken for the head, which the checkpoint has of its own.
     "wrong-head": Planted("llama-own-head", HEAD),
 }

@@ -85,6 +85,12 @@ def test_a_runtime_that_reads_a_long_text_wrongly_is_named(carried: Find) -> Non
     assert measures(carried, "unseen-switch")["task_kl"] < 1e-5
 
 
+def test_a_state_that_is_lost_between_pieces_is_named(carried: Find) -> None:
+    lines = gates(carried, "lost-state")
+    for engine in ("onnxruntime", "onnxruntime-genai"):
+        assert [line for line in lines if f"{engine} with it is" in line]
+
+
 def test_a_reference_with_the_wrong_head_is_named(carried: Find) -> None:
     (line,) = gates(carried, "wrong-head")
     assert line.startswith("max_float_difference: the reference is ")
@@ -119,6 +125,7 @@ def test_a_difference_is_a_share_of_large_logits_alone() -> None:
     [
         ({}, Limits(), AT_LEAST),
         ({"sliding_window": 1000}, Limits((1000,)), 2000),
+        ({"conv_L_cache": 3}, Limits((3,)), AT_LEAST),
         ({"sliding_window": 100_000}, Limits((100_000,)), LONGEST),
         (
             {"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 900}},

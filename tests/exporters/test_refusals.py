@@ -71,8 +71,31 @@ def test_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"layer_types": ["conv"] * 3}, "layer_types: none is full_attention, and one or more"),
+        ({"layer_types": ["conv", "full_attention"]}, "has 2 kinds, but num_hidden_layers is 3"),
+        ({"layer_types": ["conv", "sliding_attention", "conv"]}, "sliding_attention layers are"),
+        ({"layer_types": None, "full_attn_idxs": []}, "layer_types: none is full_attention"),
+        ({"conv_L_cache": 1}, "conv_L_cache: 1 is not a number of tokens from 2 on"),
+        ({"conv_L_cache": "3"}, "conv_L_cache: 3 is not"),
+        ({"num_experts": 8}, "mixture of experts"),
+    ],
+)
+def test_convolutions_refused_in_one_line(
+    tiny_model: ModelMaker, tmp_path: Path, changes: dict[str, Any], match: str
+) -> None:
+    answer = refusal(tiny_model("lfm2"), tmp_path / "model", changes)
+    assert answer is not None
+    assert match in answer
+    assert "\n" not in answer
+
+
+@pytest.mark.parametrize(
     ("family", "changes"),
     [
+        ("lfm2", {"layer_types": None, "full_attn_idxs": [1]}),
+        ("lfm2", {"block_ff_dim": 160, "tie_embedding": True, "intermediate_size": 9}),
         ("llama", {}),
         ("llama", {"vocab_size": INTERMEDIATE_SIZE}),
         # Keys of other families, which transformers does not read here.

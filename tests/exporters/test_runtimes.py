@@ -125,18 +125,26 @@ def ask_page(bundle: Path, node: str, device: str, question: str, picture: Path)
 
 
 @pytest.mark.parametrize(
-    ("target", "asked", "device"),
+    ("case", "target", "asked", "device"),
     [
-        ("webgpu-int4-fp32", "", "webgpu"),
-        ("wasm-int4", "", "webgpu"),
-        ("wasm-int4", "&device=wasm", "wasm"),
+        ("llama", "webgpu-int4-fp32", "", "webgpu"),
+        ("llama", "wasm-int4", "", "webgpu"),
+        ("llama", "wasm-int4", "&device=wasm", "wasm"),
+        ("lfm2", "wasm-int4", "", "webgpu"),
     ],
 )
 def test_the_chat_page_answers_in_a_browser(
-    built: Find, node: str, webgpu: str, target: str, asked: str, device: str, tmp_path: Path
+    built: Find,
+    node: str,
+    webgpu: str,
+    case: str,
+    target: str,
+    asked: str,
+    device: str,
+    tmp_path: Path,
 ) -> None:
     """Chromium, its WebGPU in software, or on the processor alone; the picture stays among pytest's files."""
-    bundle = built("llama", target)
+    bundle = built(case, target)
     question, picture = "What is the colour?", tmp_path / "chat.png"
     seen = ask_page(bundle, node, asked, question, picture)
     assert (seen["state"], seen["device"], seen["complaints"]) == ("ready", device, [])

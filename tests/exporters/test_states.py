@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +103,8 @@ def test_no_bundle_claims_a_runtime_that_feeds_no_states(built: Find) -> None:
 
 
 @pytest.fixture
-def on_webgpu(built: Find, webgpu: str) -> Iterator[Path]:
-    yield built("lfm2", "webgpu-int4-fp32")
+def on_webgpu(built: Find, webgpu: str) -> Path:
+    return built("lfm2", "webgpu-int4-fp32")
 
 
 def test_webgpu_keeps_the_states(on_webgpu: Path) -> None:

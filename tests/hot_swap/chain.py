@@ -43,7 +43,10 @@ CASES = {
     "phi3": Case("phi3", adapters=FUSED),
     "lfm2": Case(
         "lfm2",
-        adapters={"two": FUSED["two"], "few": {**FUSED["few"], "target_modules": ["in_proj", "w2"]}},
+        adapters={
+            "two": FUSED["two"],
+            "few": {**FUSED["few"], "target_modules": ["in_proj", "w2"]},
+        },
     ),
     "some": Case("llama", modules=["v_proj", "down_proj"], adapters={"few": ADAPTERS["few"]}),
 }

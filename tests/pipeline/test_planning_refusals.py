@@ -235,6 +235,13 @@ def test_what_a_folder_holds_besides_is_told(project: Project) -> None:
     ("case", "change", "match"),
     [
         ("stablelm", "method.name=prefix_tuning", r"with StableLm\S+ which rotates neighbouring"),
+        ("lfm2", "method.name=prefix_tuning", "with Lfm2.* convolutions keep no keys and values"),
+        ("lfm2", "method.name=bottleneck", "lie behind o_proj, which Lfm2"),
+        (
+            "lfm2",
+            "method.target_modules=[w1, conv]",
+            r"target_modules: .*conv\.conv\.weight is \(64",
+        ),
         ("starcoder2", "method.name=bottleneck", "lie behind down_proj, which Starcoder2"),
         ("phi", 'method.target_modules=["q_proj", "lm_head"]', "head of Phi.* has a bias"),
     ],

@@ -73,8 +73,8 @@ def check_prefix(resolved: ResolvedRecipe) -> None:
         )
     if carried == "prefix" and keeps_states(config):
         raise InputError(
-            f"{key}: prefix tuning does not work with {resolved.given.architecture}, whose convolutions keep no keys "
-            "and values; use prompt_tuning"
+            f"{key}: prefix tuning does not work with {resolved.given.architecture}, whose convolutions keep no "
+            "keys and values; use prompt_tuning"
         )
     names = [name.removesuffix(".weight") for name in resolved.given.tensors]
     if carried == "layers" and resolved.given.kind == "folder" and resolved.task == GENERATION:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgepeft.adapters.base_parts import trains_biases
+from edgepeft.adapters.fit import refuse_stacked
 from edgepeft.adapters.method import trains_rows
 from edgepeft.adapters.methods import check_method
 from edgepeft.adapters.tables import HEADS, has_head_bias, is_embedding
@@ -27,12 +30,21 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
             grid=resolved.method.chosen_grid(settings),
             new_tokens=bool(resolved.recipe.data.tokens),
         )
+        for key, parameters in (
+            ("options.target_parameters", settings.options.get("target_parameters") or ()),
+            ("target_modules", [f"{name}.weight" for name in _listed(settings.target_modules)]),
+        ):
+            refuse_stacked(parameters, resolved.given, f"method.{key}")
         found = trained_tables(resolved.method, settings.target_modules)
         if any(name in HEADS for name in found) and has_head_bias(resolved.given.tensors):
             raise InputError(
                 f"method.target_modules: the head of {resolved.given.architecture} has a bias; factors beside it "
                 "are not supported; leave lm_head out, or train it whole (method.options.modules_to_save)"
             )
+
+
+def _listed(targets: str | Sequence[str]) -> Sequence[str]:
+    return () if isinstance(targets, str) else targets
 
 
 def check_own_grid(resolved: ResolvedRecipe) -> None:

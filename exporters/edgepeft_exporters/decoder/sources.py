@@ -24,10 +24,10 @@ class Source:
     """How an architecture becomes a graph.
 
     ``model`` is the builder's class, ``graph`` a module of ours with a class ``Graph`` in its place, or before it
-    where both are named. ``scaled`` is the rotary scaling that comes out right. ``rotates_partly`` says whether the graph is right where a part of
-    each attention head is rotated, and ``rotated`` how large a part that is in a configuration that is silent;
-    ``part`` is a key that says it beside transformers' own. ``numbers`` are those of rotary settings that the
-    graph reads besides.
+    where both are named. ``scaled`` is the rotary scaling that comes out right. ``rotates_partly`` says whether
+    the graph is right where a part of each attention head is rotated, and ``rotated`` how large a part that is in
+    a configuration that is silent; ``part`` is a key that says it beside transformers' own. ``numbers`` are those
+    of rotary settings that the graph reads besides.
     """
 
     model: str = ANY

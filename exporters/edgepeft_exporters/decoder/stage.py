@@ -113,9 +113,7 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     states = keeps_states(graph)
     layout = settings.layout
     loading, answering = (
-        runtimes_of(
-            layout, GENERATION, target.js_dtype, swaps=asked, switch=switch, states=states
-        )
+        runtimes_of(layout, GENERATION, target.js_dtype, swaps=asked, switch=switch, states=states)
         for asked in (False, frozen is not None)
     )
     leave_out(job.out, layout, loading)

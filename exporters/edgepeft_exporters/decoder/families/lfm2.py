@@ -1,8 +1,7 @@
-"""LFM2 (https://www.liquid.ai/blog/liquid-foundation-models-v2-our-second-series-of-generative-ai-models): layers
-of short convolutions between layers of attention.
+"""LFM2 (https://arxiv.org/abs/2511.23404): layers of short convolutions between layers of attention.
 
-A convolution sees each channel's last few tokens, gated before and behind. Of what it has read it keeps a state of
-a fixed size beside the keys and values of the attention layers.
+A convolution sees each channel's last few tokens, gated before and behind. Of what it has read it keeps a state
+of a fixed size beside the keys and values of the attention layers.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from edgepeft_exporters.decoder.families.rotary import ModelRotary
-
 
 _PAST, _PRESENT = "past_conv.{}", "present_conv.{}"
 """What transformers.js calls the states; onnxruntime-genai is told it."""
