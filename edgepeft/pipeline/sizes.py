@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgepeft.adapters.trained_tables import trained_tables
+from edgepeft.models.info import ModelInfo
 from edgepeft.models.layer_kinds import CONVOLUTION, layer_kinds
 from edgepeft.pipeline.resolved import ResolvedRecipe, ResolvedTarget
 from edgepeft.quantization.algorithms import is_calibrated
@@ -36,11 +37,22 @@ def adapter_parameters(resolved: ResolvedRecipe) -> int | None:
         "up_proj": hidden + inner,
         "down_proj": inner + hidden,
     }
+    sides = [(name, width) for name, width in widths.items() for _ in range(model.layers)]
+    sides = _sides_of_layers(model) or sides
     named = settings.target_modules
-    chosen = widths if isinstance(named, str) else {k: v for k, v in widths.items() if k in named}
+    chosen = [width for name, width in sides if isinstance(named, str) or name in named]
     rank = int(method.common(settings)["rank"])
     tables = len(trained_tables(method, named)) * (model.vocab_size + hidden)
-    return rank * (model.layers * sum(chosen.values()) + tables)
+    return rank * (sum(chosen) + tables)
+
+
+def _sides_of_layers(model: ModelInfo) -> list[tuple[str, int]]:
+    """Of each weight in the layers of a decoder's files its module and what its two sides come to."""
+    return [
+        (name.split(".")[-2], sum(tensor.shape))
+        for name, tensor in model.tensors.items()
+        if model.kind == "folder" and ".layers." in name and len(tensor.shape) == 2
+    ]
 
 
 def adapter_elements(resolved: ResolvedRecipe) -> int:
