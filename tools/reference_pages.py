@@ -63,7 +63,8 @@ def _models_page() -> Iterator[str]:
         "Every target takes them, but for what [Platforms and targets](targets.md) says of",
     )
     yield "Gemma 2 on WebGPU. All of them train, merge, round with calibration and take adapters side by side;"
-    yield "what adapters may bring is told in [Methods](methods.md#adapters-from-elsewhere)."
+    yield "what adapters may bring is told in [Methods](methods.md#adapters-from-elsewhere), what LFM2's"
+    yield "convolutions can't take in [Platforms and targets](targets.md#models)."
     yield from ("", "## Inside a larger model", "")
     yield "Of a folder of one of these models, which also take images, the language model is taken alone, where"
     yield "it is of a kind below. The tests hold it against the whole model without an image, and so does the"

@@ -57,6 +57,7 @@ CASES: dict[str, Case] = {
     "lora-qwen": Case("lora", family="qwen2"),
     "lora-gemma": Case("lora", family="gemma3"),
     "lora-phi": Case("lora", family="phi3"),
+    "qlora-lfm2": Case("qlora", family="lfm2", targets=("cpu-fp32", "cpu-nf4"), intermediate=192),
     "lora-fp4": Case("lora", grid="fp4"),
     "lora-int8": Case("lora", grid="int8"),
     "rslora": Case("rslora"),
@@ -88,6 +89,7 @@ CASES: dict[str, Case] = {
     "vera-nf4": Case("vera", rank=16, grid="nf4", options={"save_projection": False}),
     "ia3": Case("ia3", rank=None, family="qwen2"),
     "ia3-nf4": Case("ia3", rank=None, grid="nf4"),
+    "ia3-lfm2": Case("ia3", rank=None, family="lfm2"),
     "ln_tuning": Case("ln_tuning", rank=None, family="qwen3"),
     "ln_tuning-gemma": Case("ln_tuning", rank=None, family="gemma3"),
     "ln_tuning-nf4": Case("ln_tuning", rank=None, grid="nf4"),
@@ -148,6 +150,7 @@ CASES: dict[str, Case] = {
     ),
     # One scales what it looks up, the other all that enters its layers.
     "prompt-gemma": Case("prompt_tuning", rank=None, family="gemma3"),
+    "prompt-lfm2": Case("prompt_tuning", rank=None, family="lfm2"),
     "prompt-granite": Case("prompt_tuning", rank=None, family="granite"),
     "prompt-nf4": Case(
         "prompt_tuning",
