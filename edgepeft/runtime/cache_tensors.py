@@ -65,13 +65,15 @@ class CacheTensor:
 
 
 def cache_tensors(model_file: Path, inputs: Iterable[Any]) -> list[CacheTensor]:
-    """Those of a graph with these ``inputs``, as onnxruntime describes them. Raises InputError for those without
-    a fixed shape.
+    """Those of a graph with these ``inputs``, as onnxruntime describes them; others are none of ours to feed.
+
+    Raises InputError for those without a fixed shape.
     """
     found = []
     for node in inputs:
         grows = node.name.startswith(_KEYS)
-        if not grows and not _STATE.fullmatch(node.name):
+        known = grows or _STATE.fullmatch(node.name)
+        if not known or node.type not in _FLOAT_TYPES:
             continue
         present = re.sub(r"^past(_key_values)?", "present", node.name)
         shape = _key_shape(model_file, node.shape) if grows else (1, *node.shape[1:])
