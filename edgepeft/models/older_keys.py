@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_OLDER = {"lfm2": {"block_ff_dim": "intermediate_size", "tie_embedding": "tie_word_embeddings"}}
+_TIED = {"tie_embedding": "tie_word_embeddings"}
+_OLDER = {"lfm2": {**_TIED, "block_ff_dim": "intermediate_size"}, "lfm2_vl": _TIED}
 """Today's names by the older ones, by type of model. Where both are there, the older one counts."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgepeft.models.names import unwrapped
+from edgepeft.models.older_keys import in_todays_keys
 
 LARGER = (
     *("Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration"),
@@ -17,7 +18,7 @@ LARGER = (
     *("Qwen3VLForConditionalGeneration", "LlavaForConditionalGeneration"),
     *("LlavaNextForConditionalGeneration", "LlavaOnevisionForConditionalGeneration"),
     *("Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration"),
-    "InternVLForConditionalGeneration",
+    *("InternVLForConditionalGeneration", "Lfm2VlForConditionalGeneration"),
 )
 """Architectures whose language model is taken by itself."""
 ALONE: Mapping[str, tuple[str, str]] = {
@@ -27,6 +28,7 @@ ALONE: Mapping[str, tuple[str, str]] = {
     "llama": ("LlamaForCausalLM", "llama"),
     "qwen2": ("Qwen2ForCausalLM", "qwen2"),
     "qwen3": ("Qwen3ForCausalLM", "qwen3"),
+    "lfm2": ("Lfm2ForCausalLM", "lfm2"),
     # Positions in three directions are those of a text where there is no image.
     "qwen2_vl_text": ("Qwen2ForCausalLM", "qwen2"),
     "qwen2_5_vl_text": ("Qwen2ForCausalLM", "qwen2"),
@@ -60,6 +62,15 @@ UNSAID: Mapping[str, Mapping[str, Any]] = {
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
     },
+    "lfm2": {
+        "vocab_size": 65536,
+        "hidden_size": 2560,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 128000,
+    },
     "qwen2_vl_text": {"rms_norm_eps": 1e-5, "rope_theta": 1000000.0},
     "qwen2_5_vl_text": {"rms_norm_eps": 1e-5, "rope_theta": 1000000.0},
     "qwen3_vl_text": {"rope_theta": 500000.0},
@@ -81,6 +92,7 @@ _BESIDE = (
 
 def text_part(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """The configuration of the language model inside the model that ``config`` describes; None for any other."""
+    config = in_todays_keys(config)
     named = config.get("architectures")
     larger = named[0] if isinstance(named, list) and named else None
     text = config.get("text_config")
@@ -93,6 +105,7 @@ def text_part(config: Mapping[str, Any]) -> dict[str, Any] | None:
     if kind not in ALONE:
         return None
     architecture, own_kind = ALONE[kind]
+    text = in_todays_keys(text)
     own = {**text, "tie_word_embeddings": _tied(config, text)}
     own |= {key: size for key, size in UNSAID.get(kind, {}).items() if own.get(key) is None}
     for key in ("bos_token_id", "eos_token_id", "pad_token_id", "quantization_config"):

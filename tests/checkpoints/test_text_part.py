@@ -98,6 +98,12 @@ CASES: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any], bool]] = {
         {**VISION, "image_size": [28, 28], "patch_size": [14, 14]},
         True,
     ),
+    "lfm2-vl": (
+        "Lfm2Vl",
+        {"model_type": "lfm2", "layer_types": ["conv", "full_attention"]},
+        {**VISION, "model_type": "siglip2_vision_model", "num_patches": 16},
+        True,
+    ),
 }
 
 
