@@ -15,6 +15,7 @@ import transformers
 from onnx import numpy_helper
 
 from edgepeft.checkpoints.safetensors_io import SafetensorsSource
+from edgepeft.models.layer_kinds import CONVOLUTION, layer_kinds
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.runtime import Bundle, GraphSession, Runtime
 from tests.exporters.chain import CASES
@@ -139,7 +140,14 @@ def test_cache_has_a_fixed_head_size_and_the_names_runtimes_look_for(
         value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     }
-    layers = range(config["num_hidden_layers"])
+    kinds = layer_kinds(config)
+    layers = [layer for layer, kind in enumerate(kinds) if kind != CONVOLUTION]
+    for side in ("past_conv", "present_conv"):
+        states = {name: shape for name, shape in shapes.items() if name.startswith(f"{side}.")}
+        assert sorted(states) == [
+            f"{side}.{layer}" for layer in range(len(kinds)) if layer not in layers
+        ]
+        assert all(shape == ["batch_size", HIDDEN_SIZE, 2] for shape in states.values())
     for prefix in ("past_key_values", "present"):
         expected = {f"{prefix}.{layer}.{part}" for layer in layers for part in ("key", "value")}
         named = {name for name in shapes if name.startswith(f"{prefix}.")}
