@@ -602,7 +602,10 @@ _SHARED = (
 _WHOLLY = ("Llama", "Gemma3", "Phi3", "Olmo3")
 """Families that are tried with all of that every time: of the builder's classes, and of ours."""
 _BRIEFLY = ("Phi", "GPTNeoX", "Cohere", "Cohere2", "Apertus", "Helium", "Ministral3", "Lfm2")
-_GENERAL = ("tied", "strays", "one-kv-head", "narrow", "-eps", "-yarn", "whole-heads")
+_GENERAL = (
+    *("tied", "strays", "one-kv-head", "narrow", "-eps", "whole-heads"),
+    *("-linear", "-llama3", "-yarn"),
+)
 """Families that share their code with one that is tried wholly, and options they are not tried with each time."""
 CHOSEN: Mapping[str, Case] = {
     name: case
