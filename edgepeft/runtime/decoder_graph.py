@@ -74,13 +74,6 @@ class DecoderGraph:
         # Fed as inputs, for runs with bound inputs pass over the active adapters of their options.
         self._adapter = FactorFile() if adapter is None else _factors_of(adapter)
 
-    def kept(self, length: int, held: int) -> int:
-        """How many of ``held`` cached tokens serve a text that shares the first ``length`` with them.
-
-        A state is that after all of them, so where a graph has one and the text goes on earlier, none do.
-        """
-        return length if length == held or all(one.grows for one in self.cache_tensors) else 0
-
     def new_cache(self, rows: int, capacity: int) -> Cache:
         """An empty cache for ``rows`` sequences of up to ``capacity`` tokens each. Raises InputError for a graph
         whose cache numpy can't hold.

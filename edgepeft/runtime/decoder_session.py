@@ -7,12 +7,14 @@ a time, but for ``stepper``, which takes a step of many.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, InputError, one_line
+from edgepeft.runtime.cache_states import CacheStates
 from edgepeft.runtime.decoder_graph import DecoderGraph
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.sessions import as_float32, run_bound
@@ -29,6 +31,20 @@ class Read(Protocol):
     ) -> npt.NDArray[np.float32]:
         """Raises as ``GraphSession.logits``."""
         ...
+
+
+@dataclass(frozen=True)
+class CacheReader:
+    """A ``Read`` with a cache of its own; ``kept`` says how many of the first so many tokens it still has."""
+
+    read: Read
+    kept: Callable[[int], int]
+
+    def __call__(
+        self, ids: Sequence[int], past: int, until: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """As ``Read``; ``past`` must be ``kept``."""
+        return self.read(ids, past, until)
 
 
 Step = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
@@ -136,12 +152,12 @@ class GraphSession(DecoderGraph):
 
         return step
 
-    def reader(self, capacity: int) -> Read:
+    def reader(self, capacity: int) -> CacheReader:
         """A function that reads ids after so many cached tokens: their logits, float32 [ids, vocabulary].
 
-        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten: what
-        it holds must be ``kept`` for that. Where rotary factors switch, it is also told how many tokens there are
-        in the end. Raises InputError for such a graph on another provider than the CPU.
+        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten. Where
+        rotary factors switch, it is also told how many tokens there are in the end. Raises InputError for such a
+        graph on another provider than the CPU.
         """
         if self.provider != CPU:
             return self._device_reader()
@@ -152,17 +168,13 @@ class GraphSession(DecoderGraph):
         for past, present in zip(self._past, self._present, strict=True):
             binding.bind_ortvalue_input(past, cache[past][1])
             binding.bind_ortvalue_output(present, cache[past][1])
-        states = [cache[one.name][0] for one in self.cache_tensors if not one.grows]
-        held = 0
+        arrays = [cache[one.name][0] for one in self.cache_tensors if not one.grows]
+        states = CacheStates(self.model_file, arrays)
 
         def read(
             ids: Sequence[int], past: int, until: int | None = None
         ) -> npt.NDArray[np.float32]:
-            nonlocal held
-            self._require_kept(past, held)
-            for state in states if past == 0 else ():
-                state.fill(0)
-            held = past + len(ids)
+            states.begin(past, len(ids))
             for name, value in self._fed(ids, past, until).items():
                 binding.bind_ortvalue_input(name, value)
             # Bound anew each time, for its length is that of ids.
@@ -171,15 +183,7 @@ class GraphSession(DecoderGraph):
             logits: npt.NDArray[np.float32] = as_float32(binding.get_outputs()[-1])[0]
             return logits
 
-        return read
-
-    def _require_kept(self, past: int, held: int) -> None:
-        """Raise EdgepeftError where a cache of ``held`` tokens can't be read from after ``past`` of them."""
-        if self.kept(past, held) != past:
-            raise EdgepeftError(
-                f"{self.model_file}: its convolutions keep the state after {held} tokens, and it was asked to go "
-                f"on after {past}"
-            )
+        return CacheReader(read, states.kept)
 
     def in_pieces(self, ids: Sequence[int], at_once: int) -> Iterator[npt.NDArray[np.float32]]:
         """Logits after each of ``ids``, float32 [at most ``at_once``, vocabulary] at a time, read through one
@@ -189,7 +193,7 @@ class GraphSession(DecoderGraph):
         for start in range(0, len(ids), at_once):
             yield read(ids[start : start + at_once], start, len(ids))
 
-    def _device_reader(self) -> Read:
+    def _device_reader(self) -> CacheReader:
         """The same where onnxruntime copies to a device what is bound: the cache goes from step to step."""
         import onnxruntime as ort
 
@@ -199,21 +203,29 @@ class GraphSession(DecoderGraph):
                 "onnxruntime answers rightly on the CPU alone; ask for the provider cpu"
             )
         cache: Sequence[ort.OrtValue] = self._empty
-        length = 0
+        before, length = cache, 0
+        grow = [one.grows for one in self.cache_tensors]
+        states = CacheStates(self.model_file, (), keeps=not all(grow))
+
+        def first(value: ort.OrtValue, past: int) -> ort.OrtValue:
+            return ort.OrtValue.ortvalue_from_numpy(
+                np.ascontiguousarray(value.numpy()[:, :, :past])
+            )
 
         def read(
             ids: Sequence[int], past: int, until: int | None = None
         ) -> npt.NDArray[np.float32]:
-            nonlocal cache, length
-            self._require_kept(past, length)
+            nonlocal cache, before, length
+            states.begin(past, len(ids))
             if past == 0:
                 cache = self._empty
             elif past < length:
-                kept = [np.ascontiguousarray(value.numpy()[:, :, :past]) for value in cache]
-                cache = [ort.OrtValue.ortvalue_from_numpy(value) for value in kept]
+                both = zip(cache, before, grow, strict=True)
+                cache = [first(now, past) if grows else then for now, then, grows in both]
+            before = cache
             logits, *cache = self._run(ids, cache, past, ["logits", *self._present])
             length = past + len(ids)
             found: npt.NDArray[np.float32] = as_float32(logits)[0]
             return found
 
-        return read
+        return CacheReader(read, states.kept)

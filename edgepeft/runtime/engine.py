@@ -59,15 +59,20 @@ class _InParts:
 
 
 def load_model(
-    bundle: Bundle, stop_ids: Collection[int], *, threads: int | None, provider: str | None
+    bundle: Bundle,
+    stop_ids: Collection[int],
+    *,
+    threads: int | None,
+    provider: str | None,
+    plain: bool = False,
 ) -> GenaiModel | PlainModel:
     """Load ``bundle``'s graph with ``stop_ids`` as the tokens that end an answer.
 
-    A bundle laid out without onnxruntime-genai goes to plain onnxruntime. Raises MissingError without the
-    runtime or the provider, InputError for a provider that has no name here, EdgepeftError when the model does
-    not load or loads on another device.
+    A bundle laid out without onnxruntime-genai goes to plain onnxruntime, as any does with ``plain``. Raises
+    MissingError without the runtime or the provider, InputError for a provider that has no name here,
+    EdgepeftError when the model does not load or loads on another device.
     """
-    if GENAI not in bundle.runtimes:
+    if plain or GENAI not in bundle.runtimes:
         from edgepeft.runtime.plain import PlainModel
 
         return PlainModel(bundle, stop_ids, threads=threads, provider=provider)

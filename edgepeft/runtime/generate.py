@@ -25,6 +25,7 @@ from edgepeft.runtime.lookup import Lookup
 from edgepeft.runtime.sampling import Sampler
 from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import GREEDY
+from edgepeft.runtime.slots import takes_adapters
 from edgepeft.runtime.speculation import SpeculativeGenerator, require_even_steps
 
 __all__ = ["Completion", "Runtime", "Stream"]
@@ -61,13 +62,15 @@ class Runtime(Answerer):
         is not there or can't speculate, EdgepeftError when the model does not load.
         """
         super().__init__(bundle)
-        if speculate and self.bundle.keeps_states:
+        # onnxruntime-genai takes no state back.
+        plain = speculate and self.bundle.keeps_states
+        if plain and takes_adapters(self.bundle):
             raise MissingError(
-                f"speculate: {self.bundle.path}: this model's convolutions keep states, from which guessed "
-                "tokens can't be taken back; leave it off"
+                f"speculate: {self.bundle.path}: this model's convolutions keep states, which {GENAI} can't take "
+                "back, and it is what swaps adapters; leave it off"
             )
         stop_ids = self.prompter.stop_ids
-        model = load_model(self.bundle, stop_ids, threads=threads, provider=provider)
+        model = load_model(self.bundle, stop_ids, threads=threads, provider=provider, plain=plain)
         self._pool = AdapterPool(self.bundle, GenaiAdapters(model), budget=adapter_bytes)
         if speculate and self.bundle.rotary_switch is not None:
             raise MissingError(

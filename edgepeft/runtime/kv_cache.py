@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgepeft.runtime.engine import GenaiModel, new_generator
 from edgepeft.runtime.lookup import Lookup
 from edgepeft.runtime.search_options import GREEDY, SearchOptions
-from edgepeft.runtime.speculation import SpeculativeGenerator
+from edgepeft.runtime.speculation import SpeculativeGenerator, taken_back
 
 if TYPE_CHECKING:
     from edgepeft.runtime.adapter_pool import AdapterPool, Lease
@@ -178,7 +178,7 @@ def _rewind(kept: Cached, same: int, ids: Sequence[int]) -> bool:
     # after it as if it were not there, and answers wrongly. So rewind past it and append it again.
     start = min(same, len(ids) - 1)
     try:
-        kept.generator.rewind_to(start)
+        start = taken_back(kept.generator, start)
     except RuntimeError:  # a cache that slides, or is no cache but a state, does not rewind
         return False
     kept.generator.append_tokens(np.array(ids[start:], np.int32))

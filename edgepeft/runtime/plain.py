@@ -83,10 +83,14 @@ class PlainGenerator:
         """Prompt and answer so far, int32 [n]."""
         return np.array(self._ids, np.int32)
 
-    def rewind_to(self, length: int) -> None:
-        """Forget all but the first ``length`` tokens; what the cache can't take back is read again."""
-        del self._ids[length:]
-        self._held = self._graph.kept(min(self._held, length), self._held)
+    def rewind_to(self, length: int) -> int:
+        """Forget all but the first ``length`` tokens, or more where the cache can't go back to those; how many
+        are left.
+        """
+        held = min(self._held, length)
+        self._held = self._read.kept(held)
+        del self._ids[length if self._held == held else self._held :]
+        return len(self._ids)
 
     def _feed(self) -> None:
         until = len(self._ids)

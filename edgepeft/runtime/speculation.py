@@ -49,9 +49,15 @@ class Reader(Protocol):
         """An output of the last pass; "logits" [1, n, V] of the n tokens that were read, of the graph's type."""
         ...
 
-    def rewind_to(self, length: int) -> None:
-        """Forget all but the first ``length`` tokens."""
+    def rewind_to(self, length: int) -> int | None:
+        """Forget all but the first ``length`` tokens; how many are left, where they may be fewer."""
         ...
+
+
+def taken_back(reader: Reader, length: int) -> int:
+    """How many tokens a reader has after it was to keep the first ``length``: at most so many."""
+    left = reader.rewind_to(length)
+    return length if left is None else left
 
 
 class SpeculativeGenerator:
@@ -92,8 +98,7 @@ class SpeculativeGenerator:
         self._choice = _LIKELIEST
         kept = len(self._guesser.ids)
         if self._held > kept:
-            self._reader.rewind_to(kept)
-            self._held = kept
+            self._held = taken_back(self._reader, kept)
         self._guesser = Guesser(self._lookup, [*self._guesser.ids, *map(int, tokens)])
         unread = self._guesser.ids[self._held :]
         self._reader.append_tokens(np.array(unread, np.int32))
@@ -128,8 +133,7 @@ class SpeculativeGenerator:
         self._row = None
         self._choice = _LIKELIEST
         if self._held > length:
-            self._reader.rewind_to(length)
-            self._held = length
+            self._held = taken_back(self._reader, length)
 
     def _step(self) -> None:
         """Read the newest token and what is guessed to follow it; keep what was guessed rightly, and one more."""
@@ -157,7 +161,7 @@ class SpeculativeGenerator:
         self._guesser.judge(len(guessed), right)
         self._held += len(unread) + right
         if len(rows) > len(unread) + right:
-            self._reader.rewind_to(self._held)
+            self._held = taken_back(self._reader, self._held)
 
 
 def require_even_steps(new_reader: Callable[[int], Reader], vocab_size: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgepeft.errors import MissingError
 from edgepeft.hot_swap.store import add_adapter
 from edgepeft.runtime import BatchRuntime, Bundle, Runtime
 from edgepeft.runtime.batch import Batch, Reading
@@ -51,6 +52,11 @@ def test_rows_answer_together_as_alone(convolved: Path) -> None:
         assert answers(batch, order) == [alone[index] for index in order]
     finally:
         batch.close()
+
+
+def test_guesses_are_refused_beside_adapters(convolved: Path) -> None:
+    with pytest.raises(MissingError, match=r"^speculate: .*keep states.*leave it off$"):
+        Runtime(convolved, threads=1, speculate=True)
 
 
 def test_a_row_with_the_state_of_another_would_show(
