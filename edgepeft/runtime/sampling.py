@@ -2,19 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import SearchOptions
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What is added to logits before a token is chosen, which no option of onnxruntime-genai's says.
+
+    The fields are those of ``SamplingParams``; a token counts from ``start`` on, where the answer begins.
+    """
+
+    frequency: float
+    presence: float
+    bias: Mapping[int, float]
+    start: int
+
+    @classmethod
+    def of(cls, params: SamplingParams, start: int) -> Shift | None:
+        """That of an answer whose first token is the ``start``-th of its sequence; None for nothing to add."""
+        penalties = params.frequency_penalty, params.presence_penalty
+        if not any(penalties) and not params.logit_bias:
+            return None
+        return cls(*penalties, params.logit_bias, start)
+
+    def __call__(
+        self, logits: npt.NDArray[np.float32], ids: Sequence[int]
+    ) -> npt.NDArray[np.float32]:
+        """A copy of ``logits`` float32 [V] for the token after ``ids``, with all that is added."""
+        shifted = logits.copy()
+        said, times = np.unique(np.asarray(ids[self.start :], np.int64), return_counts=True)
+        shifted[said] -= (self.frequency * times + self.presence).astype(np.float32)
+        for token, bias in self.bias.items():
+            shifted[token] += bias
+        return shifted
 
 
 class Sampler:
     """Chooses by one set of options; ``random_seed`` among them makes it repeatable."""
 
-    def __init__(self, options: SearchOptions, stop_ids: Collection[int]) -> None:
+    def __init__(
+        self, options: SearchOptions, stop_ids: Collection[int], shift: Shift | None = None
+    ) -> None:
         self._options = options
+        self._shift = shift
         self._stops = sorted(stop_ids)
         seed = options.get("random_seed")
         self._random = np.random.default_rng(None if seed is None else int(seed))
@@ -22,6 +59,8 @@ class Sampler:
     def choose(self, logits: npt.NDArray[np.float32], ids: Sequence[int]) -> int:
         """The token after ``ids``, of which ``logits`` float32 [V] say how likely each is."""
         options = self._options
+        if self._shift is not None:
+            logits = self._shift(logits, ids)
         penalty = options.get("repetition_penalty", 1.0)
         shortest = int(options.get("min_length", 0))
         if penalty != 1.0 or len(ids) < shortest:

@@ -1,0 +1,66 @@
+"""How likely a model held tokens to be: natural logarithms of the probabilities that its logits give.
+
+They are those of the model itself, before temperature, penalties, biases, top-k, top-p and any grammar have had
+their say, as OpenAI's API has them: log-softmax of the logits as they come out of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MOST = 20
+"""Alternatives that are kept of a token, as many as OpenAI's API has."""
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token that came and its log-probability in nats; ``top`` has the likeliest tokens in its place as (id,
+    nats), the likeliest first.
+    """
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely a model holds the ``tokens`` of a completion after ``prompt_ids``; ``nats`` is their sum."""
+
+    prompt_ids: list[int]
+    tokens: list[TokenLogprob]
+
+    @property
+    def nats(self) -> float:
+        """Log-probability of the completion as a whole."""
+        return sum(token.logprob for token in self.tokens)
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Log-probabilities [..., V] of logits; the sums are of double precision."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    sums = np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64)
+    likely: npt.NDArray[np.float32] = shifted - np.log(sums).astype(np.float32)
+    return likely
+
+
+def token_logprob(logits: npt.NDArray[np.float32], token: int, top: int) -> TokenLogprob:
+    """That of a token whose place has the ``logits`` float32 [V], with the ``top`` likeliest tokens."""
+    likely = log_softmax(logits)
+    best = np.argpartition(-likely, top)[:top] if top < len(likely) else np.arange(len(likely))
+    # Tokens that are as likely stand in the order of their ids.
+    best = best[np.lexsort((best, -likely[best]))]
+    return TokenLogprob(
+        token, float(likely[token]), tuple((int(at), float(likely[at])) for at in best)
+    )
+
+
+def token_logprobs(
+    rows: npt.NDArray[np.float32], tokens: Sequence[int], top: int
+) -> list[TokenLogprob]:
+    """The same for several tokens, whose places have the ``rows`` float32 [n, V]."""
+    return [token_logprob(row, token, top) for row, token in zip(rows, tokens, strict=True)]
