@@ -79,8 +79,10 @@ def command(
             raise MissingError(f"{module} is not installed: pip install 'edgepeft[serve]'")
     from edgepeft.runtime.devices import CPU
     from edgepeft.runtime.providers import provider_name
-    from edgepeft.serving.app import serve
+    from edgepeft.serving.app import make_app
+    from edgepeft.serving.generation import GenerationEndpoint
     from edgepeft.serving.limits import Limits
+    from edgepeft.serving.listening import serve
 
     if batch is not None and concurrent is not None:
         raise InputError("--concurrent: goes with answers made one by one; --batch is the number")
@@ -117,7 +119,14 @@ def command(
     # The server has finished by the time the signal that ended it is raised again.
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            serve(runtime, limits, host=host, port=port, ready=ready)
+            endpoint = GenerationEndpoint(runtime, limits)
+            serve(
+                lambda hosts: make_app(endpoint, hosts=hosts),
+                limits,
+                host=host,
+                port=port,
+                ready=ready,
+            )
     finally:
         if isinstance(runtime, BatchRuntime):
             runtime.close()

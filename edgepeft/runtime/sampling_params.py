@@ -10,7 +10,7 @@ from edgepeft.data.plain_text import refuse_halves
 from edgepeft.errors import InputError
 from edgepeft.runtime.logprobs import MOST
 
-_MAX_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
 
 _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_new_tokens": (lambda value: value >= 1, "1 or more"),
@@ -18,7 +18,7 @@ _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "top_k": (lambda value: value >= 0, "0 (any token) or more"),
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "repetition_penalty": (lambda value: value > 0, "above 0"),
-    "seed": (lambda value: 0 <= (value or 0) <= _MAX_SEED, f"from 0 to {_MAX_SEED}"),
+    "seed": (lambda value: 0 <= (value or 0) <= MAX_SEED, f"from 0 to {MAX_SEED}"),
     "frequency_penalty": (lambda value: -2 <= value <= 2, "from -2 to 2"),
     "presence_penalty": (lambda value: -2 <= value <= 2, "from -2 to 2"),
     "logprobs": (lambda value: 0 <= (value or 0) <= MOST, f"from 0 to {MOST}"),

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from edgepeft.serving.chat import ChatRequest
 from edgepeft.serving.fields import (
     HARMLESS,
     MESSAGE_NEUTRAL,
@@ -17,7 +18,7 @@ from edgepeft.serving.fields import (
     PART_NEUTRAL,
     STREAM_NEUTRAL,
 )
-from edgepeft.serving.protocol import ChatRequest, RequestError
+from edgepeft.serving.refusals import RequestError
 
 LISTS = {
     name: entry["fields"].split()
