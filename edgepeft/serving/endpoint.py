@@ -43,6 +43,10 @@ class Endpoint(ABC):
     def names(self) -> list[str]:
         """The models there are now."""
 
+    def summary(self) -> str:
+        """What is served, for whoever starts the server."""
+        return f"{self.bundle.task} at {', '.join(self.asked)}"
+
     async def health(self, request: Request) -> Response:
         """``GET /health``."""
         return JSONResponse({"status": "ok"})

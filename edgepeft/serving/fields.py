@@ -108,6 +108,43 @@ COMPLETION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 """The same for the older completions, which have a prompt where a chat has messages."""
 
+_OF_TEXTS: Mapping[str, tuple[Any, ...]] = {
+    # vLLM's, vllm/entrypoints/pooling
+    **dict.fromkeys(("truncate_prompt_tokens", "truncation_side", "additional_data"), ()),
+    **dict.fromkeys(("mm_processor_kwargs", "media_io_kwargs"), _NONE),
+    **dict.fromkeys(("use_activation", "add_special_tokens", "normalize"), (True,)),
+    "priority": _ZERO,
+    # text-embeddings-inference's, Voyage's
+    "truncation": _OFF,
+    "truncation_direction": ("right", "Right"),
+}
+EMBEDDING_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **_OF_TEXTS,
+    # vLLM's
+    **dict.fromkeys(("messages", "chat_template"), ()),
+    "embed_dtype": ("float32",),
+    "endianness": ("native", "little"),
+    # Jina's, Voyage's, Cohere's, text-embeddings-inference's: a model's own prompts are none of a bundle's.
+    **dict.fromkeys(("task", "input_type", "prompt_name", "output_dimension"), ()),
+    "normalized": (True,),
+    "late_chunking": _OFF,
+    **dict.fromkeys(("embedding_type", "output_dtype"), ("float",)),
+    "embedding_types": (["float"],),
+}
+"""The same for embeddings."""
+
+RERANK_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **_OF_TEXTS,
+    # Cohere's, Jina's, Voyage's, text-embeddings-inference's
+    **dict.fromkeys(("max_tokens_per_doc", "max_chunks_per_doc", "rank_fields", "top_k"), ()),
+    **dict.fromkeys(("return_embeddings", "raw_scores", "return_text"), _OFF),
+    "texts": (),
+}
+"""The same for rankings."""
+
+TEXTS_HARMLESS = frozenset(("user", "request_id", "cache_salt"))
+"""Fields of both that change no answer."""
+
 MESSAGE_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     # A template would show them, or not; an answer must not hang on what is dropped in silence.
     **dict.fromkeys(("name", "audio", "function_call", "tool_call_id", "id"), ()),

@@ -69,6 +69,10 @@ class GenerationEndpoint(Endpoint):
             [BASE, *self._runtime.adapters] if takes_adapters(self.bundle) else [self.bundle.target]
         )
 
+    def summary(self) -> str:
+        """As ``Endpoint.summary``."""
+        return f"{len(self._runtime.adapters)} adapters"
+
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
         deadline = self.deadline()
