@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,6 +68,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the key that clients have to send; default: the environment's EDGEPEFT_API_KEY, "
+            "without which none is asked for.",
+            show_default=False,
+        ),
+    ] = None,
     threads: ThreadsOption = None,
     provider: ProviderOption = None,
     check: CheckOption = True,
@@ -86,18 +96,20 @@ def command(
     from edgepeft.errors import InputError, MissingError
     from edgepeft.models.tasks import GENERATION
 
-    for module in ("starlette", "uvicorn"):
+    for module in ("starlette", "uvicorn", "prometheus_client"):
         if importlib.util.find_spec(module) is None:
             raise MissingError(f"{module} is not installed: pip install 'edgepeft[serve]'")
     from edgepeft.runtime import BatchRuntime, Encoder
+    from edgepeft.serving.api_key import ApiKey
     from edgepeft.serving.app import make_app
     from edgepeft.serving.encoding import EncoderEndpoint
     from edgepeft.serving.generation import GenerationEndpoint
     from edgepeft.serving.limits import Limits
-    from edgepeft.serving.listening import serve
+    from edgepeft.serving.listening import is_loopback, serve
 
     if batch is not None and concurrent is not None:
         raise InputError("--concurrent: goes with answers made one by one; --batch is the number")
+    key = ApiKey.find(api_key_file, os.environ)
     opened = open_bundle(bundle, check=check)
     _refuse_of_other_bundles(
         opened,
@@ -109,6 +121,8 @@ def command(
         {"--relevant": relevant is not None},
     )
     warn(opened.warning)
+    if key is None and not is_loopback(host):
+        warn(f"--host {host}: whoever reaches it may ask; --api-key-file asks for a key")
     limits = Limits(
         body_bytes=max_body_bytes,
         tokens=max_tokens,
@@ -137,7 +151,7 @@ def command(
         # The server has finished by the time the signal that ended it is raised again.
         with contextlib.suppress(KeyboardInterrupt):
             serve(
-                lambda hosts: make_app(endpoint, hosts=hosts),
+                lambda hosts: make_app(endpoint, hosts=hosts, key=key),
                 limits,
                 host=host,
                 port=port,

@@ -12,24 +12,39 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgepeft.errors import EdgepeftError
+from edgepeft.serving.api_key import ApiKey, KeyCheck
 from edgepeft.serving.endpoint import ASKED, Endpoint
+from edgepeft.serving.metrics import METRICS, Counted
 from edgepeft.serving.origins import OriginCheck
 from edgepeft.serving.refusals import RequestError, as_request_error
 
+HEALTH, MODELS = "/health", "/v1/models"
 
-def make_app(endpoint: Endpoint, *, hosts: Collection[str] | None = None) -> Starlette:
-    """The ASGI application for a loaded bundle; ``hosts`` are the names a request may call it by, None any."""
+
+def make_app(
+    endpoint: Endpoint, *, hosts: Collection[str] | None = None, key: ApiKey | None = None
+) -> Starlette:
+    """The ASGI application for a loaded bundle; ``hosts`` are the names a request may call it by, None any.
+
+    With a ``key`` clients have to know it.
+    """
+    routes = (*ASKED, MODELS, HEALTH, METRICS)
     return Starlette(
         routes=[
-            Route("/health", endpoint.health),
-            Route("/v1/models", endpoint.models),
-            Route("/v1/models/{name}", endpoint.model),
+            Route(HEALTH, endpoint.health),
+            Route(METRICS, endpoint.metrics.show),
+            Route(MODELS, endpoint.models),
+            Route(f"{MODELS}/{{name}}", endpoint.model),
             *(
                 Route(path, endpoint.asked.get(path, endpoint.elsewhere), methods=["POST"])
                 for path in ASKED
             ),
         ],
-        middleware=[Middleware(OriginCheck, hosts=hosts)],
+        middleware=[
+            Middleware(Counted, metrics=endpoint.metrics, routes=routes),
+            Middleware(OriginCheck, hosts=hosts),
+            *([] if key is None else [Middleware(KeyCheck, key=key)]),
+        ],
         exception_handlers={
             RequestError: _refused,
             EdgepeftError: _failed,

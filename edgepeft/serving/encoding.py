@@ -150,6 +150,7 @@ class EncoderEndpoint(Endpoint):
         found: list[Found] = []
         async with self.turn(request, deadline):
             tokens = await self._in_thread(self._counted, texts, places, truncate)
+            self.metrics.read.inc(tokens)
             for (text, second), place in zip(texts, places, strict=True):
                 try:
                     found.append(await self._in_thread(make, text, second))

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.serving.limits import Limits, Turnstile
+from edgepeft.serving.metrics import Metrics
 from edgepeft.serving.refusals import RequestError
 from edgepeft.serving.replies import model_entry
 
@@ -34,6 +35,7 @@ class Endpoint(ABC):
     def __init__(self, bundle: Bundle, limits: Limits) -> None:
         self.bundle = bundle
         self.limits = limits
+        self.metrics = Metrics()
         self._turnstile = Turnstile(limits)
         # Each answer under way waits for the model in a thread of its own.
         self.threads = anyio.CapacityLimiter(limits.concurrent + 1)

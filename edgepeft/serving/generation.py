@@ -127,6 +127,7 @@ class GenerationEndpoint(Endpoint):
             if fields.stream:
                 stream = await self._begun(asked.begin[0], sampling)
                 held.enter_context(stream)
+                held.callback(self._count, stream)
                 # The turn and the adapter are held as long as the answer lasts, which is longer than this call.
                 return _Streamed(self._events(stream, asked), held.pop_all())
             done: list[Completion] = []
@@ -149,10 +150,19 @@ class GenerationEndpoint(Endpoint):
     ) -> Completion:
         """A whole answer. Raises ClientDisconnect where its client has left."""
         with await self._begun(begin, sampling) as stream:
-            async for _ in self._pieces(stream, deadline):
-                if await request.is_disconnected():
-                    raise ClientDisconnect
-            return stream.completion()
+            try:
+                async for _ in self._pieces(stream, deadline):
+                    if await request.is_disconnected():
+                        raise ClientDisconnect
+                return stream.completion()
+            finally:
+                self._count(stream)
+
+    def _count(self, stream: Stream) -> None:
+        """Count the tokens of an answer that has ended, however it did."""
+        done = stream.completion()
+        self.metrics.read.inc(len(done.prompt_ids))
+        self.metrics.written.inc(len(done.ids))
 
     async def _events(self, stream: Stream, asked: _Asked) -> AsyncIterator[str]:
         """An answer as server-sent events."""
@@ -180,11 +190,18 @@ class GenerationEndpoint(Endpoint):
     async def _pieces(self, stream: Stream, deadline: float) -> AsyncIterator[str]:
         """The pieces of a stream, which stays open. Raises RequestError where it isn't done by ``deadline``."""
         clock = asyncio.get_running_loop().time
+        waited: float | None = clock() - (deadline - self.limits.answer_seconds)
 
         def advance() -> object:
             return next(stream, _END)
 
-        while (piece := await anyio.to_thread.run_sync(advance, limiter=self.threads)) is not _END:
+        while True:
+            piece = await anyio.to_thread.run_sync(advance, limiter=self.threads)
+            if waited is not None and stream.first_token_seconds is not None:
+                self.metrics.first_token.observe(waited + stream.first_token_seconds)
+                waited = None
+            if piece is _END:
+                return
             yield str(piece)
             if clock() > deadline:
                 raise too_slow()

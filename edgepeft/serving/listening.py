@@ -40,7 +40,7 @@ def serve(make_app: MakeApp, limits: Limits, *, host: str, port: int, ready: Rea
         listener.close()
         raise InputError(f"--host {host[:80]!r}: not an address ({one_line(error)})") from None
     config = uvicorn.Config(
-        make_app((*LOOPBACK_NAMES, host) if _is_loopback(host) else None),
+        make_app((*LOOPBACK_NAMES, host) if is_loopback(host) else None),
         http=connections_within(_within_open_files(limits)),
         # Whatever else is installed: the protocol above is made for this loop, and there are no websockets.
         loop="asyncio",
@@ -74,7 +74,8 @@ def _within_open_files(limits: Limits) -> Limits:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own, which no other reaches."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
