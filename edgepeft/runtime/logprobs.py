@@ -12,9 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-MOST = 20
-"""Alternatives that are kept of a token, as many as OpenAI's API has."""
-
 
 @dataclass(frozen=True)
 class TokenLogprob:

@@ -8,9 +8,10 @@ from typing import Any, TypedDict
 
 from edgepeft.data.plain_text import refuse_halves
 from edgepeft.errors import InputError
-from edgepeft.runtime.logprobs import MOST
 
 MAX_SEED = 2**31 - 1
+MOST_LOGPROBS = 20
+"""Alternatives that come with a token, as many as OpenAI's API has."""
 
 _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_new_tokens": (lambda value: value >= 1, "1 or more"),
@@ -21,7 +22,7 @@ _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: 0 <= (value or 0) <= MAX_SEED, f"from 0 to {MAX_SEED}"),
     "frequency_penalty": (lambda value: -2 <= value <= 2, "from -2 to 2"),
     "presence_penalty": (lambda value: -2 <= value <= 2, "from -2 to 2"),
-    "logprobs": (lambda value: 0 <= (value or 0) <= MOST, f"from 0 to {MOST}"),
+    "logprobs": (lambda value: 0 <= (value or 0) <= MOST_LOGPROBS, f"from 0 to {MOST_LOGPROBS}"),
 }
 RANGES: Mapping[str, str] = {name: wanted for name, (_, wanted) in _LIMITS.items()}
 """What the fields that have a range may be, in words."""
