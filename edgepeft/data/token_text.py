@@ -23,7 +23,9 @@ class TokenTexts:
         self._added = {
             token: added.content for token, added in tokenizer.get_added_tokens_decoder().items()
         }
-        kinds = _kinds(json.loads(tokenizer.to_str()).get("decoder"))
+        # As it is pickled: the whole tokenizer as text takes as long as loading it.
+        decoder = tokenizer.decoder
+        kinds = _kinds(None if decoder is None else json.loads(decoder.__getstate__()))
         self._of_bytes = "ByteLevel" in kinds
         self._falls_back = "ByteFallback" in kinds
 

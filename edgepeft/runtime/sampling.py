@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,25 +12,28 @@ from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import SearchOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shift:
     """What is added to logits before a token is chosen, which no option of onnxruntime-genai's says.
 
-    The fields are those of ``SamplingParams``; a token counts from ``start`` on, where the answer begins.
+    ``frequency`` and ``presence`` are the penalties of ``SamplingParams``, for which a token counts from
+    ``start`` on, where the answer begins; ``biases`` float32 [n] are those of the tokens ``biased`` int64 [n].
     """
 
     frequency: float
     presence: float
-    bias: Mapping[int, float]
+    biased: npt.NDArray[np.int64]
+    biases: npt.NDArray[np.float32]
     start: int
 
     @classmethod
     def of(cls, params: SamplingParams, start: int) -> Shift | None:
         """That of an answer whose first token is the ``start``-th of its sequence; None for nothing to add."""
-        penalties = params.frequency_penalty, params.presence_penalty
-        if not any(penalties) and not params.logit_bias:
+        penalties, bias = (params.frequency_penalty, params.presence_penalty), params.logit_bias
+        if not any(penalties) and not bias:
             return None
-        return cls(*penalties, params.logit_bias, start)
+        biased, biases = np.array(list(bias), np.int64), np.array(list(bias.values()), np.float32)
+        return cls(*penalties, biased, biases, start)
 
     def __call__(
         self, logits: npt.NDArray[np.float32], ids: Sequence[int]
@@ -39,8 +42,7 @@ class Shift:
         shifted = logits.copy()
         said, times = np.unique(np.asarray(ids[self.start :], np.int64), return_counts=True)
         shifted[said] -= (self.frequency * times + self.presence).astype(np.float32)
-        for token, bias in self.bias.items():
-            shifted[token] += bias
+        shifted[self.biased] += self.biases
         return shifted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edgepeft.data.rows import Message
 from edgepeft.data.token_text import TokenTexts
 from edgepeft.errors import InputError
 from edgepeft.guidance import Grammar
-from edgepeft.runtime import BatchRuntime, Completion, Runtime
+from edgepeft.runtime import BatchRuntime, Bundle, Completion, Runtime
 from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.logprobs import TokenLogprob, token_logprob
 from edgepeft.runtime.sampling import Sampler, Shift
@@ -238,6 +239,29 @@ def test_ids_that_the_model_lacks(engine: Answerer) -> None:
             engine.score_ids([5], ids)
     with pytest.raises(InputError, match="logprobs: must be from 0 to 20, not 21"):
         engine.score("x", "y", top=21)
+
+
+def test_across_a_switch_of_rotary_factors(
+    folders: tuple[Path, Path, Path], torch_model: Torch
+) -> None:
+    """onnxruntime-genai reads its cache anew for its own tokens alone, plain onnxruntime for all."""
+    _, bundle, plain = folders
+    length = len(Runtime(plain, threads=1).prompter.prompt([{"role": "user", "content": "x"}]))
+    switching = Runtime(replace(Bundle.open(bundle), rotary_switch=length + 4), threads=1)
+    asked: list[dict[str, Any]] = [{"logprobs": 1}, {"presence_penalty": 1.0}]
+    for fields in asked:
+        with pytest.raises(
+            InputError, match=r"can't follow; ask for fewer \(max_new_tokens up to 4\)"
+        ):
+            switching.complete("x", max_new_tokens=ROOM, **fields)
+        assert len(switching.complete("x", max_new_tokens=4, **fields).ids) == 4
+    with pytest.raises(InputError, match="log-probabilities can't follow"):
+        switching.score("x", "a rather long answer")
+    torch_model.hold([5], switching.score_ids([5], [6, 7]).tokens, 0)
+    reading = Runtime(replace(Bundle.open(plain), rotary_switch=length + 4), threads=1)
+    torch_model.hold([5], reading.score_ids([5], list(range(20, 20 + length + 30))).tokens, 0)
+    done = reading.complete("x", max_new_tokens=ROOM, logprobs=2)
+    torch_model.hold(done.prompt_ids, done.logprobs, 2)
 
 
 # What is added to logits.
