@@ -17,13 +17,20 @@ from edgepeft.runtime import Bundle, GraphSession, Runtime
 from edgepeft.runtime.devices import CPU
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
-PLACES = ("kitchen", "bedroom", "garage", "attic", "garden")
-PROMPTS = [
-    f"Turn {state} the {thing} in the {place}."
-    for place in PLACES
-    for thing in ("lamp", "radio")
-    for state in ("on", "off")
-]
+THINGS = (
+    "snow",
+    "the sea",
+    "bread",
+    "violins",
+    "the moon",
+    "oaks",
+    "steam",
+    "honey",
+    "chess",
+    "rain",
+)
+ASKED = ("Tell me something about {}.", "Write a short story about {}.")
+PROMPTS = [asked.format(thing) for thing in THINGS for asked in ASKED]
 TOKENS = 32
 
 

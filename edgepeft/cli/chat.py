@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edgepeft.cli.answers import print_answer, print_stats
-from edgepeft.errors import InputError
+from edgepeft.errors import EdgepeftError, InputError
 
 if TYPE_CHECKING:
     from edgepeft.data.rows import Message
@@ -87,6 +87,12 @@ def _turn(
     except KeyboardInterrupt:
         stopped = True
         stream.close()
+    except EdgepeftError as error:
+        # What was printed of it ends in the middle of a line.
+        print()
+        messages.pop()
+        _say(f"{error} (the conversation is as it was before)")
+        return False
     done = stream.completion()
     messages.append({"role": "assistant", "content": done.text})
     if show_stats:

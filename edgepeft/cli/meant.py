@@ -9,7 +9,7 @@ from edgepeft.errors import InputError
 from edgepeft.runs.folder import RunFolder
 
 _RECIPES = (".yaml", ".yml")
-_ROWS = (".jsonl", ".csv", ".parquet")
+_ROWS = (".jsonl", ".csv", ".tsv", ".parquet")
 _NAMED = 6
 """Bundles of a run that are named; a matrix may have hundreds."""
 
@@ -31,7 +31,14 @@ def bundle_folder(path: Path) -> Path:
 
 
 def refuse_other_than_recipe(path: Path) -> None:
-    """Raise InputError where a model, an adapter or a bundle is given as a recipe, with the command for it."""
+    """Raise InputError for a model, an adapter, a bundle or rows in a recipe's place, with the command for it."""
+    if path.suffix in _ROWS and path.is_file():
+        raise _no_recipe(
+            path,
+            "a file of rows",
+            "edgepeft init --model MODEL --data {0} writes a recipe for it, edgepeft build --model MODEL --data "
+            "{0} builds without one",
+        )
     if path.suffix == ".gguf" and path.is_file():
         raise _no_recipe(path, "a model", _FOR_MODELS)
     if not path.is_dir() or RunFolder(path).record.is_file():

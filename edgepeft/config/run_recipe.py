@@ -16,7 +16,7 @@ def recipe_of(run: Path) -> RecipeFile:
     """The recipe a run was built with, every default spelled out. Raises InputError."""
     resolved = run / "recipe.resolved.yaml"
     try:
-        record = run_record(run)
+        record = run_record(run) if run.is_dir() else {}
     except FileNotFoundError:
         record = {}
     if not record or not resolved.is_file():

@@ -8,27 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from edgepeft.evaluation.probes import Question
+from edgepeft.evaluation.results import AnswerForm, AnswerShares
 from edgepeft.evaluation.torch_model import ANSWER_SLACK
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.guidance.judge import Judge
 from edgepeft.runtime.generate import Runtime
-from edgepeft.stages.job import StageResult
-
-
-class AnswerShares(StageResult):
-    """Shares of answers, from 0 to 1: those that are JSON, that fit the schema, and that are the wanted text."""
-
-    parse: float
-    fit: float
-    exact_match: float
-
-
-class AnswerForm(StageResult):
-    """Answers to so many rows, ``free`` and within the schema (``bounded``)."""
-
-    rows: int
-    free: AnswerShares
-    bounded: AnswerShares
 
 
 def answer_form(

@@ -11,6 +11,10 @@ from edgepeft.evaluation.table import answer_lines, table_rows, witness_lines
 from edgepeft.metrics.names import vocabulary
 from edgepeft.models.tasks import GENERATION, RANKING
 from edgepeft.utils.quantities import number
+from edgepeft.utils.terminal_text import shortened
+
+_SYSTEM = 300
+"""Characters of a system message that a card shows."""
 
 
 def adapter_cost(adapter: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +67,7 @@ def card(report: Mapping[str, Any], size: int, needs: str = "") -> str:
         *([f"- Needs {needs}"] if needs else []),
         *_virtual(report.get("virtual_tokens")),
         *source_lines(report),
+        *_system(report.get("system")),
         "",
         'Run it with `edgepeft run FOLDER "'
         + ("your prompt" if generates else "a text")
@@ -114,6 +119,17 @@ def _adapter_line(adapter: Mapping[str, Any]) -> str:
         f"{number(adapter['exact_match'], 3)} of {number(wanted, 3)}, KL {number(adapter['task_kl'])} on the "
         f"task and {number(adapter['generic_kl'])} on generic text"
     )
+
+
+def _system(said: str | None) -> list[str]:
+    """What whoever asks the bundle should say before every prompt, as it was measured with it."""
+    if not said:
+        return []
+    quoted = shortened(said, _SYSTEM).replace("`", "'")
+    return [
+        f"- Measured with the system message `{quoted}`, which is no part of the bundle: give it "
+        "(`edgepeft run --system`), or the answers are to other prompts"
+    ]
 
 
 def _virtual(count: int | None) -> list[str]:

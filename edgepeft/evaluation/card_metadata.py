@@ -17,15 +17,17 @@ _TEST = "data.test"
 
 @dataclass(frozen=True)
 class Origins:
-    """Where a bundle's base and data come from, as far as that is known.
+    """Where a bundle's base and data come from, as far as that is known, and what was said before every row.
 
     ``base_model`` is an id of the hub, ``license`` the keys by which the base's card states one, and ``sources``
-    what the recipe named on the hub, each with key, repo, kind, commit and files.
+    what the recipe named on the hub, each with key, repo, kind, commit and files. ``system`` is the system
+    message of rows that have none of their own.
     """
 
     base_model: str | None = None
     license: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[Mapping[str, Any], ...] = ()
+    system: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What of it is known, as a bundle's report keeps it."""
@@ -33,6 +35,7 @@ class Origins:
             "base_model": self.base_model,
             "license": dict(self.license),
             "sources": [dict(source) for source in self.sources],
+            "system": self.system,
         }
         return {key: value for key, value in facts.items() if value}
 

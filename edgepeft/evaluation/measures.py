@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from edgepeft.evaluation.answer_form import AnswerForm
-from edgepeft.evaluation.results import WitnessFacts
+from edgepeft.evaluation.results import AnswerForm, WitnessFacts
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, MULTI_LABEL, RANKING, TAGGING
 from edgepeft.stages.job import StageResult
 

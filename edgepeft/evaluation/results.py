@@ -81,3 +81,19 @@ class ReferenceResult(StageResult):
     task_tokens: int
     generic_tokens: int
     exact_match_seconds: float
+
+
+class AnswerShares(StageResult):
+    """Shares of answers, from 0 to 1: those that are JSON, that fit the schema, and that are the wanted text."""
+
+    parse: float
+    fit: float
+    exact_match: float
+
+
+class AnswerForm(StageResult):
+    """Answers to so many rows, ``free`` and within the schema (``bounded``)."""
+
+    rows: int
+    free: AnswerShares
+    bounded: AnswerShares

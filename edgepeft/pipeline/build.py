@@ -259,7 +259,7 @@ def collect(plan: Plan, result: BuildResult) -> None:
     """Gather the paths and, for verified bundles, seal them with their report and gates."""
     names = {stage.name: stage for stage in plan.stages}
     resolved = plan.resolved
-    origins = origins_of(resolved.recipe.model, resolved.given.path, resolved.sources)
+    origins = origins_of(resolved.recipe, resolved.given.path, resolved.sources)
     if resolved.adapter is not None:
         result.adapter = resolved.adapter.path
     for name in ("train", "combine"):

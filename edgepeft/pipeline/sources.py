@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepeft.config.loader import RecipeFile
+from edgepeft.config.recipe import Recipe
 from edgepeft.evaluation.card_metadata import Origins
 from edgepeft.hub.ids import ROWS, Kind, Origin, origin_of, parse_rows
 from edgepeft.hub.metadata import license_of
@@ -67,9 +68,9 @@ def split_notes(named: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def origins_of(named: str, model: Path, sources: tuple[Source, ...]) -> Origins:
-    """What a bundle's card says of where it comes from; ``model`` is what the recipe's ``named`` one lies at."""
-    known = KNOWN_MODELS.get(named.lower())
+def origins_of(recipe: Recipe, model: Path, sources: tuple[Source, ...]) -> Origins:
+    """What a bundle's card says of where it comes from; ``model`` is what the recipe's one lies at."""
+    known = KNOWN_MODELS.get(recipe.model.lower())
     origin = origin_of(model)
     stated = license_of(model) if model.is_dir() else {}
     if known is not None and not stated:
@@ -78,6 +79,7 @@ def origins_of(named: str, model: Path, sources: tuple[Source, ...]) -> Origins:
         origin.repo if origin is not None else known.hub_id if known is not None else None,
         stated,
         tuple(source.as_dict() for source in sources),
+        recipe.data.system,
     )
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from edgepeft.checkpoints import base as base_stage
 from edgepeft.checkpoints.base import open_base
 from edgepeft.checkpoints.base_stage import base_facts
+from edgepeft.errors import InputError
 from edgepeft.evaluation.witness.published import float_weights
 from edgepeft.merging.stage import merged_source
 from edgepeft.models import inspect_model
@@ -233,3 +234,34 @@ def test_bitsandbytes_8_bits_are_a_base(tmp_path: Path) -> None:
         torch.testing.assert_close(
             source.load(name).float(), wanted[name].float(), rtol=1e-6, atol=1e-8
         )
+    tensors = load_file(tmp_path / "eight" / "model.safetensors")
+    tensors[f"{MODULE}.weight_format"].fill_(1)
+    save_file(tensors, tmp_path / "eight" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"q_proj\.weight_format is not 0, so the codes don't lie"):
+        inspect_model(tmp_path / "eight")
+
+
+@pytest.mark.parametrize("case", ["gptq", "packed"])
+def test_the_witness_reads_shards_by_their_index_and_the_old_name_of_the_key(
+    published: Publisher, tmp_path: Path, case: str
+) -> None:
+    folder = published(case)
+    wanted = float_weights(folder)
+    copy = change(folder, tmp_path / "shards")
+    config = json.loads((copy / "config.json").read_text())
+    config["compression_config"] = config.pop("quantization_config")
+    (copy / "config.json").write_text(json.dumps(config))
+    tensors = load_file(copy / "model.safetensors")
+    halves = {
+        "first.safetensors": sorted(tensors)[::2],
+        "second.safetensors": sorted(tensors)[1::2],
+    }
+    for file, names in halves.items():
+        save_file({name: tensors[name] for name in names}, copy / file, metadata={"format": "pt"})
+    (copy / "model.safetensors").unlink()
+    weight_map = {name: file for file, names in halves.items() for name in names}
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert inspect_model(copy).quantization == inspect_model(folder).quantization
+    found = float_weights(copy)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -121,6 +121,11 @@ def test_damaged_checkpoints_are_named(
             {"sparsity_config": {"format": "sparse-24-bitmask"}},
             "sparsity_config: sparse-",
         ),
+        (
+            "packed",
+            {"transform_config": {"config_groups": {"R1": {"type": "hadamard"}}}},
+            "transform_config: weights under a transform are not supported",
+        ),
     ],
 )
 def test_what_a_configuration_lacks_or_nobody_reads_is_named(

@@ -69,9 +69,12 @@ def test_what_makes_no_sense_is_refused_at_once(
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    done = edgepeft("compare", tmp_path)
-    assert done.returncode == 2
-    assert "not the folder of a run" in done.stderr
+    recipe = tmp_path / "recipe.yaml"
+    recipe.touch()
+    for path in (tmp_path, recipe):
+        done = edgepeft("compare", path)
+        assert done.returncode == 2
+        assert f"{path}: not the folder of a run" in done.stderr
 
 
 def test_axes_multiply() -> None:

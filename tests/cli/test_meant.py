@@ -83,6 +83,15 @@ def test_a_gguf_file_is_no_recipe(tmp_path: Path) -> None:
     assert f"{file}: is a model, not a recipe; edgepeft build --model {file} --data" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["data", "plan"])
+def test_rows_are_no_recipe(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('question,answer\n"a: b","- c"\n')
+    done = edgepeft(command, file)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{file}: is a file of rows, not a recipe; edgepeft init --model" in done.stderr
+
+
 def test_a_recipe_and_rows_are_not_inspected(built: Built) -> None:
     done = edgepeft("inspect", built.recipe)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -13,6 +13,7 @@ from edgepeft.config.target_sections import Gates
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation import seal as sealing
 from edgepeft.evaluation.card import card
+from edgepeft.evaluation.card_metadata import Origins
 from edgepeft.evaluation.seal import folder_bytes, seal
 from edgepeft.evaluation.table import table_rows
 from edgepeft.runs.digests import hash_file
@@ -149,6 +150,18 @@ def test_a_card_without_metadata_is_written_anew(
     seal(bundle, measures=measures, quantized=quantized, gates=gates)
     assert card.read_text() == whole
     Bundle.open(bundle)
+
+
+def test_a_card_says_what_stood_before_every_row(bundle: Path, measures: Path) -> None:
+    seal(bundle, measures=measures, quantized=None, gates=Gates())
+    assert "system message" not in (bundle / "README.md").read_text()
+    said = Origins(system="Answer `briefly`.\nNo jokes.")
+    seal(bundle, measures=measures, quantized=None, gates=Gates(), origins=said)
+    assert (
+        "system message `Answer 'briefly'.\\nNo jokes.`, which is no part of"
+        in (bundle / "README.md").read_text()
+    )
+    assert read(bundle / "fidelity.json")["system"] == said.system
 
 
 def test_other_gates_are_another_verdict_on_the_same_bundle(

@@ -29,6 +29,14 @@ ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "
             ["method.name=loha", "method.target_modules=[q_proj, embed_tokens]"],
             r"method.target_modules: LOHA can't adapt embed_tokens; leave it out, or use LoRA",
         ),
+        (
+            ["method.options.lora_bias=true"],
+            r"method.options.lora_bias: model.layers.0.\S+_proj has no bias to merge it into; name",
+        ),
+        (
+            ["method.options.lora_bias=true", "method.target_modules=[q_proj]"],
+            r"method.options.lora_bias: model.layers.0.self_attn.q_proj has no bias to merge it into",
+        ),
         (["layout=gena"], r"layout: .*'all', 'genai', 'transformers.js' or 'onnxruntime'"),
         (
             ["layout=transformers.js", "targets=[cpu-int4, cuda-bf16]"],

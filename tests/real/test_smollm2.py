@@ -79,7 +79,7 @@ def test_three_runtimes_give_the_same_tokens(builders_settings: Path, node: str)
     """20 prompts of 32 tokens, with float activations: nothing but the last bits differs between runtimes."""
     wanted = by_genai(builders_settings)
     assert len(wanted) == 20
-    assert sum(map(len, wanted)) > 20 * 12
+    assert sum(map(len, wanted)) > 20 * 6
     assert by_onnxruntime(builders_settings) == wanted
     answers = by_transformers_js(builders_settings, node)
     assert without_stop(answers, builders_settings) == wanted

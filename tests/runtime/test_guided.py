@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgepeft.cli.chat import chat
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.guidance import FREE, Grammar
 from edgepeft.guidance.matcher import Matcher
 from edgepeft.runtime import BatchRuntime, Completion, Runtime
 from edgepeft.runtime.answering import Answerer
+from edgepeft.runtime.sampling_params import SamplingParams
 
 pytest.importorskip("llguidance")
 
@@ -222,6 +224,35 @@ def test_a_grammar_that_fails_ends_its_own_answer_alone(
         for _ in other:
             pass
         assert other.completion().ids == wanted
+
+
+def test_a_failed_answer_does_not_end_a_chat(
+    engines: dict[str, Answerer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runtime, real, typed = engines["plain"], Matcher.allowed, iter(("one", "two", "/exit"))
+    assert isinstance(runtime, Runtime)
+    failing = [True]
+
+    def once(self: Matcher) -> npt.NDArray[np.bool_]:
+        if failing.pop() if failing else False:
+            raise InputError("bad: takes too much to follow")
+        return real(self)
+
+    monkeypatch.setattr(Matcher, "allowed", once)
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    chat(
+        runtime,
+        SamplingParams(max_new_tokens=4),
+        None,
+        Grammar.regex("[a-z]{9}", "g"),
+        show_stats=False,
+    )
+    said = capsys.readouterr()
+    assert "bad: takes too much to follow (the conversation is as it was before)" in said.err
+    wanted = runtime.complete("two", max_new_tokens=4, grammar=Grammar.regex("[a-z]{9}", "g"))
+    assert said.out.strip() == wanted.text
 
 
 def _without_mask(self: Matcher, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,6 @@
-"""Every screen at two sizes and in two themes, held against what it looked like when somebody last looked at it.
+"""Every screen at three sizes and in two themes, held against how it looked when somebody last looked at it.
+
+Size and theme change while a screen is open, as its user changes them, so what is shown follows both.
 
 A snapshot is the screen's text, each line with a digest of its colours in front, so that a change can be read in
 a diff. ``EDGEPEFT_SNAPSHOTS=write`` writes them anew. What depends on the machine (hardware, estimates, memory)
@@ -22,7 +24,8 @@ from tests.tui.drive import backgrounds, cells, lines_of, picture
 from tests.tui.still import PLACES, go_to, hold_still
 
 KEPT = Path(__file__).parent / "snapshots"
-SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
+SIZES = {"160x50": (160, 50), "120x40": (120, 40), "80x24": (80, 24)}
+THEMES = {"dark": DARK, "light": LIGHT}
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +33,19 @@ def _still(monkeypatch: pytest.MonkeyPatch) -> None:
     hold_still(monkeypatch)
 
 
-async def _picture(place: str, size: tuple[int, int], theme: str) -> str:
-    app = EdgepeftApp()
-    async with app.run_test(size=size) as pilot:
-        app.theme = theme
+async def _pictures(place: str) -> dict[str, str]:
+    """The screen by size and theme."""
+    app, found = EdgepeftApp(), {}
+    async with app.run_test(size=SIZES["160x50"]) as pilot:
+        app.theme = DARK
         await pilot.pause(0.1)
         await go_to(app, pilot, place)
-        return await _settled(app, pilot)
+        for size, cells_of_it in SIZES.items():
+            await pilot.resize_terminal(*cells_of_it)
+            for theme, name in THEMES.items():
+                app.theme = name
+                found[f"{size}.{theme}"] = snapshot(await _settled(app, pilot))
+    return found
 
 
 async def _settled(app: EdgepeftApp, pilot: Pilot[None]) -> str:
@@ -69,13 +78,12 @@ def snapshot(svg: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("theme", [DARK, LIGHT])
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_screen_looks_as_it_did(place: str, size: str, theme: str) -> None:
-    shown = snapshot(asyncio.run(_picture(place, SIZES[size], theme)))
-    kept = KEPT / f"{place}.{size}.{theme.removeprefix('edgepeft-')}.txt"
+def test_a_screen_looks_as_it_did(place: str) -> None:
+    shown = asyncio.run(_pictures(place))
     if os.environ.get("EDGEPEFT_SNAPSHOTS") == "write":
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text(shown, encoding="utf-8")
-    assert shown == kept.read_text(encoding="utf-8")
+        KEPT.mkdir(exist_ok=True)
+        for form, text in shown.items():
+            (KEPT / f"{place}.{form}.txt").write_text(text, encoding="utf-8")
+    for form, text in shown.items():
+        assert text == (KEPT / f"{place}.{form}.txt").read_text(encoding="utf-8"), form

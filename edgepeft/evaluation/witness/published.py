@@ -30,7 +30,8 @@ def float_weights(folder: Path) -> dict[str, torch.Tensor]:
 
     Raises EdgepeftError for a format that the witness does not know.
     """
-    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    said = config.get("quantization_config") or config["compression_config"]
     stored = _stored(folder)
     found: dict[str, torch.Tensor] = {}
     for name in stored:
@@ -57,9 +58,12 @@ def float_weights(folder: Path) -> dict[str, torch.Tensor]:
 def _stored(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
+    index, files = folder / "model.safetensors.index.json", {"model.safetensors"}
+    if index.is_file():
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     found: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("model*.safetensors")):
-        found |= load_file(file)
+    for file in sorted(files):
+        found |= load_file(folder / file)
     return found
 
 

@@ -32,6 +32,9 @@ _STATE_BYTES = 4096
 _LARGEST_BLOCK = 4096
 _CODES = "codes"
 _LARGEST_CODE = 127
+_LAYOUT = ".weight_format"
+_ROW_BY_ROW = b"\0"
+"""How the codes of an 8-bit weight lie in memory; the others are those of GPUs."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,13 @@ def _eight_bit(stored: Stored) -> Rounded:
             raise InputError(
                 f"{stored.path}: lacks {name.removesuffix('weight')}SCB; the checkpoint is not whole"
             )
-    unread = {name for name in stored.tensors if name.endswith(".weight_format")}
+    unread = {name for name in stored.tensors if name.endswith(_LAYOUT)}
+    for name in sorted(unread):
+        stored.require(name, 0, "U8")
+        if stored.content(name) != _ROW_BY_ROW:
+            raise InputError(
+                f"{stored.path}: {name} is not 0, so the codes don't lie row by row; only that is supported"
+            )
     return Rounded(stored.method, weights, frozenset(unread))
 
 

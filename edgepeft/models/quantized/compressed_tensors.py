@@ -92,6 +92,10 @@ def read(stored: Stored) -> Rounded:
     sparse = stored.said.get("sparsity_config")
     if isinstance(sparse, Mapping) and sparse.get("format", "dense") != "dense":
         raise stored.refused("sparsity_config", f"{sparse.get('format')} is not supported")
+    transform = stored.said.get("transform_config")
+    if isinstance(transform, Mapping) and transform.get("config_groups"):
+        # Its weights were rotated before they were rounded, and the model rotates what goes into them.
+        raise stored.refused("transform_config", "weights under a transform are not supported")
     schemes = _schemes(stored)
     codes, first, made = "weight", "weight_scale", _plain
     if form == _PACKED:

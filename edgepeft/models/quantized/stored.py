@@ -119,11 +119,15 @@ class Stored:
 
     def whole_numbers(self, name: str) -> tuple[int, ...]:
         """The values of a small tensor of whole numbers, int32 or int64. Raises InputError."""
+        tensor = self.tensors[name][1]
+        return struct.unpack(f"<{tensor.elements}{_CHARS[tensor.dtype]}", self.content(name))
+
+    def content(self, name: str) -> bytes:
+        """The bytes of a small tensor."""
         file, tensor = self.tensors[name]
         with file.open("rb") as stream:
             stream.seek(tensor.start)
-            content = stream.read(tensor.end - tensor.start)
-        return struct.unpack(f"<{tensor.elements}{_CHARS[tensor.dtype]}", content)
+            return stream.read(tensor.end - tensor.start)
 
     def groups(self, name: str, groups: int) -> None:
         """Raise InputError where the index ``name`` names a group that is not among ``groups``."""

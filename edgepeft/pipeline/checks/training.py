@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgepeft.adapters.base_parts import trains_biases
 from edgepeft.adapters.method import trains_rows
 from edgepeft.adapters.methods import check_method
-from edgepeft.adapters.tables import HEADS, has_head_bias, is_embedding
+from edgepeft.adapters.tables import HEADS, has_head_bias, is_embedding, is_table
 from edgepeft.adapters.trained_tables import check_tables, trained_tables
 from edgepeft.errors import InputError
+from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.tracking.tracker import require_trackers
 from edgepeft.training.precision import FLOAT32_ALONE
@@ -32,6 +35,28 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
             raise InputError(
                 f"method.target_modules: the head of {resolved.given.architecture} has a bias; factors beside it "
                 "are not supported; leave lm_head out, or train it whole (method.options.modules_to_save)"
+            )
+        if settings.options.get("lora_bias"):
+            _refuse_no_bias(settings.target_modules, resolved)
+
+
+def _refuse_no_bias(targets: str | Sequence[str], resolved: ResolvedRecipe) -> None:
+    """Raise InputError where a factor's bias would have none of the base to be merged into.
+
+    Which modules an expression means, and which tensors of an encoder are linear layers, training alone knows.
+    """
+    everywhere = targets == "all-linear" and resolved.task == GENERATION
+    named = () if isinstance(targets, str) else targets
+    stored = resolved.given.tensors
+    for name, header in stored.items():
+        module, _, part = name.rpartition(".")
+        last = module.rpartition(".")[2]
+        if part != "weight" or len(header.shape) != 2 or f"{module}.bias" in stored:
+            continue
+        if not is_table(last) and (everywhere or last in named):
+            raise InputError(
+                f"method.options.lora_bias: {module} has no bias to merge it into; name modules that have one as "
+                "method.target_modules"
             )
 
 

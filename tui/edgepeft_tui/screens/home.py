@@ -97,10 +97,9 @@ class HomeScreen(Page):
             if machine.said:
                 machine.look()
 
-    def on_resize(self) -> None:
+    def refit(self) -> None:
         """The sparklines take the room there is."""
-        if self.composed:
-            self.call_after_refresh(self._show_latest)
+        self._show_latest()
 
     def tick(self) -> None:
         """Say how far the runs at work have come; once one has ended, everything."""

@@ -89,13 +89,17 @@ class ResultScreen(Page):
 
     def on_mount(self) -> None:
         """Fill the boxes; empty ones are not shown."""
-        self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
+        self.refit()
         self._fill("advice", what_to_try(self.bundles))
-        self._fill_table()
         self.query_one("#result").focus()
-        self._fill("comparison", self._comparison())
         self._fill("wrong-answers", wrong_answers(self.bundles))
         self._fill("files", "\n".join(files(self.bundles)))
+
+    def refit(self) -> None:
+        """Columns and a picture that there is room for, and measures in words where there is none."""
+        self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
+        self._fill_table()
+        self._fill("comparison", self._comparison())
 
     def recolour(self) -> None:
         """Marks of the gates in the colours of the theme."""

@@ -136,10 +136,9 @@ class RunsScreen(Page):
             return NARROW_COLUMNS, (self.app.size.width - 11) // 2
         return COLUMNS, 28
 
-    def on_resize(self) -> None:
+    def refit(self) -> None:
         """Other columns may fit."""
-        if self.composed:
-            self.call_after_refresh(self._show)
+        self._show()
 
     @property
     def chosen(self) -> dict[str, Any] | None:

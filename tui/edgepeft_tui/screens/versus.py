@@ -65,10 +65,9 @@ class VersusScreen(Page):
         self._compare()
         self.read_losses()
 
-    def on_resize(self) -> None:
+    def refit(self) -> None:
         """Columns are as wide as there is room for."""
-        if self.composed:
-            self.call_after_refresh(self._compare)
+        self._compare()
 
     def recolour(self) -> None:
         """The curves in the colours of the theme."""

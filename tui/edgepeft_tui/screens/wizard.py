@@ -224,6 +224,10 @@ class WizardScreen(Page):
 
     def on_descendant_focus(self, event: Any) -> None:
         """Say what the field in focus is for."""
+        self.refit()
+
+    def refit(self) -> None:
+        """As much of the help as there is room for."""
         if self.display:
             row = row_of(self.focused)
             line = help_line(row.field if row else None, self.current.help, self.size.width)

@@ -31,6 +31,7 @@ class BuildLog(RichLog):
         self._written = 0
         self._folded_for = 0
         self._pending: Timer | None = None
+        self._following = True
 
     def show(self, entries: Sequence[Entry]) -> None:
         """Write what is new of a log that grows, or all of one that is another."""
@@ -47,16 +48,23 @@ class BuildLog(RichLog):
 
     def rewrite(self) -> None:
         """Write everything anew, and stay at the end, or about where one has scrolled to."""
-        at_end, share = self.is_vertical_scroll_end, self.scroll_y / (self.max_scroll_y or 1)
+        at_end, share = self._following, self.scroll_y / (self.max_scroll_y or 1)
         self.clear()
         self._written = max(0, len(self._entries) - MOST_LINES)
         self._write_new(at_end)
         if not at_end:
             self.scroll_to(y=round(share * self.max_scroll_y), animate=False)
 
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Follow what is written until somebody scrolls back; that the end moves away is no scrolling."""
+        super().watch_scroll_y(old_value, new_value)
+        self._following = self.is_vertical_scroll_end
+
     def on_resize(self, event: Resize) -> None:
         """Fold the lines anew once the width stays; at first, write what has waited for one."""
         super().on_resize(event)
+        if self._following:
+            self.scroll_end(animate=False)
         width = self.scrollable_content_region.width
         if not self._folded_for:
             self.rewrite()

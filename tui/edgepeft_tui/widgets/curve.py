@@ -17,6 +17,9 @@ from edgepeft_tui.progress import CURVES, smoothed
 class Curve(Container):
     """The curves of a training, or a line that says when there will be some."""
 
+    _labelled = False
+    """Whether what is drawn has names that a legend can give."""
+
     def compose(self) -> ComposeResult:
         """The plot, and what stands in its place before the first two points."""
         yield PlotWidget(allow_pan_and_zoom=False)
@@ -40,7 +43,7 @@ class Curve(Container):
         The smoothed loss is a line, the loss of each step a dot behind it, and the evaluation's points are
         crosses: no colour is needed to tell them.
         """
-        plot = self.query_one(PlotWidget)
+        plot, self._labelled = self.query_one(PlotWidget), True
         enough = any(len(points) > 1 for points in curves.values())
         plot.display = enough
         self.query_one("#no-curve").display = not enough
@@ -75,7 +78,16 @@ class Curve(Container):
                     label=CURVES.get(key, key),
                 )
         self._bound(plot, curves, planned or 0)
-        plot.show_legend(location=LegendLocation.TOPRIGHT, is_visible=plot.size.height > 11)
+        self._show_legend()
+
+    def on_resize(self) -> None:
+        """A low plot has no room for what its signs mean, which the border says too."""
+        self.call_after_refresh(self._show_legend)
+
+    def _show_legend(self) -> None:
+        plot = self.query_one(PlotWidget)
+        if plot.display and self._labelled:
+            plot.show_legend(location=LegendLocation.TOPRIGHT, is_visible=plot.size.height > 11)
 
     def draw_losses(self, losses: Sequence[tuple[str, Sequence[tuple[int, float]]]]) -> None:
         """Draw the smoothed losses of two runs over one another, the second in coarser blocks than the first."""

@@ -156,6 +156,14 @@ class FieldRow(Vertical):
         for line in self.query(".error").results(Said):
             line.say(f"✗ {HANG}{plain_line(self._error)}" if self._error else "")
 
+    def on_descendant_focus(self) -> None:
+        """Mark the label. A style for ``:focus-within`` is not seen where the focus comes with the row."""
+        self.add_class("-entered")
+
+    def on_descendant_blur(self) -> None:
+        """Mark it no longer."""
+        self.remove_class("-entered")
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Tell of what was typed."""
         event.stop()

@@ -74,6 +74,16 @@ class Page(Screen[None]):
             self.show_where()
             self.show_busy()
 
+    def on_resize(self) -> None:
+        """Use the room there is now, and keep what is in focus in sight."""
+        if self.composed:
+            self.call_after_refresh(self._refit)
+
+    def _refit(self) -> None:
+        self.refit()
+        if self.focused is not None:
+            self.focused.scroll_visible(animate=False)
+
     def show_where(self) -> None:
         """Write the heading."""
         where = f"[b]edgepeft[/b]  {plain_line(self.heading)}"
@@ -99,6 +109,9 @@ class Page(Screen[None]):
 
     def recolour(self) -> None:
         """Paint anew what was given its colours, and not their names: the theme is another."""
+
+    def refit(self) -> None:
+        """Choose anew what was chosen for the room there was: the screen has another size."""
 
     def tick(self) -> None:
         """Show what is new of a job; called twice a second."""
