@@ -6,9 +6,10 @@ ids the adapter was trained on.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -227,9 +228,11 @@ class Answerer(ABC):
             )
         self._refuse_foreign([*prompt_ids, *completion_ids])
         tokens: list[TokenLogprob] = []
-        for rows in self._rows(prompt_ids, completion_ids, self._chosen(adapter)):
-            wanted = completion_ids[len(tokens) : len(tokens) + len(rows)]
-            tokens += token_logprobs(rows, wanted, top)
+        chosen = self._chosen(adapter)
+        with contextlib.closing(self._rows(prompt_ids, completion_ids, chosen)) as parts:
+            for rows in parts:
+                wanted = completion_ids[len(tokens) : len(tokens) + len(rows)]
+                tokens += token_logprobs(rows, wanted, top)
         return Score(list(prompt_ids), tokens)
 
     def matcher(self, grammar: Grammar | None) -> Matcher | None:
@@ -255,7 +258,7 @@ class Answerer(ABC):
     @abstractmethod
     def _rows(
         self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    ) -> Generator[npt.NDArray[np.float32], None, None]:
         """Logits float32 [n, V] in the places of a completion's tokens, in their order, some at a time. Raises
         EdgepeftError when the runtime fails.
         """

@@ -8,7 +8,7 @@ makes one by one, near ties may fall otherwise.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ class BatchRuntime(Answerer):
 
     def _rows(
         self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    ) -> Generator[npt.NDArray[np.float32], None, None]:
         # Read in the caller's thread, beside the batch: a session of onnxruntime is for many.
         ids = [*prompt_ids, *completion_ids[:-1]]
         with contextlib.ExitStack() as held:

@@ -6,7 +6,7 @@ onnxruntime-genai does it, or plain onnxruntime where a bundle is laid out witho
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -208,7 +208,7 @@ class Runtime(Answerer):
 
     def _rows(
         self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    ) -> Generator[npt.NDArray[np.float32], None, None]:
         self._refuse_switch(len(prompt_ids), len(completion_ids), "log-probabilities")
         total = len(prompt_ids) + len(completion_ids)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,35 @@ def test_a_raw_prompts_answer_is_streamed(client: Any, runtime: Runtime) -> None
     done = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=ROOM, stop=stop)
     assert done.choices[0].text == wanted.text[: wanted.text.index(stop)]
     assert done.choices[0].finish_reason == "stop"
+
+
+def test_many_clients_get_what_each_gets_alone(client: Any) -> None:
+    """Log-probabilities, penalties, seeds, raw prompts and refusals at once, to the last bit."""
+    pytest.importorskip("llguidance")
+    asked: list[tuple[Any, dict[str, Any]]] = [
+        (client.chat.completions, {"logprobs": True, "top_logprobs": 3}),
+        (client.chat.completions, {"logprobs": True, "frequency_penalty": 1.5}),
+        (client.chat.completions, {"temperature": 1.2, "seed": 3, "n": 2}),
+        (client.chat.completions, {"logit_bias": {"70": 20}}),
+        (client.chat.completions, {"logprobs": True, "response_format": {"type": "json_object"}}),
+        (client.completions, {"logprobs": 2}),
+        (client.completions, {"presence_penalty": 1.0, "n": 2}),
+        (client.chat.completions, {"n": 99}),
+    ]
+
+    def ask(which: int) -> Any:
+        api, more = asked[which]
+        prompt = {"prompt": PROMPT} if api is client.completions else {"messages": ASKED}
+        try:
+            done = api.create(model=MODEL, max_tokens=16, **prompt, **more)
+        except openai.BadRequestError as error:
+            return error.body["message"]
+        return [choice.model_dump() for choice in done.choices]
+
+    alone = [ask(which) for which in range(len(asked))]
+    order = [at % len(asked) for at in range(4 * len(asked))]
+    with ThreadPoolExecutor(len(order)) as clients:
+        assert list(clients.map(ask, order)) == [alone[which] for which in order]
 
 
 # What is refused.
