@@ -76,13 +76,15 @@ class Sampler:
             logits[self._stops] = -np.inf
         if not options.get("do_sample"):
             return int(logits.argmax())
-        return self._draw(logits.astype(np.float64) / options["temperature"])
+        return self._draw(logits.astype(np.float64))
 
     def _draw(self, logits: npt.NDArray[np.float64]) -> int:
         order = np.argsort(-logits, kind="stable")
         top_k = int(self._options.get("top_k", 0))
         order = order[: top_k or None]
-        odds = np.exp(logits[order] - logits[order[0]])
+        # Divided afterwards, so that no temperature, however low, makes the likeliest infinite.
+        with np.errstate(over="ignore"):
+            odds = np.exp((logits[order] - logits[order[0]]) / self._options["temperature"])
         odds /= odds.sum()
         # The least number of tokens that reach the share together, the likeliest first.
         kept = int(np.searchsorted(odds.cumsum(), self._options.get("top_p", 1.0))) + 1

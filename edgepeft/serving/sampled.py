@@ -38,7 +38,8 @@ class Sampled(Fields):
     n: int = Field(1, ge=1, le=MOST_ANSWERS)
     frequency_penalty: float = SamplingParams.frequency_penalty
     presence_penalty: float = SamplingParams.presence_penalty
-    repetition_penalty: float = SamplingParams.repetition_penalty
+    # Beyond these logits of half precision leave their range.
+    repetition_penalty: float = Field(SamplingParams.repetition_penalty, ge=0.01, le=100)
     logit_bias: dict[int, float] = Field(default_factory=dict)
 
     @classmethod

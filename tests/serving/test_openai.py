@@ -284,6 +284,12 @@ def _raw(client: Any) -> Callable[..., Any]:
         (_chat, {"logit_bias": {"9000": 1}}, "logit_bias", "has the token id 9000"),
         (_chat, {"seed": -1}, "seed", "from 0 to"),
         (_chat, {"extra_body": {"top_k": -2}}, "top_k", "0 (any token) or more"),
+        (
+            _chat,
+            {"extra_body": {"repetition_penalty": 1e300}},
+            "repetition_penalty",
+            "equal to 100",
+        ),
         (_chat, {"extra_body": {"min_p": 0.1}}, "min_p", "is not supported"),
         (_raw, {"stream": True, "n": 2}, "n", "a streamed answer comes alone"),
         (_raw, {"stream": True, "prompt": ["a", "b"]}, "prompt", "a streamed answer comes alone"),
