@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.runtime.decoder_session import GraphSession, Read
-from edgepeft.runtime.logprobs import log_softmax
 
 
 class Scored(NamedTuple):
@@ -136,7 +135,7 @@ class Scorer:
             if not len(rows):
                 continue
             begin = max(start, first)
-            likely = log_softmax(rows)
+            likely = _log_softmax(rows)
             following = np.asarray(ids[begin + 1 : begin + 1 + len(rows)], np.int64)
             at = slice(begin - first, begin - first + len(following))
             nats[at] = likely[np.arange(len(following)), following]
@@ -149,3 +148,11 @@ class Scorer:
             self._read = None  # its cache is let go before the next is made
             self._read, self._capacity = self._graph.reader(capacity), capacity
         return self._read
+
+
+def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Log-probabilities [T, V] of logits; the sums are of double precision."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    sums = np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64)
+    likely: npt.NDArray[np.float32] = shifted - np.log(sums).astype(np.float32)
+    return likely

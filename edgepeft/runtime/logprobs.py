@@ -6,6 +6,7 @@ their say, as OpenAI's API has them: log-softmax of the logits as they come out 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,22 +38,21 @@ class Score:
         return sum(token.logprob for token in self.tokens)
 
 
-def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Log-probabilities [..., V] of logits; the sums are of double precision."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    sums = np.exp(shifted).sum(-1, keepdims=True, dtype=np.float64)
-    likely: npt.NDArray[np.float32] = shifted - np.log(sums).astype(np.float32)
-    return likely
-
-
 def token_logprob(logits: npt.NDArray[np.float32], token: int, top: int) -> TokenLogprob:
     """That of a token whose place has the ``logits`` float32 [V], with the ``top`` likeliest tokens."""
-    likely = log_softmax(logits)
-    best = np.argpartition(-likely, top)[:top] if top < len(likely) else np.arange(len(likely))
-    # Tokens that are as likely stand in the order of their ids.
-    best = best[np.lexsort((best, -likely[best]))]
+    # The whole of the log-softmax is not needed, and a vocabulary is large.
+    highest = logits.max()
+    total = float(highest) + math.log(np.exp(logits - highest).sum(dtype=np.float64))
+    best = np.arange(0)
+    if top:
+        first = max(len(logits) - top, 0)
+        best = np.flatnonzero(logits >= np.partition(logits, first)[first])
+        # Of tokens that are as likely those of the lowest ids, in their order.
+        best = best[np.lexsort((best, -logits[best]))][:top]
     return TokenLogprob(
-        token, float(likely[token]), tuple((int(at), float(likely[at])) for at in best)
+        token,
+        float(logits[token]) - total,
+        tuple((int(at), float(logits[at]) - total) for at in best),
     )
 
 

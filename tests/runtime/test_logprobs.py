@@ -337,6 +337,9 @@ def test_the_likeliest_stand_in_their_order() -> None:
     assert [at for at, _ in found.top] == [1, 3, 4]
     assert found.top[2][1] == found.logprob
     assert len(token_logprob(logits, 0, 20).top) == 5
+    alike = np.zeros(600, np.float32)
+    assert [at for at, _ in token_logprob(alike, 0, 3).top] == [0, 1, 2]
+    assert token_logprob(alike, 0, 0).logprob == pytest.approx(-np.log(600))
     assert token_logprob(logits, 0, 0).top == ()
     assert np.exp([nats for _, nats in token_logprob(logits, 0, 5).top]).sum() == pytest.approx(1)
 
