@@ -147,6 +147,9 @@ def test_bundles_with_the_same_adapters_have_a_row_for_each(tiny_run: Path, tmp_
         table = app.screen.query_one(DataTable)
         table.focus()
         table.move_cursor(row=table.row_count - 1)
+        await pilot.resize_terminal(110, 120)
+        await pilot.pause(0.3)
+        assert table.cursor_row == table.row_count - 1
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.focused, LayerStrip))
         assert app.focused.rounding.name == "cpu-int8"  # type: ignore[union-attr]

@@ -122,7 +122,9 @@ class ResultScreen(Page):
                 # An adapter's row stands below that of its bundle.
                 target = name if name in targets else target
                 self._rows.append(target)
+            chosen = table.cursor_row
             fill(table, [Text(header[0]), *figures, Text(header[-1])], cells)
+            table.move_cursor(row=chosen, animate=False, scroll=False)
         else:
             table.display = False
 
