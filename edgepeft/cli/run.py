@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgepeft.cli.answers import print_answer, print_stats
+from edgepeft.cli.answers import answer_prompt, answer_rows
 from edgepeft.cli.bundles import (
     BundleArgument,
     CheckOption,
@@ -27,14 +26,12 @@ from edgepeft.cli.grammar_options import (
     SchemaOption,
     grammar_of,
 )
+from edgepeft.cli.scoring import RawOption, ScoreOption, refuse_beside_scores
 from edgepeft.runtime.sampling_params import HELP, SamplingParams
 
 if TYPE_CHECKING:
     from edgepeft.data.prompt_rows import Asked, TwoTexts
     from edgepeft.data.rows import Message
-    from edgepeft.guidance import Grammar
-    from edgepeft.runtime import Completion, Runtime
-    from edgepeft.runtime.answer import Stream
 
 
 def command(
@@ -108,6 +105,8 @@ def command(
     grammar: GrammarOption = None,
     choices: ChoicesOption = None,
     free: FreeOption = False,
+    score: ScoreOption = None,
+    raw: RawOption = False,
 ) -> None:
     """Answer one prompt or a file of prompts with a bundle, or chat with it.
 
@@ -133,6 +132,18 @@ def command(
     if as_json and interactive:
         raise InputError("run: --json needs a prompt, as an argument or on stdin")
     bound = grammar_of(json_schema, regex, grammar, choices, free)
+    refuse_beside_scores(
+        score,
+        raw,
+        {
+            "what bounds an answer": bound is not None,
+            "--stop": bool(stop),
+            "--speculate": speculate,
+            "--system, for raw text has no roles": raw and system is not None,
+        },
+    )
+    if score and interactive:
+        raise InputError("--score: needs a prompt, as an argument or on stdin")
     opened = open_bundle(bundle, check=check)
     warn(opened.warning)
     if opened.task != GENERATION:
@@ -140,12 +151,15 @@ def command(
 
         if bound is not None:
             raise InputError(f"run: {opened.task} makes no text that a grammar could bound")
+        if score:
+            raise InputError(
+                f"--score: {opened.task} makes no text whose likelihood could be told; leave it out"
+            )
         if interactive:
             raise InputError(f"run: {opened.task} needs a text, as an argument or on stdin")
         texts = [(where, *_texts(asked, where)) for where, asked in rows or ()]
         if rows is None:
-            text = prompt if prompt is not None and prompt != "-" else _read_stdin()
-            texts = [("", text, tuple(pair or ()))]
+            texts = [("", _one_prompt(prompt), tuple(pair or ()))]
         read_texts(
             opened,
             texts,
@@ -169,70 +183,31 @@ def command(
         runtime.swap_adapter(adapter)
     show_stats = sys.stderr.isatty() if stats is None else stats
     try:
-        if interactive:
+        if score:
+            from edgepeft.cli.scoring import print_scores
+
+            asked = rows if rows is not None else [("", _one_prompt(prompt))]
+            as_rows = as_json or rows is not None
+            print_scores(
+                runtime, asked, score, system, raw=raw, as_json=as_rows, show_stats=show_stats
+            )
+        elif interactive:
             from edgepeft.cli.chat import chat
 
             chat(runtime, sampling, system, bound, show_stats=show_stats)
         elif rows is not None:
-            _answer_rows(runtime, rows, sampling, system, bound, show_stats=show_stats)
+            answer_rows(runtime, rows, sampling, system, bound, show_stats=show_stats)
         else:
-            text = prompt if prompt not in (None, "-") else _read_stdin()
-            stream = runtime.stream(text or "", sampling, system=system, grammar=bound)
-            _answer(stream, text or "", as_json=as_json, show_stats=show_stats)
+            text = _one_prompt(prompt)
+            stream = runtime.stream(text, sampling, system=system, grammar=bound)
+            answer_prompt(stream, text, as_json=as_json, show_stats=show_stats)
     except KeyboardInterrupt:
         raise InterruptedRun("run: interrupted") from None
 
 
-def _answer(stream: Stream, prompt: str, *, as_json: bool, show_stats: bool) -> None:
-    if as_json:
-        for _ in stream:
-            pass
-        _print_json(prompt, stream.completion())
-    else:
-        print_answer(stream)
-    if show_stats:
-        print_stats(stream.completion())
-
-
-def _answer_rows(
-    runtime: Runtime,
-    rows: list[Asked],
-    sampling: SamplingParams,
-    system: str | None,
-    grammar: Grammar | None,
-    *,
-    show_stats: bool,
-) -> None:
-    from edgepeft.data.prompt_rows import TwoTexts
-    from edgepeft.errors import InputError
-
-    tokens, seconds = 0, 0.0
-    for where, prompt in rows:
-        if isinstance(prompt, TwoTexts):
-            raise InputError(f"{where}: has two texts, and this model answers prompts")
-        own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
-        try:
-            done = runtime.complete(
-                prompt, sampling, system=None if own_system else system, grammar=grammar
-            )
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
-        _print_json(prompt, done)
-        tokens += len(done.ids)
-        seconds += done.prefill_seconds + done.decode_seconds
-    if show_stats:
-        print(f"{len(rows)} prompts, {tokens} tokens, {seconds:.1f} s", file=sys.stderr)
-
-
-def _print_json(prompt: str | list[Message], done: Completion) -> None:
-    line = {
-        "prompt": prompt,
-        "text": done.text,
-        "finish_reason": done.finish_reason,
-        "tokens": len(done.ids),
-        "seconds": round(done.prefill_seconds + done.decode_seconds, 4),
-    }
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+def _one_prompt(prompt: str | None) -> str:
+    """The prompt that was given, from standard input where none was."""
+    return prompt if prompt is not None and prompt != "-" else _read_stdin()
 
 
 def _read_stdin() -> str:

@@ -157,6 +157,25 @@ class Prompter:
         """Ids of plain text, with the BOS the tokenizer adds and without the EOS it may add."""
         return self._plain(self.control.rendered(text))
 
+    def seam(self, text: str, following: str) -> tuple[list[int], list[int]]:
+        """Ids of plain text and of what follows it, tokenized as one text and parted where the first ends.
+
+        A token across the seam belongs to what follows.
+        """
+        tokens = self.control.encode(self.control.rendered(text + following), whole=True)
+        count = next(
+            (
+                at
+                for at, ((_, end), around) in enumerate(
+                    zip(tokens.places, tokens.around, strict=True)
+                )
+                if end > len(text) and not around
+            ),
+            len(tokens.ids),
+        )
+        whole = self._plain(self.control.rendered(text + following))
+        return whole[:count], whole[count:]
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids`` without special and stop tokens."""
         kept = [token for token in ids if token not in self.stop_ids]

@@ -19,9 +19,10 @@ from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runs.folder import read_manifest
-from edgepeft.runtime.answer import Progress, Stream
+from edgepeft.runtime.answer import Progress, Said, Stream
 from edgepeft.runtime.detokenize import spelled
-from edgepeft.runtime.sampling import Sampler
+from edgepeft.runtime.guided import Choice
+from edgepeft.runtime.sampling import Sampler, Shift
 from edgepeft.runtime.sampling_params import SamplingFields, SamplingParams
 from edgepeft.runtime.search_options import search_options
 from edgepeft.stages.needs import ADAPTED, require_libraries
@@ -99,23 +100,25 @@ class BareBase:
 
     def _tokens(
         self, prompt: Sequence[int], room: int, chosen: SamplingParams
-    ) -> Generator[int, None, None]:
+    ) -> Generator[Said, None, None]:
         import torch
 
         ids = list(prompt)
-        sampler: Sampler | None = None
+        choice: Choice | None = None
         cache, given = None, torch.tensor([ids])
         for _ in range(room):
             with torch.no_grad():
                 output = self._model(input_ids=given, past_key_values=cache, use_cache=True)
             logits = output.logits[0, -1].numpy()
-            sampler = sampler or Sampler(
-                search_options(chosen, len(logits)), self.prompter.stop_ids
-            )
-            token = sampler.choose(logits, ids)
-            yield token
-            ids.append(token)
-            cache, given = output.past_key_values, torch.tensor([[token]])
+            if choice is None:
+                options = search_options(chosen, len(logits))
+                shift = Shift.of(chosen, len(ids))
+                sampler = Sampler(options, self.prompter.stop_ids, shift)
+                choice = Choice(sampler, top=chosen.logprobs)
+            said = choice.next(logits, ids)
+            yield said
+            ids.append(said.id)
+            cache, given = output.past_key_values, torch.tensor([[said.id]])
 
 
 def _check_memory(folder: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgepeft.runtime.decoder_session import GraphSession
     from edgepeft.runtime.encoder import Encoder
     from edgepeft.runtime.generate import Completion, Runtime
+    from edgepeft.runtime.logprobs import Score, TokenLogprob
     from edgepeft.runtime.sampling_params import SamplingParams
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "GraphSession",
     "Runtime",
     "SamplingParams",
+    "Score",
+    "TokenLogprob",
 ]
 
 _HOMES = {
@@ -35,6 +38,8 @@ _HOMES = {
     "GraphSession": "decoder_session",
     "Runtime": "generate",
     "SamplingParams": "sampling_params",
+    "Score": "logprobs",
+    "TokenLogprob": "logprobs",
 }
 
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
+
+from edgepeft.runtime.logprobs import TokenLogprob
 
 FinishReason = Literal["stop", "length", "interrupted"]
 """A stop token or string came; the tokens or the context ran out; the stream was left early."""
 
 
+class Said(NamedTuple):
+    """A token of an answer, and how likely the model held it where that is asked for."""
+
+    id: int
+    logprob: TokenLogprob | None = None
+
+
 @dataclass(frozen=True)
 class Completion:
-    """One answer. ``ids`` are the answer's token ids without the stop id.
+    """One answer. ``ids`` are the answer's token ids without the stop id, ``logprobs`` how likely the model held
+    each of them, where that was asked for.
 
     ``prefill_seconds`` runs until the first token is there, ``decode_seconds`` from then to the
     last one; ``tokens_per_second`` is the speed of decoding, 0 when there was but one token.
@@ -25,6 +35,7 @@ class Completion:
     prefill_seconds: float
     decode_seconds: float
     tokens_per_second: float
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 @dataclass
@@ -36,6 +47,7 @@ class Progress:
 
     prompt_ids: list[int]
     ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     finish_reason: FinishReason = "interrupted"
     started: float = 0.0
@@ -73,6 +85,17 @@ class Stream(Iterator[str]):
         """End the answer where it is; what has come so far stays in ``completion``."""
         self._pieces.close()
 
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        """Those of the tokens whose text has come so far, where they were asked for."""
+        return self._progress.logprobs
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """Seconds from the first piece being asked for until the first token; None before it is there."""
+        done = self._progress
+        return done.first - done.started if done.steps else None
+
     def completion(self) -> Completion:
         """What has come so far; the whole answer once the stream is exhausted."""
         done = self._progress
@@ -82,7 +105,8 @@ class Stream(Iterator[str]):
             prompt_ids=done.prompt_ids,
             ids=list(done.ids),
             finish_reason=done.finish_reason,
-            prefill_seconds=done.first - done.started if done.steps else 0.0,
+            prefill_seconds=self.first_token_seconds or 0.0,
             decode_seconds=decode,
             tokens_per_second=(done.steps - 1) / decode if done.steps > 1 else 0.0,
+            logprobs=list(done.logprobs),
         )

@@ -6,18 +6,22 @@ ids the adapter was trained on.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
+import numpy.typing as npt
+
 from edgepeft.bundle.layout import ANSWER_SCHEMA
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Message
+from edgepeft.data.rows import Message, Row
 from edgepeft.data.template_modes import AUTO, MODES
 from edgepeft.errors import InputError
 from edgepeft.guidance.grammar import FREE, Grammar
@@ -25,10 +29,13 @@ from edgepeft.guidance.matcher import Matcher
 from edgepeft.guidance.vocabulary import Vocabulary
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runtime.adapters import adapter_names
-from edgepeft.runtime.answer import Completion, Progress, Stream
+from edgepeft.runtime.answer import Completion, Progress, Said, Stream
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.detokenize import spelled
-from edgepeft.runtime.sampling_params import SamplingFields, SamplingParams
+from edgepeft.runtime.guided import Choice
+from edgepeft.runtime.logprobs import Score, TokenLogprob, token_logprobs
+from edgepeft.runtime.sampling import Sampler, Shift
+from edgepeft.runtime.sampling_params import OutOfRange, SamplingFields, SamplingParams
 from edgepeft.runtime.search_options import SearchOptions, search_options
 
 
@@ -37,7 +44,8 @@ class Request:
     """One answer to make: up to ``room`` tokens after ``prompt_ids``, chosen as ``options`` say.
 
     ``adapter`` is None for the base. ``continues`` says whether the prompt goes on from an answer given before.
-    ``matcher`` follows the answer through its grammar, if it has one.
+    ``matcher`` follows the answer through its grammar, if it has one. ``shift`` is added to logits, if anything
+    is, and ``top`` says how many of the likeliest tokens are wanted with each; None for no log-probabilities.
     """
 
     prompt_ids: list[int]
@@ -46,6 +54,12 @@ class Request:
     adapter: str | None
     continues: bool
     matcher: Matcher | None = None
+    shift: Shift | None = None
+    top: int | None = None
+
+    def choice(self, stop_ids: Collection[int]) -> Choice:
+        """What chooses its tokens, where onnxruntime-genai doesn't."""
+        return Choice(Sampler(self.options, stop_ids, self.shift), self.matcher, self.top)
 
 
 class Answerer(ABC):
@@ -128,9 +142,22 @@ class Answerer(ABC):
         whether it goes on from an answer given before, whose cache is then taken up.
         """
         room = self._room(prompt_ids, sampling)
-        options = search_options(sampling, self.bundle.vocab_size)
-        matcher = self.matcher(grammar)
-        request = Request(prompt_ids, room, options, self._chosen(adapter), continues, matcher)
+        for token in sampling.logit_bias:
+            if token >= self.bundle.vocab_size:
+                raise OutOfRange(
+                    "logit_bias",
+                    f"has the token id {token}, and this model's are below {self.bundle.vocab_size}",
+                )
+        request = Request(
+            prompt_ids,
+            room,
+            search_options(sampling, self.bundle.vocab_size),
+            self._chosen(adapter),
+            continues,
+            self.matcher(grammar),
+            Shift.of(sampling, len(prompt_ids)),
+            sampling.logprobs,
+        )
         progress = Progress(prompt_ids)
         tokens = self._tokens(request)
         return Stream(spelled(tokens, progress, self.prompter, sampling.stop), progress)
@@ -153,6 +180,61 @@ class Answerer(ABC):
             pass
         return stream.completion()
 
+    def score(
+        self,
+        prompt: str | Sequence[Message],
+        completion: str,
+        *,
+        system: str | None = None,
+        adapter: str | None = None,
+        raw: bool = False,
+        top: int = 0,
+    ) -> Score:
+        """How likely the model holds ``completion`` as the answer to a prompt or a conversation, in nats.
+
+        The ids are those of training: through the model's template, with the stop token that ends the answer as
+        the last of the completion's. ``raw`` takes both as plain text, the completion right behind the prompt,
+        tokenized as one and ended by nothing; a token that lies across the seam is the completion's. ``top``
+        is how many of the likeliest tokens come with each. ``adapter`` is that of ``stream``.
+
+        Raises InputError for what is longer than the context and for raw text with nothing before it,
+        EdgepeftError when the runtime fails.
+        """
+        if raw:
+            if not isinstance(prompt, str) or system is not None:
+                raise InputError("score: raw text is one string, without roles or a system message")
+            return self.score_ids(*self.prompter.seam(prompt, completion), adapter=adapter, top=top)
+        answer: Message = {"role": "assistant", "content": completion}
+        row = Row((*_conversation(prompt, system), answer), None, "score")
+        return self.score_ids(*self.prompter.split(row), adapter=adapter, top=top)
+
+    def score_ids(
+        self,
+        prompt_ids: Sequence[int],
+        completion_ids: Sequence[int],
+        *,
+        adapter: str | None = None,
+        top: int = 0,
+    ) -> Score:
+        """The same for token ids; raises as ``score``."""
+        SamplingParams(logprobs=top)  # for its range
+        total, context = len(prompt_ids) + len(completion_ids), self.bundle.context_length
+        if not prompt_ids or not completion_ids:
+            raise InputError("score: needs one or more tokens, and one or more before them")
+        if total > context:
+            raise InputError(
+                f"score: prompt and completion are {total} tokens, and the context is {context} "
+                f"({self.bundle.path}); shorten them"
+            )
+        self._refuse_foreign([*prompt_ids, *completion_ids])
+        tokens: list[TokenLogprob] = []
+        chosen = self._chosen(adapter)
+        with contextlib.closing(self._rows(prompt_ids, completion_ids, chosen)) as parts:
+            for rows in parts:
+                wanted = completion_ids[len(tokens) : len(tokens) + len(rows)]
+                tokens += token_logprobs(rows, wanted, top)
+        return Score(list(prompt_ids), tokens)
+
     def matcher(self, grammar: Grammar | None) -> Matcher | None:
         """What follows an answer through ``grammar``; None for none. Raises InputError and MissingError."""
         if grammar is None or grammar == FREE:
@@ -168,9 +250,17 @@ class Answerer(ABC):
         return self._vocabulary.matcher(grammar)
 
     @abstractmethod
-    def _tokens(self, request: Request) -> Generator[int, None, None]:
-        """The answer's token ids as they come, a stop token among them; nothing happens before the first is
+    def _tokens(self, request: Request) -> Generator[Said, None, None]:
+        """The answer's tokens as they come, a stop token among them; nothing happens before the first is
         asked for. Raises EdgepeftError when the runtime fails.
+        """
+
+    @abstractmethod
+    def _rows(
+        self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
+    ) -> Generator[npt.NDArray[np.float32], None, None]:
+        """Logits float32 [n, V] in the places of a completion's tokens, in their order, some at a time. Raises
+        EdgepeftError when the runtime fails.
         """
 
     @abstractmethod
@@ -179,9 +269,7 @@ class Answerer(ABC):
 
     def _room(self, ids: Sequence[int], sampling: SamplingParams) -> int:
         """How many tokens may be generated after ``ids``; InputError for ids that cannot be fed."""
-        # onnxruntime-genai reads beyond its embedding without a word.
-        if not ids or min(ids) < 0 or max(ids) >= self.bundle.vocab_size:
-            raise InputError(f"prompt: needs one or more token ids below {self.bundle.vocab_size}")
+        self._refuse_foreign(ids)
         context = self.bundle.context_length
         if len(ids) >= context:
             raise InputError(
@@ -189,6 +277,11 @@ class Answerer(ABC):
                 f"({self.bundle.path}); shorten it"
             )
         return min(sampling.max_new_tokens, context - len(ids))
+
+    def _refuse_foreign(self, ids: Sequence[int]) -> None:
+        # onnxruntime-genai reads beyond its embedding without a word.
+        if not ids or min(ids) < 0 or max(ids) >= self.bundle.vocab_size:
+            raise InputError(f"prompt: needs one or more token ids below {self.bundle.vocab_size}")
 
 
 def _conversation(messages: str | Sequence[Message], system: str | None) -> list[Message]:

@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from edgepeft.errors import EdgepeftError, one_line
 from edgepeft.runtime.adapter_pool import Lease
+from edgepeft.runtime.answer import Said
 from edgepeft.runtime.answering import Request
 from edgepeft.runtime.batch import Batch, Reading
-from edgepeft.runtime.guided import Choice
-from edgepeft.runtime.sampling import Sampler
 
 
 class Answer:
@@ -29,17 +28,17 @@ class Answer:
         self.lease: Lease | None = None
         self.left = False
         self._stop_ids = stop_ids
-        self._choice = Choice(Sampler(request.options, stop_ids), request.matcher)
+        self._choice = request.choice(stop_ids)
         self._ids = list(request.prompt_ids)
-        self._queue: SimpleQueue[int | EdgepeftError | None] = SimpleQueue()
+        self._queue: SimpleQueue[Said | EdgepeftError | None] = SimpleQueue()
 
-    def tokens(self) -> Generator[int, None, None]:
+    def tokens(self) -> Generator[Said, None, None]:
         """The tokens as they come. Raises what the loop met; leaving early gives the row back."""
         try:
-            while (token := self._queue.get()) is not None:
-                if isinstance(token, EdgepeftError):
-                    raise token
-                yield token
+            while (said := self._queue.get()) is not None:
+                if isinstance(said, EdgepeftError):
+                    raise said
+                yield said
         finally:
             self.left = True
 
@@ -53,11 +52,11 @@ class Answer:
 
         Raises EdgepeftError where the answer's grammar can't be followed.
         """
-        token = self._choice.next(logits, self._ids)
-        self._ids.append(token)
-        self._queue.put(token)
-        said = len(self._ids) - len(self.request.prompt_ids)
-        return token not in self._stop_ids and said < self.request.room
+        said = self._choice.next(logits, self._ids)
+        self._ids.append(said.id)
+        self._queue.put(said)
+        length = len(self._ids) - len(self.request.prompt_ids)
+        return said.id not in self._stop_ids and length < self.request.room
 
     def end(self, error: EdgepeftError | None = None) -> None:
         """Nothing more will come, and the adapter is given back."""

@@ -7,12 +7,17 @@ makes one by one, near ties may fall otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import contextlib
+from collections.abc import Generator, Sequence
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from edgepeft.errors import InputError
 from edgepeft.runtime.adapter_pool import AdapterPool
 from edgepeft.runtime.adapters import BASE, open_adapter
+from edgepeft.runtime.answer import Said
 from edgepeft.runtime.answering import Answerer, Request
 from edgepeft.runtime.batch import Batch, Reading
 from edgepeft.runtime.batch_loop import Answer, Loop
@@ -21,6 +26,7 @@ from edgepeft.runtime.decoder_session import GraphSession
 from edgepeft.runtime.devices import CPU
 from edgepeft.runtime.factors import FactorFile, Factors, read_factors
 from edgepeft.runtime.invariance import equal_widths
+from edgepeft.runtime.pieces import prompt_chunk
 from edgepeft.runtime.slots import slots_of, takes_adapters
 
 
@@ -61,10 +67,28 @@ class BatchRuntime(Answerer):
         """End every answer under way; further requests are refused."""
         self._loop.close()
 
-    def _tokens(self, request: Request) -> Generator[int, None, None]:
+    def _tokens(self, request: Request) -> Generator[Said, None, None]:
         answer = Answer(request, self.prompter.stop_ids)
         self._loop.submit(answer)
         yield from answer.tokens()
+
+    def _rows(
+        self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
+    ) -> Generator[npt.NDArray[np.float32], None, None]:
+        # Read in the caller's thread, beside the batch: a session of onnxruntime is for many.
+        ids = [*prompt_ids, *completion_ids[:-1]]
+        with contextlib.ExitStack() as held:
+            factors: Factors = {}
+            if adapter is not None:
+                held.enter_context(self._pool.lease(adapter))
+                factors = self._files[adapter]
+            read = self._graph.reader(len(ids), factors)
+            chunk = prompt_chunk(self._graph.vocab_size)
+            for start in range(0, len(ids), chunk):
+                logits = read(ids[start : start + chunk], start, len(ids))
+                first = max(len(prompt_ids) - 1 - start, 0)
+                if first < len(logits):
+                    yield logits[first:]
 
     def _chosen(self, adapter: str | None) -> str | None:
         if adapter is None or adapter == BASE:

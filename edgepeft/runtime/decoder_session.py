@@ -152,18 +152,22 @@ class GraphSession(DecoderGraph):
 
         return step
 
-    def reader(self, capacity: int) -> CacheReader:
+    def reader(
+        self, capacity: int, factors: Mapping[str, ort.OrtValue] | None = None
+    ) -> CacheReader:
         """A function that reads ids after so many cached tokens: their logits, float32 [ids, vocabulary].
 
-        It has a cache of its own for ``capacity`` tokens, of which those behind what is read are forgotten. Where
-        rotary factors switch, it is also told how many tokens there are in the end. Raises InputError for such a
-        graph on another provider than the CPU.
+        ``factors`` are an adapter's inputs, by default those that the graph was opened with. It has a cache of
+        its own for ``capacity`` tokens, of which those behind what is read are forgotten. Where rotary factors
+        switch, it is also told how many tokens there are in the end. Raises InputError for such a graph on
+        another provider than the CPU.
         """
+        inputs = self._adapter.inputs if factors is None else factors
         if self.provider != CPU:
-            return self._device_reader()
+            return self._device_reader(inputs)
         cache = self.new_cache(1, capacity)
         binding = self._session.io_binding()
-        for name, factor in self._adapter.inputs.items():
+        for name, factor in inputs.items():
             binding.bind_ortvalue_input(name, factor)
         for past, present in zip(self._past, self._present, strict=True):
             binding.bind_ortvalue_input(past, cache[past][1])
@@ -193,7 +197,7 @@ class GraphSession(DecoderGraph):
         for start in range(0, len(ids), at_once):
             yield read(ids[start : start + at_once], start, len(ids))
 
-    def _device_reader(self) -> CacheReader:
+    def _device_reader(self, factors: Mapping[str, ort.OrtValue]) -> CacheReader:
         """The same where onnxruntime copies to a device what is bound: the cache goes from step to step."""
         import onnxruntime as ort
 
@@ -223,7 +227,8 @@ class GraphSession(DecoderGraph):
                 both = zip(cache, before, grow, strict=True)
                 cache = [first(now, past) if grows else then for now, then, grows in both]
             before = cache
-            logits, *cache = self._run(ids, cache, past, ["logits", *self._present])
+            wanted = ["logits", *self._present]
+            logits, *cache = self._run(ids, cache, past, wanted, factors)
             length = past + len(ids)
             found: npt.NDArray[np.float32] = as_float32(logits)[0]
             return found

@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Sequence
 
 from edgepeft.data.prompt import Prompter
-from edgepeft.runtime.answer import FinishReason, Progress
+from edgepeft.runtime.answer import FinishReason, Progress, Said
 from edgepeft.runtime.stopping import StopStrings
 
 # A step of a small model throws everything out of the processor's caches, so that spelling out one
@@ -18,7 +18,7 @@ _SILENT_SECONDS = 1.0
 
 
 def spelled(
-    tokens: Generator[int, None, None],
+    tokens: Generator[Said, None, None],
     progress: Progress,
     prompter: Prompter,
     stop: Sequence[str],
@@ -32,11 +32,13 @@ def spelled(
     stopper, push, clock = StopStrings(stop), prompter.stream(), time.perf_counter
     pause = 0.0 if stopper.active else _PIECE_SECONDS
     reason: FinishReason = "length"
-    pending: list[int] = []
+    pending: list[Said] = []
 
     def spell() -> str:
-        progress.ids.extend(pending)
-        piece = stopper.push("".join(map(push, pending)))
+        ids = [said.id for said in pending]
+        progress.ids.extend(ids)
+        progress.logprobs.extend(said.logprob for said in pending if said.logprob is not None)
+        piece = stopper.push("".join(map(push, ids)))
         pending.clear()
         progress.parts.append(piece)
         return piece
@@ -44,13 +46,13 @@ def spelled(
     progress.started = shown = clock()
     due = 0.0
     with contextlib.closing(tokens):
-        for steps, token in enumerate(tokens, 1):
+        for steps, said in enumerate(tokens, 1):
             now = clock()
             progress.reached(steps, now)
-            if token in prompter.stop_ids:
+            if said.id in prompter.stop_ids:
                 reason = "stop"
                 break
-            pending.append(token)
+            pending.append(said)
             if now >= due:
                 due = now + pause
                 if (piece := spell()) or now - shown > _SILENT_SECONDS:

@@ -200,6 +200,15 @@ class Encoder:
         assert self._pooler is not None
         return self._pooler(vectors)
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """What a classifier or tagger tells apart; nothing where the model has no labels."""
+        return self._labels
+
+    def encoded(self, text: str, pair: str | None = None) -> EncodedText:
+        """The tokens that are read of a text, or of two."""
+        return self._texts.encode(text, pair)
+
     def tokens_lost(self, text: str, pair: str | None = None) -> int:
         """Tokens of a text, or of two, that are cut off, because the model reads no more at once."""
         return self._texts.encode(text, pair).lost

@@ -6,23 +6,25 @@ onnxruntime-genai does it, or plain onnxruntime where a bundle is laid out witho
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from edgepeft.bundle.layout import GENAI
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.guidance.grammar import Grammar
-from edgepeft.guidance.matcher import Matcher
 from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters
 from edgepeft.runtime.adapters import BASE
-from edgepeft.runtime.answer import Completion, Stream
+from edgepeft.runtime.answer import Completion, Said, Stream
 from edgepeft.runtime.answering import Answerer, Request
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.engine import load_model, new_generator
-from edgepeft.runtime.guided import Choice, GuidedGenerator
+from edgepeft.runtime.guided import GuidedReader, WatchedReader
 from edgepeft.runtime.kv_cache import Cached, Caches
 from edgepeft.runtime.lookup import Lookup
-from edgepeft.runtime.sampling import Sampler
+from edgepeft.runtime.pieces import LEAST
 from edgepeft.runtime.sampling_params import SamplingParams
 from edgepeft.runtime.search_options import GREEDY
 from edgepeft.runtime.slots import takes_adapters
@@ -148,15 +150,16 @@ class Runtime(Answerer):
         room = self._room(prompt_ids, SamplingParams(max_new_tokens=max_new_tokens))
         chosen = self._chosen(adapter)
         matcher = self.matcher(grammar)
+        request = Request(prompt_ids, room, GREEDY, chosen, continues=False, matcher=matcher)
         answer: list[int] = []
         try:
             fresh = self._caches.fresh(prompt_ids, len(prompt_ids) + room, GREEDY, chosen)
             with contextlib.closing(fresh) as cached:
-                with contextlib.closing(self._said(cached, matcher, room)) as tokens:
-                    for token in tokens:
-                        if token in self.prompter.stop_ids:
+                with contextlib.closing(self._said(cached, request)) as tokens:
+                    for said in tokens:
+                        if said.id in self.prompter.stop_ids:
                             break
-                        answer.append(token)
+                        answer.append(said.id)
                         if stop_when is not None and stop_when(answer):
                             break
                 self._caches.ended(cached)
@@ -164,7 +167,7 @@ class Runtime(Answerer):
             raise self._failed(error) from error
         return answer
 
-    def _tokens(self, request: Request) -> Generator[int, None, None]:
+    def _tokens(self, request: Request) -> Generator[Said, None, None]:
         try:
             # A cache holds not quite what reading the whole prompt afresh would give (kernels for one
             # token round unlike those for many), so a prompt that continues nothing never goes on
@@ -177,32 +180,64 @@ class Runtime(Answerer):
                 adapter=request.adapter,
             )
             try:
-                yield from self._said(cached, request.matcher, request.room)
+                yield from self._said(cached, request)
             finally:
                 # Also where whoever asked has left the stream, or forgotten it.
                 self._caches.give_back(cached)
         except RuntimeError as error:
             raise self._failed(error) from error
 
-    def _said(
-        self, cached: Cached, matcher: Matcher | None, room: int
-    ) -> Generator[int, None, None]:
-        """Up to ``room`` tokens of an answer, within the grammar that ``matcher`` follows, if any."""
+    def _said(self, cached: Cached, request: Request) -> Generator[Said, None, None]:
+        """The tokens of an answer whose prompt ``cached`` has read."""
+        if request.matcher is not None:
+            self._refuse_switch(cached.prompt_length, request.room, "an answer within a grammar")
+        elif request.shift is not None:
+            self._refuse_switch(cached.prompt_length, request.room, "an answer with penalties")
+        elif request.top is not None:
+            self._refuse_switch(cached.prompt_length, request.room, "log-probabilities")
         # Held by this frame alone, which has ended when the cache is closed.
-        generator = cached.generator
-        if matcher is not None:
-            self._refuse_switch(cached.prompt_length, room)
-            choice = Choice(Sampler(cached.options, self.prompter.stop_ids), matcher)
-            if isinstance(generator, SpeculativeGenerator):
-                generator.bound_by(choice)
-            else:
-                generator = GuidedGenerator(generator, choice)
-        for _ in range(room):
-            generator.generate_next_token()
-            yield int(generator.get_next_tokens()[0])
+        reader = self._reader(cached, request)
+        for _ in range(request.room):
+            yield reader.next()
 
-    def _refuse_switch(self, prompt: int, room: int) -> None:
-        """Raise InputError where a bounded answer could go over a switch of rotary factors in onnxruntime-genai.
+    def _reader(
+        self, cached: Cached, request: Request
+    ) -> SpeculativeGenerator | GuidedReader | WatchedReader:
+        """What gives an answer's tokens, over the generator that has read its prompt."""
+        generator = cached.generator
+        choice = request.choice(self.prompter.stop_ids)
+        if isinstance(generator, SpeculativeGenerator):
+            generator.bound_by(choice)
+            return generator
+        if request.matcher is None and request.shift is None:
+            # The runtime's own way to choose, so that asking for log-probabilities changes no sampled answer.
+            return WatchedReader(generator, request.top)
+        return GuidedReader(generator, choice)
+
+    def _rows(
+        self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
+    ) -> Generator[npt.NDArray[np.float32], None, None]:
+        self._refuse_switch(len(prompt_ids), len(completion_ids), "log-probabilities")
+        total = len(prompt_ids) + len(completion_ids)
+        try:
+            fresh = self._caches.fresh(list(prompt_ids), total, GREEDY, adapter, guesses=False)
+            with contextlib.closing(fresh) as cached:
+                generator = cached.generator
+                try:
+                    yield np.array(generator.get_logits()[0, -1:], np.float32)
+                    # A reader may take more at once in several passes, and gives the rows of the last one alone.
+                    for start in range(0, len(completion_ids) - 1, LEAST):
+                        part = completion_ids[start : min(start + LEAST, len(completion_ids) - 1)]
+                        generator.append_tokens(np.array(part, np.int32))
+                        yield np.array(generator.get_output("logits")[0, -len(part) :], np.float32)
+                finally:
+                    # An adapter can't be given back while a generator that reads with it lives.
+                    del generator
+        except RuntimeError as error:
+            raise self._failed(error) from error
+
+    def _refuse_switch(self, prompt: int, room: int, what: str) -> None:
+        """Raise InputError where what is asked for could go over a switch of rotary factors in onnxruntime-genai.
 
         That reads its cache anew at the switch for tokens that it chooses itself, and not for those it is given.
         """
@@ -214,8 +249,8 @@ class Runtime(Answerer):
         ):
             raise InputError(
                 f"a prompt of {prompt} tokens and an answer of up to {room} go over {switch} tokens, where this "
-                "model's rotary factors change and an answer within a grammar can't follow; ask for fewer "
-                f"(max_new_tokens up to {switch - prompt}), or for no grammar"
+                f"model's rotary factors change and {what} can't follow; ask for fewer "
+                f"(max_new_tokens up to {switch - prompt}), or without"
             )
 
     def _chosen(self, adapter: str | None) -> str | None:

@@ -153,13 +153,17 @@ class Caches:
         capacity: int,
         options: SearchOptions,
         adapter: str | None = None,
+        *,
+        guesses: bool = True,
     ) -> Cached:
-        """A generator with ``ids`` read into an empty cache of ``capacity`` tokens, with an adapter or none."""
+        """A generator with ``ids`` read into an empty cache of ``capacity`` tokens, with an adapter or none;
+        without ``guesses`` it reads what it is given and nothing else.
+        """
         generator = new_generator(self._model, capacity, options)
         cached = Cached(generator, capacity, options, len(ids))
         # What is closed below must be the last to know of it.
         del generator
-        if self._lookup is not None and options == GREEDY:
+        if guesses and self._lookup is not None and options == GREEDY:
             cached.generator = SpeculativeGenerator(cached.generator, capacity, self._lookup)
         with contextlib.ExitStack() as failed:
             failed.callback(cached.close)

@@ -72,7 +72,9 @@ class PlainGenerator:
         return self._ids[-1:]
 
     def get_logits(self) -> npt.NDArray[Any]:
-        """The logits float32 [1, 1, V] of the token that was read last."""
+        """The logits float32 [1, 1, V] of the newest token, which is read if it was not yet."""
+        if self._held < len(self._ids):
+            self._feed()
         return self._logits[None, -1:]
 
     def get_output(self, name: str) -> npt.NDArray[Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from edgepeft.data.plain_text import refuse_halves
 from edgepeft.errors import InputError
 
-_MAX_SEED = 2**31 - 1
+MAX_SEED = 2**31 - 1
+MOST_LOGPROBS = 20
+"""Alternatives that come with a token, as many as OpenAI's API has."""
 
 _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_new_tokens": (lambda value: value >= 1, "1 or more"),
@@ -17,7 +19,10 @@ _LIMITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "top_k": (lambda value: value >= 0, "0 (any token) or more"),
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "repetition_penalty": (lambda value: value > 0, "above 0"),
-    "seed": (lambda value: 0 <= (value or 0) <= _MAX_SEED, f"from 0 to {_MAX_SEED}"),
+    "seed": (lambda value: 0 <= (value or 0) <= MAX_SEED, f"from 0 to {MAX_SEED}"),
+    "frequency_penalty": (lambda value: -2 <= value <= 2, "from -2 to 2"),
+    "presence_penalty": (lambda value: -2 <= value <= 2, "from -2 to 2"),
+    "logprobs": (lambda value: 0 <= (value or 0) <= MOST_LOGPROBS, f"from 0 to {MOST_LOGPROBS}"),
 }
 RANGES: Mapping[str, str] = {name: wanted for name, (_, wanted) in _LIMITS.items()}
 """What the fields that have a range may be, in words."""
@@ -48,6 +53,11 @@ class SamplingParams:
     ``temperature`` 0 takes the likeliest token; ``top_k`` 0 and ``top_p`` 1 do not restrict sampling, which
     repeats itself with the same ``seed`` only. The answer ends at a stop token, before any of the strings
     ``stop``, after ``max_new_tokens`` or with the context.
+
+    ``frequency_penalty`` is taken off a token's logit for each time it has come in the answer,
+    ``presence_penalty`` once where it has come at all, and ``logit_bias`` adds to the logits of the tokens it
+    names, as OpenAI's API has them. With ``logprobs`` the answer says how likely the model held each of its
+    tokens, and so many of the likeliest in its place: before all of these (see ``edgepeft.runtime.logprobs``).
     """
 
     max_new_tokens: int = 256
@@ -57,6 +67,10 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: Sequence[str] = ()
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         """Raises OutOfRange naming the field, InputError for a stop string that is no text."""
@@ -67,6 +81,12 @@ class SamplingParams:
             raise OutOfRange("stop", "must be a list of strings, none of them empty")
         for text in self.stop:
             refuse_halves(text, "stop")
+        for token, bias in self.logit_bias.items():
+            if token < 0 or not -100 <= bias <= 100:
+                raise OutOfRange(
+                    "logit_bias",
+                    f"must be token ids with numbers from -100 to 100, not {token}: {bias}",
+                )
 
 
 class SamplingFields(TypedDict, total=False):
@@ -79,3 +99,7 @@ class SamplingFields(TypedDict, total=False):
     repetition_penalty: float
     seed: int | None
     stop: Sequence[str]
+    frequency_penalty: float
+    presence_penalty: float
+    logit_bias: Mapping[int, float]
+    logprobs: int | None

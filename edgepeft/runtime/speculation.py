@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepeft.errors import MissingError
+from edgepeft.runtime.answer import Said
 from edgepeft.runtime.guided import Choice
 from edgepeft.runtime.lookup import Guesser, Lookup
 from edgepeft.runtime.pieces import LEAST
@@ -73,14 +74,14 @@ class SpeculativeGenerator:
         self._guesser = Guesser(lookup, [])
         # How many tokens of the sequence lie in the reader's cache; those that are known to follow.
         self._held = 0
-        self._known: deque[int] = deque()
+        self._known: deque[Said] = deque()
         # Logits [V] after the last token that was read, where nothing is known to follow it.
         self._row: npt.NDArray[Any] | None = None
         self._choice = _LIKELIEST
         self.steps = 0
 
     def bound_by(self, choice: Choice) -> None:
-        """Choose the tokens of the answer that begins so, greedily within a grammar."""
+        """Choose the tokens of the answer that begins so."""
         self._choice = choice
 
     def set_active_adapter(self, adapters: Any, name: str) -> None:
@@ -108,6 +109,10 @@ class SpeculativeGenerator:
         self._known.clear()
 
     def generate_next_token(self) -> None:
+        """Go on by one token; as onnxruntime-genai's."""
+        self.next()
+
+    def next(self) -> Said:
         """Go on by one token; most steps take it from those that are already known."""
         if not self._known:
             row, self._row = self._row, None
@@ -115,7 +120,9 @@ class SpeculativeGenerator:
                 self._known.append(self._choice.next(row, self._guesser.ids))
             else:
                 self._step()
-        self._guesser.push(self._known.popleft())
+        said = self._known.popleft()
+        self._guesser.push(said.id)
+        return said
 
     def get_next_tokens(self) -> list[int]:
         """The newest token."""
@@ -155,9 +162,10 @@ class SpeculativeGenerator:
         right = 0
         # A grammar follows what is chosen alone, so nothing of it has to be taken back.
         self._known.append(self._choice.next(logits[0], self._guesser.ids))
-        while right < len(guessed) and guessed[right] == self._known[-1]:
+        while right < len(guessed) and guessed[right] == self._known[-1].id:
             right += 1
-            self._known.append(self._choice.next(logits[right], self._guesser.ids))
+            before = [*self._guesser.ids, *guessed[:right]]
+            self._known.append(self._choice.next(logits[right], before))
         self._guesser.judge(len(guessed), right)
         self._held += len(unread) + right
         if len(rows) > len(unread) + right:

@@ -11,7 +11,7 @@ from typing import Any
 from edgepeft.errors import InputError, MissingError
 from edgepeft.guidance import FREE, Grammar
 from edgepeft.serving.fields import objection
-from edgepeft.serving.protocol import RequestError, refuse
+from edgepeft.serving.refusals import RequestError, refuse
 
 _WHERE = "response_format"
 

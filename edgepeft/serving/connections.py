@@ -16,7 +16,7 @@ import h11
 
 from edgepeft.compat.uvicorn_connection import HttpConnection
 from edgepeft.serving.limits import Limits
-from edgepeft.serving.protocol import RequestError
+from edgepeft.serving.refusals import RequestError
 
 _AFTER_THE_APPLICATION = 5.0
 """Seconds that the application has to answer a late body itself before the connection is closed."""

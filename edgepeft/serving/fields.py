@@ -1,10 +1,11 @@
-"""Every field that a request of chat completions may have: honoured, harmless, or refused by name.
+"""Every field that a request for answers may have: honoured, harmless, or refused by name.
 
 A field that changes an answer and is passed over gives an answer that was not asked for, and nobody sees it. So
-what a client sends is honoured (those that ``protocol`` declares), or known to change no answer here
-(``HARMLESS``), or has a value that asks for nothing (``NEUTRAL``), or is refused. Names and neutral values are
-those of OpenAI's API (openai-python 3.3), vLLM's and llama.cpp's servers, and a few that other clients send;
-``tests/serving/request_fields.json`` keeps the lists with their sources. null asks for nothing in any field.
+what a client sends is honoured (the fields that ``chat`` and ``completions`` declare), or known to change no
+answer here (``HARMLESS``), or has a value that asks for nothing (``NEUTRAL``), or is refused. Names and neutral
+values are those of OpenAI's API (openai-python 3.57), vLLM's and llama.cpp's servers, and a few that other
+clients send; ``tests/serving/request_fields.json`` keeps the lists with their sources. null asks for nothing in
+any field.
 """
 
 from __future__ import annotations
@@ -34,13 +35,11 @@ _ONE = (1,)
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     # OpenAI's, https://platform.openai.com/docs/api-reference/chat/create
     **dict.fromkeys(("audio", "moderation", "prediction", "web_search_options"), ()),
-    **dict.fromkeys(("frequency_penalty", "presence_penalty", "top_logprobs"), _ZERO),
-    **dict.fromkeys(("logprobs", "store"), _OFF),
-    **dict.fromkeys(("functions", "tools", "logit_bias"), _NONE),
+    "store": _OFF,
+    **dict.fromkeys(("functions", "tools"), _NONE),
     "function_call": ("none", "auto"),
     "tool_choice": ("none", "auto"),
     "modalities": (["text"],),
-    "n": _ONE,
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     # Of the older completions, which some clients add.
@@ -56,9 +55,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "return_prompt_text": _OFF,
     **dict.fromkeys(("add_generation_prompt", "skip_special_tokens", "return_mm_kwargs"), (True,)),
     **dict.fromkeys(("spaces_between_special_tokens", "include_reasoning"), (True,)),
-    "top_k": (0, -1),
     **dict.fromkeys(("min_p", "min_tokens", "priority", "routed_experts_prompt_start"), _ZERO),
-    **dict.fromkeys(("repetition_penalty", "length_penalty", "stream_interval"), _ONE),
+    **dict.fromkeys(("length_penalty", "stream_interval"), _ONE),
     **dict.fromkeys(("stop_token_ids", "bad_words", "documents", "chat_template_kwargs"), _NONE),
     **dict.fromkeys(("media_io_kwargs", "mm_processor_kwargs", "vllm_xargs"), _NONE),
     **dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "logits_processors"), _NONE),
@@ -100,6 +98,52 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(("models", "provider", "route", "transforms", "plugins"), ()),
 }
 """Fields that would change an answer and are not supported, with the values that ask for nothing."""
+
+COMPLETION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **NEUTRAL,
+    **dict.fromkeys(("messages", "max_completion_tokens"), ()),
+    "top_logprobs": _ZERO,
+    # What bounds the answers of a conversation; text as it stands is bounded by nothing.
+    "response_format": ({"type": "text"},),
+}
+"""The same for the older completions, which have a prompt where a chat has messages."""
+
+_OF_TEXTS: Mapping[str, tuple[Any, ...]] = {
+    # vLLM's, vllm/entrypoints/pooling
+    **dict.fromkeys(("truncate_prompt_tokens", "truncation_side", "additional_data"), ()),
+    **dict.fromkeys(("mm_processor_kwargs", "media_io_kwargs"), _NONE),
+    **dict.fromkeys(("use_activation", "add_special_tokens", "normalize"), (True,)),
+    "priority": _ZERO,
+    # text-embeddings-inference's, Voyage's
+    "truncation": _OFF,
+    "truncation_direction": ("right", "Right"),
+}
+EMBEDDING_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **_OF_TEXTS,
+    # vLLM's
+    **dict.fromkeys(("messages", "chat_template"), ()),
+    "embed_dtype": ("float32",),
+    "endianness": ("native", "little"),
+    # Jina's, Voyage's, Cohere's, text-embeddings-inference's: a model's own prompts are none of a bundle's.
+    **dict.fromkeys(("task", "input_type", "prompt_name", "output_dimension"), ()),
+    "normalized": (True,),
+    "late_chunking": _OFF,
+    **dict.fromkeys(("embedding_type", "output_dtype"), ("float",)),
+    "embedding_types": (["float"],),
+}
+"""The same for embeddings."""
+
+RERANK_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **_OF_TEXTS,
+    # Cohere's, Jina's, Voyage's, text-embeddings-inference's
+    **dict.fromkeys(("max_tokens_per_doc", "max_chunks_per_doc", "rank_fields", "top_k"), ()),
+    **dict.fromkeys(("return_embeddings", "raw_scores", "return_text"), _OFF),
+    "texts": (),
+}
+"""The same for rankings."""
+
+TEXTS_HARMLESS = frozenset(("user", "request_id", "cache_salt"))
+"""Fields of both that change no answer."""
 
 MESSAGE_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     # A template would show them, or not; an answer must not hang on what is dropped in silence.

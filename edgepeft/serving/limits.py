@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from edgepeft.serving.protocol import RequestError
+from edgepeft.serving.refusals import RequestError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from edgepeft.serving.protocol import RequestError
+from edgepeft.serving.refusals import RequestError
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 

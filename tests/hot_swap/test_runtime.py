@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgepeft.errors import EdgepeftError, InputError
-from edgepeft.runtime import Bundle, Runtime
+from edgepeft.runtime import BatchRuntime, Bundle, GraphSession, Runtime
 from edgepeft.runtime.adapters import open_adapter
 from tests.hot_swap.chain import ADAPTERS
 
@@ -65,6 +66,42 @@ def test_a_conversation_does_not_go_on_in_another_adapters_cache(filled: Path) -
     ]
     fresh = Runtime(filled, threads=1).complete(turns, adapter="two", max_new_tokens=8)  # type: ignore[arg-type]
     assert runtime.complete(turns, adapter="two", max_new_tokens=8).ids == fresh.ids  # type: ignore[arg-type]
+
+
+def test_each_adapter_has_its_own_scores(filled: Path) -> None:
+    """Beside the log-softmax of its graph's own logits, one by one and beside a batch; nothing stays in use."""
+    bundle, runtime = Bundle.open(filled), Runtime(filled, threads=1)
+    batch = BatchRuntime(filled, rows=2, threads=1)
+    sums = set()
+    try:
+        for name in ("base", *ADAPTERS):
+            factors = None if name == "base" else open_adapter(bundle, name).factors
+            graph = GraphSession(bundle, threads=1, adapter=factors)
+            for engine in (runtime, batch):
+                score = engine.score(PROMPT, "a blue one, or green", adapter=name)
+                ids = [token.id for token in score.tokens]
+                logits = graph.logits([*score.prompt_ids, *ids])[len(score.prompt_ids) - 1 : -1]
+                nats = logits.astype(np.float64)
+                nats -= np.log(np.exp(nats).sum(-1, keepdims=True))
+                assert [token.logprob for token in score.tokens] == pytest.approx(
+                    nats[np.arange(len(ids)), ids].tolist(), abs=1e-4
+                )
+                done = engine.complete(PROMPT, adapter=name, max_new_tokens=6, logprobs=0)
+                again = engine.score_ids(done.prompt_ids, done.ids, adapter=name)
+                assert again.nats == pytest.approx(sum(one.logprob for one in done.logprobs))
+            sums.add(round(score.nats, 3))
+        assert len(sums) == 1 + len(ADAPTERS)
+        with pytest.raises(InputError):
+            batch.score(PROMPT, "x", adapter="nobody")
+        assert runtime.score(PROMPT, "x", adapter="base").nats == pytest.approx(
+            batch.score(PROMPT, "x").nats, abs=1e-4
+        )
+        # The kept cache of the last answer aside, nobody has an adapter any more.
+        runtime.complete("x", adapter="base", max_new_tokens=1)
+        for name in ADAPTERS:
+            runtime.unload_adapter(name)
+    finally:
+        batch.close()
 
 
 def test_the_least_recently_used_makes_way(filled: Path) -> None:

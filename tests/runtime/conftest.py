@@ -33,9 +33,13 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def without_genai(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same bundle for plain onnxruntime alone; not to be changed."""
-    folder = tmp_path_factory.mktemp("plain") / "bundle"
-    shutil.copytree(tiny_bundle, folder)
-    whole = Bundle.open(tiny_bundle)
+    return plain_copy(tiny_bundle, tmp_path_factory.mktemp("plain") / "bundle")
+
+
+def plain_copy(bundle: Path, folder: Path) -> Path:
+    """A bundle copied to ``folder`` and laid out for plain onnxruntime alone; returns ``folder``."""
+    shutil.copytree(bundle, folder)
+    whole = Bundle.open(bundle)
     (folder / "genai_config.json").unlink()
     write_manifest(folder, context_length=whole.context_length)
     edit_json(folder / "edgepeft.json", "result.runtimes", ["onnxruntime"])

@@ -148,3 +148,63 @@ def write_tiny_bundle(folder: Path, scratch: Path, precision: str = "int4") -> P
     edit_json(folder / "genai_config.json", "model.decoder.filename", MODEL)
     write_manifest(folder, context_length=512)
     return folder
+
+
+def write_encoder_bundle(folder: Path, task: str, width: int, **result: Any) -> Path:
+    """A bundle of an encoder that runs, its graph made by hand; returns ``folder``.
+
+    Token and type embeddings are mixed over the text, with a head of ``width`` but for feature extraction.
+    """
+    from tests.tiny_encoders import write_tokenizer
+
+    write_tokenizer(folder, "minilm")
+    hidden = width if task == "feature-extraction" else 8
+    draw = np.random.default_rng(0)
+    table = draw.standard_normal((512, hidden)).astype(np.float32)
+    types = draw.standard_normal((2, hidden)).astype(np.float32)
+    weights = {"table": table, "types": types}
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Gather", ["types", "token_type_ids"], ["kinds"]),
+        helper.make_node("Add", ["words", "kinds"], ["both"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["both", "column"], ["kept"]),
+        # Each token hears of those before it, so that their order counts.
+        helper.make_node("CumSum", ["kept", "first"], ["heard"]),
+        helper.make_node("Tanh", ["heard"], ["last_hidden_state"]),
+    ]
+    output = helper.make_tensor_value_info(
+        "last_hidden_state", TensorProto.FLOAT, [1, "tokens", hidden]
+    )
+    if task != "feature-extraction":
+        weights["head"] = draw.standard_normal((hidden, width)).astype(np.float32)
+        nodes += [
+            helper.make_node("ReduceMean", ["last_hidden_state"], ["mean"], axes=[1], keepdims=0),
+            helper.make_node("MatMul", ["mean", "head"], ["logits"]),
+        ]
+        output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, width])
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, [1, "tokens"])
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    constants.append(numpy_helper.from_array(np.array([-1], np.int64), "last"))
+    constants.append(numpy_helper.from_array(np.array(1, np.int64), "first"))
+    graph = helper.make_graph(nodes, "graph", inputs, [output], constants)
+    (folder / "onnx").mkdir()
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), folder / MODEL)
+    (folder / "config.json").write_text(json.dumps({"pad_token_id": 0}))
+    write_manifest(folder)
+    manifest = json.loads((folder / "edgepeft.json").read_text())
+    del manifest["result"]["prompt"]
+    manifest["result"] |= {
+        "task": task,
+        "vocab_size": 512,
+        "runtimes": ["onnxruntime"],
+        "target": "cpu-fp32",
+        **result,
+    }
+    (folder / "edgepeft.json").write_text(json.dumps(manifest))
+    return folder

@@ -52,6 +52,13 @@ def test_it_needs_no_genai(without_genai: Path) -> None:
     assert len(json.loads(done.stdout)) > 0
 
 
+@pytest.mark.parametrize("temperature", [1e-320, 1e-300, 1e-9])
+def test_the_lowest_temperature_takes_the_likeliest(temperature: float) -> None:
+    options = search_options(SamplingParams(temperature=temperature), 4)
+    logits = np.array([-900.0, 1.5e4, 1.4e4, -np.inf], np.float32)
+    assert [Sampler(options, ()).choose(logits, [1]) for _ in range(5)] == [1] * 5
+
+
 def test_sampling_repeats_itself_with_a_seed_only(without_genai: Path) -> None:
     runtime = Runtime(without_genai, threads=1)
 

@@ -309,3 +309,65 @@ def test_an_answer_cannot_drive_the_terminal(
 def test_an_answer_goes_into_a_file_as_it_is(capsys: Capture) -> None:
     print_answer(iter(["a\x1b[31m", "\u202e"]))
     assert capsys.readouterr().out == "a\x1b[31m\u202e\n"
+
+
+# Scores.
+
+
+def test_completions_are_scored_in_the_order_given(
+    ask: Callable[..., None], runtime: Runtime, capsys: Capture
+) -> None:
+    words = ["green", "blue\nsky"]
+    wanted = [runtime.score("What colour?", word, system="Short.") for word in words]
+    ask("What colour?", score=words, system="Short.", stats=True)
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        f"{wanted[0].nats:.4f}  green",
+        f"{wanted[1].nats:.4f}  blue\\nsky",
+    ]
+    assert "2 completions, " in err
+    ask("What colour?", score=words, system="Short.", as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["prompt"] == "What colour?"
+    for entry, word, score in zip(found["scores"], words, wanted, strict=True):
+        assert (entry["completion"], entry["nats"]) == (word, pytest.approx(score.nats))
+        assert [token["id"] for token in entry["tokens"]] == [one.id for one in score.tokens]
+        assert sum(token["nats"] for token in entry["tokens"]) == pytest.approx(score.nats)
+        assert "".join(token["token"] for token in entry["tokens"]) == word + "<|im_end|>"
+
+
+def test_raw_text_and_files_of_prompts_are_scored(
+    ask: Callable[..., None], runtime: Runtime, capsys: Capture, tmp_path: Path
+) -> None:
+    ask("The sky is", score=[" blue"], raw=True)
+    wanted = runtime.score("The sky is", " blue", raw=True).nats
+    assert capsys.readouterr().out == f"{wanted:.4f}   blue\n"
+    messages = [{"role": "system", "content": "Own."}, {"role": "user", "content": "b"}]
+    path = _write(tmp_path / "p.jsonl", {"prompt": "a"}, {"messages": messages})
+    ask(prompts=path, score=["x", "y"], system="Other.")
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [one["nats"] for one in first["scores"]] == pytest.approx(
+        [runtime.score("a", word, system="Other.").nats for word in "xy"]
+    )
+    assert second["scores"][0]["nats"] == pytest.approx(runtime.score("b", "x", system="Own.").nats)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"regex": "a"}, "--score: nothing is answered, so leave out what bounds an answer"),
+        ({"stop": ["a"]}, "leave out --stop"),
+        ({"speculate": True}, "leave out --speculate"),
+        ({"raw": True, "system": "s"}, "raw text has no roles"),
+        ({"score": None, "raw": True}, "--raw: goes with --score"),
+        ({"score": ["long " * 600]}, "score: prompt and completion are"),
+    ],
+)
+def test_what_does_not_go_with_scores(
+    ask: Callable[..., None], options: dict[str, Any], wanted: str
+) -> None:
+    if "regex" in options:
+        pytest.importorskip("llguidance")
+    with pytest.raises(InputError) as caught:
+        ask("x", **{"score": ["y"], **options})
+    assert wanted in str(caught.value)

@@ -10,14 +10,21 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from edgepeft.serving.body import Fields
+from edgepeft.serving.chat import ChatRequest
+from edgepeft.serving.completions import CompletionRequest
 from edgepeft.serving.fields import (
+    COMPLETION_NEUTRAL,
+    EMBEDDING_NEUTRAL,
     HARMLESS,
     MESSAGE_NEUTRAL,
     NEUTRAL,
     PART_NEUTRAL,
+    RERANK_NEUTRAL,
     STREAM_NEUTRAL,
 )
-from edgepeft.serving.protocol import ChatRequest, RequestError
+from edgepeft.serving.refusals import RequestError
+from edgepeft.serving.text_requests import EmbeddingRequest, RerankRequest
 
 LISTS = {
     name: entry["fields"].split()
@@ -63,13 +70,54 @@ def test_the_tables_have_no_field_of_nobodys() -> None:
     assert set(STREAM_NEUTRAL) | {"include_usage"} == set(LISTS["openai_stream_options"])
 
 
-def test_fields_of_the_installed_openai_package_are_known() -> None:
+@pytest.mark.parametrize(
+    ("module", "name", "request_of"),
+    [
+        ("chat.completion_create_params", "CompletionCreateParamsNonStreaming", ChatRequest),
+        ("completion_create_params", "CompletionCreateParamsNonStreaming", CompletionRequest),
+        ("embedding_create_params", "EmbeddingCreateParams", EmbeddingRequest),
+    ],
+)
+def test_fields_of_the_installed_openai_package_are_known(
+    module: str, name: str, request_of: type[Fields]
+) -> None:
     """A field that is new there must be put into a table here."""
-    params = pytest.importorskip(
-        "openai.types.chat.completion_create_params", reason="openai is not installed"
-    )
-    found = set(get_type_hints(params.CompletionCreateParamsNonStreaming))
-    assert found <= HONOURED | HARMLESS | set(NEUTRAL)
+    params = pytest.importorskip(f"openai.types.{module}", reason="openai is not installed")
+    found = set(get_type_hints(getattr(params, name)))
+    assert len(found) > 4
+    assert found <= set(request_of.model_fields) | request_of.harmless | set(request_of.neutral)
+
+
+@pytest.mark.parametrize("name", OF_REQUESTS)
+def test_a_raw_prompts_request_knows_the_fields_of_a_chat(name: str) -> None:
+    for field in LISTS[name]:
+        assert field in {*CompletionRequest.model_fields, *HARMLESS, *COMPLETION_NEUTRAL}
+
+
+@pytest.mark.parametrize(
+    ("request_of", "plain", "neutral"),
+    [
+        (CompletionRequest, {"prompt": "x"}, COMPLETION_NEUTRAL),
+        (EmbeddingRequest, {"input": "x"}, EMBEDDING_NEUTRAL),
+        (RerankRequest, {"query": "x", "documents": ["y"]}, RERANK_NEUTRAL),
+    ],
+)
+def test_the_other_requests_refuse_by_name_what_they_do_not_honour(
+    request_of: type[Fields], plain: dict[str, Any], neutral: dict[str, tuple[Any, ...]]
+) -> None:
+    def read(**more: Any) -> Fields:
+        return request_of.read(json.dumps({"model": "m", **plain, **more}).encode())
+
+    for field in neutral.keys() - request_of.model_fields.keys():
+        for value in (None, *neutral[field]):
+            assert read(**{field: value}) == read()
+        with pytest.raises(RequestError) as caught:
+            read(**{field: ["something"]})
+        assert (caught.value.param, caught.value.code) == (field, "unsupported_parameter")
+    for field in request_of.harmless:
+        assert read(**{field: ["something"]}) == read()
+    with pytest.raises(RequestError, match="not a field that this server knows"):
+        read(nonsense=None)
 
 
 @pytest.mark.parametrize("field", sorted(NEUTRAL))

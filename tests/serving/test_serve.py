@@ -147,7 +147,7 @@ def test_bad_requests_are_turned_away(server: Server) -> None:
         ({"max_tokens": 49}, "more than this server's 48"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": -1}, "temperature"),
-        ({"n": 2}, "n: "),
+        ({"n": 2, "stream": True}, "n: "),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),

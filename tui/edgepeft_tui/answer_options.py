@@ -40,7 +40,7 @@ class AnswerOptions:
 
 @cache
 def sampling_fields() -> Mapping[str, Field]:
-    """The fields of SamplingParams that are numbers, in the order of their declaration."""
+    """The fields of SamplingParams that a chat sets and are numbers, in the order of their declaration."""
     return {
         spec.name: Field(
             key=spec.name,
@@ -50,7 +50,7 @@ def sampling_fields() -> Mapping[str, Field]:
             numeric=True,
         )
         for spec in dataclasses.fields(SamplingParams)
-        if spec.name in RANGES
+        if spec.name in RANGES and spec.name in HELP
     }
 
 

@@ -1,0 +1,232 @@
+"""Answers over HTTP: one bundle that generates text, each of its adapters a model.
+
+An answer has its own cache and keeps the adapter it began with, so that nothing another request does can change
+it, whether the runtime makes each in a thread of its own or several in one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from edgepeft.data.token_text import TokenTexts
+from edgepeft.errors import EdgepeftError
+from edgepeft.runtime.adapters import BASE
+from edgepeft.runtime.answer import Completion, Stream
+from edgepeft.runtime.answering import Answerer
+from edgepeft.runtime.sampling_params import MAX_SEED, SamplingParams
+from edgepeft.runtime.slots import takes_adapters
+from edgepeft.serving.answer_format import requested_grammar
+from edgepeft.serving.chat import ChatRequest
+from edgepeft.serving.completions import CompletionRequest
+from edgepeft.serving.endpoint import CHAT, COMPLETIONS, Endpoint
+from edgepeft.serving.limits import Limits, read_body, too_slow
+from edgepeft.serving.refusals import RequestError, as_request_error
+from edgepeft.serving.replies import ChatReply, CompletionReply, Reply
+from edgepeft.serving.sampled import Sampled
+
+_END = object()
+
+Begin = Callable[[SamplingParams], Stream]
+"""Begins an answer; it may take a while, and so is called in a thread."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request for answers: what begins one to each prompt, and the form they are wanted in."""
+
+    fields: Sampled
+    begin: Sequence[Begin]
+    reply: Reply
+    deadline: float
+
+
+class GenerationEndpoint(Endpoint):
+    """The handlers of one loaded bundle that generates text."""
+
+    def __init__(self, runtime: Answerer, limits: Limits) -> None:
+        super().__init__(runtime.bundle, limits)
+        self._runtime = runtime
+        self.asked = {CHAT: self.chat, COMPLETIONS: self.completions}
+
+    @cached_property
+    def _texts(self) -> TokenTexts:
+        return TokenTexts(self._runtime.prompter.tokenizer)
+
+    def names(self) -> list[str]:
+        """The base and every adapter, or for a merged bundle its target."""
+        return (
+            [BASE, *self._runtime.adapters] if takes_adapters(self.bundle) else [self.bundle.target]
+        )
+
+    def summary(self) -> str:
+        """As ``Endpoint.summary``."""
+        return f"{len(self._runtime.adapters)} adapters"
+
+    async def chat(self, request: Request) -> Response:
+        """``POST /v1/chat/completions``."""
+        deadline = self.deadline()
+        asked = ChatRequest.read(await read_body(request, self.limits))
+        name = self.known(asked.model)
+
+        def begin(sampling: SamplingParams) -> Stream:
+            return self._runtime.stream(
+                asked.turns(),
+                sampling,
+                adapter=self._adapter(name),
+                grammar=requested_grammar(asked.response_format),
+            )
+
+        texts = None if asked.sampling().logprobs is None else self._texts
+        reply = ChatReply(name, texts)
+        return await self._answer(request, _Asked(asked, [begin], reply, deadline))
+
+    async def completions(self, request: Request) -> Response:
+        """``POST /v1/completions``."""
+        deadline = self.deadline()
+        asked = CompletionRequest.read(await read_body(request, self.limits))
+        name = self.known(asked.model)
+
+        def begins(prompt: str | list[int]) -> Begin:
+            def begin(sampling: SamplingParams) -> Stream:
+                ids = self._ids(prompt)
+                return self._runtime.stream_ids(ids, sampling, adapter=self._adapter(name))
+
+            return begin
+
+        texts = None if asked.logprobs is None else self._texts
+        reply = CompletionReply(name, texts)
+        begin = [begins(prompt) for prompt in asked.prompt]
+        return await self._answer(request, _Asked(asked, begin, reply, deadline))
+
+    def _adapter(self, name: str) -> str | None:
+        return name if takes_adapters(self.bundle) else None
+
+    def _ids(self, prompt: str | list[int]) -> list[int]:
+        """Ids of a prompt that no template has seen, behind those that stand before every prompt."""
+        if isinstance(prompt, str):
+            return self._runtime.prompter.text(prompt)
+        lead = list(self.bundle.virtual_ids)
+        return prompt if prompt[: len(lead)] == lead else [*lead, *prompt]
+
+    async def _answer(self, request: Request, asked: _Asked) -> Response:
+        fields = asked.fields
+        sampling = fields.sampling(self.limits.tokens)
+        async with contextlib.AsyncExitStack() as held:
+            await held.enter_async_context(self.turn(request, asked.deadline))
+            if fields.stream:
+                stream = await self._begun(asked.begin[0], sampling)
+                held.enter_context(stream)
+                held.callback(self._count, stream)
+                # The turn and the adapter are held as long as the answer lasts, which is longer than this call.
+                return _Streamed(self._events(stream, asked), held.pop_all())
+            done: list[Completion] = []
+            for begin in asked.begin:
+                # An answer that is not sampled is the same each time.
+                own = fields.n if sampling.temperature else 1
+                made = [
+                    await self._whole(request, begin, seeded(sampling, place), asked.deadline)
+                    for place in range(own)
+                ]
+                done += made * (fields.n // own)
+            return JSONResponse(asked.reply.whole(done, len(asked.begin)))
+
+    async def _begun(self, begin: Begin, sampling: SamplingParams) -> Stream:
+        # Compiling a grammar takes a while, which other requests must not wait for.
+        return await anyio.to_thread.run_sync(begin, sampling, limiter=self.threads)
+
+    async def _whole(
+        self, request: Request, begin: Begin, sampling: SamplingParams, deadline: float
+    ) -> Completion:
+        """A whole answer. Raises ClientDisconnect where its client has left."""
+        with await self._begun(begin, sampling) as stream:
+            try:
+                async for _ in self._pieces(stream, deadline):
+                    if await request.is_disconnected():
+                        raise ClientDisconnect
+                return stream.completion()
+            finally:
+                self._count(stream)
+
+    def _count(self, stream: Stream) -> None:
+        """Count the tokens of an answer that has ended, however it did."""
+        done = stream.completion()
+        self.metrics.read.inc(len(done.prompt_ids))
+        self.metrics.written.inc(len(done.ids))
+
+    async def _events(self, stream: Stream, asked: _Asked) -> AsyncIterator[str]:
+        """An answer as server-sent events."""
+        reply, sent = asked.reply, 0
+        if (opening := reply.opening()) is not None:
+            yield _event(opening)
+        try:
+            async for piece in self._pieces(stream, asked.deadline):
+                if piece:
+                    fresh = stream.logprobs[sent:]
+                    sent += len(fresh)
+                    yield _event(reply.piece(piece, fresh))
+        except (EdgepeftError, RequestError) as error:
+            yield _event(as_request_error(error).body())
+            return
+        done = stream.completion()
+        if rest := done.logprobs[sent:]:  # of tokens that no text came of
+            yield _event(reply.piece("", rest))
+        yield _event(reply.closing(done))
+        options = asked.fields.stream_options
+        if options is not None and options.include_usage:
+            yield _event(reply.usage(done))
+        yield "data: [DONE]\n\n"
+
+    async def _pieces(self, stream: Stream, deadline: float) -> AsyncIterator[str]:
+        """The pieces of a stream, which stays open. Raises RequestError where it isn't done by ``deadline``."""
+        clock = asyncio.get_running_loop().time
+        waited: float | None = clock() - (deadline - self.limits.answer_seconds)
+
+        def advance() -> object:
+            return next(stream, _END)
+
+        while True:
+            piece = await anyio.to_thread.run_sync(advance, limiter=self.threads)
+            if waited is not None and stream.first_token_seconds is not None:
+                self.metrics.first_token.observe(waited + stream.first_token_seconds)
+                waited = None
+            if piece is _END:
+                return
+            yield str(piece)
+            if clock() > deadline:
+                raise too_slow()
+
+
+class _Streamed(StreamingResponse):
+    """A stream that gives back what it holds however it ends, also where the client left before it began."""
+
+    def __init__(self, events: AsyncIterator[str], held: contextlib.AsyncExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, as far as the client stays."""
+        async with self._held:
+            with contextlib.suppress(ClientDisconnect):
+                await super().__call__(scope, receive, send)
+
+
+def seeded(sampling: SamplingParams, place: int) -> SamplingParams:
+    """How the answer at a ``place`` among several is made: a seed gives each of them another."""
+    if sampling.seed is None:
+        return sampling
+    return replace(sampling, seed=(sampling.seed + place) % (MAX_SEED + 1))
+
+
+def _event(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"

@@ -1,0 +1,217 @@
+"""Answers in the forms of OpenAI's API, whole or in pieces."""
+
+from __future__ import annotations
+
+import codecs
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from edgepeft.data.token_text import TokenTexts
+from edgepeft.runtime.answer import Completion
+from edgepeft.runtime.logprobs import TokenLogprob
+
+
+class Reply(Protocol):
+    """The answers to one request."""
+
+    def whole(self, done: Sequence[Completion], prompts: int) -> dict[str, Any]:
+        """The body of answers that were not streamed, as many to each of the ``prompts``."""
+        ...
+
+    def opening(self) -> dict[str, Any] | None:
+        """What a stream begins with."""
+        ...
+
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """One event of a stream, with the log-probabilities that belong to it, if any."""
+        ...
+
+    def closing(self, done: Completion) -> dict[str, Any]:
+        """The event that says why an answer ended."""
+        ...
+
+    def usage(self, done: Completion) -> dict[str, Any]:
+        """The event that closes a stream whose client asked for the usage."""
+        ...
+
+
+class _Reply:
+    """What both forms have in common. ``texts`` are given where log-probabilities are wanted."""
+
+    kind = ""
+    streamed_kind = ""
+    prefix = ""
+
+    def __init__(self, model: str, texts: TokenTexts | None) -> None:
+        self._texts = texts
+        self._head = {
+            "id": f"{self.prefix}-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def usage(self, done: Completion) -> dict[str, Any]:
+        """The event that closes a stream whose client asked for the usage."""
+        return {**self._event([]), "usage": _usage([done], 1)}
+
+    def _body(self, choices: list[Any], done: Sequence[Completion], prompts: int) -> dict[str, Any]:
+        head = {**self._head, "object": self.kind}
+        return {**head, "choices": choices, "usage": _usage(done, prompts)}
+
+    def _event(self, choices: list[Any]) -> dict[str, Any]:
+        return {**self._head, "object": self.streamed_kind, "choices": choices}
+
+
+class ChatReply(_Reply):
+    """The answer to a request of chat completions."""
+
+    kind, streamed_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def whole(self, done: Sequence[Completion], prompts: int) -> dict[str, Any]:
+        """As ``Reply.whole``."""
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": one.text},
+                "finish_reason": _reason(one),
+                "logprobs": self._logprobs(one.logprobs),
+            }
+            for index, one in enumerate(done)
+        ]
+        return self._body(choices, done, prompts)
+
+    def opening(self) -> dict[str, Any] | None:
+        """As ``Reply.opening``."""
+        return self._piece({"role": "assistant", "content": ""})
+
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """As ``Reply.piece``."""
+        return self._piece({"content": text}, self._logprobs(logprobs))
+
+    def closing(self, done: Completion) -> dict[str, Any]:
+        """As ``Reply.closing``."""
+        return self._piece({}, finished=_reason(done))
+
+    def _piece(
+        self,
+        delta: dict[str, Any],
+        logprobs: dict[str, Any] | None = None,
+        finished: str | None = None,
+    ) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finished, "logprobs": logprobs}
+        return self._event([choice])
+
+    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        if self._texts is None:
+            return None
+        content = [
+            {
+                **_entry(self._texts, token.id, token.logprob),
+                "top_logprobs": [_entry(self._texts, *one) for one in token.top],
+            }
+            for token in tokens
+        ]
+        return {"content": content, "refusal": None}
+
+
+class CompletionReply(_Reply):
+    """The answer to a request of the older completions."""
+
+    kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
+
+    def __init__(self, model: str, texts: TokenTexts | None) -> None:
+        super().__init__(model, texts)
+        self._offsets = _Offsets()
+
+    def whole(self, done: Sequence[Completion], prompts: int) -> dict[str, Any]:
+        """As ``Reply.whole``."""
+        choices = []
+        for index, one in enumerate(done):
+            self._offsets = _Offsets()
+            logprobs = self._logprobs(one.logprobs)
+            choices.append(_choice(one.text, logprobs, _reason(one), index))
+        return self._body(choices, done, prompts)
+
+    def opening(self) -> dict[str, Any] | None:
+        """As ``Reply.opening``."""
+        return None
+
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """As ``Reply.piece``."""
+        return self._event([_choice(text, self._logprobs(logprobs), None)])
+
+    def closing(self, done: Completion) -> dict[str, Any]:
+        """As ``Reply.closing``."""
+        return self._event([_choice("", None, _reason(done))])
+
+    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        if self._texts is None:
+            return None
+        said = self._texts.text
+        return {
+            "tokens": [said(token.id) for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            # The token that came is among them, whether or not it is one of the likeliest.
+            "top_logprobs": [
+                {said(at): nats for at, nats in (*token.top, (token.id, token.logprob))}
+                for token in tokens
+            ],
+            "text_offset": [
+                self._offsets.next(self._texts.bytes_of(token.id) or b"") for token in tokens
+            ],
+        }
+
+
+class _Offsets:
+    """Where each token begins in its answer, in characters."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._length = 0
+
+    def next(self, found: bytes) -> int:
+        """The place of the next token, which has these bytes."""
+        place = self._length
+        self._length += len(self._decoder.decode(found))
+        return place
+
+
+def model_entry(name: str, created: int, base: str) -> dict[str, Any]:
+    """A model of ``GET /v1/models``."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "edgepeft",
+        "root": base,
+    }
+
+
+def _choice(
+    text: str, logprobs: dict[str, Any] | None, reason: str | None, index: int = 0
+) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+
+def _entry(texts: TokenTexts, token: int, logprob: float) -> dict[str, Any]:
+    found = texts.bytes_of(token)
+    whole = None if found is None else list(found)
+    return {"token": texts.text(token), "logprob": logprob, "bytes": whole}
+
+
+def _reason(done: Completion) -> str:
+    return "length" if done.finish_reason == "length" else "stop"
+
+
+def _usage(done: Sequence[Completion], prompts: int) -> dict[str, int]:
+    """Tokens of each prompt once, and of all that was said."""
+    each = len(done) // prompts
+    prompt = sum(len(one.prompt_ids) for one in done[::each])
+    answers = sum(len(one.ids) for one in done)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": answers,
+        "total_tokens": prompt + answers,
+    }
