@@ -26,7 +26,10 @@ class Graph(ModelRotary):
         super().make_inputs_and_outputs()
 
     def update_genai_config(self, genai_config: dict[str, Any]) -> None:
-        """As the builder's, with those names."""
+        """As the builder's, with those names; one that convolves nowhere is like any other decoder."""
+        if "past.conv" not in self.input_names:
+            genai_config["model"]["type"] = "decoder"
+            return
         super().update_genai_config(genai_config)
         decoder = genai_config["model"]["decoder"]
         for side, name in (("inputs", _PAST), ("outputs", _PRESENT)):
