@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def on_terminal(
     ``answers`` are typed there, a line each; without them nothing can be.
     """
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     for answer in answers or ():
         os.write(ours, answer.encode() + b"\n")
     with subprocess.Popen(

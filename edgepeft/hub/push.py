@@ -13,7 +13,7 @@ from typing import Any
 from edgepeft.errors import InputError, MissingError
 from edgepeft.hub.errors import LOGIN, refused
 from edgepeft.hub.ids import RepoId
-from edgepeft.utils.hub_progress import quiet_client
+from edgepeft.utils.hub_progress import quiet_client, upload_bars
 
 _ABOUT = (".gitattributes", "README.md", "LICENSE")
 """Files of a repository that are nobody's model."""
@@ -91,14 +91,15 @@ def push_files(
         tell(
             f"uploading {len(files)} files, {size / 1e6:.1f} MB, to {constants.ENDPOINT}/{target.repo}"
         )
-        done = api.upload_folder(
-            repo_id=target.repo,
-            folder_path=folder,
-            revision=branch,
-            commit_message=message,
-            allow_patterns=[glob.escape(file) for file in files],
-            delete_patterns=[glob.escape(file) for file in stale] or None,
-        )
+        with upload_bars():
+            done = api.upload_folder(
+                repo_id=target.repo,
+                folder_path=folder,
+                revision=branch,
+                commit_message=message,
+                allow_patterns=[glob.escape(file) for file in files],
+                delete_patterns=[glob.escape(file) for file in stale] or None,
+            )
         url = f"{constants.ENDPOINT}/{target.repo}/tree/{branch}"
         return Pushed(target.repo, branch, done.oid, url, hidden, len(files), size)
 

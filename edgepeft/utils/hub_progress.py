@@ -42,6 +42,22 @@ def quiet_client(*, bars: bool = True) -> None:
         client.disable_progress_bars()  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def upload_bars() -> Iterator[None]:
+    """The client's own bars while the context lasts, where standard error is a terminal."""
+    import huggingface_hub.utils as client
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    client.enable_progress_bars()  # type: ignore[attr-defined]
+    try:
+        with contextlib.redirect_stderr(unfiltered(sys.stderr)):
+            yield
+    finally:
+        client.disable_progress_bars()  # type: ignore[attr-defined]
+
+
 def hub_bars(*, hidden: bool = False) -> Any:
     """A class for ``huggingface_hub``'s ``tqdm_class``: bars that repaint a line and show a file's name as it is.
 

@@ -35,19 +35,18 @@ class User:
         self, *arguments: object, token: str = "", **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the command."""
-        return edgepeft(
-            *arguments,
-            cwd=self.folder,
-            env={
-                "HF_ENDPOINT": self.hub.address,
-                "HF_HOME": str(self.home / "hf"),
-                "HF_HUB_CACHE": str(self.cache),
-                "HF_HUB_OFFLINE": "0",
-                "HF_TOKEN": token,
-                "HF_HUB_DISABLE_XET": "1",
-                **environment,
-            },
-        )
+        return edgepeft(*arguments, cwd=self.folder, env=self.environment(token) | environment)
+
+    def environment(self, token: str = "") -> dict[str, str]:
+        """What tells a command where hub and cache are."""
+        return {
+            "HF_ENDPOINT": self.hub.address,
+            "HF_HOME": str(self.home / "hf"),
+            "HF_HUB_CACHE": str(self.cache),
+            "HF_HUB_OFFLINE": "0",
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",
+        }
 
     def json(self, *arguments: object, **more: str) -> Any:
         """What a command that must succeed prints."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgepeft.hub.metadata import front_matter
-from tests.command import build_json, edgepeft, write_recipe
+from tests.command import build_json, edgepeft, on_terminal, write_recipe
 from tests.hub.conftest import User
 from tests.hub.served import TOKEN, Hub, content
 from tests.stages import write_adapter
@@ -64,6 +64,16 @@ def test_a_bundle_arrives_as_it_lies_there(user: User, hub: Hub, bundle: Path) -
     assert edgepeft("verify", back).returncode == 0
     (back / ".hidden").write_text("")
     assert edgepeft("verify", back).returncode == 2
+
+
+def test_an_upload_shows_itself_on_a_terminal(user: User, hub: Hub, bundle: Path) -> None:
+    status, shown = on_terminal("push", bundle, "me/bundle", env=user.environment(TOKEN))
+    assert status == 0, shown
+    assert b"100%" in shown
+    assert b"MB/s" in shown or b"kB/s" in shown
+    told = user("push", bundle, "me/other", token=TOKEN)
+    assert told.returncode == 0
+    assert "%" not in told.stderr
 
 
 def test_the_card_has_what_the_hub_reads(bundle: Path) -> None:
