@@ -69,6 +69,23 @@ def refuse_stacked(parameters: Sequence[str], model: ModelInfo, subject: str) ->
             )
 
 
+def unknown_modules(named: Sequence[str], model: ModelInfo) -> list[str]:
+    """The ``named`` that no module of a decoder's files is called by, which PEFT passes over where another fits.
+
+    Embedding and head are not asked for: a head that shares the embedding's tensor is in no file.
+    """
+    if model.kind != "folder":
+        return []
+    modules = {f".{name.rpartition('.')[0]}" for name in model.tensors}
+    return [
+        name
+        for name in named
+        if not is_embedding(name)
+        and name.rpartition(".")[2] not in HEADS
+        and not any(module.endswith(f".{name}") for module in modules)
+    ]
+
+
 def _placed(
     factors: Sequence[str], model: ModelInfo
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, str] | None]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from edgepeft.adapters.base_needs import as_staged, needs_of
+from edgepeft.adapters.fit import unknown_modules
 from edgepeft.adapters.header import AdapterHeader
 from edgepeft.adapters.method import TrainingMethod
 from edgepeft.adapters.methods import find_method
@@ -106,6 +107,11 @@ def resolve(file: RecipeFile, *, measured: bool) -> ResolvedRecipe:
     needs, notes = adapters.needs(given, task, recipe.data.template, parted=parted)
     split = split_notes({"data.train": recipe.data.train, "data.test": recipe.data.test})
     notes = [*file.notes, *notes, *unused, *split]
+    if method is not None and task == GENERATION and isinstance(asked.target_modules, list):
+        notes += [
+            f"method.target_modules: no module of the model is called {name}; the others train"
+            for name in unknown_modules(asked.target_modules, given)
+        ]
     for target in targets:
         notes += _grid_notes(target, recipe)
     targets = [for_task(target, task) for target in targets]

@@ -37,6 +37,10 @@ ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "
             ["method.options.lora_bias=true", "method.target_modules=[q_proj]"],
             r"method.options.lora_bias: model.layers.0.self_attn.q_proj has no bias to merge it into",
         ),
+        (
+            ["method.target_modules=[query, value]"],
+            r"method.target_modules: the model has no module query, value; its linear layers are down_proj, gate",
+        ),
         (["layout=gena"], r"layout: .*'all', 'genai', 'transformers.js' or 'onnxruntime'"),
         (
             ["layout=transformers.js", "targets=[cpu-int4, cuda-bf16]"],
@@ -97,6 +101,15 @@ def test_what_is_wrong_is_named_by_its_key(
     project: Project, overrides: list[str], match: str
 ) -> None:
     project.refuses(*overrides, match=match)
+
+
+def test_a_module_that_the_model_lacks_is_told_of(project: Project) -> None:
+    named = "method.target_modules=[q_proj, self_attn.v_proj, gate_projj, lm_head]"
+    (told,) = [note for note in project.plan(named).notes if "is called" in note]
+    assert (
+        told
+        == "method.target_modules: no module of the model is called gate_projj; the others train"
+    )
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_what_the_processes_meet_is_said_in_one_line(
 ) -> None:
     recipe = recipe_in(tmp_path, tiny_model("llama"))
     done = edgepeft(
-        "train", recipe, "--out", tmp_path / "run", "--set", "method.target_modules=[nothing]",
+        "train", recipe, "--out", tmp_path / "run", "--set", "method.target_modules=nothing.*",
         "--progress", "none",
     )  # fmt: skip
     assert done.returncode == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgepeft.adapters.base_parts import trains_biases
-from edgepeft.adapters.fit import refuse_stacked
+from edgepeft.adapters.fit import refuse_stacked, unknown_modules
 from edgepeft.adapters.method import trains_rows
 from edgepeft.adapters.methods import check_method
 from edgepeft.adapters.tables import HEADS, has_head_bias, is_embedding, is_table
@@ -36,6 +36,7 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
             ("target_modules", [f"{name}.weight" for name in _listed(settings.target_modules)]),
         ):
             refuse_stacked(parameters, resolved.given, f"method.{key}")
+        _refuse_unknown_modules(resolved)
         found = trained_tables(resolved.method, settings.target_modules)
         if any(name in HEADS for name in found) and has_head_bias(resolved.given.tensors):
             raise InputError(
@@ -44,6 +45,24 @@ def check_method_of(resolved: ResolvedRecipe) -> None:
             )
         if settings.options.get("lora_bias"):
             _refuse_no_bias(settings.target_modules, resolved)
+
+
+def _refuse_unknown_modules(resolved: ResolvedRecipe) -> None:
+    """Raise InputError where no name of ``method.target_modules`` is one of the model's modules."""
+    named = _listed(resolved.recipe.method.target_modules)
+    if not named or resolved.task != GENERATION:
+        return
+    if len(unknown_modules(named, resolved.given)) == len(named):
+        layers = [
+            name.split(".")[-2]
+            for name, header in resolved.given.tensors.items()
+            if name.endswith(".weight") and len(header.shape) == 2
+        ]
+        there = dict.fromkeys(name for name in layers if not is_table(name))
+        raise InputError(
+            f"method.target_modules: the model has no module {', '.join(named)}; its linear layers are "
+            f"{', '.join(there)}"
+        )
 
 
 def _refuse_no_bias(targets: str | Sequence[str], resolved: ResolvedRecipe) -> None:
