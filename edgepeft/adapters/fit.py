@@ -12,7 +12,7 @@ from edgepeft.adapters.keys import canonical, language_model_of, module_of
 from edgepeft.adapters.tables import HEADS, is_embedding
 from edgepeft.errors import InputError
 from edgepeft.models.info import ModelInfo
-from edgepeft.models.names import LANGUAGE_MODELS, moved, unwrapped
+from edgepeft.models.names import LANGUAGE_MODELS, moved, newer, unwrapped
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 
 _A, _B, _ADDED = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias"
@@ -76,7 +76,10 @@ def unknown_modules(named: Sequence[str], model: ModelInfo) -> list[str]:
     """
     if model.kind != "folder":
         return []
-    modules = {f".{name.rpartition('.')[0]}" for name in model.tensors}
+    own = {newer(unwrapped(name)).rpartition(".")[0] for name in model.tensors}
+    # The base stage moves a model out of a larger one's names, and a bare one into those with a head.
+    staged = (moved(name, *way) for name in own for way in LANGUAGE_MODELS)
+    modules = {f".{name}" for name in (*own, *staged)}
     return [
         name
         for name in named

@@ -139,6 +139,8 @@ def command(
             "what bounds an answer": bound is not None,
             "--stop": bool(stop),
             "--speculate": speculate,
+            "how tokens are chosen": SamplingParams()
+            != SamplingParams(max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed),
             "--system, for raw text has no roles": raw and system is not None,
         },
     )

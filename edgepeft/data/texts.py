@@ -51,6 +51,12 @@ class EncodedText:
         ]
 
 
+_LONG = 4
+"""Characters for each token that a model reads, up to which two texts go to the library as they are."""
+_LONGEST_WORD = 256
+_SPACE = re.compile(r"\s")
+
+
 class TextEncoder:
     """Turns texts into token ids of at most ``max_length``; made with ``from_folder``."""
 
@@ -77,15 +83,53 @@ class TextEncoder:
 
     def encode(self, text: str, second: str | None = None) -> EncodedText:
         """The tokens of a text, or of it and a ``second`` one, whose places are not told."""
-        pair = None if second is None else self.control.rendered(second)
-        tokens = self.control.encode(self.control.rendered(text), pair, whole=True)
         if second is not None:
-            return EncodedText(tokens.ids, [], tokens.lost, tokens.types)
+            return self._encode_both(text, second)
+        tokens = self.control.encode(self.control.rendered(text), whole=True)
         places = [
             (0, 0) if around else _without_space(text, place)
             for place, around in zip(tokens.places, tokens.around, strict=True)
         ]
         return EncodedText(tokens.ids, places, tokens.lost, tokens.types)
+
+    def _encode_both(self, text: str, second: str) -> EncodedText:
+        # The library keeps whatever it cuts off, every piece of one text with every piece of the other.
+        texts, ends = (text, second), [self._end(text), self._end(second)]
+        lost = 0
+        if ends != [len(text), len(second)]:
+            own = [self._own(one) for one in texts]
+            lost = sum(own)
+            # The longer one is left the odd token.
+            longer = 0 if own[0] > own[1] else 1
+            while ends[longer] < len(texts[longer]):
+                cut = [self._own(one[:end]) for one, end in zip(texts, ends, strict=True)]
+                if (cut[0] > cut[1]) == (longer == 0):
+                    break
+                ends[longer] *= 2
+        one, other = (
+            self.control.rendered(each[:end]) for each, end in zip(texts, ends, strict=True)
+        )
+        tokens = self.control.encode(one, other, whole=True)
+        lost = lost - tokens.around.count(0) if lost else tokens.lost
+        return EncodedText(tokens.ids, [], lost, tokens.types)
+
+    def _end(self, text: str) -> int:
+        """How many characters of a text hold ``max_length`` of its tokens, and the word there: of two texts
+        together no more is ever read of one.
+        """
+        if len(text) <= _LONG * self.max_length:
+            return len(text)
+        tokens = self.control.encode(self.control.rendered(text))
+        if not tokens.lost:
+            return len(text)
+        end = tokens.places[-1][1]
+        space = _SPACE.search(text, end, end + _LONGEST_WORD)
+        return min(len(text), end + _LONGEST_WORD) if space is None else space.start()
+
+    def _own(self, text: str) -> int:
+        """How many tokens a text has by itself."""
+        tokens = self.control.encode(self.control.rendered(text))
+        return len(tokens.ids) + tokens.lost
 
 
 def _without_space(text: str, place: Span) -> Span:

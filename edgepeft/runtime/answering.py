@@ -141,7 +141,7 @@ class Answerer(ABC):
         """The same for a prompt that is token ids already, bounded by ``grammar`` alone; ``continues`` says
         whether it goes on from an answer given before, whose cache is then taken up.
         """
-        room = self._room(prompt_ids, sampling)
+        room = self.room(prompt_ids, sampling)
         for token in sampling.logit_bias:
             if token >= self.bundle.vocab_size:
                 raise OutOfRange(
@@ -267,7 +267,7 @@ class Answerer(ABC):
     def _chosen(self, adapter: str | None) -> str | None:
         """The adapter of a call, known to be there; None for the base. Raises InputError."""
 
-    def _room(self, ids: Sequence[int], sampling: SamplingParams) -> int:
+    def room(self, ids: Sequence[int], sampling: SamplingParams) -> int:
         """How many tokens may be generated after ``ids``; InputError for ids that cannot be fed."""
         self._refuse_foreign(ids)
         context = self.bundle.context_length

@@ -6,6 +6,7 @@ state of one size whatever was read, which can't be taken back to an earlier tok
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _FLOAT_TYPES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(bfloat16)": 16}
 _NUMPY_TYPES: Mapping[int, npt.DTypeLike] = {1: np.float32, 10: np.float16}
 _KEYS = "past_key_values."
+_MOST_STATE = 1 << 24
+"""Numbers in the state of a layer, of which models have some thousands."""
 _STATE = re.compile(r"past_conv\.\d+")
 
 
@@ -75,10 +78,16 @@ def cache_tensors(model_file: Path, inputs: Iterable[Any]) -> list[CacheTensor]:
         known = grows or _STATE.fullmatch(node.name)
         if not known or node.type not in _FLOAT_TYPES:
             continue
+        if len(node.shape) != (4 if grows else 3):
+            raise InputError(
+                f"{model_file}: {node.name} has {len(node.shape)} dimensions; the file is damaged"
+            )
         present = re.sub(r"^past(_key_values)?", "present", node.name)
         shape = _key_shape(model_file, node.shape) if grows else (1, *node.shape[1:])
         if not all(isinstance(size, int) for size in shape):
             raise InputError(f"{model_file}: {node.name} has no fixed shape")
+        if not grows and math.prod(shape) > _MOST_STATE:
+            raise InputError(f"{model_file}: {node.name} is {shape}, too large for a state")
         found.append(CacheTensor(node.name, present, shape, _FLOAT_TYPES[node.type], grows))
     return found
 

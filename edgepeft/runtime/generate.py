@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.bundle.layout import GENAI
+from edgepeft.bundle.layout import GENAI, ORT
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters
@@ -147,7 +147,7 @@ class Runtime(Answerer):
         InputError for a prompt longer than the context or ids outside the vocabulary,
         EdgepeftError when the runtime fails.
         """
-        room = self._room(prompt_ids, SamplingParams(max_new_tokens=max_new_tokens))
+        room = self.room(prompt_ids, SamplingParams(max_new_tokens=max_new_tokens))
         chosen = self._chosen(adapter)
         matcher = self.matcher(grammar)
         request = Request(prompt_ids, room, GREEDY, chosen, continues=False, matcher=matcher)
@@ -217,7 +217,8 @@ class Runtime(Answerer):
     def _rows(
         self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
     ) -> Generator[npt.NDArray[np.float32], None, None]:
-        self._refuse_switch(len(prompt_ids), len(completion_ids), "log-probabilities")
+        # At a switch plain onnxruntime reads everything anew too, and gives the rows of the last part alone.
+        self._refuse_switch(len(prompt_ids), len(completion_ids), "scores", GENAI, ORT)
         total = len(prompt_ids) + len(completion_ids)
         try:
             fresh = self._caches.fresh(list(prompt_ids), total, GREEDY, adapter, guesses=False)
@@ -236,14 +237,15 @@ class Runtime(Answerer):
         except RuntimeError as error:
             raise self._failed(error) from error
 
-    def _refuse_switch(self, prompt: int, room: int, what: str) -> None:
-        """Raise InputError where what is asked for could go over a switch of rotary factors in onnxruntime-genai.
+    def _refuse_switch(self, prompt: int, room: int, what: str, *runtimes: str) -> None:
+        """Raise InputError where what is asked for could go over a switch of rotary factors in one of the
+        ``runtimes``, or else in onnxruntime-genai.
 
         That reads its cache anew at the switch for tokens that it chooses itself, and not for those it is given.
         """
         switch = self.bundle.rotary_switch
         if (
-            GENAI in self.bundle.runtimes
+            not {*(runtimes or (GENAI,))}.isdisjoint(self.bundle.runtimes)
             and switch is not None
             and prompt <= switch < prompt + room
         ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +9,15 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 import numpy as np
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from edgepeft.errors import InputError
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, MULTI_LABEL, RANKING
 from edgepeft.runtime.encoder import Encoder
 from edgepeft.runtime.pooling import Array
 from edgepeft.serving.endpoint import EMBEDDINGS, RERANK, Endpoint, Handler
-from edgepeft.serving.limits import Limits, read_body, too_slow
+from edgepeft.serving.limits import Limits, read_body
 from edgepeft.serving.refusals import RequestError
 from edgepeft.serving.text_requests import EmbeddingRequest, RerankRequest
 
@@ -63,15 +62,19 @@ class EncoderEndpoint(Endpoint):
         vectors, usage = await self._read(
             request, texts, places, asked.truncate, lambda text, _: self._encoder.embed(text)
         )
-        data = [
-            {
-                "object": "embedding",
-                "index": at,
-                "embedding": _written(vector, asked.encoding_format),
-            }
-            for at, vector in enumerate(vectors)
-        ]
-        return JSONResponse({"object": "list", "data": data, "model": name, "usage": usage})
+
+        def body() -> dict[str, Any]:
+            data = [
+                {
+                    "object": "embedding",
+                    "index": at,
+                    "embedding": _written(vector, asked.encoding_format),
+                }
+                for at, vector in enumerate(vectors)
+            ]
+            return {"object": "list", "data": data, "model": name, "usage": usage}
+
+        return await self.written(body)
 
     async def rerank(self, request: Request) -> Response:
         """``POST /v1/rerank``."""
@@ -91,7 +94,7 @@ class EncoderEndpoint(Endpoint):
             for at in order
         ]
         head = {"id": f"rerank-{uuid.uuid4().hex}", "object": "list", "model": name}
-        return JSONResponse({**head, "results": results, "usage": usage})
+        return await self.written(lambda: {**head, "results": results, "usage": usage})
 
     def _handlers(self, relevant: str | None) -> Mapping[str, Handler]:
         task, where = self.bundle.task, self.bundle.path
@@ -121,21 +124,17 @@ class EncoderEndpoint(Endpoint):
         labels = self._encoder.classify(query, document)
         return next(label.score for label in labels if label.label == self._relevant)
 
-    def _counted(self, texts: Sequence[Texts], places: Sequence[str], truncate: bool) -> int:
-        """How many tokens are read of texts. Raises RequestError for one that is longer than the model reads."""
-        # All of them before the first is read, so that nothing is computed in vain.
-        total = 0
-        for (text, second), place in zip(texts, places, strict=True):
-            encoded = self._encoder.encoded(text, second)
-            if encoded.lost and not truncate:
-                raise RequestError(
-                    400,
-                    f"{place}: is {len(encoded.ids) + encoded.lost} tokens long and the model reads "
-                    f"{self.bundle.context_length}; shorten it, or ask with truncate: true",
-                    param=place,
-                )
-            total += len(encoded.ids)
-        return total
+    def _counted(self, text: str, second: str | None, place: str, truncate: bool) -> int:
+        """How many tokens are read of a text. Raises RequestError for one that is longer than the model reads."""
+        encoded = self._encoder.encoded(text, second)
+        if encoded.lost and not truncate:
+            raise RequestError(
+                400,
+                f"{place}: is {len(encoded.ids) + encoded.lost} tokens long and the model reads "
+                f"{self.bundle.context_length}; shorten it, or ask with truncate: true",
+                param=place,
+            )
+        return len(encoded.ids)
 
     async def _read(
         self,
@@ -146,20 +145,20 @@ class EncoderEndpoint(Endpoint):
         make: Callable[[str, str | None], Found],
     ) -> tuple[list[Found], dict[str, int]]:
         """What the model makes of each text, one after another, and the usage; in a turn of its own."""
-        deadline, clock = self.deadline(), asyncio.get_running_loop().time
+        deadline, tokens = self.deadline(), 0
         found: list[Found] = []
         async with self.turn(request, deadline):
-            tokens = await self._in_thread(self._counted, texts, places, truncate)
+            # All of them before the first is read, so that nothing is computed in vain.
+            for (text, second), place in zip(texts, places, strict=True):
+                await self.require_wanted(request, deadline)
+                tokens += await self._in_thread(self._counted, text, second, place, truncate)
             self.metrics.read.inc(tokens)
             for (text, second), place in zip(texts, places, strict=True):
+                await self.require_wanted(request, deadline)
                 try:
                     found.append(await self._in_thread(make, text, second))
                 except InputError as error:
                     raise RequestError(400, f"{place}: {error}", param=place) from None
-                if await request.is_disconnected():
-                    raise ClientDisconnect
-                if clock() > deadline:
-                    raise too_slow()
         return found, {"prompt_tokens": tokens, "total_tokens": tokens}
 
     async def _in_thread(self, work: Callable[..., Made], *given: Any) -> Made:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from edgepeft.runtime.bundle import Bundle
-from edgepeft.serving.limits import Limits, Turnstile
+from edgepeft.serving.limits import Limits, Turnstile, too_slow
 from edgepeft.serving.metrics import Metrics
 from edgepeft.serving.refusals import RequestError
 from edgepeft.serving.replies import model_entry
 
+_SLICE = 1 << 16
 Handler = Callable[[Request], Awaitable[Response]]
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -95,5 +97,32 @@ class Endpoint(ABC):
                 raise ClientDisconnect
             yield
 
+    async def require_wanted(self, request: Request, deadline: float) -> None:
+        """Raise ClientDisconnect where whoever asked has left, RequestError where it takes too long."""
+        if await request.is_disconnected():
+            raise ClientDisconnect
+        if asyncio.get_running_loop().time() > deadline:
+            raise too_slow()
+
+    async def written(self, body: Callable[[], Any]) -> Response:
+        """A response of JSON, made in a thread: a long one takes seconds, which others must not wait for.
+
+        It is sent in slices, so that a client that reads slowly is not taken for one that has stopped.
+        """
+
+        def made() -> bytes:
+            return json.dumps(body(), ensure_ascii=False, separators=(",", ":")).encode()
+
+        whole = await anyio.to_thread.run_sync(made, limiter=self.threads)
+        slices = (whole[start : start + _SLICE] for start in range(0, len(whole), _SLICE))
+        headers = {"content-length": str(len(whole))}
+        return StreamingResponse(_each(slices), media_type="application/json", headers=headers)
+
     def _entry(self, name: str) -> dict[str, Any]:
         return model_entry(name, self._started, self.bundle.base)
+
+
+async def _each(slices: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Slices as a stream; a plain iterator would be asked for each in a thread."""
+    for one in slices:
+        yield one

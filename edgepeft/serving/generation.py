@@ -16,11 +16,11 @@ from typing import Any
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from edgepeft.data.token_text import TokenTexts
-from edgepeft.errors import EdgepeftError
+from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.runtime.adapters import BASE
 from edgepeft.runtime.answer import Completion, Stream
 from edgepeft.runtime.answering import Answerer
@@ -97,16 +97,16 @@ class GenerationEndpoint(Endpoint):
         asked = CompletionRequest.read(await read_body(request, self.limits))
         name = self.known(asked.model)
 
-        def begins(prompt: str | list[int]) -> Begin:
+        def begins(ids: list[int]) -> Begin:
             def begin(sampling: SamplingParams) -> Stream:
-                ids = self._ids(prompt)
                 return self._runtime.stream_ids(ids, sampling, adapter=self._adapter(name))
 
             return begin
 
         texts = None if asked.logprobs is None else self._texts
-        reply = CompletionReply(name, texts)
-        begin = [begins(prompt) for prompt in asked.prompt]
+        reply = CompletionReply(name, texts, self._runtime.prompter)
+        prompts = await anyio.to_thread.run_sync(self._all_ids, asked, limiter=self.threads)
+        begin = [begins(ids) for ids in prompts]
         return await self._answer(request, _Asked(asked, begin, reply, deadline))
 
     def _adapter(self, name: str) -> str | None:
@@ -118,6 +118,19 @@ class GenerationEndpoint(Endpoint):
             return self._runtime.prompter.text(prompt)
         lead = list(self.bundle.virtual_ids)
         return prompt if prompt[: len(lead)] == lead else [*lead, *prompt]
+
+    def _all_ids(self, asked: CompletionRequest) -> list[list[int]]:
+        """Ids of each prompt, before the first is answered. Raises RequestError that names a bad one."""
+        found = []
+        for at, prompt in enumerate(asked.prompt):
+            try:
+                found.append(self._ids(prompt))
+                self._runtime.room(found[-1], asked.sampling())
+            except InputError as error:
+                where = f"prompt.{at}" if len(asked.prompt) > 1 else "prompt"
+                said = str(error).removeprefix("prompt: ")
+                raise RequestError(400, f"{where}: {said}", param=where) from None
+        return found
 
     async def _answer(self, request: Request, asked: _Asked) -> Response:
         fields = asked.fields
@@ -134,24 +147,35 @@ class GenerationEndpoint(Endpoint):
             for begin in asked.begin:
                 # An answer that is not sampled is the same each time.
                 own = fields.n if sampling.temperature else 1
-                made = [
-                    await self._whole(request, begin, seeded(sampling, place), asked.deadline)
-                    for place in range(own)
-                ]
+                made: list[Completion] = []
+                for place in range(own):
+                    await self.require_wanted(request, asked.deadline)
+                    chosen = seeded(sampling, place)
+                    made.append(
+                        await self._whole(
+                            request, begin, chosen, asked, first=not done and not made
+                        )
+                    )
                 done += made * (fields.n // own)
-            return JSONResponse(asked.reply.whole(done, len(asked.begin)))
+            return await self.written(lambda: asked.reply.whole(done, len(asked.begin)))
 
     async def _begun(self, begin: Begin, sampling: SamplingParams) -> Stream:
         # Compiling a grammar takes a while, which other requests must not wait for.
         return await anyio.to_thread.run_sync(begin, sampling, limiter=self.threads)
 
     async def _whole(
-        self, request: Request, begin: Begin, sampling: SamplingParams, deadline: float
+        self,
+        request: Request,
+        begin: Begin,
+        sampling: SamplingParams,
+        asked: _Asked,
+        *,
+        first: bool,
     ) -> Completion:
-        """A whole answer. Raises ClientDisconnect where its client has left."""
+        """A whole answer, maybe the request's ``first``. Raises ClientDisconnect where its client has left."""
         with await self._begun(begin, sampling) as stream:
             try:
-                async for _ in self._pieces(stream, deadline):
+                async for _ in self._pieces(stream, asked.deadline, first=first):
                     if await request.is_disconnected():
                         raise ClientDisconnect
                 return stream.completion()
@@ -187,10 +211,15 @@ class GenerationEndpoint(Endpoint):
             yield _event(reply.usage(done))
         yield "data: [DONE]\n\n"
 
-    async def _pieces(self, stream: Stream, deadline: float) -> AsyncIterator[str]:
-        """The pieces of a stream, which stays open. Raises RequestError where it isn't done by ``deadline``."""
+    async def _pieces(
+        self, stream: Stream, deadline: float, *, first: bool = True
+    ) -> AsyncIterator[str]:
+        """The pieces of a stream, which stays open: the ``first`` of a request, or a further one.
+
+        Raises RequestError where it isn't done by ``deadline``.
+        """
         clock = asyncio.get_running_loop().time
-        waited: float | None = clock() - (deadline - self.limits.answer_seconds)
+        waited = clock() - (deadline - self.limits.answer_seconds) if first else None
 
         def advance() -> object:
             return next(stream, _END)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from edgepeft.data.prompt import Prompter
 from edgepeft.data.token_text import TokenTexts
 from edgepeft.runtime.answer import Completion
 from edgepeft.runtime.logprobs import TokenLogprob
@@ -121,15 +121,16 @@ class CompletionReply(_Reply):
 
     kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
 
-    def __init__(self, model: str, texts: TokenTexts | None) -> None:
+    def __init__(self, model: str, texts: TokenTexts | None, prompter: Prompter) -> None:
         super().__init__(model, texts)
-        self._offsets = _Offsets()
+        self._prompter = prompter
+        self._offsets = _Offsets(prompter.stream())
 
     def whole(self, done: Sequence[Completion], prompts: int) -> dict[str, Any]:
         """As ``Reply.whole``."""
         choices = []
         for index, one in enumerate(done):
-            self._offsets = _Offsets()
+            self._offsets = _Offsets(self._prompter.stream())
             logprobs = self._logprobs(one.logprobs)
             choices.append(_choice(one.text, logprobs, _reason(one), index))
         return self._body(choices, done, prompts)
@@ -155,26 +156,25 @@ class CompletionReply(_Reply):
             "token_logprobs": [token.logprob for token in tokens],
             # The token that came is among them, whether or not it is one of the likeliest.
             "top_logprobs": [
-                {said(at): nats for at, nats in (*token.top, (token.id, token.logprob))}
+                # The likelier of two that say the same comes last, and stays.
+                {said(at): nats for at, nats in ((token.id, token.logprob), *reversed(token.top))}
                 for token in tokens
             ],
-            "text_offset": [
-                self._offsets.next(self._texts.bytes_of(token.id) or b"") for token in tokens
-            ],
+            "text_offset": [self._offsets.next(token.id) for token in tokens],
         }
 
 
 class _Offsets:
-    """Where each token begins in its answer, in characters."""
+    """Where each token begins in its answer, in characters; ``spell`` gives the text that each completes."""
 
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def __init__(self, spell: Callable[[int], str]) -> None:
+        self._spell = spell
         self._length = 0
 
-    def next(self, found: bytes) -> int:
-        """The place of the next token, which has these bytes."""
+    def next(self, token: int) -> int:
+        """The place of the next token."""
         place = self._length
-        self._length += len(self._decoder.decode(found))
+        self._length += len(self._spell(token))
         return place
 
 

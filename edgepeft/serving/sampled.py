@@ -11,6 +11,8 @@ from edgepeft.serving.body import Fields, Strict
 from edgepeft.serving.fields import STREAM_NEUTRAL, objection
 from edgepeft.serving.refusals import RequestError, refuse
 
+WHOLE = ("n", "top_k", "seed", "max_tokens", "max_completion_tokens", "top_logprobs")
+"""Fields that are whole numbers, in whatever form they are sent."""
 MOST_ANSWERS = 16
 """Answers to one request."""
 
@@ -51,6 +53,12 @@ class Sampled(Fields):
             fields["stream_options"] = _options(options)
         if isinstance(bias := fields.get("logit_bias"), dict):
             fields["logit_bias"] = {_token(name): value for name, value in bias.items()}
+        for name in WHOLE:
+            # Some clients have one type of numbers alone.
+            if isinstance(value := fields.get(name), float) and value.is_integer():
+                fields[name] = int(value)
+        if fields.get("logit_bias") == []:
+            del fields["logit_bias"]
         if fields.get("top_k") == -1:  # as vLLM says any
             fields["top_k"] = 0
         return fields

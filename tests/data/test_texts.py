@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from edgepeft.data.formats import read_rows
 from edgepeft.data.rows import Row
@@ -52,6 +53,22 @@ def test_a_text_too_long_keeps_its_ends_and_counts_what_it_lost(folder: Path) ->
     first = cut.first_tokens(words)
     assert first[0] == 1
     assert first[-1] is None
+
+
+@pytest.mark.parametrize("second", ["b " * 7, "plum " * 3000, "x" * 9000])
+@pytest.mark.parametrize("first", ["a " * 5, "lemon " * 2000, "why? " * 999 + "lemon"])
+def test_two_long_texts_are_cut_as_the_library_cuts_them(
+    folder: Path, first: str, second: str
+) -> None:
+    """Which it is not asked for of long ones: it keeps every piece of one with every piece of the other."""
+    encoder = TextEncoder(folder, 32)
+    found = encoder.encode(first, second)
+    library = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own = [len(library.encode(text, add_special_tokens=False).ids) for text in (first, second)]
+    library.enable_truncation(32)
+    wanted = library.encode(first, second)
+    assert (found.ids, found.types) == (wanted.ids, wanted.type_ids)
+    assert found.lost == sum(own) - wanted.special_tokens_mask.count(0)
 
 
 def test_checks_of_texts(folder: Path) -> None:

@@ -255,11 +255,13 @@ def test_across_a_switch_of_rotary_factors(
         ):
             switching.complete("x", max_new_tokens=ROOM, **fields)
         assert len(switching.complete("x", max_new_tokens=4, **fields).ids) == 4
-    with pytest.raises(InputError, match="log-probabilities can't follow"):
+    with pytest.raises(InputError, match="scores can't follow"):
         switching.score("x", "a rather long answer")
     torch_model.hold([5], switching.score_ids([5], [6, 7]).tokens, 0)
     reading = Runtime(replace(Bundle.open(plain), rotary_switch=length + 4), threads=1)
-    torch_model.hold([5], reading.score_ids([5], list(range(20, 20 + length + 30))).tokens, 0)
+    with pytest.raises(InputError, match="scores can't follow"):
+        reading.score_ids([5], list(range(20, 20 + length + 30)))
+    torch_model.hold([5], reading.score_ids([5], list(range(20, 23 + length))).tokens, 0)
     done = reading.complete("x", max_new_tokens=ROOM, logprobs=2)
     torch_model.hold(done.prompt_ids, done.logprobs, 2)
 

@@ -31,7 +31,8 @@ def ask(tiny_bundle: Path) -> Callable[..., None]:
     """The command on the tiny bundle, with short answers."""
 
     def asked(prompt: str | None = None, **options: Any) -> None:
-        run.command(tiny_bundle, prompt, **{"max_new_tokens": 8, **options})
+        short = {} if options.get("score") else {"max_new_tokens": 8}
+        run.command(tiny_bundle, prompt, **{**short, **options})
 
     return asked
 
@@ -357,6 +358,8 @@ def test_raw_text_and_files_of_prompts_are_scored(
     [
         ({"regex": "a"}, "--score: nothing is answered, so leave out what bounds an answer"),
         ({"stop": ["a"]}, "leave out --stop"),
+        ({"temperature": 0.5}, "leave out how tokens are chosen"),
+        ({"max_new_tokens": 3}, "leave out how tokens are chosen"),
         ({"speculate": True}, "leave out --speculate"),
         ({"raw": True, "system": "s"}, "raw text has no roles"),
         ({"score": None, "raw": True}, "--raw: goes with --score"),

@@ -199,6 +199,9 @@ def test_prompts_of_token_ids_and_several_at_once(client: Any, runtime: Runtime)
         done = client.completions.create(model=MODEL, prompt=prompt, max_tokens=4)
         assert [choice.text for choice in done.choices] == texts
         assert [choice.index for choice in done.choices] == list(range(len(texts)))
+    whole: dict[str, Any] = {"n": 1.0, "top_k": 0.0, "logit_bias": []}
+    again = client.completions.create(model=MODEL, prompt=ids[0], max_tokens=4.0, extra_body=whole)
+    assert again.choices[0].text == wanted[0]
     both = client.completions.create(
         model=MODEL, prompt=[PROMPT, "Turn on"], max_tokens=4, n=2, temperature=1.0, seed=3
     )
@@ -302,9 +305,10 @@ def _raw(client: Any) -> Callable[..., Any]:
         (_raw, {"prompt": []}, "prompt", "at least 1 item"),
         (_raw, {"prompt": [[]]}, "prompt.0", "a text or token ids"),
         (_raw, {"prompt": [1, "x"]}, "prompt.0", "a text or token ids"),
-        (_raw, {"prompt": [5, 99999]}, None, "token ids below 512"),
-        (_raw, {"prompt": [-1]}, None, "token ids below 512"),
-        (_raw, {"prompt": "word " * 600}, None, "no room for an answer"),
+        (_raw, {"prompt": [5, 99999]}, "prompt", "token ids below 512"),
+        (_raw, {"prompt": [-1]}, "prompt", "token ids below 512"),
+        (_raw, {"prompt": "word " * 600}, "prompt", "no room for an answer"),
+        (_raw, {"prompt": ["a", "word " * 600]}, "prompt.1", "no room for an answer"),
         (_raw, {"extra_body": {"messages": ASKED}}, "messages", "is not supported"),
         (
             _raw,

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
 
 from edgepeft.errors import InputError
 from edgepeft.runtime import Runtime
 from edgepeft.serving.api_key import ApiKey
+from edgepeft.serving.app import make_app
+from edgepeft.serving.generation import GenerationEndpoint
+from edgepeft.serving.limits import Limits
 from tests.command import edgepeft
 from tests.serving.test_serve import JSON, WAYS, Server, serving
 
@@ -76,8 +81,8 @@ def test_requests_tokens_and_first_tokens_are_counted(server: Server, tiny_bundl
     assert gained(before, after, "edgepeft_prompt_tokens_total") == 2 * prompt + 2 * raw
     assert gained(before, after, "edgepeft_generated_tokens_total") == 2 * 5 + 2 * 3
     first = "edgepeft_time_to_first_token_seconds"
-    assert gained(before, after, f"{first}_count") == 4
-    assert gained(before, after, f"{first}_bucket", "+Inf") == 4
+    assert gained(before, after, f"{first}_count") == 3
+    assert gained(before, after, f"{first}_bucket", "+Inf") == 3
     assert 0 < gained(before, after, f"{first}_sum") < 60
     # The request that asks for the counts is under way itself.
     assert after[("edgepeft_requests_in_flight",)] == 1
@@ -210,3 +215,30 @@ def test_an_open_address_without_a_key_is_warned_of(tiny_bundle: Path, tmp_path:
     done = edgepeft("serve", tiny_bundle, "--api-key-file", tmp_path / "none")
     assert done.returncode == 2
     assert "cannot be read" in done.stderr
+
+
+def test_answers_without_text_have_the_time_of_one_alone(tiny_bundle: Path) -> None:
+    """Whatever is asked for, a server has its place back after ``answer_seconds``."""
+    runtime = Runtime(tiny_bundle, threads=1)
+    (stop, *_) = runtime.prompter.stop_ids
+    begun: list[int] = []
+
+    class Counting(Runtime):
+        def stream_ids(self, *given: Any, **more: Any) -> Any:
+            begun.append(len(begun))
+            time.sleep(0.2)
+            return super().stream_ids(*given, **more)
+
+    endpoint = GenerationEndpoint(Counting(tiny_bundle, threads=1), Limits(answer_seconds=0.5))
+    client = TestClient(make_app(endpoint))
+    done = client.post(
+        RAW,
+        json={
+            "model": MODEL,
+            "prompt": ["a"] * 12,
+            "max_tokens": 1,
+            "logit_bias": {str(stop): 100},
+        },
+    )
+    assert done.status_code == 503
+    assert len(begun) < 6

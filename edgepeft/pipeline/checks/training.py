@@ -68,8 +68,12 @@ def _refuse_unknown_modules(resolved: ResolvedRecipe) -> None:
 def _refuse_no_bias(targets: str | Sequence[str], resolved: ResolvedRecipe) -> None:
     """Raise InputError where a factor's bias would have none of the base to be merged into.
 
-    Which modules an expression means, and which tensors of an encoder are linear layers, training alone knows.
+    Which modules an expression means, and which are left out, training alone knows, and which tensors of an
+    encoder are linear layers.
     """
+    options = resolved.recipe.method.options
+    if options.get("exclude_modules") or options.get("layers_to_transform") is not None:
+        return
     everywhere = targets == "all-linear" and resolved.task == GENERATION
     named = () if isinstance(targets, str) else targets
     stored = resolved.given.tensors

@@ -39,7 +39,7 @@ class BuildLog(RichLog):
             self._entries = entries
             self.rewrite()
         else:
-            self._write_new()
+            self._write_new(self._following)
 
     def filter(self, wanted: str) -> None:
         """From now on only entries that contain a text."""

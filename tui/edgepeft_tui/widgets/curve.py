@@ -78,7 +78,8 @@ class Curve(Container):
                     label=CURVES.get(key, key),
                 )
         self._bound(plot, curves, planned or 0)
-        self._show_legend()
+        # A plot that is shown only now has no size yet.
+        self.call_after_refresh(self._show_legend)
 
     def on_resize(self) -> None:
         """A low plot has no room for what its signs mean, which the border says too."""
