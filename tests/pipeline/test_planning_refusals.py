@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from edgepeft.errors import InputError
 from tests.project import Project
 from tests.stages import write_adapter
-from tests.tiny import build_tokenizer
+from tests.tiny import build_tokenizer, write_tiny_model
 
 ROW = json.dumps({"prompt": "Of what colour is a rose?", "completion": "r"}) + "\n"
 
@@ -276,3 +277,23 @@ def test_methods_that_a_family_does_not_take_are_refused(
     write_case(MODELS[case], project.folder / "other")
     with pytest.raises(InputError, match=match):
         project.plan("model=other", change)
+
+
+def test_modules_are_known_by_the_names_that_they_will_have(project: Project) -> None:
+    """A bare model's, and those inside a larger one, are renamed as the base is staged."""
+    file = project.folder / "model" / "model.safetensors"
+    named = "method.target_modules=[model.layers.0.self_attn.q_proj]"
+    stored = load_file(file)
+    for before in ("", "model.language_model."):
+        renamed = {name.replace("model.", before, 1): one for name, one in stored.items()}
+        save_file(renamed, file, metadata={"format": "pt"})
+        assert not any("is called" in note for note in project.plan(named).notes)
+        project.refuses(named.replace("q_proj", "q_projj"), match="the model has no module")
+
+
+def test_biases_are_asked_of_what_is_not_left_out(project: Project) -> None:
+    write_tiny_model(project.folder / "other", "qwen2")
+    asked = ("model=other", "method.name=lora", "method.options.lora_bias=true")
+    project.refuses(*asked, match=r"lora_bias: model\.layers\.0\.\S+ has no bias")
+    left_out = "method.options.exclude_modules=[o_proj, gate_proj, up_proj, down_proj]"
+    assert "train" in project.keys(*asked, left_out)

@@ -173,6 +173,16 @@ def test_the_log_is_folded_anew_where_the_width_is_another() -> None:
         await until(pilot, lambda: len(log.lines) == 40)
         await until(pilot, lambda: log.scroll_y < log.max_scroll_y)
         assert f"39 {SAID}" not in text_of(app)
+        # Nor does what comes now take a reader away from there.
+        place = log.scroll_y
+        event = {"event": "message", "stage": "base", "text": "the latest", "time": 200.0}
+        with (RUN / "events.jsonl").open("a") as stream:
+            stream.write(json.dumps(event) + "\n")
+        await until(pilot, lambda: len(log.lines) == 41)
+        await pilot.pause(0.3)
+        assert log.scroll_y == place
+        log.scroll_end(animate=False)
+        await until(pilot, lambda: "the latest" in text_of(app))
 
     drive(scenario, size=(160, 24))
 
