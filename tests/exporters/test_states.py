@@ -12,7 +12,7 @@ import pytest
 
 from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError
-from edgepeft.runtime import Bundle, GraphSession, Runtime
+from edgepeft.runtime import Bundle, GraphSession, Runtime, decoder_session
 from edgepeft.runtime.cache_states import CacheStates
 from edgepeft.runtime.decoder_session import Read
 from edgepeft.runtime.devices import CPU, WEBGPU
@@ -150,13 +150,20 @@ def guessed_rightly(bundle: Path) -> Iterator[bool]:
 def test_a_wrong_guess_leaves_no_trace(built: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(guessed_rightly(built(*FP32)))
 
-    def forward_alone(self: CacheStates, past: int, count: int) -> None:
-        for now in self._now if past == 0 else ():
-            now.fill(0)
+    class ForwardAlone(CacheStates):
+        def __init__(self, model_file: Path, now: Any, **more: Any) -> None:
+            super().__init__(model_file, now, **more)
+            self.now = now
+
+        def kept(self, length: int) -> int:
+            return length
+
+        def begin(self, past: int, count: int) -> None:
+            for state in self.now if past == 0 else ():
+                state.fill(0)
 
     # A state that is not set back turns the answer.
-    monkeypatch.setattr(CacheStates, "begin", forward_alone)
-    monkeypatch.setattr(CacheStates, "kept", lambda self, length: length)
+    monkeypatch.setattr(decoder_session, "CacheStates", ForwardAlone)
     assert not all(guessed_rightly(built(*FP32)))
 
 

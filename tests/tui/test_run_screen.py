@@ -167,6 +167,8 @@ def test_the_log_is_folded_anew_where_the_width_is_another() -> None:
         assert all(line.cell_length <= log.content_size.width for line in log.lines)
         # The latest is still seen, to its end.
         assert "the word end" in text_of(app)
+        await until(pilot, lambda: log.is_vertical_scroll_end)
+        await pilot.pause(0.2)
         log.scroll_to(y=20, animate=False)
         await pilot.pause()
         await pilot.resize_terminal(160, 24)
