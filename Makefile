@@ -45,12 +45,12 @@ test: fast
 	$(BIN)/python -m pytest -m real
 
 fast: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real' -n $(SIDE_BY_SIDE) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not real' -n $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder
 
 # Which lines no fast test runs. Apart from `make fast`, for it takes half as long again; pytest's status is kept.
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m 'not real' -n $(SIDE_BY_SIDE) --dist loadfile; \
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -m 'not real' -n $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder; \
 	  status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
 
 # The newest release of every dependency instead of the pinned one: which libraries moved, and what that broke. The

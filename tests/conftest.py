@@ -46,10 +46,22 @@ MINUTES = {"real": 40, "methods": 30, "architectures": 30}
 """Limits of a test, in minutes, in folders whose fixtures build for long; elsewhere pyproject.toml says it."""
 
 
+LONGEST = (
+    *("docs/test_commands.py", "training/test_processes.py", "architectures/test_matrix.py"),
+    *("architectures/test_encoders.py", "encoders/test_bundles.py", "cli/test_build.py"),
+    *("methods/test_bundles.py", "fleet/test_build.py", "tui/test_snapshots.py"),
+    *("encoders/test_compare.py", "cli/test_adapters.py", "tui/test_focus.py"),
+)
+"""Files that take minutes. They are begun first, so that none of them is left alone at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of those folders their limit."""
+    """Bring the longest files to the front, and give the tests of some folders their limit."""
+    here = Path(__file__).parent
+    place = {here / file: index for index, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
     for item in items:
-        minutes = MINUTES.get(item.path.relative_to(Path(__file__).parent).parts[0])
+        minutes = MINUTES.get(item.path.relative_to(here).parts[0])
         if minutes is not None:
             item.add_marker(pytest.mark.timeout(60 * minutes))
 
