@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgepeft.bundle.layout import GENAI, ORT
+from edgepeft.bundle.layout import GENAI
 from edgepeft.errors import EdgepeftError, InputError, MissingError, one_line
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.runtime.adapter_pool import AdapterPool, GenaiAdapters
@@ -189,12 +189,16 @@ class Runtime(Answerer):
 
     def _said(self, cached: Cached, request: Request) -> Generator[Said, None, None]:
         """The tokens of an answer whose prompt ``cached`` has read."""
-        if request.matcher is not None:
-            self._refuse_switch(cached.prompt_length, request.room, "an answer within a grammar")
-        elif request.shift is not None:
-            self._refuse_switch(cached.prompt_length, request.room, "an answer with penalties")
-        elif request.top is not None:
-            self._refuse_switch(cached.prompt_length, request.room, "log-probabilities")
+        # It reads its cache anew at a switch for tokens that it chooses itself, and not for those it is given.
+        if GENAI in self.bundle.runtimes:
+            if request.matcher is not None:
+                self._refuse_switch(
+                    cached.prompt_length, request.room, "an answer within a grammar"
+                )
+            elif request.shift is not None:
+                self._refuse_switch(cached.prompt_length, request.room, "an answer with penalties")
+            elif request.top is not None:
+                self._refuse_switch(cached.prompt_length, request.room, "log-probabilities")
         # Held by this frame alone, which has ended when the cache is closed.
         reader = self._reader(cached, request)
         for _ in range(request.room):
@@ -204,21 +208,20 @@ class Runtime(Answerer):
         self, cached: Cached, request: Request
     ) -> SpeculativeGenerator | GuidedReader | WatchedReader:
         """What gives an answer's tokens, over the generator that has read its prompt."""
-        generator = cached.generator
-        choice = request.choice(self.prompter.stop_ids)
+        generator, stop_ids = cached.generator, self.prompter.stop_ids
         if isinstance(generator, SpeculativeGenerator):
-            generator.bound_by(choice)
+            generator.bound_by(request.choice(stop_ids))
             return generator
         if request.matcher is None and request.shift is None:
             # The runtime's own way to choose, so that asking for log-probabilities changes no sampled answer.
             return WatchedReader(generator, request.top)
-        return GuidedReader(generator, choice)
+        return GuidedReader(generator, request.choice(stop_ids))
 
     def _rows(
         self, prompt_ids: Sequence[int], completion_ids: Sequence[int], adapter: str | None
     ) -> Generator[npt.NDArray[np.float32], None, None]:
-        # At a switch plain onnxruntime reads everything anew too, and gives the rows of the last part alone.
-        self._refuse_switch(len(prompt_ids), len(completion_ids), "scores", GENAI, ORT)
+        # Plain onnxruntime reads everything anew there, and gives the rows of the last part alone.
+        self._refuse_switch(len(prompt_ids), len(completion_ids), "scores")
         total = len(prompt_ids) + len(completion_ids)
         try:
             fresh = self._caches.fresh(list(prompt_ids), total, GREEDY, adapter, guesses=False)
@@ -237,18 +240,10 @@ class Runtime(Answerer):
         except RuntimeError as error:
             raise self._failed(error) from error
 
-    def _refuse_switch(self, prompt: int, room: int, what: str, *runtimes: str) -> None:
-        """Raise InputError where what is asked for could go over a switch of rotary factors in one of the
-        ``runtimes``, or else in onnxruntime-genai.
-
-        That reads its cache anew at the switch for tokens that it chooses itself, and not for those it is given.
-        """
+    def _refuse_switch(self, prompt: int, room: int, what: str) -> None:
+        """Raise InputError where what is asked for could go over a switch of rotary factors."""
         switch = self.bundle.rotary_switch
-        if (
-            not {*(runtimes or (GENAI,))}.isdisjoint(self.bundle.runtimes)
-            and switch is not None
-            and prompt <= switch < prompt + room
-        ):
+        if switch is not None and prompt <= switch < prompt + room:
             raise InputError(
                 f"a prompt of {prompt} tokens and an answer of up to {room} go over {switch} tokens, where this "
                 f"model's rotary factors change and {what} can't follow; ask for fewer "

@@ -161,10 +161,11 @@ class SpeculativeGenerator:
         self.steps += 1
         right = 0
         # A grammar follows what is chosen alone, so nothing of it has to be taken back.
-        self._known.append(self._choice.next(logits[0], self._guesser.ids))
+        before = list(self._guesser.ids)
+        self._known.append(self._choice.next(logits[0], before))
         while right < len(guessed) and guessed[right] == self._known[-1].id:
+            before.append(guessed[right])
             right += 1
-            before = [*self._guesser.ids, *guessed[:right]]
             self._known.append(self._choice.next(logits[right], before))
         self._guesser.judge(len(guessed), right)
         self._held += len(unread) + right
