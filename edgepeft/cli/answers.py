@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from edgepeft.utils.terminal_text import unfiltered, visible
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from edgepeft.guidance import Grammar
     from edgepeft.runtime import Completion, Runtime, SamplingParams
     from edgepeft.runtime.answer import Stream
+
+    Prompt = str | list[Message]
+    Found = TypeVar("Found")
 
 
 def print_answer(pieces: Iterator[str]) -> None:
@@ -66,25 +69,39 @@ def answer_rows(
 
     Raises InputError naming the row that can't be asked, EdgepeftError when the runtime fails.
     """
-    from edgepeft.data.prompt_rows import TwoTexts
-    from edgepeft.errors import InputError
-
     tokens, seconds = 0, 0.0
-    for where, prompt in rows:
-        if isinstance(prompt, TwoTexts):
-            raise InputError(f"{where}: has two texts, and this model answers prompts")
-        own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
-        try:
-            done = runtime.complete(
-                prompt, sampling, system=None if own_system else system, grammar=grammar
-            )
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+
+    def ask(prompt: Prompt, told: str | None) -> Completion:
+        return runtime.complete(prompt, sampling, system=told, grammar=grammar)
+
+    for prompt, done in each_prompt(rows, system, ask):
         _print_json(prompt, done)
         tokens += len(done.ids)
         seconds += done.prefill_seconds + done.decode_seconds
     if show_stats:
         print(f"{len(rows)} prompts, {tokens} tokens, {seconds:.1f} s", file=sys.stderr)
+
+
+def each_prompt(
+    rows: Iterable[Asked], system: str | None, ask: Callable[[Prompt, str | None], Found]
+) -> Iterator[tuple[Prompt, Found]]:
+    """Each prompt, given with where it comes from, and what ``ask`` finds of it and of the system message that it
+    has none of its own beside.
+
+    Raises InputError naming the row that can't be asked, and as ``ask`` does.
+    """
+    from edgepeft.data.prompt_rows import TwoTexts
+    from edgepeft.errors import InputError
+
+    for where, prompt in rows:
+        if isinstance(prompt, TwoTexts):
+            raise InputError(f"{where}: has two texts, and this model answers prompts")
+        own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
+        try:
+            found = ask(prompt, None if own_system else system)
+        except InputError as error:
+            raise InputError(f"{where}: {error}" if where else str(error)) from None
+        yield prompt, found
 
 
 def _print_json(prompt: str | list[Message], done: Completion) -> None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgepeft.cli.answers import each_prompt
 from edgepeft.utils.terminal_text import visible_line
 
 if TYPE_CHECKING:
+    from edgepeft.cli.answers import Prompt
     from edgepeft.data.prompt_rows import Asked
     from edgepeft.data.token_text import TokenTexts
     from edgepeft.runtime import Runtime
@@ -66,21 +68,15 @@ def print_scores(
 
     Raises InputError as ``Runtime.score`` does, and for a prompt of two texts.
     """
-    from edgepeft.data.prompt_rows import TwoTexts
     from edgepeft.data.token_text import TokenTexts
-    from edgepeft.errors import InputError
 
     texts = TokenTexts(runtime.prompter.tokenizer)
     started, tokens = time.perf_counter(), 0
-    for where, prompt in prompts:
-        if isinstance(prompt, TwoTexts):
-            raise InputError(f"{where}: has two texts, and this model answers prompts")
-        own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
-        told = None if own_system else system
-        try:
-            found = [runtime.score(prompt, one, system=told, raw=raw) for one in completions]
-        except InputError as error:
-            raise InputError(f"{where}: {error}" if where else str(error)) from None
+
+    def ask(prompt: Prompt, told: str | None) -> list[Score]:
+        return [runtime.score(prompt, one, system=told, raw=raw) for one in completions]
+
+    for prompt, found in each_prompt(prompts, system, ask):
         tokens += sum(len(score.prompt_ids) + len(score.tokens) for score in found)
         if as_json:
             scores = [_shown(*one, texts) for one in zip(completions, found, strict=True)]
