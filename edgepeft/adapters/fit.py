@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgepeft.adapters.base_parts import bias_of
 from edgepeft.adapters.folder import WEIGHTS
@@ -15,6 +15,7 @@ from edgepeft.models.info import ModelInfo
 from edgepeft.models.names import LANGUAGE_MODELS, moved, newer, unwrapped
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 
+_Fact = TypeVar("_Fact")
 _A, _B, _ADDED = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias"
 _ROWS_A, _ROWS_B = ".lora_embedding_A", ".lora_embedding_B"
 
@@ -76,10 +77,8 @@ def unknown_modules(named: Sequence[str], model: ModelInfo) -> list[str]:
     """
     if model.kind != "folder":
         return []
-    own = {newer(unwrapped(name)).rpartition(".")[0] for name in model.tensors}
-    # The base stage moves a model out of a larger one's names, and a bare one into those with a head.
-    staged = (moved(name, *way) for name in own for way in LANGUAGE_MODELS)
-    modules = {f".{name}" for name in (*own, *staged)}
+    own = {newer(unwrapped(name)).rpartition(".")[0]: None for name in model.tensors}
+    modules = {f".{name}" for names in _as_staged(own) for name in names}
     return [
         name
         for name in named
@@ -94,17 +93,12 @@ def _placed(
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, str] | None]:
     """The shapes of a model's weights by their modules, and where the adapter has such a model inside a larger
     one.
-
-    The checkpoint itself may be of a larger model's names, which the base stage renames.
     """
     own = {
         unwrapped(name).removesuffix(".weight"): tensor.shape
         for name, tensor in model.tensors.items()
     }
-    variants = [
-        own,
-        *({moved(name, *way): shape for name, shape in own.items()} for way in LANGUAGE_MODELS),
-    ]
+    variants = _as_staged(own)
     if model.tied_embeddings:
         for weights in variants:
             table = next((weights[name] for name in weights if is_embedding(name)), None)
@@ -115,6 +109,14 @@ def _placed(
         if place is not None or adapted <= set(weights):
             return weights, place
     return own, None
+
+
+def _as_staged(own: dict[str, _Fact]) -> list[dict[str, _Fact]]:
+    """What is known by a checkpoint's own names, and by those that the base stage may give them: it moves a model
+    out of a larger one's names, and a bare one into those with a head.
+    """
+    moves = ({moved(name, *way): fact for name, fact in own.items()} for way in LANGUAGE_MODELS)
+    return [own, *moves]
 
 
 def _check_pair(

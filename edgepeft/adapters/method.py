@@ -143,6 +143,14 @@ def trains_rows(method: TrainingMethod, options: Mapping[str, Any]) -> bool:
     )
 
 
+def no_bias(module: str) -> InputError:
+    """The error for a factor's bias beside a ``module`` that has none to merge it into."""
+    return InputError(
+        f"method.options.lora_bias: {module} has no bias to merge it into; name modules that have one as "
+        "method.target_modules"
+    )
+
+
 def _check_prompt_start(options: Mapping[str, Any]) -> None:
     """A prompt that begins as a text needs the text, and any other start has no use for one."""
     of_text = options["prompt_tuning_init"] == "TEXT"

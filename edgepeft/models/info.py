@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -95,6 +95,13 @@ class ModelInfo:
         """Elements of a token's embedding, which some encoders project to ``hidden_size``."""
         own = self.config.get("model_type") in ("electra", "albert", "deberta", "deberta-v2")
         return (config_size(self.config, "embedding_size") if own else 0) or self.hidden_size
+
+    @property
+    def matrices(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Each module that has a weight of two dimensions, under the file's own name, with its shape."""
+        for name, (shape, _) in self.tensors.items():
+            if name.endswith(".weight") and len(shape) == 2:
+                yield name.removesuffix(".weight"), shape
 
     @property
     def on_own_grid(self) -> bool:

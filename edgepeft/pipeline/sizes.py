@@ -49,9 +49,9 @@ def adapter_parameters(resolved: ResolvedRecipe) -> int | None:
 def _sides_of_layers(model: ModelInfo) -> list[tuple[str, int]]:
     """Of each weight in the layers of a decoder's files its module and what its two sides come to."""
     return [
-        (name.split(".")[-2], sum(tensor.shape))
-        for name, tensor in model.tensors.items()
-        if model.kind == "folder" and ".layers." in name and len(tensor.shape) == 2
+        (name.rpartition(".")[2], sum(shape))
+        for name, shape in model.matrices
+        if model.kind == "folder" and ".layers." in name
     ]
 
 

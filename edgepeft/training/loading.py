@@ -12,7 +12,7 @@ import torch
 
 from edgepeft.adapters.base_init import Factors, changes_base, initial_factors, without
 from edgepeft.adapters.keys import PREFIX
-from edgepeft.adapters.method import TrainingMethod
+from edgepeft.adapters.method import TrainingMethod, no_bias
 from edgepeft.adapters.patterns import check_patterns
 from edgepeft.adapters.provenance import TrainingGrid
 from edgepeft.adapters.shared_options import FEED_FORWARD
@@ -157,10 +157,7 @@ def _refuse_no_bias(adapted: Any) -> None:
     """Raise InputError where a factor's bias would have none of the base to be merged into."""
     for name, layer in adapted.get_base_model().named_modules():
         if hasattr(layer, "lora_B") and layer.get_base_layer().bias is None:
-            raise InputError(
-                f"method.options.lora_bias: {name} has no bias to merge it into; name modules that have one as "
-                "method.target_modules"
-            )
+            raise no_bias(name)
 
 
 def whole_modules(model: Any, facts: EncoderFacts) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgepeft.adapters.base_parts import trains_biases
 from edgepeft.adapters.fit import refuse_stacked, unknown_modules
-from edgepeft.adapters.method import trains_rows
+from edgepeft.adapters.method import no_bias, trains_rows
 from edgepeft.adapters.methods import check_method
 from edgepeft.adapters.tables import HEADS, has_head_bias, is_embedding, is_table
 from edgepeft.adapters.trained_tables import check_tables, trained_tables
@@ -53,11 +53,7 @@ def _refuse_unknown_modules(resolved: ResolvedRecipe) -> None:
     if not named or resolved.task != GENERATION:
         return
     if len(unknown_modules(named, resolved.given)) == len(named):
-        layers = [
-            name.split(".")[-2]
-            for name, header in resolved.given.tensors.items()
-            if name.endswith(".weight") and len(header.shape) == 2
-        ]
+        layers = (module.rpartition(".")[2] for module, _ in resolved.given.matrices)
         there = dict.fromkeys(name for name in layers if not is_table(name))
         raise InputError(
             f"method.target_modules: the model has no module {', '.join(named)}; its linear layers are "
@@ -76,17 +72,11 @@ def _refuse_no_bias(targets: str | Sequence[str], resolved: ResolvedRecipe) -> N
         return
     everywhere = targets == "all-linear" and resolved.task == GENERATION
     named = () if isinstance(targets, str) else targets
-    stored = resolved.given.tensors
-    for name, header in stored.items():
-        module, _, part = name.rpartition(".")
+    for module, _ in resolved.given.matrices:
         last = module.rpartition(".")[2]
-        if part != "weight" or len(header.shape) != 2 or f"{module}.bias" in stored:
-            continue
-        if not is_table(last) and (everywhere or last in named):
-            raise InputError(
-                f"method.options.lora_bias: {module} has no bias to merge it into; name modules that have one as "
-                "method.target_modules"
-            )
+        meant = not is_table(last) and (everywhere or last in named)
+        if meant and f"{module}.bias" not in resolved.given.tensors:
+            raise no_bias(module)
 
 
 def _listed(targets: str | Sequence[str]) -> Sequence[str]:
