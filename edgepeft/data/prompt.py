@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from edgepeft.data.answer_text import pieces_of
-from edgepeft.data.control_tokens import ControlTokens, Policy
+from edgepeft.data.control_tokens import ControlTokens, Policy, Tokens
 from edgepeft.data.encoded import Encoded, Reading
 from edgepeft.data.generation_prompt import Asking, asking
 from edgepeft.data.look_alikes import Rendered
@@ -173,7 +173,7 @@ class Prompter:
             ),
             len(tokens.ids),
         )
-        whole = self._plain(self.control.rendered(text + following))
+        whole = self._without_end(tokens)
         return whole[:count], whole[count:]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -204,7 +204,10 @@ class Prompter:
         }
 
     def _plain(self, text: Rendered) -> list[int]:
-        tokens = self.control.encode(text, whole=True)
+        return self._without_end(self.control.encode(text, whole=True))
+
+    def _without_end(self, tokens: Tokens) -> list[int]:
+        """Ids without the EOS that the tokenizer may have added."""
         ids, end = tokens.ids, len(tokens.ids)
         # `around` is 1 only for what the post-processor put there.
         while end and tokens.around[end - 1] and ids[end - 1] in self.stop_ids:
