@@ -28,9 +28,16 @@ class TokenTexts:
         kinds = _kinds(None if decoder is None else json.loads(decoder.__getstate__()))
         self._of_bytes = "ByteLevel" in kinds
         self._falls_back = "ByteFallback" in kinds
+        # Answers and the alternatives to their tokens say the same ones again and again.
+        self._known: dict[int, bytes | None] = {}
 
     def bytes_of(self, token: int) -> bytes | None:
         """The bytes of a token; None for an id that the tokenizer lacks, as of a padded embedding."""
+        if token not in self._known:
+            self._known[token] = self._found(token)
+        return self._known[token]
+
+    def _found(self, token: int) -> bytes | None:
         if token in self._added:
             return self._added[token].encode()
         piece: str | None = self._tokenizer.id_to_token(token)
