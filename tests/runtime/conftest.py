@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edgepeft.runtime import Bundle
+from edgepeft.runtime import BatchRuntime, Bundle, Runtime
+from edgepeft.runtime.answering import Answerer
 from tests.runtime.fabricate import (
     edit_json,
     write_manifest,
@@ -34,6 +36,19 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without_genai(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same bundle for plain onnxruntime alone; not to be changed."""
     return plain_copy(tiny_bundle, tmp_path_factory.mktemp("plain") / "bundle")
+
+
+def every_engine(bundle: Path, plain: Path) -> Iterator[dict[str, Answerer]]:
+    """Every way to answer with a bundle, and with its copy for plain onnxruntime, until the generator goes on."""
+    batch = BatchRuntime(bundle, rows=2, threads=1)
+    yield {
+        "genai": Runtime(bundle, threads=1),
+        "plain": Runtime(plain, threads=1),
+        "speculation": Runtime(bundle, threads=1, speculate=True),
+        "plain speculation": Runtime(plain, threads=1, speculate=True),
+        "batch": batch,
+    }
+    batch.close()
 
 
 def plain_copy(bundle: Path, folder: Path) -> Path:

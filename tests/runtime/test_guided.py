@@ -21,9 +21,10 @@ from edgepeft.data.rows import Message
 from edgepeft.errors import EdgepeftError, InputError
 from edgepeft.guidance import FREE, Grammar
 from edgepeft.guidance.matcher import Matcher
-from edgepeft.runtime import BatchRuntime, Completion, Runtime
+from edgepeft.runtime import Completion, Runtime
 from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.sampling_params import SamplingParams
+from tests.runtime.conftest import every_engine
 
 pytest.importorskip("llguidance")
 
@@ -74,15 +75,7 @@ ROOM = 300
 
 @pytest.fixture(scope="module")
 def engines(tiny_bundle: Path, without_genai: Path) -> Iterator[dict[str, Answerer]]:
-    batch = BatchRuntime(tiny_bundle, rows=2, threads=1)
-    yield {
-        "genai": Runtime(tiny_bundle, threads=1),
-        "plain": Runtime(without_genai, threads=1),
-        "speculation": Runtime(tiny_bundle, threads=1, speculate=True),
-        "plain speculation": Runtime(without_genai, threads=1, speculate=True),
-        "batch": batch,
-    }
-    batch.close()
+    yield from every_engine(tiny_bundle, without_genai)
 
 
 def alike(engines: dict[str, Answerer], prompt: str, **asked: Any) -> Completion:

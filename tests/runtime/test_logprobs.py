@@ -14,13 +14,13 @@ from edgepeft.data.rows import Message
 from edgepeft.data.token_text import TokenTexts
 from edgepeft.errors import InputError
 from edgepeft.guidance import Grammar
-from edgepeft.runtime import BatchRuntime, Bundle, Completion, Runtime
+from edgepeft.runtime import Bundle, Completion, Runtime
 from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.logprobs import TokenLogprob, token_logprob
 from edgepeft.runtime.sampling import Sampler, Shift
 from edgepeft.runtime.sampling_params import OutOfRange, SamplingParams
 from edgepeft.runtime.search_options import GREEDY
-from tests.runtime.conftest import plain_copy
+from tests.runtime.conftest import every_engine, plain_copy
 from tests.runtime.fabricate import write_tiny_bundle
 from tests.tiny import write_tiny_model
 
@@ -77,15 +77,7 @@ def torch_model(folders: tuple[Path, Path, Path]) -> Torch:
 @pytest.fixture(scope="module")
 def engines(folders: tuple[Path, Path, Path]) -> Iterator[Mapping[str, Answerer]]:
     _, bundle, plain = folders
-    batch = BatchRuntime(bundle, rows=2, threads=1)
-    yield {
-        "genai": Runtime(bundle, threads=1),
-        "plain": Runtime(plain, threads=1),
-        "speculation": Runtime(bundle, threads=1, speculate=True),
-        "plain speculation": Runtime(plain, threads=1, speculate=True),
-        "batch": batch,
-    }
-    batch.close()
+    yield from every_engine(bundle, plain)
 
 
 @pytest.fixture(params=ENGINES)

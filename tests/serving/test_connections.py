@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from edgepeft.serving.connections import connections_within
 from edgepeft.serving.limits import Limits
 from tests.hot_swap.test_integrity import flip
-from tests.serving.test_serve import JSON, Server, serving
+from tests.serving.test_serve import JSON, Server, served, serving
 
 SECONDS = 2
 """The time that a client has to send a request here."""
@@ -28,10 +28,8 @@ SECONDS = 2
 
 @pytest.fixture(scope="module")
 def server(filled: Path) -> Iterator[Server]:
-    running = serving(filled, "--request-seconds", SECONDS, "--max-tokens", 48)
-    yield running
-    running.process.terminate()
-    running.process.wait(timeout=30)
+    with served(filled, "--request-seconds", SECONDS, "--max-tokens", 48) as running:
+        yield running
 
 
 def connect(server: Server) -> socket.socket:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from edgepeft.runtime import Encoder, Runtime
 from tests.runtime.fabricate import write_encoder_bundle
-from tests.serving.test_serve import Server, serving
+from tests.serving.test_serve import Server, served
 
 langchain = pytest.importorskip("langchain_openai")
 langchain_core = pytest.importorskip("langchain_core.messages")
@@ -27,10 +27,8 @@ class Lamp(BaseModel):
 
 
 def _running(folder: Path, *options: object) -> Iterator[Server]:
-    running = serving(folder, *options)
-    yield running
-    running.process.terminate()
-    running.process.wait(timeout=30)
+    with served(folder, *options) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from edgepeft.data.token_text import TokenTexts
 from edgepeft.runtime import Runtime
 from edgepeft.runtime.logprobs import TokenLogprob
-from tests.serving.test_serve import WAYS, Server, serving
+from tests.serving.test_serve import WAYS, Server, served
 
 openai = pytest.importorskip("openai")
 
@@ -24,10 +24,8 @@ ROOM = 12
 
 @pytest.fixture(scope="module", params=WAYS)
 def server(tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    running = serving(tiny_bundle, "--max-tokens", 48, *WAYS[request.param])
-    yield running
-    running.process.terminate()
-    running.process.wait(timeout=30)
+    with served(tiny_bundle, "--max-tokens", 48, *WAYS[request.param]) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

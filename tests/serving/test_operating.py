@@ -20,7 +20,7 @@ from edgepeft.serving.app import make_app
 from edgepeft.serving.generation import GenerationEndpoint
 from edgepeft.serving.limits import Limits
 from tests.command import edgepeft
-from tests.serving.test_serve import JSON, WAYS, Server, serving
+from tests.serving.test_serve import JSON, WAYS, Server, served, serving
 
 openai = pytest.importorskip("openai")
 
@@ -32,10 +32,8 @@ CHAT, RAW = "/v1/chat/completions", "/v1/completions"
 
 @pytest.fixture(scope="module", params=WAYS)
 def server(tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    running = serving(tiny_bundle, "--max-tokens", 64, *WAYS[request.param])
-    yield running
-    running.process.terminate()
-    running.process.wait(timeout=30)
+    with served(tiny_bundle, "--max-tokens", 64, *WAYS[request.param]) as running:
+        yield running
 
 
 def counted(server: Server, headers: dict[str, str] | None = None) -> dict[Any, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import edgepeft
-from tests.serving.test_serve import Server, serving
+from tests.serving.test_serve import Server, served, serving
 
 BODY = json.dumps(
     {"model": "cpu-int4", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -21,10 +21,8 @@ PATH = "/v1/chat/completions"
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("served") / "bundle"))
-    running = serving(folder)
-    yield running
-    running.process.terminate()
-    running.process.wait(timeout=30)
+    with served(folder) as running:
+        yield running
 
 
 def post(server: Server, **headers: str) -> tuple[int, str]:

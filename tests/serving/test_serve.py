@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import shutil
@@ -78,12 +79,19 @@ def serving(bundle: Path, *options: object) -> Server:
     return Server(process, address)
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def server(filled: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    running = serving(filled, *LIMITS, *WAYS[request.param])
+@contextlib.contextmanager
+def served(bundle: Path, *options: object) -> Iterator[Server]:
+    """A server while the context lasts."""
+    running = serving(bundle, *options)
     yield running
     running.process.terminate()
     running.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def server(filled: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    with served(filled, *LIMITS, *WAYS[request.param]) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from edgepeft.guidance import Grammar
 from edgepeft.runtime import Runtime
 from tests.runtime.test_answer_schema import SCHEMA, write_bundle
-from tests.serving.test_serve import JSON, WAYS, Server, serving
+from tests.serving.test_serve import JSON, WAYS, Server, served, serving
 
 pytest.importorskip("llguidance")
 
@@ -40,10 +40,10 @@ def wanted(schema: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=WAYS)
 def server(tiny_bundle: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    running = serving(tiny_bundle, "--max-tokens", 240, "--waiting", 100, *WAYS[request.param])
-    yield running
-    running.process.terminate()
-    running.process.wait(timeout=30)
+    with served(
+        tiny_bundle, "--max-tokens", 240, "--waiting", 100, *WAYS[request.param]
+    ) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
