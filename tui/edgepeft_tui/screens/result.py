@@ -63,6 +63,7 @@ class ResultScreen(Page):
         self.job = job
         self.result: dict[str, Any] = job.result or {}
         self._rows: list[str] = []
+        self._fitted = 0
 
     @property
     def heading(self) -> str:  # type: ignore[override]
@@ -97,6 +98,9 @@ class ResultScreen(Page):
 
     def refit(self) -> None:
         """Columns and a picture that there is room for, and measures in words where there is none."""
+        if self._fitted == self.app.size.width:
+            return
+        self._fitted = self.app.size.width
         self.query_one("#verdict", Panel).say("\n".join(self._verdicts()))
         self._fill_table()
         self._fill("comparison", self._comparison())
