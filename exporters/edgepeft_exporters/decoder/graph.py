@@ -113,11 +113,6 @@ def fix_head_size(graph: DecoderGraph) -> None:
             value.shape = ir.Shape([*value.shape[:3], graph.head_size])
 
 
-def keeps_states(graph: DecoderGraph) -> bool:
-    """Whether a graph keeps a state of a fixed size of what it has read, beside keys and values."""
-    return any((value.name or "").startswith("past_conv.") for value in graph.model.graph.inputs)
-
-
 def point_genai_config(
     folder: Path, filename: str, session_options: Mapping[str, str]
 ) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.export.settings import ExportResult, ExportSettings, PromptFacts, VirtualTokens
 from edgepeft.merging.settings import FrozenBase
 from edgepeft.merging.stage import open_unmerged, open_weights
+from edgepeft.models.layer_kinds import keeps_states
 from edgepeft.models.tasks import GENERATION
 from edgepeft.quantization.packed_weights import QuantizedWeights
 from edgepeft.quantization.settings import QuantizeResult
@@ -26,7 +27,6 @@ from edgepeft_exporters.decoder.graph import (
     DecoderGraph,
     build_graph,
     fix_head_size,
-    keeps_states,
     point_genai_config,
 )
 from edgepeft_exporters.decoder.hot_swap import add_slots, describe_slots
@@ -109,8 +109,8 @@ def run(job: Job[ExportSettings]) -> ExportResult:
     if lead:
         prompter = lead_with(job.out, prompter, lead)
         virtual = VirtualTokens(first=lead.start, count=len(lead))
-    switch = rotary_switch(read_json(folder / "config.json"))
-    states = keeps_states(graph)
+    config = read_json(folder / "config.json")
+    switch, states = rotary_switch(config), keeps_states(config)
     layout = settings.layout
     loading, answering = (
         runtimes_of(layout, GENERATION, target.js_dtype, swaps=asked, switch=switch, states=states)
