@@ -153,12 +153,12 @@ def _values(records: Sequence[Record], name: str) -> list[Any]:
 
 def _texts(records: Sequence[Record]) -> list[str]:
     """Columns whose values are texts; those that look like identifiers last."""
-    found = [
-        name
-        for name in _names(records)
-        if may_hold_text(name) and any(_is_text(value) for value in _values(records, name))
-    ]
+    found = [name for name in _names(records) if may_hold_text(name) and _holds_text(records, name)]
     return sorted(found, key=lambda name: _are_identifiers(_values(records, name)))
+
+
+def _holds_text(records: Sequence[Record], name: str) -> bool:
+    return any(_is_text(value) for value in _values(records, name))
 
 
 def _is_text(value: Any) -> bool:
@@ -204,6 +204,11 @@ def _too_few(records: Sequence[Record], file: str, texts: Sequence[str], wanted:
     has = f"one column of text ({texts[0]})" if len(texts) == 1 else "no column of text"
     if len(texts) > 1:
         has = f"the columns {listed(_names(records))}"
+    passed_over = [
+        name for name in _names(records) if name not in texts and _holds_text(records, name)
+    ]
+    if passed_over:
+        has += f", beside {listed(passed_over)}, taken by its name for something else"
     return InputError(
         f"{file}: has {has}; it needs a column for {wanted}: add it, or say which it is in data.columns"
     )

@@ -140,6 +140,10 @@ def test_two_recipes_of_one_name_do_not_share_a_run(tiny_model: ModelMaker, tmp_
         ),
         (("--model", "MODEL", "--data", "support.csv", "--test", "0%"), "leaves no rows"),
         (("--model", "MODEL", "--data", "one.csv"), "one.csv: has one column of text (body)"),
+        (
+            ("--model", "MODEL", "--data", "notes.csv"),
+            "has one column of text (said), beside note, taken by its name for something else; it needs",
+        ),
         (("--model", "MODEL", "--data", "support.csv", "--target", "tpu"), "tpu"),
         (("--model", "MODEL", "--data", "support.csv", "--out", "."), "is a folder"),
     ],
@@ -149,6 +153,7 @@ def test_what_cannot_become_a_recipe_is_told_in_one_line(
 ) -> None:
     _csv(tmp_path)
     (tmp_path / "one.csv").write_text("id,body\n1,some text\n2,more text\n")
+    (tmp_path / "notes.csv").write_text("note,said\na word,some text\nof mine,more text\n")
     given = [str(tiny_model("llama")) if one == "MODEL" else one for one in options]
     status, _, errors = _ran("init", *given, cwd=tmp_path)
     assert status == 2, errors
