@@ -8,15 +8,18 @@ import shutil
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from textual.events import Resize
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from edgepeft_tui.app import EdgepeftApp
 from edgepeft_tui.gauges import Gauge, gauges_line, gauges_markup, read_gauges
 from edgepeft_tui.job_words import stage_estimates
 from edgepeft_tui.progress import smoothed
-from edgepeft_tui.widgets.build_log import BuildLog
+from edgepeft_tui.widgets.build_log import BuildLog, Entry
 from tests.tui.drive import drive, text_of, until
 from tests.tui.painting import painted
 from tests.tui.test_damaged import OTHERS
@@ -185,6 +188,31 @@ def test_the_log_is_folded_anew_where_the_width_is_another() -> None:
         assert log.scroll_y == place
         log.scroll_end(animate=False)
         await until(pilot, lambda: "the latest" in text_of(app))
+
+    drive(scenario, size=(160, 24))
+
+
+class _Busy(BuildLog):
+    """A log that is shown something before it hears of its width, as where there is much to do."""
+
+    entries: ClassVar[list[Entry]] = [(100.0 + n, "base", f"{n} {SAID}") for n in range(40)]
+
+    def on_resize(self, event: Resize) -> None:
+        if self.lines:
+            self.entries.append((200.0, "base", f"more {SAID}"))
+            self.show(self.entries)
+
+
+def test_what_comes_while_a_width_changes_does_not_leave_the_rest_as_it_was() -> None:
+    async def scenario(app: EdgepeftApp, pilot: Pilot[None]) -> None:
+        log = _Busy()
+        await app.push_screen(Screen())
+        await app.screen.mount(log)
+        log.show(log.entries)
+        await until(pilot, lambda: len(log.lines) == 40)
+        await pilot.resize_terminal(50, 24)
+        await until(pilot, lambda: len(log.entries) == 41 and len(log.lines) > 80)
+        assert all(line.cell_length <= log.content_size.width for line in log.lines)
 
     drive(scenario, size=(160, 24))
 

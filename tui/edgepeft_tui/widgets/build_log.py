@@ -50,6 +50,8 @@ class BuildLog(RichLog):
         """Write everything anew, and stay at the end, or about where one has scrolled to."""
         at_end, share = self._following, self.scroll_y / (self.max_scroll_y or 1)
         self.clear()
+        # Only here: a line written before a new width is heard of leaves the others as they were.
+        self._folded_for = self.scrollable_content_region.width
         self._written = max(0, len(self._entries) - MOST_LINES)
         self._write_new(at_end)
         if not at_end:
@@ -77,7 +79,6 @@ class BuildLog(RichLog):
         width = self.scrollable_content_region.width
         if not width:
             return
-        self._folded_for = width
         colours = self.app.theme_variables
         lines = []
         for moment, kind, text in self._entries[self._written :]:
