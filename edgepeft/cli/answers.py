@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from edgepeft.cli.tool_options import called, print_called
 from edgepeft.utils.terminal_text import unfiltered, visible
 
 if TYPE_CHECKING:
     from edgepeft.data.prompt_rows import Asked
-    from edgepeft.data.rows import Message
+    from edgepeft.data.rows import Message, Tool
     from edgepeft.guidance import Grammar
     from edgepeft.runtime import Completion, Runtime, SamplingParams
     from edgepeft.runtime.answer import Stream
 
     Prompt = str | list[Message]
+    Ask = Callable[[Prompt, str | None, tuple[Tool, ...]], "Found"]
     Found = TypeVar("Found")
+    Answered = tuple[Completion, list[dict[str, Any]] | None]
 
 
 def print_answer(pieces: Iterator[str]) -> None:
@@ -44,12 +47,26 @@ def print_stats(done: Completion) -> None:
     )
 
 
-def answer_prompt(stream: Stream, prompt: str, *, as_json: bool, show_stats: bool) -> None:
-    """Print the answer to one prompt as it comes, or with ``as_json`` as one object."""
-    if as_json:
+def answer_prompt(
+    runtime: Runtime,
+    stream: Stream,
+    prompt: str,
+    tools: tuple[Tool, ...],
+    *,
+    as_json: bool,
+    show_stats: bool,
+) -> None:
+    """Print the answer to one prompt as it comes, or with ``as_json`` as one object; with ``tools`` once it is
+    there, for it may be calls.
+    """
+    if as_json or tools:
         for _ in stream:
             pass
-        _print_json(prompt, stream.completion())
+        done = stream.completion()
+        if as_json:
+            _print_json(prompt, done, called(runtime, done, tools) if tools else None)
+        else:
+            print_called(runtime, done, tools)
     else:
         print_answer(stream)
     if show_stats:
@@ -62,20 +79,24 @@ def answer_rows(
     sampling: SamplingParams,
     system: str | None,
     grammar: Grammar | None,
+    tools: tuple[Tool, ...] = (),
     *,
     show_stats: bool,
 ) -> None:
     """Print the answer to each prompt of a file, given with where it comes from, as an object a line.
 
-    Raises InputError naming the row that can't be asked, EdgepeftError when the runtime fails.
+    ``tools`` are those of prompts that have none of their own. Raises InputError naming the row that can't be
+    asked, EdgepeftError when the runtime fails.
     """
     tokens, seconds = 0, 0.0
 
-    def ask(prompt: Prompt, told: str | None) -> Completion:
-        return runtime.complete(prompt, sampling, system=told, grammar=grammar)
+    def ask(prompt: Prompt, told: str | None, own: tuple[Tool, ...]) -> Answered:
+        offered = own or tools
+        done = runtime.complete(prompt, sampling, system=told, grammar=grammar, tools=offered)
+        return done, called(runtime, done, offered) if offered else None
 
-    for prompt, done in each_prompt(rows, system, ask):
-        _print_json(prompt, done)
+    for prompt, (done, calls) in each_prompt(rows, system, ask):
+        _print_json(prompt, done, calls)
         tokens += len(done.ids)
         seconds += done.prefill_seconds + done.decode_seconds
     if show_stats:
@@ -83,33 +104,40 @@ def answer_rows(
 
 
 def each_prompt(
-    rows: Iterable[Asked], system: str | None, ask: Callable[[Prompt, str | None], Found]
+    rows: Iterable[Asked], system: str | None, ask: Ask[Found]
 ) -> Iterator[tuple[Prompt, Found]]:
-    """Each prompt, given with where it comes from, and what ``ask`` finds of it and of the system message that it
-    has none of its own beside.
+    """Each prompt, given with where it comes from, and what ``ask`` finds of it, of the system message that it
+    has none of its own beside, and of its own tools.
 
     Raises InputError naming the row that can't be asked, and as ``ask`` does.
     """
-    from edgepeft.data.prompt_rows import TwoTexts
+    from edgepeft.data.prompt_rows import TwoTexts, WithTools
     from edgepeft.errors import InputError
 
     for where, prompt in rows:
+        own: tuple[Tool, ...] = ()
+        if isinstance(prompt, WithTools):
+            prompt, own = prompt
         if isinstance(prompt, TwoTexts):
             raise InputError(f"{where}: has two texts, and this model answers prompts")
         own_system = not isinstance(prompt, str) and prompt[0]["role"] == "system"
         try:
-            found = ask(prompt, None if own_system else system)
+            found = ask(prompt, None if own_system else system, own)
         except InputError as error:
             raise InputError(f"{where}: {error}" if where else str(error)) from None
         yield prompt, found
 
 
-def _print_json(prompt: str | list[Message], done: Completion) -> None:
-    line = {
+def _print_json(
+    prompt: str | list[Message], done: Completion, calls: list[dict[str, Any]] | None = None
+) -> None:
+    line: dict[str, Any] = {
         "prompt": prompt,
         "text": done.text,
         "finish_reason": done.finish_reason,
         "tokens": len(done.ids),
         "seconds": round(done.prefill_seconds + done.decode_seconds, 4),
     }
+    if calls is not None:
+        line["tool_calls"] = calls
     print(json.dumps(line, ensure_ascii=False), flush=True)

@@ -27,10 +27,11 @@ from edgepeft.cli.grammar_options import (
     grammar_of,
 )
 from edgepeft.cli.scoring import RawOption, ScoreOption, refuse_beside_scores
+from edgepeft.cli.tool_options import ToolsOption, tools_of
 from edgepeft.runtime.sampling_params import HELP, SamplingParams
 
 if TYPE_CHECKING:
-    from edgepeft.data.prompt_rows import Asked, TwoTexts
+    from edgepeft.data.prompt_rows import Asked, TwoTexts, WithTools
     from edgepeft.data.rows import Message
 
 
@@ -105,6 +106,7 @@ def command(
     grammar: GrammarOption = None,
     choices: ChoicesOption = None,
     free: FreeOption = False,
+    tools: ToolsOption = None,
     score: ScoreOption = None,
     raw: RawOption = False,
 ) -> None:
@@ -132,6 +134,7 @@ def command(
     if as_json and interactive:
         raise InputError("run: --json needs a prompt, as an argument or on stdin")
     bound = grammar_of(json_schema, regex, grammar, choices, free)
+    offered = tools_of(tools, refused={"a chat": interactive, "--score": bool(score)})
     refuse_beside_scores(
         score,
         raw,
@@ -153,6 +156,8 @@ def command(
 
         if bound is not None:
             raise InputError(f"run: {opened.task} makes no text that a grammar could bound")
+        if offered:
+            raise InputError(f"--tools: {opened.task} makes no text, and so no calls; leave it out")
         if score:
             raise InputError(
                 f"--score: {opened.task} makes no text whose likelihood could be told; leave it out"
@@ -198,11 +203,11 @@ def command(
 
             chat(runtime, sampling, system, bound, show_stats=show_stats)
         elif rows is not None:
-            answer_rows(runtime, rows, sampling, system, bound, show_stats=show_stats)
+            answer_rows(runtime, rows, sampling, system, bound, offered, show_stats=show_stats)
         else:
             text = _one_prompt(prompt)
-            stream = runtime.stream(text, sampling, system=system, grammar=bound)
-            answer_prompt(stream, text, as_json=as_json, show_stats=show_stats)
+            stream = runtime.stream(text, sampling, system=system, grammar=bound, tools=offered)
+            answer_prompt(runtime, stream, text, offered, as_json=as_json, show_stats=show_stats)
     except KeyboardInterrupt:
         raise InterruptedRun("run: interrupted") from None
 
@@ -234,7 +239,9 @@ def _read_prompts(path: Path) -> list[Asked]:
     return rows
 
 
-def _texts(asked: str | TwoTexts | list[Message], where: str) -> tuple[str, tuple[str, ...]]:
+def _texts(
+    asked: str | TwoTexts | WithTools | list[Message], where: str
+) -> tuple[str, tuple[str, ...]]:
     """A row's text, and the second ones that are read with it."""
     from edgepeft.data.prompt_rows import TwoTexts
     from edgepeft.errors import InputError

@@ -16,6 +16,7 @@ from edgepeft.utils.terminal_text import visible_line
 if TYPE_CHECKING:
     from edgepeft.cli.answers import Prompt
     from edgepeft.data.prompt_rows import Asked
+    from edgepeft.data.rows import Tool
     from edgepeft.data.token_text import TokenTexts
     from edgepeft.runtime import Runtime
     from edgepeft.runtime.logprobs import Score
@@ -69,11 +70,16 @@ def print_scores(
     Raises InputError as ``Runtime.score`` does, and for a prompt of two texts.
     """
     from edgepeft.data.token_text import TokenTexts
+    from edgepeft.errors import InputError
 
     texts = TokenTexts(runtime.prompter.tokenizer)
     started, tokens = time.perf_counter(), 0
 
-    def ask(prompt: Prompt, told: str | None) -> list[Score]:
+    def ask(prompt: Prompt, told: str | None, tools: tuple[Tool, ...]) -> list[Score]:
+        if tools:
+            raise InputError(
+                "--score: completions beside tools can't be scored; leave the tools out"
+            )
         return [runtime.score(prompt, one, system=told, raw=raw) for one in completions]
 
     for prompt, found in each_prompt(prompts, system, ask):

@@ -10,7 +10,8 @@ from edgepeft.data.encoded import Reading
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.report import DataReport, need_test_rows, plain, report
 from edgepeft.data.row_checks import check_objective, refuse_empty
-from edgepeft.data.rows import Row
+from edgepeft.data.rows import Row, said
+from edgepeft.data.tools import name_of
 from edgepeft.errors import InputError
 
 
@@ -124,4 +125,5 @@ def _prompt(row: Row) -> tuple[str, ...]:
     """What two rows share if they ask the same; a text row is its own prompt."""
     if row.messages is None:
         return ("text", plain(row.completion))
-    return tuple(f"{turn['role']}: {plain(turn['content'])}" for turn in row.prompt_messages)
+    turns = (f"{turn['role']}: {plain(said(turn))}" for turn in row.prompt_messages)
+    return (*turns, *sorted(map(name_of, row.tools)))

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from edgepeft.data.look_alikes import LookAlikes, Places, Rendered, Span
+from edgepeft.data.look_alikes import LookAlikes, Places, Rendered, Span, is_word
 from edgepeft.data.tokenizer_files import encode
 from edgepeft.errors import InputError
 
@@ -175,9 +175,9 @@ class ControlTokens:
         if isinstance(value, str):
             return change(value) if self.as_text else value
         if isinstance(value, dict):
-            # A role is nobody's text; it may be a part of the template's markers.
+            # Templates compare roles and types, which are nobody's text and may be parts of their markers.
             return {
-                key: part if key == "role" else self._changed(part, change)
+                key: part if is_word(key, part) else self._changed(part, change)
                 for key, part in value.items()
             }
         if isinstance(value, list | tuple):

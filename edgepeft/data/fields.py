@@ -54,10 +54,15 @@ def _all(field: Field, names: str) -> dict[str, Field]:
 
 _USED = Field(Use.used)
 _HARMLESS = Field(Use.harmless)
-_TOOLS = Field(
+_CALLS_OF_ROWS = Field(
     Use.refused,
-    "rows that call tools can't be learned yet",
-    "take the rows out, or the field where the answers do without",
+    "what is called belongs to a message",
+    'put it into an assistant\'s turn, as {"role": "assistant", "tool_calls": […]}',
+)
+_TOOLS_OF_MESSAGES = Field(
+    Use.refused,
+    "what may be called belongs to a row",
+    "put it into a column tools beside the messages",
 )
 _MEDIA = Field(Use.refused, "edgepeft learns from text alone", "take the rows out, or the field")
 _TOKENS = Field(Use.unused, "edgepeft makes tokens of the texts itself")
@@ -81,7 +86,8 @@ COLUMNS: dict[str, Field] = {
         _USED,
         "chosen rejected text text_pair label tokens tags anchor positive negative query passage",
     ),
-    **_all(_TOOLS, "tools functions tool_calls function_call"),
+    **_all(_USED, "tools functions"),
+    **_all(_CALLS_OF_ROWS, "tool_calls function_call"),
     **_all(_MEDIA, "image images video videos audio audios"),
     **_all(
         _TOKENS,
@@ -159,11 +165,13 @@ COLUMNS: dict[str, Field] = {
 }
 """Columns of rows. A shape's own columns are used where rows have that shape."""
 
+TOOLS = ("tools", "functions")
+"""Names that the tools of a row go under."""
 BESIDE = {
-    "messages": ("system",),
-    "prompt": ("system", "history"),
+    "messages": ("system", *TOOLS),
+    "prompt": ("system", "history", *TOOLS),
     "instruction": ("input", "system", "history"),
-    "preference": ("prompt", "messages", "conversations", "system"),
+    "preference": ("prompt", "messages", "conversations", "system", *TOOLS),
     "score": ("label",),
     "labels": ("text_pair",),
     "label": ("text_pair",),
@@ -184,7 +192,13 @@ LABEL_OF_ANSWERS = Field(
 MESSAGES: dict[str, Field] = {
     **_all(_USED, "role content from value"),
     **_all(_USED, "reasoning_content reasoning thinking weight train training loss"),
-    **_all(_TOOLS, "tool_calls function_call tool_call_id tool_responses tools functions"),
+    **_all(_USED, "tool_calls function_call tool_call_id name"),
+    **_all(_TOOLS_OF_MESSAGES, "tools functions"),
+    "tool_responses": Field(
+        Use.refused,
+        "what a tool answers is a turn of its own",
+        'give it the role tool, as {"role": "tool", "content": "…"}',
+    ),
     **_all(_MEDIA, "image images video videos audio files attachments"),
     **_all(_CHANNELS, "channel recipient recipients content_type"),
     "refusal": Field(
@@ -194,7 +208,6 @@ MESSAGES: dict[str, Field] = {
         Field(Use.refused, "edgepeft learns a turn as a whole", "cut the turn, or drop the field"),
         "train_detail training_detail",
     ),
-    "name": Field(Use.unused, "chat templates are given role and content"),
     "prefix": Field(Use.unused, "the last turn is learned as a whole"),
     "end_turn": Field(Use.unused, "a turn ends as the chat template ends it"),
     **_all(_ALIKE, "score rating reward label"),
@@ -212,6 +225,8 @@ MESSAGES: dict[str, Field] = {
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names that an assistant's reasoning goes under; transformers takes them in this order."""
+CALLS = ("tool_calls", "function_call")
+"""Names that an assistant's calls go under; the second is OpenAI's older one."""
 LEARNING = ("weight", "train", "training", "loss")
 """Names under which a message says whether it is learned."""
 TEXT_PARTS = ("text", "input_text", "output_text")
@@ -241,4 +256,10 @@ def message_key(name: str, role: str) -> Field:
         return Field(Use.unused, "not known")
     if role != "assistant" and name in (*REASONING, *LEARNING):
         return Field(Use.unused, "only assistant turns are learned")
+    if name in CALLS and role != "assistant":
+        return Field(
+            Use.refused, "only an assistant calls tools", "move it into an assistant's turn"
+        )
+    if name in ("name", "tool_call_id") and role != "tool":
+        return Field(Use.unused, "chat templates are given role and content")
     return found

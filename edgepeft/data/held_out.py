@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgepeft.data.rows import Row
+from edgepeft.data.rows import Row, said
 from edgepeft.errors import InputError
 from edgepeft.utils.scalars import MOST
 
@@ -99,7 +99,7 @@ def hold_out(
 def _asked(row: Row) -> str:
     """What a row asks, however it is spaced: rows alike in this are not told apart by a test."""
     if row.messages:
-        turns = [(turn["role"], " ".join(turn["content"].split())) for turn in row.prompt_messages]
+        turns = [(turn["role"], " ".join(said(turn).split())) for turn in row.prompt_messages]
         return json.dumps(turns)
     return " ".join((row.text or " ".join(row.words or ())).split())
 

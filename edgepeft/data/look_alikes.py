@@ -128,3 +128,8 @@ class Places:
         if piece == len(self._old) - 1:
             return self._old[-1]
         return min(self._old[piece] + place - self._new[piece], self._old[piece + 1])
+
+
+def is_word(key: str, value: Any) -> bool:
+    """Whether what stands under a key is a word of the form, which nobody's text is: a role, or a type."""
+    return key == "role" or (key == "type" and isinstance(value, str) and value.isalnum())

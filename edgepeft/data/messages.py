@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepeft.data.fields import LEARNING, REASONING, TEXT_PARTS, message_key, says_nothing
+from edgepeft.data.fields import CALLS, LEARNING, REASONING, TEXT_PARTS, message_key, says_nothing
 from edgepeft.data.plain_text import refuse_halves
-from edgepeft.data.rows import ROLES, Message
+from edgepeft.data.rows import ROLES, Message, ToolCall
+from edgepeft.data.tool_calls import read_calls, result_text
 from edgepeft.data.usage import Usage
 from edgepeft.errors import InputError
 
@@ -17,9 +18,11 @@ _ROLES = {
     "model": "assistant",
     "bot": "assistant",
     "developer": "system",
+    **dict.fromkeys(("function", "observation", "ipython"), "tool"),
 }
 """Roles of other names."""
-_TOOL_ROLES = ("tool", "function", "observation", "function_call", "tool_call", "ipython")
+_CALLING_ROLES = ("function_call", "tool_call")
+"""Roles of ShareGPT's turns of an assistant whose whole text is a call."""
 
 
 @dataclass
@@ -62,13 +65,9 @@ def read_messages(value: object, column: str, where: str, usage: Usage) -> Turns
             raise InputError(f"{place} should be an object with role and content")
         # Parquet gives every message every key, so an absent key and a null one are the same.
         role = item.get("role") if item.get("role") is not None else item.get("from")
+        calls_alone = role in _CALLING_ROLES
         if isinstance(role, str):
-            role = _ROLES.get(role, role)
-            if role in _TOOL_ROLES:
-                raise InputError(
-                    f"{place} is a turn of a tool ({role}); rows that call tools can't be learned yet, take "
-                    "them out"
-                )
+            role = "assistant" if calls_alone else _ROLES.get(role, role)
         used = {
             name: part
             for name, part in item.items()
@@ -77,6 +76,13 @@ def read_messages(value: object, column: str, where: str, usage: Usage) -> Turns
         content = item.get("content") if item.get("content") is not None else item.get("value")
         if isinstance(content, list):
             content = _joined(content, place)
+        if role == "tool" and isinstance(content, dict):
+            content = result_text(content)
+        if calls_alone:
+            used, content = {**used, CALLS[0]: content}, ""
+        calls = _calls(used, place)
+        if calls and content is None:
+            content = ""
         if not isinstance(role, str) or not isinstance(content, str):
             raise InputError(f"{place} needs role and content (or from and value), both strings")
         refuse_halves(content, f"{place} content")
@@ -85,6 +91,13 @@ def read_messages(value: object, column: str, where: str, usage: Usage) -> Turns
         message: Message = {"role": role, "content": content}
         if (reasoning := _reasoning(used, place)) is not None:
             message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = calls
+        if role == "tool":
+            if "name" in used:
+                message["name"] = read_string(used["name"], f"{place} name")
+            if "tool_call_id" in used:
+                message["tool_call_id"] = str(used["tool_call_id"])
         turns.add(message, learned=role != "assistant" or _is_learned(item, place))
     return turns
 
@@ -134,6 +147,14 @@ def _reasoning(used: dict[str, Any], place: str) -> str | None:
     if len(set(given.values())) > 1:
         raise InputError(f"{place} has {' and '.join(given)}, which differ; keep one")
     return next(iter(given.values()), None)
+
+
+def _calls(used: dict[str, Any], place: str) -> list[ToolCall]:
+    """What an assistant calls, in either of OpenAI's forms."""
+    given = [name for name in CALLS if name in used]
+    if len(given) > 1:
+        raise InputError(f"{place} has {' and '.join(given)}; keep one")
+    return read_calls(used[given[0]], f"{place} {given[0]}") if given else []
 
 
 def _is_learned(item: dict[str, Any], place: str) -> bool:

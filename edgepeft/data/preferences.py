@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepeft.data.fields import Field, Use
 from edgepeft.data.messages import Turns, read_messages, read_string
-from edgepeft.data.rows import Message
+from edgepeft.data.rows import Message, said
 from edgepeft.data.usage import Usage
 from edgepeft.errors import InputError
 
@@ -62,7 +62,7 @@ def read_preference(record: Mapping[str, Any], where: str, usage: Usage) -> tupl
             f"{where}: the chosen answer is not to be learned (weight: 0); drop the row"
         )
     answer = rejected.messages[-1]
-    if not answer["content"].strip():
+    if not said(answer).strip():
         raise InputError(f"{where}: the rejected answer is empty; fill it in or drop the row")
     if answer == chosen.messages[-1]:
         raise InputError(f"{where}: chosen and rejected are the same; drop the row")

@@ -21,7 +21,7 @@ from edgepeft.data.generation_prompt import Asking, asking
 from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.message_parts import reading_text
 from edgepeft.data.rendering import Renderer
-from edgepeft.data.rows import Message, Row
+from edgepeft.data.rows import Message, Row, Tool
 from edgepeft.data.template_modes import AUTO, Mode
 from edgepeft.data.templates import ChatTemplate
 from edgepeft.data.tokenizer_files import (
@@ -33,6 +33,7 @@ from edgepeft.data.tokenizer_files import (
     read_tokenizer,
     vocab_size,
 )
+from edgepeft.data.written_answer import written_answer
 from edgepeft.errors import InputError
 
 _PROBE = "edgepeft-probe"
@@ -115,12 +116,12 @@ class Prompter:
         further = read_control_tokens(folder)
         return cls(tokenizer, chosen, special, eos_ids, str(folder), control_tokens, further)
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Ids up to and including the generation prompt: what the model is asked with.
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+        """Ids up to and including the generation prompt: what the model is asked with, and what it may call.
 
         Raises InputError if there are no messages or the template refuses them.
         """
-        return self.encoded(self.renderer.prompt(messages))
+        return self.encoded(self.renderer.prompt(messages, tools=tools))
 
     def encoded(self, prompt: Rendered) -> list[int]:
         """Ids of a prompt that ``renderer`` made, or of one with more behind it."""
@@ -137,8 +138,10 @@ class Prompter:
         if row.messages is None:
             ids = self.text(row.text or "")
             return [], ids if ids and ids[-1] in self.stop_ids else self._ended(ids, row.where)
-        prompt = self.renderer.prompt(row.prompt_messages, row.where)
-        return self.encoded(prompt), self._completion(row, prompt)
+        prompt = self.renderer.prompt(row.prompt_messages, row.where, row.tools)
+        return self.encoded(prompt), self._ended(
+            self._encode(written_answer(self.renderer, row, prompt)), row.where
+        )
 
     def row(self, row: Row) -> Encoded:
         """Ids and loss mask for training: prompt 0, completion 1; a text row is all 1.
@@ -214,35 +217,18 @@ class Prompter:
             end -= 1
         return ids[:end]
 
-    def _completion(self, row: Row, prompt: Rendered) -> list[int]:
-        answer = row.answer
-        assert answer is not None
-        if not self._chat:
-            return self._ended(self._encode(self.renderer.answer(answer, "")), row.where)
-        full = self.renderer.conversation(row.messages or (), row.where)
-        if full.text.startswith(prompt.text):
-            text = full.after(len(prompt.text))
-        else:
-            text = self._closed(row, answer, full.text)
-        return self._ended(self._encode(text), row.where)
+    def answer_text(self, row: Row) -> str:
+        """What a row's answer is as text, markers included, up to where it ends. Raises as `split` does."""
+        prompt = self.renderer.prompt(row.prompt_messages, row.where, row.tools)
+        text = written_answer(self.renderer, row, prompt).text
+        stops = filter(None, map(self.tokenizer.id_to_token, self.stop_ids))
+        return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)]
 
-    def _closed(self, row: Row, answer: Message, full: str) -> Rendered:
-        """The answer and what the template closes a turn with.
-
-        For templates that render a finished turn unlike the one they ask for (reasoning blocks).
-        """
-        # A probe in the answer's place finds the closing text; searching the answer itself would
-        # find a short one inside a special token.
-        probe: Message = {"role": "assistant", "content": _PROBE}
-        text = self.renderer.conversation((*row.prompt_messages, probe), row.where).text
-        _, found, closing = text.rpartition(_PROBE)
-        if not found:
-            return self.renderer.answer(answer, "")
-        trimmed = row.completion.strip() + closing
-        kept = row.completion + closing
-        if full.endswith(trimmed) and not full.endswith(kept):
-            answer = {**answer, "content": row.completion.strip()}
-        return self.renderer.answer(answer, closing)
+    def spelled(self, ids: Iterable[int]) -> str:
+        """Text of ``ids`` with its special tokens, but without stop tokens."""
+        kept = [token for token in ids if token not in self.stop_ids]
+        text: str = self.tokenizer.decode(kept, skip_special_tokens=False)
+        return text
 
     def _ended(self, ids: list[int], where: str) -> list[int]:
         """``ids`` up to their first stop token, which is appended if there is none."""
@@ -270,11 +256,11 @@ class Prompter:
         ]
         if not turns or not self._chat:
             return None if turns else []
-        prompt = self.renderer.prompt(messages, row.where)
+        prompt = self.renderer.prompt(messages, row.where, row.tools)
         spans: list[tuple[int, int]] = []
         for place in turns:
-            before = self.renderer.prompt(messages[:place], row.where).text
-            after = self.renderer.conversation(messages[: place + 1], row.where).text
+            before = self.renderer.prompt(messages[:place], row.where, row.tools).text
+            after = self.renderer.conversation(messages[: place + 1], row.where, row.tools).text
             if not (after.startswith(before) and prompt.text.startswith(after)):
                 return None
             spans.append((len(before), len(after)))

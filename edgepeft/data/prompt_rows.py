@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgepeft.data.fields import Field, Use, column
+from edgepeft.data.fields import TOOLS, Field, Use, column
 from edgepeft.data.messages import read_messages, read_string
 from edgepeft.data.record_files import parse_json
-from edgepeft.data.rows import Message
+from edgepeft.data.rows import Message, Tool
+from edgepeft.data.tool_calls import fitted
+from edgepeft.data.tools import row_tools
 from edgepeft.data.usage import Usage
 from edgepeft.errors import InputError, one_line
 
 MAX_BYTES = 256 * 10**6
 """Of a file, which may be a pipe here: what is asked may come from another command."""
-_ASKED = ("prompt", "text", "messages", "system", "query", "text_pair", "passage")
+_ASKED = ("prompt", "text", "messages", "system", "query", "text_pair", "passage", *TOOLS)
 _ANSWERS = (
     *("completion", "output", "chosen", "rejected", "label", "labels", "score", "positive"),
     *("negative", "tags"),
@@ -30,7 +32,14 @@ class TwoTexts(NamedTuple):
     second: str
 
 
-Asked = tuple[str, str | TwoTexts | list[Message]]
+class WithTools(NamedTuple):
+    """A conversation, and what may be called in it."""
+
+    messages: list[Message]
+    tools: tuple[Tool, ...]
+
+
+Asked = tuple[str, str | TwoTexts | WithTools | list[Message]]
 """Where a prompt stands in its file, and its text, its two texts or its messages."""
 
 
@@ -62,7 +71,7 @@ def read_prompts(path: Path) -> tuple[list[Asked], list[str]]:
     return found, usage.warnings()
 
 
-def _asked(line: str, where: str, usage: Usage) -> str | TwoTexts | list[Message]:
+def _asked(line: str, where: str, usage: Usage) -> str | TwoTexts | WithTools | list[Message]:
     try:
         row = parse_json(line)
     except ValueError as error:
@@ -79,18 +88,22 @@ def _asked(line: str, where: str, usage: Usage) -> str | TwoTexts | list[Message
         )
     if second and (len(second) > 1 or given[0] == "messages"):
         raise InputError(f'{where}: "{second[0]}" is a second text beside "text" or "query" alone')
+    tools = row_tools(fields, where)
     if given[0] != "messages":
         text = read_string(fields[given[0]], f"{where}: {given[0]}")
         if second:
             return TwoTexts(text, read_string(fields[second[0]], f"{where}: {second[0]}"))
-        return _with_system(fields, [{"role": "user", "content": text}], where) or text
+        alone: list[Message] = [{"role": "user", "content": text}]
+        asked = _with_system(fields, alone, where)
+        return WithTools(asked or alone, tools) if tools else asked or text
     turns = read_messages(fields["messages"], "messages", where, usage).messages
     # A row of training or test data ends with the answer that is being asked for.
     if turns[-1]["role"] == "assistant":
         turns.pop()
     if not turns:
         raise InputError(f'{where}: "messages" has no user turn')
-    return _with_system(fields, turns, where) or turns
+    turns = fitted(_with_system(fields, turns, where) or turns, tools, where)
+    return WithTools(turns, tools) if tools else turns
 
 
 def _with_system(

@@ -4,15 +4,18 @@ marked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgepeft.data.control_tokens import ControlTokens
 from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.plain_text import refuse_halves
-from edgepeft.data.rows import ROLES, Message
+from edgepeft.data.rows import ROLES, Message, Tool
 from edgepeft.data.templates import ChatTemplate
 from edgepeft.errors import InputError
+
+_OF_TOOLS = "user"
+"""Whose text definitions of tools are read as: that of whoever asks."""
 
 
 class Renderer:
@@ -31,13 +34,24 @@ class Renderer:
         self._control = control
         self._name = name
 
-    def prompt(self, messages: Sequence[Message], where: str = "") -> Rendered:
-        """The conversation up to where the answer begins. Raises InputError."""
+    @property
+    def chats(self) -> bool:
+        """Whether a template writes the turns."""
+        return self._template is not None
+
+    def prompt(
+        self, messages: Sequence[Message], where: str = "", tools: Sequence[Tool] = ()
+    ) -> Rendered:
+        """The conversation up to where the answer begins, with what may be called. Raises InputError."""
         if not messages:
             raise InputError(f"{where or self._name}: no message to answer; add a user turn")
         if self._template:
-            return self.conversation(messages, where, generation_prompt=True)
+            return self.conversation(messages, where, tools, generation_prompt=True)
         self._check(messages, where)
+        if tools or any("tool_calls" in turn for turn in messages):
+            raise InputError(
+                f"{where or self._name}: tools need a chat template that writes them; set data.template to one"
+            )
         parts = [self._control.rendered(turn["content"], turn["role"]) for turn in messages]
         breaks, place = [], 0
         for part in parts:
@@ -46,44 +60,78 @@ class Renderer:
         return Rendered("".join(f"{part.text}\n" for part in parts), tuple(sorted(set(breaks))))
 
     def conversation(
-        self, messages: Sequence[Message], where: str = "", *, generation_prompt: bool = False
+        self,
+        messages: Sequence[Message],
+        where: str = "",
+        tools: Sequence[Tool] = (),
+        *,
+        generation_prompt: bool = False,
     ) -> Rendered:
-        """The conversation as the template writes it. Raises InputError."""
+        """The conversation as the template writes it, with what may be called. Raises InputError."""
         self._check(messages, where)
         given = [_as_templates_read(turn) for turn in messages]
-        text = self._text(given, generation_prompt, where)
-        marked = [self._control.marked(turn, turn["role"]) for turn in given]
-        if marked == given:
+        offered = [dict(tool) for tool in tools]
+
+        def text_of(change: Callable[[Any, str], Any]) -> str:
+            turns = [change(turn, turn["role"]) for turn in given]
+            return self._text(turns, change(offered, _OF_TOOLS), generation_prompt, where)
+
+        def marked(value: Any, role: str) -> Any:
+            return self._control.marked(value, role)
+
+        text = text_of(lambda value, _: value)
+        looks = self._look_alikes(messages, tools, where)
+        if (
+            not looks
+            and all(marked(turn, turn["role"]) == turn for turn in given)
+            and (marked(offered, _OF_TOOLS) == offered)
+        ):
             return Rendered(text)
-        rendered = self._control.unmarked(self._text(marked, generation_prompt, where))
+        rendered = self._control.unmarked(text_of(marked))
         if rendered.text == text:
             return rendered
         # It does something with the look-alikes. Where none of them is left, there is nothing to tell apart.
         plain = Rendered(text)
-        other = [self._control.neutral(turn, turn["role"]) for turn in given]
-        without = Rendered(self._text(other, generation_prompt, where))
+        without = Rendered(text_of(self._control.neutral))
         if self._control.found(plain) == self._control.found(without):
             return plain
-        looks = [
-            look
-            for turn in messages
-            for look in self._control.look_alikes(turn["content"], turn["role"])
-        ]
         raise InputError(
             f"{where or self._name}: the chat template takes text that looks like a control token apart "
             f"({', '.join(looks[:3])}), so that it can't stay text; take it out, or set data.control_tokens: "
             "tokens"
         )
 
-    def answer(self, answer: Message, closing: str) -> Rendered:
-        """An answer's text as it stands, and what closes it."""
-        said = self._control.rendered(answer["content"], "assistant")
-        return Rendered(said.text + closing, said.breaks)
+    def answer(self, answer: Message) -> Rendered:
+        """An answer's text as it stands."""
+        return self._control.rendered(answer["content"], "assistant")
 
-    def _text(self, messages: Sequence[Any], generation_prompt: bool, where: str) -> str:
+    def _look_alikes(
+        self, messages: Sequence[Message], tools: Sequence[Tool], where: str
+    ) -> list[str]:
+        """What looks like a control token in all that is said. Raises InputError for one in a key, which no mark
+        can tell apart.
+        """
+        found: list[str] = []
+        for value, role in [*((turn, turn["role"]) for turn in messages), (tools, _OF_TOOLS)]:
+            for text, is_key in _texts(value):
+                looks = self._control.look_alikes(text, role)
+                if looks and is_key and self._control.as_text:
+                    raise InputError(
+                        f"{where or self._name}: the key {text[:80]!r} looks like a control token; rename it"
+                    )
+                found += looks
+        return found
+
+    def _text(
+        self, messages: Sequence[Any], tools: Sequence[Any], generation_prompt: bool, where: str
+    ) -> str:
         assert self._template is not None
         return self._template.render(
-            messages, self._variables, generation_prompt=generation_prompt, where=where
+            messages,
+            self._variables,
+            tools=tools,
+            generation_prompt=generation_prompt,
+            where=where,
         )
 
     def _check(self, messages: Sequence[Message], where: str) -> None:
@@ -94,12 +142,23 @@ class Renderer:
                     f"{where or self._name}: message {number} has the unknown role {turn['role']!r}; use "
                     f"{', '.join(ROLES)}"
                 )
-            for text in turn.values():
-                if isinstance(text, str):
-                    refuse_halves(
-                        text,
-                        f"{where or 'the prompt'}: message {number}" if where else "the prompt",
-                    )
+            for text, _ in _texts(turn):
+                refuse_halves(
+                    text, f"{where or 'the prompt'}: message {number}" if where else "the prompt"
+                )
+
+
+def _texts(value: Any) -> Iterator[tuple[str, bool]]:
+    """Each text in a value, and whether it is a key."""
+    if isinstance(value, str):
+        yield value, False
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield str(key), True
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
 
 
 def _as_templates_read(turn: Message) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgepeft.data.rows import Row
+from edgepeft.data.rows import Row, said
 from edgepeft.errors import InputError
 
 
@@ -15,7 +15,7 @@ def refuse_empty(rows: Sequence[Row]) -> None:
             raise InputError(f"{row.where}: the completion is empty; fill it in or drop the row")
         for place, turn in enumerate(row.prompt_messages):
             learned = turn["role"] == "assistant" and place not in row.unlearned
-            if learned and not turn["content"].strip():
+            if learned and not said(turn).strip():
                 raise InputError(
                     f"{row.where}: turn {place + 1} is the assistant's and empty; fill it in, give it weight: "
                     "0, or "

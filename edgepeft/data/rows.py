@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 
+Tool = Mapping[str, Any]
+"""A function that an assistant may call, as templates expect it: ``{"type": "function", "function": {...}}``."""
+
+
+class Function(TypedDict):
+    """What is called, and with what."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolCall(TypedDict):
+    """A call as chat templates expect it; ``id`` is what its result is told by."""
+
+    type: Literal["function"]
+    function: Function
+    id: NotRequired[str]
+
+
 class Message(TypedDict):
     """One turn of a conversation, as chat templates expect it; ``role`` is one of ``ROLES``.
 
-    ``reasoning_content`` is what an assistant thought before it answered.
+    ``reasoning_content`` is what an assistant thought before it answered, ``tool_calls`` what it calls; ``name``
+    and ``tool_call_id`` say of a tool's turn which tool answers, and which call.
     """
 
     role: str
     content: str
     reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
+    name: NotRequired[str]
+    tool_call_id: NotRequired[str]
+
+
+def said(turn: Message) -> str:
+    """All that a turn says in one text: its content, and behind it its calls as JSON."""
+    calls = [call["function"] for call in turn.get("tool_calls", ())]
+    written = json.dumps(calls, ensure_ascii=False) if calls else ""
+    return "\n".join(filter(None, (turn["content"], written)))
 
 
 @dataclass(frozen=True)
@@ -29,7 +61,7 @@ class Row:
     learned, never the last. A text may have a ``label``, or several ``labels`` at once, each perhaps with a
     second text, its ``pair``; a query has a passage as its ``pair`` and the ``score`` of the two. Or a text has
     ``words``, which it is joined from, with one of the ``tags`` each; or a ``positive``, another text that means
-    the same, and perhaps a ``negative`` that does not.
+    the same, and perhaps a ``negative`` that does not. ``tools`` are those that the assistant may call.
     """
 
     messages: tuple[Message, ...] | None
@@ -45,6 +77,7 @@ class Row:
     pair: str | None = None
     labels: tuple[str, ...] | None = None
     score: float | None = None
+    tools: tuple[Tool, ...] = ()
 
     @property
     def further_texts(self) -> tuple[str, ...]:
@@ -67,8 +100,8 @@ class Row:
 
     @property
     def completion(self) -> str:
-        """Content of the last assistant turn; the whole text for a text row."""
-        return self.messages[self._answer]["content"] if self.messages else self.text or ""
+        """All that the last assistant turn says; the whole text for a text row."""
+        return said(self.messages[self._answer]) if self.messages else self.text or ""
 
     @property
     def _answer(self) -> int:

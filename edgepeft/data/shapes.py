@@ -13,6 +13,8 @@ from edgepeft.data.preferences import prompts_beside, read_preference
 from edgepeft.data.rows import Message, Row
 from edgepeft.data.shape_names import COLUMNS, SHAPES, Record, find_shape, listed
 from edgepeft.data.text_rows import TEXT_ROWS, string_column
+from edgepeft.data.tool_calls import fitted
+from edgepeft.data.tools import row_tools
 from edgepeft.data.usage import Usage, take_columns
 from edgepeft.errors import InputError
 
@@ -91,7 +93,11 @@ def _row(
     if all(turn["role"] == "assistant" for turn in turns.messages):
         raise InputError(f"{where}: nothing for the assistant to answer; add a user turn")
     _add_system(turns, record, system, where)
-    return replace(_conversation(turns, where, usage), rejected=rejected)
+    tools = row_tools(record, where)
+    turns.messages = fitted(turns.messages, tools, where)
+    if rejected is not None:
+        (rejected,) = fitted([rejected], tools, where)
+    return replace(_conversation(turns, where, usage), rejected=rejected, tools=tools)
 
 
 def _conversation(turns: Turns, where: str, usage: Usage) -> Row:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 
-from edgepeft.data.rows import Message
+from edgepeft.data.rows import Message, Tool
 from edgepeft.data.sandbox import Sandbox
 from edgepeft.data.sandbox_budget import Budget, OutOfTime
 from edgepeft.errors import InputError, one_line
@@ -65,24 +65,23 @@ class ChatTemplate:
         messages: Sequence[Message],
         variables: Mapping[str, str],
         *,
+        tools: Sequence[Tool] = (),
         generation_prompt: bool,
         where: str = "",
     ) -> str:
         """The conversation as one string.
 
-        ``variables`` are the special tokens (``bos_token`` and so on); ``where`` names the row in
-        errors. Raises InputError when the template refuses the messages, fails, or tries
+        ``variables`` are the special tokens (``bos_token`` and so on), ``tools`` what may be called; ``where``
+        names the row in errors. Raises InputError when the template refuses the messages, fails, or tries
         something the sandbox forbids.
         """
-        given = sum(
-            len(part) for turn in messages for part in turn.values() if isinstance(part, str)
-        )
-        seconds = MAX_SECONDS + given * SECONDS_A_CHARACTER
+        seconds = MAX_SECONDS + _characters([*messages, *tools]) * SECONDS_A_CHARACTER
         row = f" at {where}" if where else ""
-        known = {
+        known: dict[str, object] = {
             **variables,
             "messages": list(messages),  # a list, not a tuple: templates add to it
-            "tools": None,
+            # Absent and none are the same to transformers, and an empty list is not.
+            "tools": list(tools) or None,
             "documents": None,
             "add_generation_prompt": generation_prompt,
         }
@@ -91,7 +90,8 @@ class ChatTemplate:
                 return self._rendered(known, seconds)
             except OutOfTime:
                 # The collection of a large process's garbage, which takes as long, may have fallen into it.
-                return self._rendered(known | {"messages": list(messages)}, seconds)
+                again = {"messages": list(messages), "tools": list(tools) or None}
+                return self._rendered(known | again, seconds)
         except SecurityError as error:
             raise InputError(
                 f"{self.name}: the chat template uses what templates are not allowed{row}: "
@@ -115,6 +115,15 @@ class ChatTemplate:
             if length > MAX_CHARS:
                 raise SecurityError(f"it writes more than {MAX_CHARS} characters")
         return "".join(pieces)
+
+
+def _characters(value: Any) -> int:
+    """Characters of all texts in a value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(str(key)) + _characters(part) for key, part in value.items())
+    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
 
 
 def _literals(tree: nodes.Template) -> list[str]:

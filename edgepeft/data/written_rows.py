@@ -15,15 +15,16 @@ def as_jsonl(rows: Iterable[Row]) -> str:
 
 
 def _record(row: Row) -> dict[str, Any]:
+    tools = {"tools": list(row.tools)} if row.tools else {}
     if row.rejected is not None:
         answers = {"chosen": [row.answer], "rejected": [row.rejected]}
-        return {"prompt": list(row.prompt_messages), **answers}
+        return {"prompt": list(row.prompt_messages), **answers, **tools}
     if row.messages is not None:
         turns = [
             {**turn, "weight": 0} if index in row.unlearned else turn
             for index, turn in enumerate(row.messages)
         ]
-        return {"messages": turns}
+        return {"messages": turns, **tools}
     if row.words is not None:
         return {"tokens": list(row.words), "tags": list(row.tags or ())}
     if row.positive is not None:

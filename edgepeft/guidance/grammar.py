@@ -21,11 +21,12 @@ from edgepeft.utils.files import read_text_file
 Kind = Literal["json_schema", "regex", "lark", "choices", "free"]
 
 _MOST_CHOICES = 10_000
+JSON_ESCAPES = 'nrbtf\\"'
+"""With \\u a key that the schema bounds could be spelled as another one."""
 _JSON_OPTIONS: dict[str, Any] = {
     # A model that is lost writes spaces without end: a space, or a line and its indentation, is enough.
     "whitespace_pattern": r"\x20|\x0A[\x20\x09]{0,16}",
-    # With \u a key that the schema bounds could be spelled as another one.
-    "json_allowed_escapes": 'nrbtf\\"',
+    "json_allowed_escapes": JSON_ESCAPES,
 }
 
 

@@ -26,6 +26,7 @@ class Vocabulary:
         """
         self._name = name
         self._width = width
+        self._tokenizer = tokenizer
         self._stops = sorted(token for token in stop_ids if token < width)
         if not self._stops:
             raise InputError(
@@ -39,6 +40,26 @@ class Vocabulary:
             raise InputError(
                 f"{name}: answers can't be bounded with this tokenizer ({one_line(error)[:200]})"
             ) from None
+
+    def parts(self, text: str) -> list[str | int]:
+        """A literal taken apart: text, and the ids of tokens in it that no text can be made of."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        found: list[str | int] = []
+        last = 0
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if self._tokens.is_special_token(token):
+                found += [text[last:start], token] if start > last else [token]
+                last = end
+        return [*found, text[last:]] if text[last:] else found
+
+    def shown(self) -> list[int]:
+        """Tokens that no text can be made of but that an answer shows: markers such as ``<think>``."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return sorted(
+            token
+            for token, one in added.items()
+            if not one.special and token < self._width and self._tokens.is_special_token(token)
+        )
 
     def matcher(self, grammar: Grammar) -> Matcher:
         """Follows one answer through ``grammar``.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgepeft.data.rows import Row
+import json
+
+from edgepeft.data.rows import Row, said
 from edgepeft.models import ModelInfo
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe
@@ -29,7 +31,7 @@ def _mean_characters(rows: list[Row]) -> float:
     lengths = [
         len(row.text)
         if row.text is not None
-        else sum(len(m["content"]) for m in row.messages or ())
+        else sum(len(said(turn)) for turn in row.messages or ()) + len(json.dumps(row.tools))
         for row in rows[:200]
     ]
     return sum(lengths) / max(1, len(lengths))

@@ -86,6 +86,11 @@ class Stream(Iterator[str]):
         self._pieces.close()
 
     @property
+    def ids(self) -> list[int]:
+        """The tokens whose text has come so far."""
+        return self._progress.ids
+
+    @property
     def logprobs(self) -> list[TokenLogprob]:
         """Those of the tokens whose text has come so far, where they were asked for."""
         return self._progress.logprobs

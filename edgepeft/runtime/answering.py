@@ -7,7 +7,6 @@ ids the adapter was trained on.
 from __future__ import annotations
 
 import contextlib
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +20,16 @@ import numpy.typing as npt
 from edgepeft.bundle.layout import ANSWER_SCHEMA
 from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Message, Row
+from edgepeft.data.rows import Message, Row, Tool
 from edgepeft.data.template_modes import AUTO, MODES
+from edgepeft.data.tools import read_tools
 from edgepeft.errors import InputError
-from edgepeft.guidance.grammar import FREE, Grammar
+from edgepeft.guidance.grammar import Grammar
 from edgepeft.guidance.matcher import Matcher
-from edgepeft.guidance.vocabulary import Vocabulary
 from edgepeft.models.tasks import GENERATION
 from edgepeft.runtime.adapters import adapter_names
 from edgepeft.runtime.answer import Completion, Progress, Said, Stream
+from edgepeft.runtime.bounding import Bounding
 from edgepeft.runtime.bundle import Bundle
 from edgepeft.runtime.detokenize import spelled
 from edgepeft.runtime.guided import Choice
@@ -37,6 +37,8 @@ from edgepeft.runtime.logprobs import Score, TokenLogprob, token_logprobs
 from edgepeft.runtime.sampling import Sampler, Shift
 from edgepeft.runtime.sampling_params import OutOfRange, SamplingFields, SamplingParams
 from edgepeft.runtime.search_options import SearchOptions, search_options
+from edgepeft.runtime.tool_use import ToolUse
+from edgepeft.tool_calling.grammar import Offered
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Request:
 class Answerer(ABC):
     """A loaded bundle that answers; several streams at once are safe.
 
-    ``prompter`` makes the ids, ``bundle`` says what is loaded.
+    ``prompter`` makes the ids, ``bundle`` says what is loaded, ``tool_use`` reads calls out of answers.
     """
 
     def __init__(self, bundle: Bundle | Path | str) -> None:
@@ -79,8 +81,9 @@ class Answerer(ABC):
         template = mode if mode in MODES else AUTO
         asked = self.bundle.manifest["result"].get("prompt") or {}
         self.prompter = Prompter.from_folder(self.bundle.path, template, policy_of(asked))
-        self._vocabulary: Vocabulary | None = None
-        self._vocabulary_lock = threading.Lock()
+        name = str(self.bundle.path)
+        self._bounding = Bounding(self.prompter, self.bundle.vocab_size, name)
+        self.tool_use = ToolUse(self.prompter, self._bounding, name)
 
     @property
     def adapters(self) -> list[str]:
@@ -106,6 +109,7 @@ class Answerer(ABC):
         system: str | None = None,
         adapter: str | None = None,
         grammar: Grammar | None = None,
+        tools: Offered | Sequence[Tool] = (),
         **fields: Unpack[SamplingFields],
     ) -> Stream:
         """Answer a prompt or a conversation, piece by piece of text.
@@ -113,20 +117,26 @@ class Answerer(ABC):
         ``fields`` are those of ``sampling`` that are to be others. ``adapter`` names the adapter to answer with,
         "base" none; by default it is the one last swapped to. ``grammar`` bounds the answer, which ends where it
         is complete, or unfinished after ``max_new_tokens``; by default the bundle's own does, ``FREE`` is none.
+        ``tools`` may be called, within a grammar made of them unless ``grammar`` is given; ``Offered`` says
+        whether one must be. ``tool_use.parsed`` reads the calls.
 
-        Raises InputError for a prompt longer than the context, values out of range, messages
-        the template refuses and a grammar that the model's vocabulary can't spell, MissingError for a grammar
-        without llguidance; while streaming, EdgepeftError when the runtime fails, InputError where a grammar
-        takes too much to follow.
+        Raises InputError for a prompt longer than the context, values out of range, messages the template
+        refuses,
+        tools that it doesn't write and a grammar that the model's vocabulary can't spell, MissingError for a
+        grammar without llguidance; while streaming, EdgepeftError when the runtime fails, InputError where a
+        grammar takes too much to follow.
         """
         turns = _conversation(messages, system)
         continues = any(turn["role"] == "assistant" for turn in turns)
+        offered = tools if isinstance(tools, Offered) else Offered(read_tools(list(tools), "tools"))
+        if grammar is None:
+            grammar = self.tool_use.grammar(offered) if offered.tools else self.grammar
         return self.stream_ids(
-            self.prompter.prompt(turns),
+            self.prompter.prompt(turns, offered.tools),
             replace(sampling, **fields),
             adapter=adapter,
             continues=continues,
-            grammar=self.grammar if grammar is None else grammar,
+            grammar=grammar,
         )
 
     def stream_ids(
@@ -170,11 +180,18 @@ class Answerer(ABC):
         system: str | None = None,
         adapter: str | None = None,
         grammar: Grammar | None = None,
+        tools: Offered | Sequence[Tool] = (),
         **fields: Unpack[SamplingFields],
     ) -> Completion:
         """The whole answer at once; arguments and errors are those of ``stream``."""
         stream = self.stream(
-            messages, sampling, system=system, adapter=adapter, grammar=grammar, **fields
+            messages,
+            sampling,
+            system=system,
+            adapter=adapter,
+            grammar=grammar,
+            tools=tools,
+            **fields,
         )
         for _ in stream:
             pass
@@ -237,17 +254,7 @@ class Answerer(ABC):
 
     def matcher(self, grammar: Grammar | None) -> Matcher | None:
         """What follows an answer through ``grammar``; None for none. Raises InputError and MissingError."""
-        if grammar is None or grammar == FREE:
-            return None
-        with self._vocabulary_lock:
-            if self._vocabulary is None:
-                self._vocabulary = Vocabulary(
-                    self.prompter.tokenizer,
-                    self.prompter.stop_ids,
-                    self.bundle.vocab_size,
-                    str(self.bundle.path),
-                )
-        return self._vocabulary.matcher(grammar)
+        return self._bounding.matcher(grammar)
 
     @abstractmethod
     def _tokens(self, request: Request) -> Generator[Said, None, None]:

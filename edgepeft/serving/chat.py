@@ -21,6 +21,15 @@ from edgepeft.serving.fields import (
 )
 from edgepeft.serving.refusals import RequestError, refuse
 from edgepeft.serving.sampled import Sampled
+from edgepeft.serving.tools import answering_turn, calling_turn, requested_tools
+from edgepeft.tool_calling.grammar import Offered
+
+_ROLES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("system", "developer", "user"), ()),
+    "assistant": ("tool_calls",),
+    "tool": ("tool_call_id", "name"),
+}
+"""Roles, and the fields of a message that each honours."""
 
 
 class ChatRequest(Sampled):
@@ -30,7 +39,11 @@ class ChatRequest(Sampled):
     harmless = HARMLESS
 
     # What pydantic sees has been through ``_turn``.
-    messages: list[dict[str, str]] = Field(min_length=1)
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    # ``tools`` reads them.
+    tools: list[Any] = Field(default_factory=list)
+    tool_choice: Any = None
+    parallel_tool_calls: bool = True
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int = 0
@@ -51,6 +64,17 @@ class ChatRequest(Sampled):
             raise RequestError(
                 400, "top_logprobs: goes with logprobs: true alone", param="top_logprobs"
             )
+        bounds = (self.response_format or {}).get("type", "text")
+        if self.offered().tools and bounds != "text":
+            raise RequestError(
+                400,
+                "response_format: an answer that may call tools is bounded by these; leave one of them out",
+                param="response_format",
+            )
+
+    def offered(self) -> Offered:
+        """What the answer may call. Raises RequestError (400)."""
+        return requested_tools(self.tools, self.tool_choice, self.parallel_tool_calls)
 
     def wanted_tokens(self) -> tuple[str, int | None]:
         """As ``Sampled.wanted_tokens``."""
@@ -64,23 +88,24 @@ class ChatRequest(Sampled):
 
     def turns(self) -> list[Message]:
         """The conversation."""
-        return [{"role": turn["role"], "content": turn["content"]} for turn in self.messages]
+        return [Message(**turn) for turn in self.messages]  # type: ignore[typeddict-item]
 
 
 def _turn(sent: Any, where: str) -> Message:
     """One message as the prompt function takes it. Raises RequestError (400)."""
     if not isinstance(sent, dict):
         raise RequestError(400, f"{where}: must be an object of role and content", param=where)
-    refuse(objection(sent, ("role", "content"), MESSAGE_NEUTRAL), where)
     role = sent.get("role")
-    if role not in ("system", "developer", "user", "assistant"):
-        raise RequestError(
-            400,
-            f"{where}.role: must be system, developer, user or assistant",
-            param=f"{where}.role",
-        )
-    text = _content(sent.get("content"), f"{where}.content")
-    return {"role": "system" if role == "developer" else role, "content": text}
+    if role not in _ROLES:
+        raise RequestError(400, f"{where}.role: must be {', '.join(_ROLES)}", param=f"{where}.role")
+    refuse(objection(sent, ("role", "content", *_ROLES[role]), MESSAGE_NEUTRAL), where)
+    calls = role == "assistant" and sent.get("tool_calls") not in (None, [])
+    given = sent.get("content")
+    text = "" if calls and given is None else _content(given, f"{where}.content")
+    turn: Message = {"role": "system" if role == "developer" else role, "content": text}
+    if calls:
+        return calling_turn(sent, turn, where)
+    return answering_turn(sent, turn, where) if role == "tool" else turn
 
 
 def _content(sent: Any, where: str) -> str:

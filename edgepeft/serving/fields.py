@@ -21,8 +21,6 @@ HARMLESS = frozenset(
         # no answer.
         *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "cache_salt"),
         *("cache_prompt", "service_tier"),
-        # Tools are refused, so how they would be called says nothing.
-        *("parallel_tool_calls", "parse_tool_calls"),
     )
 )
 """Fields that change no answer of this server, whatever their value."""
@@ -36,9 +34,10 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     # OpenAI's, https://platform.openai.com/docs/api-reference/chat/create
     **dict.fromkeys(("audio", "moderation", "prediction", "web_search_options"), ()),
     "store": _OFF,
-    **dict.fromkeys(("functions", "tools"), _NONE),
+    # What tools and tool_choice were before; with none of them there is nothing to call.
+    "functions": _NONE,
     "function_call": ("none", "auto"),
-    "tool_choice": ("none", "auto"),
+    "parse_tool_calls": (True,),
     "modalities": (["text"],),
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
@@ -101,6 +100,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 COMPLETION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     **NEUTRAL,
+    "tools": _NONE,
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
     **dict.fromkeys(("messages", "max_completion_tokens"), ()),
     "top_logprobs": _ZERO,
     # What bounds the answers of a conversation; text as it stands is bounded by nothing.
@@ -148,12 +150,17 @@ TEXTS_HARMLESS = frozenset(("user", "request_id", "cache_salt"))
 MESSAGE_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     # A template would show them, or not; an answer must not hang on what is dropped in silence.
     **dict.fromkeys(("name", "audio", "function_call", "tool_call_id", "id"), ()),
-    **dict.fromkeys(("tool_calls", "annotations", "reasoning_details", "citations"), _NONE),
+    "tool_calls": _NONE,
+    **dict.fromkeys(("annotations", "reasoning_details", "citations"), _NONE),
     **dict.fromkeys(("refusal", "reasoning", "reasoning_content", "thinking"), ("",)),
     "prefix": _OFF,
     "weight": _ONE,
 }
-"""The same for the fields of a message, beside ``role`` and ``content``."""
+"""The same for the fields of a message, beside ``role`` and ``content`` and what its role honours."""
+
+CALL_NEUTRAL: Mapping[str, tuple[Any, ...]] = {"index": tuple(range(128)), "extra_content": _NONE}
+FUNCTION_NEUTRAL: Mapping[str, tuple[Any, ...]] = {"parsed_arguments": ()}
+"""The same for a call in a message, and for what it calls."""
 
 PART_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "annotations": _NONE,

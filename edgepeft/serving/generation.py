@@ -27,6 +27,7 @@ from edgepeft.runtime.answering import Answerer
 from edgepeft.runtime.sampling_params import MAX_SEED, SamplingParams
 from edgepeft.runtime.slots import takes_adapters
 from edgepeft.serving.answer_format import requested_grammar
+from edgepeft.serving.called import Calling
 from edgepeft.serving.chat import ChatRequest
 from edgepeft.serving.completions import CompletionRequest
 from edgepeft.serving.endpoint import CHAT, COMPLETIONS, Endpoint
@@ -78,17 +79,23 @@ class GenerationEndpoint(Endpoint):
         deadline = self.deadline()
         asked = ChatRequest.read(await read_body(request, self.limits))
         name = self.known(asked.model)
+        offered = asked.offered()
 
         def begin(sampling: SamplingParams) -> Stream:
+            # Within a grammar made of the tools, whatever the bundle's own is.
+            grammar = None if offered.tools else requested_grammar(asked.response_format)
             return self._runtime.stream(
                 asked.turns(),
                 sampling,
                 adapter=self._adapter(name),
-                grammar=requested_grammar(asked.response_format),
+                grammar=grammar,
+                tools=offered,
             )
 
         texts = None if asked.sampling().logprobs is None else self._texts
-        reply = ChatReply(name, texts)
+        use = self._runtime.tool_use
+        calling = Calling(use, offered, self._runtime.prompter) if offered.tools else None
+        reply = ChatReply(name, texts, calling)
         return await self._answer(request, _Asked(asked, [begin], reply, deadline))
 
     async def completions(self, request: Request) -> Response:
@@ -191,20 +198,21 @@ class GenerationEndpoint(Endpoint):
     async def _events(self, stream: Stream, asked: _Asked) -> AsyncIterator[str]:
         """An answer as server-sent events."""
         reply, sent = asked.reply, 0
+        follow = reply.following()
         if (opening := reply.opening()) is not None:
             yield _event(opening)
         try:
             async for piece in self._pieces(stream, asked.deadline):
-                if piece:
+                if shown := follow(piece, stream.ids):
                     fresh = stream.logprobs[sent:]
                     sent += len(fresh)
-                    yield _event(reply.piece(piece, fresh))
+                    yield _event(reply.piece(shown, fresh))
         except (EdgepeftError, RequestError) as error:
             yield _event(as_request_error(error).body())
             return
         done = stream.completion()
-        if rest := done.logprobs[sent:]:  # of tokens that no text came of
-            yield _event(reply.piece("", rest))
+        for event in reply.ending(done, done.logprobs[sent:]):
+            yield _event(event)
         yield _event(reply.closing(done))
         options = asked.fields.stream_options
         if options is not None and options.include_usage:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.token_text import TokenTexts
 from edgepeft.runtime.answer import Completion
 from edgepeft.runtime.logprobs import TokenLogprob
+from edgepeft.serving.called import Calling, as_sent
+
+_CALLS = "tool_calls"
+Follow = Callable[[str, Sequence[int]], str]
 
 
 class Reply(Protocol):
@@ -26,6 +30,14 @@ class Reply(Protocol):
 
     def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
         """One event of a stream, with the log-probabilities that belong to it, if any."""
+        ...
+
+    def following(self) -> Follow:
+        """What tells of an answer's pieces and the ids there are what to show of them."""
+        ...
+
+    def ending(self, done: Completion, rest: Sequence[TokenLogprob]) -> Iterator[dict[str, Any]]:
+        """Events of what no piece has shown: text, calls, and the ``rest`` of the log-probabilities."""
         ...
 
     def closing(self, done: Completion) -> dict[str, Any]:
@@ -56,6 +68,19 @@ class _Reply:
         """The event that closes a stream whose client asked for the usage."""
         return {**self._event([]), "usage": _usage([done], 1)}
 
+    def following(self) -> Follow:
+        """As ``Reply.following``: everything that comes."""
+        return lambda piece, _: piece
+
+    def ending(self, done: Completion, rest: Sequence[TokenLogprob]) -> Iterator[dict[str, Any]]:
+        """As ``Reply.ending``: log-probabilities of tokens that no text came of."""
+        if rest:
+            yield self.piece("", rest)
+
+    def piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
+        """As ``Reply.piece``."""
+        raise NotImplementedError
+
     def _body(self, choices: list[Any], done: Sequence[Completion], prompts: int) -> dict[str, Any]:
         head = {**self._head, "object": self.kind}
         return {**head, "choices": choices, "usage": _usage(done, prompts)}
@@ -69,18 +94,56 @@ class ChatReply(_Reply):
 
     kind, streamed_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
+    def __init__(
+        self, model: str, texts: TokenTexts | None, calling: Calling | None = None
+    ) -> None:
+        """``calling`` is given where the answer may call tools."""
+        super().__init__(model, texts)
+        self._calling = calling
+        self._called = False
+
     def whole(self, done: Sequence[Completion], prompts: int) -> dict[str, Any]:
         """As ``Reply.whole``."""
-        choices = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": one.text},
-                "finish_reason": _reason(one),
-                "logprobs": self._logprobs(one.logprobs),
-            }
-            for index, one in enumerate(done)
-        ]
+        choices = []
+        for index, one in enumerate(done):
+            message: dict[str, Any] = {"role": "assistant", "content": one.text}
+            reason = _reason(one)
+            if self._calling is not None:
+                parsed = self._calling.parsed(one)
+                message["content"] = parsed.content
+                if parsed.calls:
+                    message["content"] = parsed.content or None
+                    message["tool_calls"] = as_sent(parsed.calls)
+                    reason = _CALLS
+            choices.append(
+                {
+                    "index": index,
+                    "message": message,
+                    "finish_reason": reason,
+                    "logprobs": self._logprobs(one.logprobs),
+                }
+            )
         return self._body(choices, done, prompts)
+
+    def following(self) -> Follow:
+        """As ``Reply.following``: the text before calls, which come whole at the end."""
+        if self._calling is None:
+            return super().following()
+        self._before = self._calling.text()
+        return lambda _, ids: self._before.next(ids)
+
+    def ending(self, done: Completion, rest: Sequence[TokenLogprob]) -> Iterator[dict[str, Any]]:
+        """As ``Reply.ending``."""
+        parsed = None if self._calling is None else self._calling.parsed(done)
+        text = "" if parsed is None else self._before.rest(parsed.content)
+        if rest or text:
+            yield self.piece(text, rest)
+        if parsed is not None and parsed.calls:
+            self._called = True
+            calls = as_sent(parsed.calls)
+            yield self._piece(
+                {"tool_calls": [{"index": at, **call} for at, call in enumerate(calls)]}
+            )
 
     def opening(self) -> dict[str, Any] | None:
         """As ``Reply.opening``."""
@@ -92,7 +155,7 @@ class ChatReply(_Reply):
 
     def closing(self, done: Completion) -> dict[str, Any]:
         """As ``Reply.closing``."""
-        return self._piece({}, finished=_reason(done))
+        return self._piece({}, finished=_CALLS if self._called else _reason(done))
 
     def _piece(
         self,

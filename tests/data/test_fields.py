@@ -179,8 +179,8 @@ def test_developers_speak_as_the_system_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("functions", "[{}]"),
+        ("tool_calls", [{"function": {"name": "f"}}]),
+        ("function_call", {"name": "f"}),
         ("chat_template_kwargs", {"enable_thinking": False}),
         *((name, ["a.png"]) for name in ("image", "images", "videos", "audio")),
         ("completion_mask", [0, 1]),
@@ -215,17 +215,17 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
 @pytest.mark.parametrize(
     ("turn", "said"),
     [
-        ({**ASSISTANT, "tool_calls": [CALL]}, r"messages\[\]\.tool_calls"),
-        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, r"messages\[\]\.tool_calls"),
-        ({**ASSISTANT, "function_call": CALL}, r"messages\[\]\.function_call"),
+        ({**USER, "tool_calls": [CALL]}, r"messages\[\]\.tool_calls: only an assistant calls"),
+        ({**USER, "function_call": CALL}, r"messages\[\]\.function_call: only an assistant calls"),
+        ({**ASSISTANT, "tools": [CALL]}, r"messages\[\]\.tools: .* belongs to a row"),
+        ({**USER, "tool_responses": [CALL]}, r"messages\[\]\.tool_responses: .*turn of its own"),
         ({**ASSISTANT, "channel": "analysis"}, r"messages\[\]\.channel"),
         ({**ASSISTANT, "audio": {"id": "1"}}, r"messages\[\]\.audio"),
         ({"role": "assistant", "content": None, "refusal": "no"}, r"messages\[\]\.refusal"),
         ({**ASSISTANT, "train_detail": [{"begin": 0}]}, r"messages\[\]\.train_detail"),
-        ({"role": "tool", "content": "sunny"}, "is a turn of a tool"),
-        ({"role": "function", "content": "sunny"}, "is a turn of a tool"),
-        ({"from": "observation", "value": "sunny"}, "is a turn of a tool"),
-        ({"from": "function_call", "value": "{}"}, "is a turn of a tool"),
+        ({"role": "tool", "content": None}, "needs role and content"),
+        ({"from": "function_call", "value": "{}"}, r"tool_calls\[1\]: its name should be"),
+        ({"from": "function_call", "value": "f()"}, r"tool_calls: not JSON"),
         ({"role": "assistant", "content": None}, "needs role and content"),
     ],
 )
@@ -346,6 +346,6 @@ def test_the_documentation_names_what_is_used_and_refused() -> None:
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {shape} |")]
         for column in (*columns, *BESIDE.get(shape, ())):
             assert f"`{column}`" in line, (shape, column)
-    for name in ("tools", "chat_template_kwargs", "completion_mask", "labels", "kto_tag"):
+    for name in ("tool_calls", "chat_template_kwargs", "completion_mask", "labels", "kto_tag"):
         assert COLUMNS[name].use is Use.refused
         assert f"`{name}`" in text or f"`{name}: " in text

@@ -1,0 +1,122 @@
+"""The grammar that bounds calls: names and arguments of the tools there are, between what the template writes.
+
+Written in llguidance's dialect of Lark, https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgepeft.data.rows import Tool
+from edgepeft.data.tools import name_of, parameters_of
+from edgepeft.errors import InputError
+from edgepeft.guidance.grammar import JSON_ESCAPES, Grammar
+from edgepeft.guidance.schema import checked_schema
+from edgepeft.tool_calling.keyed import KeyedRules
+from edgepeft.tool_calling.lark import Lark
+from edgepeft.tool_calling.syntax import CallSyntax, JsonArguments
+
+WHERE = "tools"
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What may be called: any of ``tools``; ``required`` says whether something must be, ``several`` whether more
+    than one thing may.
+    """
+
+    tools: tuple[Tool, ...]
+    required: bool = False
+    several: bool = True
+
+    def only(self, name: str) -> Offered:
+        """The same where one tool must be called. Raises InputError for one that is not there."""
+        kept = tuple(tool for tool in self.tools if name_of(tool) == name)
+        if not kept:
+            raise InputError(f"{WHERE}: there is no tool {name[:80]!r} to choose")
+        return Offered(kept, required=True, several=self.several)
+
+
+def call_grammar(
+    offered: Offered,
+    syntax: CallSyntax,
+    parts: Callable[[str], list[str | int]],
+    shown: Sequence[int],
+) -> Grammar:
+    """What bounds an answer that may call, or must.
+
+    ``parts`` takes a literal apart into text and ids of control tokens, ``shown`` are ids of control tokens that
+    answers may hold. Raises InputError for arguments that can't be bounded, by the name of their tool;
+    MissingError without llguidance.
+    """
+    lark = Lark(parts)
+    start = lark.rule("start")
+    calls = _calls(lark, offered, syntax)
+    opening = f"{lark.literal(syntax.opening)} | " if syntax.opening else ""
+    begun = lark.literal(syntax.lead)
+    if offered.required:
+        start(f'({opening}"") {begun} {calls}' if opening else f"{begun} {calls}")
+        return Grammar.lark(lark.text, WHERE)
+    trigger = parts(syntax.trigger)[:1] if syntax.trigger else []
+    rest = shown_without(shown, trigger)
+    if not trigger:
+        # Calls begin like any JSON, so text is whatever begins otherwise.
+        first = re.escape(syntax.lead.lstrip()[0])
+        start(f"TEXT | {begun} {calls}")
+        lark.terminal("TEXT", rf"\s*[^\s{first}](.|\n)*")
+        return Grammar.lark(lark.text, WHERE)
+    lark.rule("free")(f"(TEXT | {lark.tokens(rest)})*" if rest else "TEXT*")
+    before = "free " if syntax.prefix else f'({opening}"") ' if opening else ""
+    if isinstance(trigger[0], int):
+        start(f"free | {before}{begun} {calls}")
+        lark.terminal("TEXT", r"(.|\n)+")
+    else:
+        word = lark.pattern(trigger[0])
+        tail = syntax.lead.lstrip()[len(trigger[0]) :]
+        lead = lark.lazily(rf"(.|\n)*?{word}")
+        start(f"free | {before}{lead} {lark.literal(tail)} {calls}")
+        lark.terminal("TEXT", r"(.|\n)+", rf"(.|\n)*{word}(.|\n)*")
+    return Grammar.lark(lark.text, WHERE)
+
+
+def shown_without(shown: Sequence[int], trigger: Sequence[str | int]) -> list[int]:
+    """Control tokens that text may hold: all that answers show but what begins a call."""
+    return [token for token in shown if token not in trigger]
+
+
+def _calls(lark: Lark, offered: Offered, syntax: CallSyntax) -> str:
+    """The name of the rule of one call or several, from the first one's name to the end of all."""
+    several = offered.several and syntax.joint is not None
+    if not isinstance(syntax.arguments, JsonArguments):
+        return KeyedRules(lark, syntax, syntax.arguments, several).calls(offered.tools)
+    form = syntax.arguments
+    style = {
+        "whitespace_flexible": False,
+        "item_separator": form.item,
+        "key_separator": form.key,
+        "json_allowed_escapes": JSON_ESCAPES,
+    }
+    each = []
+    for tool in offered.tools:
+        schema = json.loads(checked_schema(bounded(tool), place_of(tool)))
+        name, between = json.dumps(name_of(tool)), lark.literal(form.between)
+        each.append(f"{name} {between} {lark.json({**schema, 'x-guidance': style})}")
+    call = lark.rule("call")
+    call(" | ".join(each))
+    more = f" ({lark.literal(syntax.joint or '')} call)*" if several else ""
+    lark.rule("calls")(f"call{more} {lark.literal(syntax.end)}")
+    return "calls"
+
+
+def place_of(tool: Tool) -> str:
+    """How a tool's arguments are named in errors."""
+    return f"{WHERE}: the parameters of {name_of(tool)}"
+
+
+def bounded(tool: Tool) -> dict[str, Any]:
+    """The schema of a tool's arguments; what it doesn't have is not called with, unless it says so."""
+    return {"additionalProperties": False, **parameters_of(tool)}

@@ -1,0 +1,169 @@
+"""Rules of calls whose arguments are written key by key, each value in the template's own way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from edgepeft.data.rows import Tool
+from edgepeft.data.tools import name_of, parameters_of
+from edgepeft.errors import InputError
+from edgepeft.guidance.schema import checked_schema
+from edgepeft.tool_calling.lark import Lark
+from edgepeft.tool_calling.syntax import CallSyntax, KeyedArguments
+
+_HELD = {
+    "string": {"minLength", "maxLength"},
+    "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
+}
+_SAID = {
+    "type",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "enum",
+    "const",
+    "anyOf",
+    "nullable",
+}
+_OF_OBJECTS = {*_SAID, "properties", "required", "additionalProperties", "$schema"}
+_MOST_LENGTH = 4000
+
+
+class KeyedRules:
+    """Writes the rules of calls in one template's keyed form."""
+
+    def __init__(self, lark: Lark, syntax: CallSyntax, form: KeyedArguments, several: bool) -> None:
+        self._lark = lark
+        self._syntax = syntax
+        self._form = form
+        self._several = several
+        self._text = 0
+
+    def calls(self, tools: Sequence[Tool]) -> str:
+        """The name of the rule of one call or several. Raises InputError for what can't be bounded."""
+        whole = self._lark.rule("calls")
+        each = [self._call(tool, f"t{number}") for number, tool in enumerate(tools)]
+        whole(" | ".join(each))
+        return "calls"
+
+    def _call(self, tool: Tool, rule: str) -> str:
+        """A call of one tool, and whatever comes behind it."""
+        where = f"tools: the parameters of {name_of(tool)}"
+        schema = parameters_of(tool)
+        checked_schema(schema, where)
+        self._refuse_others(schema, _OF_OBJECTS, where)
+        if schema.get("additionalProperties"):
+            raise InputError(f"{where}: additionalProperties can't be held in this model's calls")
+        properties = dict(schema["properties"])
+        names = sorted(properties) if self._form.by_name else list(properties)
+        needed = set(schema.get("required") or ())
+        lit, form, name = self._lark.literal, self._form, json.dumps(name_of(tool))
+        ways = []
+        if names:
+            last = len(names)
+            for at, key in enumerate(names):
+                value = f"{json.dumps(key, ensure_ascii=False)} {lit(form.assign)} "
+                value += self._value(properties[key], f"{where}: {key}")
+                skip = "" if key in needed else " | "
+                behind = f"{rule}r{at + 1}" if at + 1 < last else '""'
+                self._lark.rule(f"{rule}a{at}")(value)
+                self._lark.rule(f"{rule}r{at}")(
+                    f"{lit(form.item)} {rule}a{at} {behind}{skip}{behind if skip else ''}"
+                )
+                later = f" | {rule}f{at + 1}" if skip and at + 1 < last else ""
+                self._lark.rule(f"{rule}f{at}")(f"{rule}a{at} {behind}{later}")
+            ways.append(
+                f"{lit(form.between)} {rule}f0 ({self._ending(self._syntax.end, self._syntax.joint)})"
+            )
+        if not needed:
+            ways.append(f"({self._ending(form.empty, form.empty_joint)})")
+        self._lark.rule(rule)(f"{name} ({' | '.join(ways)})")
+        return rule
+
+    def _ending(self, end: str, joint: str | None) -> str:
+        more = (
+            f" | {self._lark.literal(joint)} calls" if self._several and joint is not None else ""
+        )
+        return f"{self._lark.literal(end)}{more}"
+
+    def _value(self, schema: Any, where: str) -> str:
+        """A value, and what every value is followed by."""
+        if not isinstance(schema, dict):
+            schema = {}
+        after = self._lark.literal(self._form.after) if self._form.after else ""
+        if "enum" in schema or "const" in schema:
+            values = schema.get("enum", [schema.get("const")])
+            return f"({' | '.join(self._written(one, where) for one in values)}) {after}"
+        if isinstance(schema.get("anyOf"), list):
+            return f"({' | '.join(self._value(one, where) for one in schema['anyOf'])})"
+        kinds = schema.get("type", "string")
+        if isinstance(kinds, list):
+            each = (self._value({**schema, "type": kind}, where) for kind in kinds)
+            return f"({' | '.join(each)})"
+        true, false, null = map(json.dumps, self._form.words)
+        if kinds == "string":
+            self._refuse_others(schema, _SAID | _HELD["string"], where)
+            return self._string(schema, where)
+        if kinds == "boolean":
+            return f"({true} | {false}) {after}"
+        if kinds == "null":
+            return f"{null} {after}"
+        if kinds in ("integer", "number"):
+            self._refuse_others(schema, _SAID | _HELD["integer"], where)
+            return f"{self._lark.json(schema)} {after}"
+        if self._form.nested is None:
+            raise InputError(
+                f"{where}: this model's template writes an {kinds} in a way of its own, which can't be bounded; "
+                "leave the tool out"
+            )
+        item, key = self._form.nested
+        style = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
+        return f"{self._lark.json({**schema, 'x-guidance': style})} {after}"
+
+    def _string(self, schema: dict[str, Any], where: str) -> str:
+        opened, closed = self._form.quotes
+        ended = closed + self._form.after
+        least, most = schema.get("minLength", 0), schema.get("maxLength")
+        if most is not None and most > _MOST_LENGTH:
+            most = None
+        many = f"{{{least},{'' if most is None else most}}}" if least or most is not None else "*"
+        start = f"{self._lark.literal(opened)} " if opened else ""
+        if self._form.escaped:
+            char = self._lark.pattern(closed)
+            inside = rf"([^\\{char}\n\r]|\\[nrt\\{char}])"
+            return f"{start}/{inside}{many}{char}/ {self._lark.literal(self._form.after)}"
+        cut = self._lark.before_token(ended)
+        if cut is not None:
+            before, rest = cut
+            name = f"TEXT{self._text}"
+            self._text += 1
+            self._lark.terminal(name, rf"(.|\n){many}{self._lark.pattern(before)}")
+            optional = "" if least or before else "?"
+            return f"{start}{name}{optional} {self._lark.literal(rest)}"
+        # Up to what ends a text in the first place where it stands.
+        lazily = self._lark.lazily(rf"(.|\n){many}{self._lark.pattern(ended)}")
+        return f"{start}{lazily}"
+
+    def _written(self, value: Any, where: str) -> str:
+        """A value of a closed set, as the template writes it."""
+        if isinstance(value, str):
+            opened, closed = self._form.quotes
+            return self._lark.literal(f"{opened}{value}{closed}")
+        for word, own in zip(self._form.words, (True, False, None), strict=True):
+            if value is own:
+                return json.dumps(word)
+        if isinstance(value, int | float):
+            return json.dumps(json.dumps(value))
+        raise InputError(
+            f"{where}: an enum of lists or objects can't be held in this model's calls"
+        )
+
+    def _refuse_others(self, schema: dict[str, Any], held: set[str], where: str) -> None:
+        others = [word for word in schema if word not in held and not word.startswith("x-")]
+        if others:
+            raise InputError(
+                f"{where}: {others[0]} can't be held in this model's calls; leave it out"
+            )
