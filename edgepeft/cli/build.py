@@ -156,7 +156,7 @@ def carry_out(
     from edgepeft.cli.advice import say_advice
     from edgepeft.cli.progress import show_events
     from edgepeft.cli.tables import print_table
-    from edgepeft.evaluation.table import answer_lines, table_rows, witness_lines
+    from edgepeft.evaluation.table import answer_lines, call_lines, table_rows, witness_lines
     from edgepeft.pipeline.build import build
     from edgepeft.utils.quantities import duration
 
@@ -167,7 +167,8 @@ def carry_out(
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:
         if any(bundle["fidelity"] for bundle in result.bundles):
-            for line in (*answer_lines(result.bundles), *witness_lines(result.bundles)):
+            bundles = result.bundles
+            for line in (*answer_lines(bundles), *call_lines(bundles), *witness_lines(bundles)):
                 typer.echo(line)
             print_table(*table_rows(result.bundles))
         if result.adapter:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from edgepeft.data.encoded import Reading
 from edgepeft.data.prompt import Prompter
+from edgepeft.data.tool_checks import call_warnings
 
 Check = Callable[[Reading], bool | str]
 """Whether something is to be said of a row; a text is shown of the first."""
@@ -49,7 +50,8 @@ def answer_warnings(
         (both, lambda read: read.row.label is not None, _LABEL),
     ]
     found = [warning for some, wrong, text in checks for warning in _about(some, wrong, text)]
-    return [*_asking(prompter), *_dates(prompter), *found]
+    calls = call_warnings(read.row for read in both)
+    return [*_asking(prompter), *_dates(prompter), *found, *calls]
 
 
 def _about(readings: Sequence[Reading], wrong: Check, text: str) -> list[str]:
@@ -103,6 +105,8 @@ def _written_otherwise(read: Reading, prompter: Prompter) -> str:
     answer = read.row.answer
     if answer is None or answer.get("reasoning_content") or _cut_at_end(read, prompter):
         return ""
+    if "tool_calls" in answer:
+        return ""  # the template's own way to write calls is what is learned
     written = prompter.decode(read.completion).strip()
     if written == answer["content"].strip():
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -133,3 +133,16 @@ class Places:
 def is_word(key: str, value: Any) -> bool:
     """Whether what stands under a key is a word of the form, which nobody's text is: a role, or a type."""
     return key == "role" or (key == "type" and isinstance(value, str) and value.isalnum())
+
+
+def texts_in(value: Any) -> Iterator[tuple[str, bool]]:
+    """Each text in a value, and whether it is a key."""
+    if isinstance(value, str):
+        yield value, False
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield str(key), True
+            yield from texts_in(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from texts_in(part)

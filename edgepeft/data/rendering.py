@@ -4,11 +4,11 @@ marked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgepeft.data.control_tokens import ControlTokens
-from edgepeft.data.look_alikes import Rendered
+from edgepeft.data.look_alikes import Rendered, texts_in
 from edgepeft.data.plain_text import refuse_halves
 from edgepeft.data.rows import ROLES, Message, Tool
 from edgepeft.data.templates import ChatTemplate
@@ -113,7 +113,7 @@ class Renderer:
         """
         found: list[str] = []
         for value, role in [*((turn, turn["role"]) for turn in messages), (tools, _OF_TOOLS)]:
-            for text, is_key in _texts(value):
+            for text, is_key in texts_in(value):
                 looks = self._control.look_alikes(text, role)
                 if looks and is_key and self._control.as_text:
                     raise InputError(
@@ -142,23 +142,10 @@ class Renderer:
                     f"{where or self._name}: message {number} has the unknown role {turn['role']!r}; use "
                     f"{', '.join(ROLES)}"
                 )
-            for text, _ in _texts(turn):
+            for text, _ in texts_in(turn):
                 refuse_halves(
                     text, f"{where or 'the prompt'}: message {number}" if where else "the prompt"
                 )
-
-
-def _texts(value: Any) -> Iterator[tuple[str, bool]]:
-    """Each text in a value, and whether it is a key."""
-    if isinstance(value, str):
-        yield value, False
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield str(key), True
-            yield from _texts(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _texts(part)
 
 
 def _as_templates_read(turn: Message) -> dict[str, Any]:

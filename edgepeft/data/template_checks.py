@@ -9,6 +9,7 @@ from pathlib import Path
 from edgepeft.data.control_tokens import Policy
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message, Row
+from edgepeft.data.tool_checks import refuse_unwritten
 from edgepeft.errors import InputError
 
 _KINDS = 16
@@ -29,7 +30,12 @@ def render_kinds(folder: Path, template: str, policy: Policy, rows: Iterable[Row
     """
     kinds: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        roles = tuple(turn["role"] for turn in row.messages or ())
+        roles = tuple(
+            f"{turn['role']}{' calls' if 'tool_calls' in turn else ''}"
+            for turn in row.messages or ()
+        )
+        if roles and row.tools:
+            roles = ("tools", *roles)
         if len(kinds) < _KINDS and roles:
             kinds.setdefault(roles, row)
     files = [*(folder / name for name in _FILES), Path(template)]
@@ -38,6 +44,7 @@ def render_kinds(folder: Path, template: str, policy: Policy, rows: Iterable[Row
     for row in kinds.values():
         prompter.split(row)
         _refuse_silence(prompter, row)
+        refuse_unwritten(prompter, row)
 
 
 def _refuse_silence(prompter: Prompter, row: Row) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepeft.adapters.provenance import ASSUMED
 from edgepeft.evaluation.card_metadata import source_lines
-from edgepeft.evaluation.table import answer_lines, table_rows, witness_lines
+from edgepeft.evaluation.table import answer_lines, call_lines, table_rows, witness_lines
 from edgepeft.metrics.names import vocabulary
 from edgepeft.models.tasks import GENERATION, RANKING
 from edgepeft.utils.quantities import number
@@ -58,7 +58,10 @@ def card(report: Mapping[str, Any], size: int, needs: str = "") -> str:
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
         *(_about_answers(facts) if generates else _about_outputs(facts)),
-        *(f"- {line[0].upper()}{line[1:]}" for line in answer_lines([report])),
+        *(
+            f"- {line[0].upper()}{line[1:]}"
+            for line in (*answer_lines([report]), *call_lines([report]))
+        ),
         *(f"- {line[0].upper()}{line[1:]}" for line in witness_lines([report])),
         f"- Linear layers: {weights['linear']}; head: {weights['head']}; embedding: {weights['embedding']}"
         + ("; head and embedding stored once" if weights["tied"] else ""),

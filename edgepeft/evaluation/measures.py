@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from edgepeft.evaluation.results import AnswerForm, WitnessFacts
+from edgepeft.evaluation.results import AnswerForm, CallForm, WitnessFacts
 from edgepeft.models.tasks import CLASSIFICATION, EMBEDDING, MULTI_LABEL, RANKING, TAGGING
 from edgepeft.stages.job import StageResult
 
@@ -54,7 +54,8 @@ class Level0(StageResult):
 
 class GenerationMeasures(Measures):
     """A model that generates: KL per token on completions (``task_kl``) and on generic text, exact match
-    of greedy answers where rows have completions. ``answer_form`` is of a bundle with a schema of its answers.
+    of greedy answers where rows have completions. ``answer_form`` is of a bundle with a schema of its answers,
+    ``calls`` of rows with tools.
     """
 
     task: Literal["text-generation"] = "text-generation"
@@ -75,12 +76,14 @@ class GenerationMeasures(Measures):
     accuracy_level_0: Level0 | None
     wrong: tuple[WrongAnswer, ...]
     answer_form: AnswerForm | None = None
+    calls: CallForm | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form; what is said of a schema is left out where the bundle has none."""
+        """JSON form; what is said of a schema and of tools is left out where there are none."""
         written = super().as_dict()
-        if self.answer_form is None:
-            written.pop("answer_form")
+        for name in ("answer_form", "calls"):
+            if written[name] is None:
+                written.pop(name)
         return written
 
 

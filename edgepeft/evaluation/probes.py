@@ -7,15 +7,15 @@ original base, the reference and every bundle.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgepeft.calibration.corpora import evaluation_text
 from edgepeft.config.sections import Data
 from edgepeft.data.formats import read_text
 from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Message, Row
+from edgepeft.data.rows import Message, Row, Tool, ToolCall
 from edgepeft.errors import EdgepeftError, InputError
 
 TASK_ROWS = 48
@@ -23,6 +23,7 @@ TASK_ROWS = 48
 GENERIC_WINDOW = 256
 GENERIC_WINDOWS = 8
 MAX_PROBE_TOKENS = 2048
+_OF_TOOLS = ("tools", "calls")
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,24 @@ class Probe:
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and the completion that counts as right, for exact match; ``messages`` are the prompt's turns."""
+    """A prompt and the completion that counts as right, for exact match; ``messages`` are the prompt's turns.
+
+    ``tools`` may be called, and ``calls`` are what the completion calls.
+    """
 
     prompt: list[int]
     completion: list[int]
     text: str
     where: str
     messages: list[Message] = field(default_factory=list)
+    tools: list[Tool] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form; what is said of tools is left out where there are none."""
+        return {
+            name: value for name, value in asdict(self).items() if value or name not in _OF_TOOLS
+        }
 
 
 def task_questions(rows: Sequence[Row], prompter: Prompter, context: int) -> list[Question]:
@@ -65,7 +77,11 @@ def task_questions(rows: Sequence[Row], prompter: Prompter, context: int) -> lis
         if len(prompt) + len(completion) <= context:
             text = prompter.decode(completion).strip()
             turns = list(row.prompt_messages)
-            questions.append(Question(prompt, completion, text, row.where, turns))
+            calls = row.answer.get("tool_calls", []) if row.answer else []
+            tools = [dict(tool) for tool in row.tools]
+            questions.append(
+                Question(prompt, completion, text, row.where, turns, list(tools), list(calls))
+            )
     return questions
 
 
@@ -77,7 +93,8 @@ def check_asked(questions: Sequence[Question], prompter: Prompter, lead: Sequenc
     if "strftime_now" in (prompter.template_source or ""):
         return  # tomorrow it asks otherwise anyway, which the data check says
     for question in questions:
-        if question.messages and prompter.prompt(question.messages) != [*lead, *question.prompt]:
+        asked = prompter.prompt(question.messages, question.tools) if question.messages else None
+        if asked is not None and asked != [*lead, *question.prompt]:
             raise EdgepeftError(
                 f"{question.where}: the bundle's tokenizer and template ask with other tokens than the reference "
                 "was asked with, so its answer can't be compared"

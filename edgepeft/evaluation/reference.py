@@ -106,7 +106,7 @@ def run(job: Job[ReferenceSettings]) -> ReferenceResult:
     record = {
         "task": [asdict(probe) for probe in task],
         "generic": [asdict(probe) for probe in generic],
-        "questions": [asdict(question) for question in questions],
+        "questions": [question.as_dict() for question in questions],
         "head": head,
         "embedding": embedding,
         "outer_head": reference.outer.as_dict(),

@@ -91,6 +91,27 @@ class AnswerShares(StageResult):
     exact_match: float
 
 
+class CallShares(StageResult):
+    """Shares of answers, from 0 to 1: those whose calls can be read, that call the wanted tools, and that call
+    them with the wanted arguments, as JSON. An answer that is to call nothing is right where it calls nothing.
+    """
+
+    parse: float
+    name: float
+    call: float
+
+
+class CallForm(StageResult):
+    """Answers to so many rows with tools, ``free`` and within their grammar (``bounded``; None where that can't
+    be, and why).
+    """
+
+    rows: int
+    free: CallShares
+    bounded: CallShares | None
+    unbounded_because: str | None = None
+
+
 class AnswerForm(StageResult):
     """Answers to so many rows, ``free`` and within the schema (``bounded``)."""
 

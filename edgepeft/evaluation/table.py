@@ -71,6 +71,24 @@ def answer_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def call_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each bundle calls in rows with tools, a line each."""
+    lines = []
+    for bundle in bundles:
+        form = bundle["fidelity"].get("calls") if bundle["fidelity"] else None
+        if not form:
+            continue
+        name, bounded = bundle.get("cell", bundle["target"]), form["bounded"]
+        within = "calls within the tools' grammar / free" if bounded else "calls"
+        shares = ", ".join(
+            f"{word} " + " / ".join(f"{one[key]:.3f}" for one in (bounded, form["free"]) if one)
+            for word, key in (("parse", "parse"), ("tool", "name"), ("tool and arguments", "call"))
+        )
+        why = f" (not within a grammar: {form['unbounded_because']})" if not bounded else ""
+        lines.append(f"{name}: {within}, of {form['rows']} rows: {shares}{why}")
+    return lines
+
+
 def _adapter_row(adapter: Mapping[str, Any]) -> list[str]:
     facts = adapter.get("fidelity") or adapter
     wanted = facts.get("reference_exact_match")

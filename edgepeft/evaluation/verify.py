@@ -16,6 +16,7 @@ import torch
 
 from edgepeft.errors import EdgepeftError
 from edgepeft.evaluation.answer_form import answer_form
+from edgepeft.evaluation.call_form import call_form
 from edgepeft.evaluation.execution import check_software, statement
 from edgepeft.evaluation.graph_variants import widened, with_float_products, without_accuracy_level
 from edgepeft.evaluation.lost_rows import write_lost
@@ -73,6 +74,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
     counts = [len(reference.probes("task")), len(reference.probes("generic")), len(questions)]
     if shipped.answer_schema is not None:
         counts.append(len(questions))
+    counts.append(sum(bool(question.tools) for question in questions))
     done = 0
 
     def step() -> None:
@@ -104,6 +106,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
         if runtime.grammar is not None
         else None
     )
+    calls = call_form(runtime, questions, missed, lead, step)
     base, trained = reference.facts("base"), reference.facts("reference")
     failed = set(trained.wrong)
     lost = [one for one in wrong if one.where not in failed]
@@ -141,6 +144,7 @@ def run(job: Job[VerifySettings]) -> GenerationMeasures:
         software_max_difference=agreement.max_difference if agreement else None,
         wrong=tuple(wrong[:5]),
         answer_form=form,
+        calls=calls,
     )
     write_json(job.out / MEASURES, measures.as_dict())
     return measures

@@ -11,7 +11,7 @@ from edgepeft.errors import InputError
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.runtime.bounding import Bounding
 from edgepeft.tool_calling.grammar import WHERE, Offered, call_grammar
-from edgepeft.tool_calling.parsing import Parsed, parse
+from edgepeft.tool_calling.parsing import Parsed, begins_call, parse
 from edgepeft.tool_calling.syntax import CallSyntax, syntax_of
 
 
@@ -42,6 +42,10 @@ class ToolUse:
         """
         vocabulary = self._bounding.vocabulary
         return call_grammar(offered, self.syntax, vocabulary.parts, vocabulary.shown())
+
+    def begun(self, ids: Iterable[int]) -> bool:
+        """Whether an answer of token ``ids`` has what a call begins with. Raises as ``syntax`` does."""
+        return begins_call(self._prompter.spelled(ids), self.syntax)
 
     def parsed(self, ids: Iterable[int], tools: Sequence[Tool] = ()) -> Parsed:
         """An answer of token ``ids`` taken apart into text and calls. Raises InputError as ``syntax`` does."""

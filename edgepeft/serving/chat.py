@@ -96,7 +96,7 @@ def _turn(sent: Any, where: str) -> Message:
     if not isinstance(sent, dict):
         raise RequestError(400, f"{where}: must be an object of role and content", param=where)
     role = sent.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise RequestError(400, f"{where}.role: must be {', '.join(_ROLES)}", param=f"{where}.role")
     refuse(objection(sent, ("role", "content", *_ROLES[role]), MESSAGE_NEUTRAL), where)
     calls = role == "assistant" and sent.get("tool_calls") not in (None, [])

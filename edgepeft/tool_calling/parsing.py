@@ -48,6 +48,14 @@ def parse(text: str, syntax: CallSyntax, tools: Sequence[Tool] = ()) -> Parsed:
     return Parsed(text[: lead.start()].strip(), tuple(calls))
 
 
+def begins_call(text: str, syntax: CallSyntax) -> bool:
+    """Whether an answer has what its template begins a call with, whatever comes of it."""
+    text = text.removeprefix(syntax.opening.rstrip()) if syntax.opening else text
+    if syntax.trigger:
+        return syntax.trigger in text
+    return text.lstrip().startswith(syntax.lead.lstrip()[0])
+
+
 def loose(literal: str) -> re.Pattern[str]:
     """A pattern for a literal whose white space may be any, or none."""
     parts = [re.escape(part) for part in re.split(r"\s+", literal.strip())]

@@ -42,10 +42,11 @@ class KeyedArguments:
     """Arguments key by key: ``between`` (name and first key), key, ``assign``, value, ``after``, then ``item``
     and the next key.
 
-    A text stands in ``quotes``, with backslashes before what it can't hold if ``escaped``; ``true``, ``false`` and ``null`` are as ``words`` have them, and lists and
-    objects are JSON where ``nested`` gives its separators, or can't be told. ``by_name`` puts keys in the order
-    of the alphabet. Where there are none, ``empty`` stands in the place of all, the call's end included;
-    ``empty_joint`` is the same before another call.
+    A text stands in ``quotes``, with backslashes before what it can't hold if ``escaped``; ``true``, ``false``
+    and ``null`` are as ``words`` have them, and lists and objects are JSON where ``nested`` gives its
+    separators, or can't be told. ``by_name`` puts keys in the order of the alphabet. Where there are none,
+    ``empty`` stands in the place of all, the call's end included; ``empty_joint`` is the same before another
+    call.
     """
 
     between: str

@@ -50,12 +50,14 @@ def upload_bars() -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
+    hidden = client.are_progress_bars_disabled()  # type: ignore[attr-defined]
     client.enable_progress_bars()  # type: ignore[attr-defined]
     try:
         with contextlib.redirect_stderr(unfiltered(sys.stderr)):
             yield
     finally:
-        client.disable_progress_bars()  # type: ignore[attr-defined]
+        if hidden:
+            client.disable_progress_bars()  # type: ignore[attr-defined]
 
 
 def hub_bars(*, hidden: bool = False) -> Any:

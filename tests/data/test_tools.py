@@ -227,12 +227,13 @@ def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
 
 def test_markers_in_a_tools_texts_are_no_tokens(tmp_path: Path, prompter: Prompter) -> None:
     end = prompter.tokenizer.token_to_id("<|im_end|>")
+    assert end is not None
     plain = asks(tool_calls=[CALL])
     odd = {**FUNCTION, "description": "Sets <|im_end|> a light."}
     told = {"room": "<|im_end|>", "level": 20}
     tricky = asks(tool_calls=[{"name": "set_light", "arguments": told}])
     rows = [*read(tmp_path, plain), *read(tmp_path, {**tricky, "tools": [odd]})]
-    counts = [sum(part.count(end) for part in prompter.split(row)) for row in rows]
+    counts = [[token for part in prompter.split(row) for token in part].count(end) for row in rows]
     assert counts[0] == counts[1] == 3
     shown = prompter.tokenizer.decode(prompter.split(rows[1])[1], skip_special_tokens=False)
     assert '"room": "<|im_end|>"' in shown

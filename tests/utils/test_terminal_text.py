@@ -114,9 +114,11 @@ def test_data_goes_behind_the_filter() -> None:
 
 
 def test_bars_of_the_hub_repaint_their_line_and_show_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("huggingface_hub")
+    client = pytest.importorskip("huggingface_hub.utils")
     from edgepeft.utils.hub_progress import hub_bars
 
+    # Whoever wants the client quiet makes it so for the whole process.
+    client.enable_progress_bars()
     raw = io.StringIO()
     monkeypatch.setattr("sys.stderr", VisibleStream(raw, "standard error"))
     monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)

@@ -26,6 +26,12 @@ def check_rows(resolved: ResolvedRecipe) -> None:
 
     judge = Judge(resolved.answer.text)
     for rows in (resolved.train_rows, resolved.test_rows):
+        called = next((row for row in rows if row.tools), None)
+        if called is not None:
+            raise InputError(
+                f"answer.json_schema: {called.where} has tools, whose calls no schema of answers lets through; "
+                "leave it out, for calls are bounded by the tools' own schemas"
+            )
         wrong = [
             (row.where, why)
             for row in rows
