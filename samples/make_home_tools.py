@@ -23,7 +23,7 @@ MINUTES = {"type": "integer", "minimum": 1, "maximum": 90}
 PERCENT = {"type": "integer", "minimum": 0, "maximum": 100}
 LEVEL = {"anyOf": [{"type": "number"}, {"type": "string"}]}
 
-TOOLS = [
+TOOLS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("switch", "Turn a device on or off.", {"on": {"type": "boolean"}, "minutes": MINUTES}, ["on"]),
     ("set_level", "Set a device to a number or a mode.", {"level": LEVEL}, ["level"]),
     (
@@ -86,6 +86,7 @@ def definitions() -> list[dict[str, Any]]:
 def call_of(answer: dict[str, Any]) -> dict[str, Any]:
     """The call that does what an answer of home-control says."""
     action, value = answer["action"], answer["value"]
+    extra: dict[str, Any]
     arguments = {"device": answer["device"], "room": answer["room"]}
     if action in ("turn_on", "turn_off", "start", "stop"):
         name = "switch"
@@ -111,12 +112,14 @@ def call_of(answer: dict[str, Any]) -> dict[str, Any]:
 def _result(rng: random.Random, calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the tools say, and the assistant behind them."""
     trouble = rng.choice(TROUBLES) if rng.random() < 0.3 else None
-    results = [{"ok": True} for _ in calls]
+    results: list[dict[str, Any]] = [{"ok": True} for _ in calls]
     said = rng.choice(DONE)
     if trouble is not None:
         results[-1] = {"ok": False, "error": trouble}
         said = FAILED.format(trouble)
-    turns = [{"role": "tool", "content": json.dumps(result)} for result in results]
+    turns: list[dict[str, Any]] = [
+        {"role": "tool", "content": json.dumps(result)} for result in results
+    ]
     return [*turns, {"role": "assistant", "content": said}]
 
 
@@ -133,7 +136,7 @@ def make_messages(rng: random.Random) -> list[dict[str, Any]]:
         first = prompts[0].rstrip(".!?")
         prompts = [f"{first}{rng.choice(JOINTS)}{prompts[1][0].lower()}{prompts[1][1:]}"]
     calls = [call_of(json.loads(command["completion"])) for command in commands]
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": prompts[0]},
         {"role": "assistant", "content": "", "tool_calls": calls},
     ]

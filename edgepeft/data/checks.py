@@ -11,6 +11,7 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.data.report import DataReport, need_test_rows, plain, report
 from edgepeft.data.row_checks import check_objective, refuse_empty
 from edgepeft.data.rows import Row, said
+from edgepeft.data.template_checks import require_written
 from edgepeft.data.tools import name_of
 from edgepeft.errors import InputError
 
@@ -35,6 +36,7 @@ def check_data(
     need_test_rows(test)
     refuse_empty((*train, *test))
     check_objective(objective, train)
+    require_written(prompter, (*train, *test))
     learned = [prompter.read(row) for row in train]
     asked = [prompter.read(row) for row in test]
     for reading in (*learned, *asked):

@@ -28,19 +28,25 @@ def render_kinds(folder: Path, template: str, policy: Policy, rows: Iterable[Row
 
     Raises InputError, naming the row, where the template or the tokenizer refuses it.
     """
+    files = [*(folder / name for name in _FILES), Path(template)]
+    stamps = tuple(file.stat().st_mtime_ns for file in files if file.is_file())
+    prompter = _prompter(folder, template, policy, stamps)
+    require_written(prompter, rows)
+
+
+def require_written(prompter: Prompter, rows: Iterable[Row]) -> None:
+    """Raise InputError, naming the row, where a template refuses a kind of conversation, or leaves something out.
+
+    One row of each kind is rendered: who speaks in which order, and whether there are tools and calls.
+    """
     kinds: dict[tuple[str, ...], Row] = {}
     for row in rows:
         roles = tuple(
             f"{turn['role']}{' calls' if 'tool_calls' in turn else ''}"
             for turn in row.messages or ()
         )
-        if roles and row.tools:
-            roles = ("tools", *roles)
         if len(kinds) < _KINDS and roles:
-            kinds.setdefault(roles, row)
-    files = [*(folder / name for name in _FILES), Path(template)]
-    stamps = tuple(file.stat().st_mtime_ns for file in files if file.is_file())
-    prompter = _prompter(folder, template, policy, stamps)
+            kinds.setdefault(("tools", *roles) if row.tools else roles, row)
     for row in kinds.values():
         prompter.split(row)
         _refuse_silence(prompter, row)

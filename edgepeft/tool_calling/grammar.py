@@ -15,7 +15,6 @@ from edgepeft.data.rows import Tool
 from edgepeft.data.tools import name_of, parameters_of
 from edgepeft.errors import InputError
 from edgepeft.guidance.grammar import JSON_ESCAPES, Grammar
-from edgepeft.guidance.schema import checked_schema
 from edgepeft.tool_calling.keyed import KeyedRules
 from edgepeft.tool_calling.lark import Lark
 from edgepeft.tool_calling.syntax import CallSyntax, JsonArguments
@@ -102,7 +101,8 @@ def _calls(lark: Lark, offered: Offered, syntax: CallSyntax) -> str:
     }
     each = []
     for tool in offered.tools:
-        schema = json.loads(checked_schema(bounded(tool), place_of(tool)))
+        # Looked over by itself, what can't be held is told with the tool's name.
+        schema = json.loads(Grammar.json_schema(bounded(tool), place_of(tool)).text)
         name, between = json.dumps(name_of(tool)), lark.literal(form.between)
         each.append(f"{name} {between} {lark.json({**schema, 'x-guidance': style})}")
     call = lark.rule("call")

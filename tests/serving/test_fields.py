@@ -235,7 +235,7 @@ def test_an_answer_of_openais_client_may_be_sent_back() -> None:
         ({"content": None}, "messages.1.content"),
         ({"content": 4}, "messages.1.content"),
         ({}, "messages.1.content"),
-        ({"content": "x", "role": "tool"}, "messages.1.role"),
+        ({"content": "x", "role": "function"}, "messages.1.role"),
         ({"content": "x", "role": "function"}, "messages.1.role"),
         ({"content": "x", "role": ["user"]}, "messages.1.role"),
         ({"content": "x", "role": None}, "messages.1.role"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from edgepeft.runtime import Bundle, Offered, Runtime
 from edgepeft.runtime.bounding import Bounding
 from edgepeft.runtime.tool_use import ToolUse
 from edgepeft.serving.called import Calling
-from tests.runtime.fabricate import write_manifest
 from tests.serving.test_serve import WAYS, Server, served
-from tests.tool_calling.templates import OWN, SAMPLE, prompter
+from tests.tool_calling.bundles import write_tools_bundle
+from tests.tool_calling.templates import OWN, prompter
 from tests.tool_calling.test_calls import ANSWERS, row
 from tests.tool_calling.test_calls import TOOLS as OTHERS
 
@@ -52,12 +51,7 @@ TOOLS = read_tools(GIVEN, "tools")
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose template writes tools."""
-    folder = tmp_path_factory.mktemp("tools") / "bundle"
-    shutil.copytree(tiny_bundle, folder)
-    (folder / "chat_template.jinja").write_text(SAMPLE)
-    (folder / "edgepeft.json").unlink()
-    write_manifest(folder, context_length=512)
-    return folder
+    return write_tools_bundle(tmp_path_factory.mktemp("tools") / "bundle", tiny_bundle)
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,33 @@ def test_what_is_written_is_read_back(writer: Prompter) -> None:
         assert (both.content, functions(both.calls)) == ("I will.", functions(ANSWERS[0]))
 
 
+def test_prompts_and_answers_are_those_of_transformers(writer: Prompter) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(writer.name)
+    several = (syntax := syntax_of(writer)) is not None and syntax.joint is not None
+    for calls in ANSWERS:
+        if not several and len(calls) > 1:
+            continue
+        one = row(calls)
+        result: Message = {"role": "tool", "content": "ok", "name": "set_light"}
+        result["tool_call_id"] = "abcd12345"
+        turns = [*(one.messages or ()), result]
+
+        def theirs(messages: Sequence[Any], **options: Any) -> str:
+            text: str = tokenizer.apply_chat_template(
+                list(messages), tools=list(TOOLS), tokenize=False, **options
+            )
+            return text
+
+        prompt = writer.renderer.prompt(one.prompt_messages, tools=TOOLS).text
+        assert prompt == theirs(one.prompt_messages, add_generation_prompt=True)
+        whole = writer.renderer.conversation(turns, "", TOOLS).text
+        assert whole == theirs(turns)
+        asked = writer.prompt(one.prompt_messages, TOOLS)
+        assert asked == tokenizer(prompt, add_special_tokens=False)["input_ids"]
+
+
 @pytest.mark.parametrize("required", [False, True])
 def test_a_grammar_takes_what_the_tools_allow_and_nothing_else(
     writer: Prompter, required: bool
