@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from edgepeft.adapters.keys import canonical, language_model_of, module_of
 from edgepeft.adapters.tables import HEADS, is_embedding
 from edgepeft.errors import InputError
 from edgepeft.models.info import ModelInfo
-from edgepeft.models.names import LANGUAGE_MODELS, moved, newer, unwrapped
+from edgepeft.models.names import LANGUAGE_MODELS, moved, newer, of_gguf, unwrapped
 from edgepeft.models.safetensors_header import StoredTensor, read_header
 
 _Fact = TypeVar("_Fact")
@@ -75,9 +75,13 @@ def unknown_modules(named: Sequence[str], model: ModelInfo) -> list[str]:
 
     Embedding and head are not asked for: a head that shares the embedding's tensor is in no file.
     """
+    names: Iterable[str] = model.tensors
     if model.kind != "folder":
-        return []
-    own = {newer(unwrapped(name)).rpartition(".")[0]: None for name in model.tensors}
+        layers = of_gguf(module for module, _ in model.matrices)
+        if layers is None:
+            return []
+        names = [f"{layer}.weight" for layer in layers]
+    own = {newer(unwrapped(name)).rpartition(".")[0]: None for name in names}
     modules = {f".{name}" for names in _as_staged(own) for name in names}
     return [
         name

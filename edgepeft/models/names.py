@@ -26,6 +26,37 @@ OLD_NAMES = (
 """Names in checkpoints of BERT's and GPT-NeoX' time, and those that transformers reads them as."""
 
 
+_GGUF_LAYERS = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+"""Linear layers of a block in a GGUF file, and what transformers calls them in models like Llama."""
+
+
+def of_gguf(names: Iterable[str]) -> list[str] | None:
+    """The linear layers of a GGUF file's blocks, by ``names`` without ``.weight``, as transformers calls them.
+
+    None where there are others than models like Llama have: theirs only transformers knows.
+    """
+    found = []
+    layers = [name.split(".", 2) for name in names if name.startswith("blk.")]
+    kinds = {layer[2] for layer in layers if len(layer) == 3}
+    for _, number, kind in (layer for layer in layers if len(layer) == 3):
+        if kind not in _GGUF_LAYERS:
+            return None
+        # Where both halves lie in one product, it has the name of the second.
+        both = kind == "ffn_up" and "ffn_gate" not in kinds
+        own = "mlp.gate_up_proj" if both else _GGUF_LAYERS[kind]
+        found.append(f"model.layers.{number}.{own}")
+    return found
+
+
 def newer(name: str) -> str:
     """A tensor's name as it is called today."""
     for old, new in OLD_NAMES:

@@ -11,6 +11,7 @@ from edgepeft.adapters.methods import check_method
 from edgepeft.adapters.tables import HEADS, has_head_bias, is_embedding, is_table
 from edgepeft.adapters.trained_tables import check_tables, trained_tables
 from edgepeft.errors import InputError
+from edgepeft.models.names import of_gguf
 from edgepeft.models.tasks import GENERATION
 from edgepeft.pipeline.resolved import ResolvedRecipe
 from edgepeft.tracking.tracker import require_trackers
@@ -53,7 +54,8 @@ def _refuse_unknown_modules(resolved: ResolvedRecipe) -> None:
     if not named or resolved.task != GENERATION:
         return
     if len(unknown_modules(named, resolved.given)) == len(named):
-        layers = (module.rpartition(".")[2] for module, _ in resolved.given.matrices)
+        modules = [module for module, _ in resolved.given.matrices]
+        layers = (name.rpartition(".")[2] for name in of_gguf(modules) or modules)
         there = dict.fromkeys(name for name in layers if not is_table(name))
         raise InputError(
             f"method.target_modules: the model has no module {', '.join(named)}; its linear layers are "
