@@ -236,7 +236,6 @@ def test_an_answer_of_openais_client_may_be_sent_back() -> None:
         ({"content": 4}, "messages.1.content"),
         ({}, "messages.1.content"),
         ({"content": "x", "role": "function"}, "messages.1.role"),
-        ({"content": "x", "role": "function"}, "messages.1.role"),
         ({"content": "x", "role": ["user"]}, "messages.1.role"),
         ({"content": "x", "role": None}, "messages.1.role"),
         ({"content": ["x"]}, "messages.1.content.0.type"),
