@@ -4,7 +4,7 @@ A command is one call, two commands in one breath are two, what no tool can do i
 go on behind the call: what the tool says, and what the assistant makes of it. Every row brings its tools along,
 as rows of other sources do. The same seed always writes the same bytes.
 
-    python samples/make_home_tools.py --out-dir samples/data --seed 0 --train 400 --test 100
+    python samples/make_home_tools.py --out-dir samples/data --seed 0 --train 600 --test 100
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ POLITE = (
 )
 TIMES = ("", " now", " when you can", " for me", " today", " right away")
 JOINTS = (" and ", ", and then ", ", also ", ". ")
-DONE = ("Done.", "All set.", "That is done.")
+DONE = "Done."
 FAILED = "That did not work: {}."
 TROUBLES = ("the device does not answer", "it is jammed", "it is switched off at the wall")
 
@@ -113,7 +113,7 @@ def _result(rng: random.Random, calls: Sequence[dict[str, Any]]) -> list[dict[st
     """What the tools say, and the assistant behind them."""
     trouble = rng.choice(TROUBLES) if rng.random() < 0.3 else None
     results: list[dict[str, Any]] = [{"ok": True} for _ in calls]
-    said = rng.choice(DONE)
+    said = DONE
     if trouble is not None:
         results[-1] = {"ok": False, "error": trouble}
         said = FAILED.format(trouble)
@@ -167,7 +167,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write both files and the tools. Test rows are drawn first, so they do not depend on the train size."""
-    args = parse_options("Write the home-tools sample data.", train=400, test=100, argv=argv)
+    args = parse_options("Write the home-tools sample data.", train=600, test=100, argv=argv)
     taken: set[str] = set()
     test = make_rows(random.Random(f"{args.seed} test"), args.test, taken)
     train = make_rows(random.Random(f"{args.seed} train"), args.train, taken)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgepeft.utils.terminal_text import visible_line
+from edgepeft.utils.terminal_text import visible
 
 if TYPE_CHECKING:
     from edgepeft.data.rows import Tool
@@ -52,6 +53,6 @@ def print_called(runtime: Runtime, done: Completion, tools: tuple[Tool, ...]) ->
     """Print an answer's text, if it has any, and its calls as JSON, one a line."""
     parsed = runtime.tool_use.parsed(done.ids, tools)
     if parsed.content or not parsed.calls:
-        print(visible_line(parsed.content))
+        print(visible(parsed.content) if sys.stdout.isatty() else parsed.content)
     for call in parsed.calls:
         print(json.dumps(call["function"], ensure_ascii=False))

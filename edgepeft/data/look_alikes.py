@@ -131,8 +131,8 @@ class Places:
 
 
 def is_word(key: str, value: Any) -> bool:
-    """Whether what stands under a key is a word of the form, which nobody's text is: a role, or a type."""
-    return key == "role" or (key == "type" and isinstance(value, str) and value.isalnum())
+    """Whether what stands under a key is a plain word of the form, as a role or a type is."""
+    return key in ("role", "type") and isinstance(value, str) and value.isalnum()
 
 
 def texts_in(value: Any) -> Iterator[tuple[str, bool]]:

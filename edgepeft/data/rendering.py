@@ -48,10 +48,7 @@ class Renderer:
         if self._template:
             return self.conversation(messages, where, tools, generation_prompt=True)
         self._check(messages, where)
-        if tools or any("tool_calls" in turn for turn in messages):
-            raise InputError(
-                f"{where or self._name}: tools need a chat template that writes them; set data.template to one"
-            )
+        self.refuse_tools(messages, tools, where)
         parts = [self._control.rendered(turn["content"], turn["role"]) for turn in messages]
         breaks, place = [], 0
         for part in parts:
@@ -100,6 +97,15 @@ class Renderer:
             f"({', '.join(looks[:3])}), so that it can't stay text; take it out, or set data.control_tokens: "
             "tokens"
         )
+
+    def refuse_tools(
+        self, messages: Sequence[Message], tools: Sequence[Tool], where: str = ""
+    ) -> None:
+        """Raise InputError for tools or calls: without a template nothing writes them."""
+        if tools or any("tool_calls" in turn for turn in messages):
+            raise InputError(
+                f"{where or self._name}: tools need a chat template that writes them; set data.template to one"
+            )
 
     def answer(self, answer: Message) -> Rendered:
         """An answer's text as it stands."""

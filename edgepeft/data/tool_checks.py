@@ -26,6 +26,15 @@ def refuse_unwritten(prompter: Prompter, row: Row) -> None:
         for what, changed in _changed(turn):
             if _alike(prompter, row, [*turns[:place], changed, *turns[place + 1 :]], row.tools):
                 raise InputError(f"{row.where}: the chat template writes no {what}; {_MEND}")
+    if row.answer is not None and "tool_calls" in row.answer:
+        said = prompter.answer_text(row)
+        if any(
+            prompter.answer_text(row.with_answer(one)) == said for _, one in _changed(row.answer)
+        ):
+            raise InputError(
+                f"{row.where}: the chat template writes a call of tools otherwise than it asks for an answer, so "
+                f"that it would not be learned; {_MEND}"
+            )
 
 
 def call_warnings(rows: Iterable[Row]) -> list[str]:
@@ -53,16 +62,27 @@ def _misfit(row: Row) -> str | None:
     for turn in row.messages or ():
         for call in turn.get("tool_calls", ()):
             name, arguments = call["function"]["name"], call["function"]["arguments"]
-            schema = {"additionalProperties": False, **schemas[name]}
+            # A stranger's expression may take for ever on a stranger's text.
+            schema = _without_patterns({"additionalProperties": False, **schemas[name]})
             try:
                 Draft202012Validator.check_schema(schema)
                 judge: Any = Draft202012Validator(schema, registry=Registry())
                 error = next(judge.iter_errors(arguments), None)
-            except (SchemaError, Unresolvable, RecursionError) as failed:
+            except (SchemaError, Unresolvable, RecursionError, ArithmeticError) as failed:
                 return f"{name}: its parameters are no schema ({one_line(failed)[:120]})"
             if error is not None:
                 return f"{name}: {one_line(error.message)[:120]}"
     return None
+
+
+def _without_patterns(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without_patterns(part)
+            for key, part in value.items()
+            if not (key == "pattern" and isinstance(part, str)) and key != "patternProperties"
+        }
+    return [_without_patterns(part) for part in value] if isinstance(value, list) else value
 
 
 def _changed(turn: Message) -> Iterator[tuple[str, Message]]:

@@ -18,6 +18,7 @@ from edgepeft.data.rows import Tool
 from edgepeft.errors import InputError, one_line
 from edgepeft.utils import strict_json
 from edgepeft.utils.files import read_text_file
+from edgepeft.utils.strict_json import nested_deeper
 
 MOST_TOOLS = 128
 """Of a conversation, as at OpenAI."""
@@ -103,13 +104,16 @@ def require_name(name: Any, what: str) -> str:
 
 
 def _tool(value: Any, where: str) -> Tool:
-    if isinstance(value, dict) and "function" not in value and "name" in value:
-        value = {"type": "function", "function": value}
+    if nested_deeper(value, _MOST_DEPTH):
+        raise InputError(f"{where}: nested too deeply; use $defs and $ref for what repeats")
+    if isinstance(value, dict) and value.get("function") is None and "name" in value:
+        kept = {key: part for key, part in value.items() if key not in ("function", "type")}
+        value = {"type": value.get("type") or "function", "function": kept}
     if not isinstance(value, dict) or not isinstance(value.get("function"), dict):
         kind = value.get("type") if isinstance(value, dict) else None
         told = f" (this one is {kind[:40]!r})" if isinstance(kind, str) else ""
         raise InputError(f"{where}: should define a function{told}; write {_MEND}")
-    if value.get("type", "function") != "function":
+    if (value.get("type") or "function") != "function":
         raise InputError(
             f"{where}.type: only functions can be called, not {str(value['type'])[:40]!r}"
         )
@@ -128,16 +132,14 @@ def _tool(value: Any, where: str) -> Tool:
     return {"type": "function", **tool, "function": function}
 
 
-def _without_nulls(value: Any, depth: int = 0) -> Any:
+def _without_nulls(value: Any) -> Any:
     """``value`` without keys of null, which Parquet gives every object that lacks what another one has."""
-    if depth > _MOST_DEPTH:
-        raise InputError("tools: nested too deeply; use $defs and $ref for what repeats")
     if isinstance(value, dict):
         return {
-            key: part if key in _VALUES else _without_nulls(part, depth + 1)
+            key: part if key in _VALUES else _without_nulls(part)
             for key, part in value.items()
             if part is not None or key in _VALUES[:2]
         }
     if isinstance(value, list):
-        return [_without_nulls(part, depth + 1) for part in value]
+        return [_without_nulls(part) for part in value]
     return value

@@ -16,6 +16,7 @@ def written_answer(renderer: Renderer, row: Row, prompt: Rendered) -> Rendered:
     answer = row.answer
     assert answer is not None
     if not renderer.chats:
+        renderer.refuse_tools((answer,), row.tools, row.where)
         return renderer.answer(answer)
     full = renderer.conversation(row.messages or (), row.where, row.tools)
     if full.text.startswith(prompt.text):

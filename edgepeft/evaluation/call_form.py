@@ -16,6 +16,7 @@ from edgepeft.evaluation.torch_model import ANSWER_SLACK
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.runtime.generate import Runtime
 from edgepeft.tool_calling.grammar import Offered
+from edgepeft.utils.same_json import same_json
 
 _Calls = list[tuple[str, Any]]
 
@@ -41,28 +42,31 @@ def call_form(
     except InputError:
         return None
     wanted = [_functions(question.calls) for question in asked]
-    free, bounded = [], []
+    free: list[_Calls | None] = []
+    bounded: list[_Calls | None] = []
     unbounded: str | None = None
 
     def said(question: Question, grammar: Grammar | None) -> _Calls | None:
         room = 2 * len(question.completion) + ANSWER_SLACK
         prompt = [*lead, *question.prompt]
-        ids = runtime.generate_ids(prompt, max_new_tokens=room, grammar=grammar)
+        return read(question, runtime.generate_ids(prompt, max_new_tokens=room, grammar=grammar))
+
+    def read(question: Question, ids: Sequence[int]) -> _Calls | None:
         parsed = runtime.tool_use.parsed(ids, question.tools)
         # An answer that begins a call and does not end it calls nothing, and is none without calls either.
         if not parsed.calls and runtime.tool_use.begun(ids):
             return None
         return _functions(parsed.calls)
 
-    for question, right in zip(asked, wanted, strict=True):
-        free.append(said(question, None) if question.where in missed else right)
-        if unbounded is None:
-            try:
+    for question in asked:
+        was_missed = question.where in missed
+        free.append(said(question, None) if was_missed else read(question, question.completion))
+        try:
+            if unbounded is None:
                 grammar = runtime.tool_use.grammar(Offered(tuple(question.tools)))
-            except (InputError, MissingError) as error:
-                unbounded = str(error)
-            else:
                 bounded.append(said(question, grammar))
+        except (InputError, MissingError) as error:
+            unbounded = str(error)
         step()
     return CallForm(
         rows=len(asked),
@@ -70,19 +74,6 @@ def call_form(
         bounded=_shares(bounded, wanted) if unbounded is None else None,
         unbounded_because=unbounded,
     )
-
-
-def same_json(ours: Any, theirs: Any) -> bool:
-    """Whether two values are the same as JSON: 20 is 20.0, and true is not 1."""
-    if isinstance(ours, bool) or isinstance(theirs, bool):
-        return ours is theirs
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        return ours.keys() == theirs.keys() and all(
-            same_json(ours[key], theirs[key]) for key in ours
-        )
-    if isinstance(ours, list) and isinstance(theirs, list):
-        return len(ours) == len(theirs) and all(map(same_json, ours, theirs))
-    return bool(ours == theirs)
 
 
 def _functions(calls: Sequence[ToolCall]) -> _Calls:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgepeft.errors import InputError, nearest
 from edgepeft.guidance.keywords import KEYWORDS, inside
+from edgepeft.utils.strict_json import nested_deeper
 
 MOST_BYTES = 256 * 1024
 """Bytes of a schema as compact JSON, or of another grammar's text; real ones have a few thousand."""
@@ -48,17 +49,8 @@ def require_size(text: str, where: str) -> None:
 
 def require_shallow(value: Any, where: str) -> None:
     """Raise InputError for values nested deeper than a schema has any need to be."""
-    level = [value]
-    for _ in range(2 * MOST_DEPTH):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return
-    raise InputError(f"{where}: nested too deeply; use $defs and $ref for what repeats")
+    if nested_deeper(value, 2 * MOST_DEPTH - 1):
+        raise InputError(f"{where}: nested too deeply; use $defs and $ref for what repeats")
 
 
 def _check_words(part: Any, place: str, where: str) -> None:

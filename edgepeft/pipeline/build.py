@@ -38,6 +38,7 @@ from edgepeft.runs.folder import (
     write_json,
 )
 from edgepeft.stages.pool import Workers
+from edgepeft.tool_calling.row_checks import with_unread_calls
 from edgepeft.utils.whole_files import write_text
 
 
@@ -244,15 +245,17 @@ def _checked(resolved: ResolvedRecipe, base: Path) -> DataReport:
             train, test, TextEncoder(base, WHOLE, settings.data.control_tokens), max_length=longest
         )
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    return check_data(
+    prompter = Prompter.from_folder(base, resolved.file.template, settings.data.control_tokens)
+    report = check_data(
         train,
         test,
-        Prompter.from_folder(base, resolved.file.template, settings.data.control_tokens),
+        prompter,
         max_length=longest,
         objective=settings.training.objective if resolved.trains else "supervised",
         context=model.context_length,
         ids=config.get("vocab_size"),
     )
+    return with_unread_calls(report, prompter, [*train, *test])
 
 
 def collect(plan: Plan, result: BuildResult) -> None:

@@ -25,6 +25,7 @@ from edgepeft.pipeline.kinds.registry import require_kinds
 from edgepeft.pipeline.resolve import Adapters
 from edgepeft.pipeline.sources import split_notes
 from edgepeft.runs.digests import DigestCache
+from edgepeft.tool_calling.row_checks import with_unread_calls
 from edgepeft.utils.user_folders import cache_folder
 from edgepeft.utils.whole_files import new_folder, scratch_folder
 
@@ -88,7 +89,7 @@ def preview_data(recipe: RecipeFile, count: int = 3) -> dict[str, Any]:
             context=info.context_length,
             ids=None if data.tokens else info.vocab_size,
         )
-        report = checked.as_dict()
+        report = with_unread_calls(checked, prompter, [*training, *splits["test"]]).as_dict()
         report["warnings"] = [*notes, *report["warnings"]]
     return {
         "notes": [*notes, *held_out],

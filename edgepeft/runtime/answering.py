@@ -22,7 +22,7 @@ from edgepeft.data.control_tokens import policy_of
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message, Row, Tool
 from edgepeft.data.template_modes import AUTO, MODES
-from edgepeft.data.tools import read_tools
+from edgepeft.data.tool_calls import fitted
 from edgepeft.errors import InputError
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.guidance.matcher import Matcher
@@ -128,7 +128,8 @@ class Answerer(ABC):
         """
         turns = _conversation(messages, system)
         continues = any(turn["role"] == "assistant" for turn in turns)
-        offered = tools if isinstance(tools, Offered) else Offered(read_tools(list(tools), "tools"))
+        offered = tools if isinstance(tools, Offered) else Offered(tuple(tools))
+        turns = fitted(turns, offered.tools, "messages", others=True)
         if grammar is None:
             grammar = self.tool_use.grammar(offered) if offered.tools else self.grammar
         return self.stream_ids(

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Tool
+from edgepeft.data.tools import read_tools
 from edgepeft.errors import InputError
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.runtime.bounding import Bounding
@@ -49,4 +50,4 @@ class ToolUse:
 
     def parsed(self, ids: Iterable[int], tools: Sequence[Tool] = ()) -> Parsed:
         """An answer of token ``ids`` taken apart into text and calls. Raises InputError as ``syntax`` does."""
-        return parse(self._prompter.spelled(ids), self.syntax, tools)
+        return parse(self._prompter.spelled(ids), self.syntax, read_tools(list(tools), WHERE))

@@ -14,22 +14,23 @@ from edgepeft.data.rows import ToolCall
 from edgepeft.runtime.answer import Completion
 from edgepeft.runtime.tool_use import ToolUse
 from edgepeft.tool_calling.grammar import Offered
-from edgepeft.tool_calling.parsing import Parsed
+from edgepeft.tool_calling.parsing import Parsed, behind_opening
 
 
 @dataclass(frozen=True)
 class Calling:
-    """What a request offers, and who reads the calls of its answers."""
+    """What a request offers, and who reads the calls of its answers; ``stops`` says whether texts end them."""
 
     use: ToolUse
     offered: Offered
     prompter: Prompter
+    stops: bool = False
 
     def parsed(self, done: Completion) -> Parsed:
         """The text and the calls of an answer."""
         parsed = self.use.parsed(done.ids, self.offered.tools)
         # Without calls it is what was said, cut at the request's stop strings.
-        return parsed if parsed.calls else Parsed(_behind(self.use.syntax.opening, done.text), ())
+        return parsed if parsed.calls else Parsed(behind_opening(done.text, self.use.syntax), ())
 
     def text(self) -> TextBeforeCalls:
         """What follows one answer while it comes."""
@@ -66,7 +67,7 @@ class TextBeforeCalls:
     def _certain(self) -> str:
         if self._syntax.opening.startswith(self._text):
             return ""  # it may be what every answer begins with
-        text = _behind(self._syntax.opening, self._text)
+        text = behind_opening(self._text, self._syntax)
         trigger = self._syntax.trigger
         if not trigger:
             begins = self._syntax.lead.lstrip()[:1]
@@ -80,12 +81,6 @@ class TextBeforeCalls:
             )
         # White space may be what parts the text from calls.
         return text[:found].rstrip()
-
-
-def _behind(opening: str, text: str) -> str:
-    """An answer without what every answer begins with."""
-    begun = opening.rstrip()
-    return text.removeprefix(begun).lstrip() if begun and text.startswith(begun) else text
 
 
 def as_sent(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:

@@ -94,7 +94,11 @@ class GenerationEndpoint(Endpoint):
 
         texts = None if asked.sampling().logprobs is None else self._texts
         use = self._runtime.tool_use
-        calling = Calling(use, offered, self._runtime.prompter) if offered.tools else None
+        calling = (
+            Calling(use, offered, self._runtime.prompter, bool(asked.stop))
+            if offered.tools
+            else None
+        )
         reply = ChatReply(name, texts, calling)
         return await self._answer(request, _Asked(asked, [begin], reply, deadline))
 

@@ -6,13 +6,12 @@ Written in llguidance's dialect of Lark, https://github.com/guidance-ai/llguidan
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgepeft.data.rows import Tool
-from edgepeft.data.tools import name_of, parameters_of
+from edgepeft.data.tools import name_of, parameters_of, read_tools
 from edgepeft.errors import InputError
 from edgepeft.guidance.grammar import JSON_ESCAPES, Grammar
 from edgepeft.tool_calling.keyed import KeyedRules
@@ -25,12 +24,15 @@ WHERE = "tools"
 @dataclass(frozen=True)
 class Offered:
     """What may be called: any of ``tools``; ``required`` says whether something must be, ``several`` whether more
-    than one thing may.
+    than one thing may. Raises InputError for what defines no tools.
     """
 
     tools: tuple[Tool, ...]
     required: bool = False
     several: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tools", read_tools(list(self.tools), WHERE))
 
     def only(self, name: str) -> Offered:
         """The same where one tool must be called. Raises InputError for one that is not there."""
@@ -61,24 +63,30 @@ def call_grammar(
         start(f'({opening}"") {begun} {calls}' if opening else f"{begun} {calls}")
         return Grammar.lark(lark.text, WHERE)
     trigger = parts(syntax.trigger)[:1] if syntax.trigger else []
-    rest = shown_without(shown, trigger)
+    before = f'({opening}"") ' if opening else ""
     if not trigger:
-        # Calls begin like any JSON, so text is whatever begins otherwise.
-        first = re.escape(syntax.lead.lstrip()[0])
-        start(f"TEXT | {begun} {calls}")
-        lark.terminal("TEXT", rf"\s*[^\s{first}](.|\n)*")
+        # Calls begin like any JSON, so text is whatever begins otherwise, behind what all answers begin with too.
+        first = lark.pattern(syntax.lead.lstrip()[0])
+        start(f"{before}(TEXT | {begun} {calls})")
+        begins = rf"\s*{lark.pattern(syntax.opening.strip())}\s*{first}(.|\n)*"
+        lark.terminal(
+            "TEXT", rf"\s*[^\s{first}](.|\n)*", begins if syntax.opening.strip() else None
+        )
         return Grammar.lark(lark.text, WHERE)
-    lark.rule("free")(f"(TEXT | {lark.tokens(rest)})*" if rest else "TEXT*")
-    before = "free " if syntax.prefix else f'({opening}"") ' if opening else ""
+    others = shown_without(shown, trigger)
+    # Two texts beside each other could spell between them what neither may hold.
+    lark.rule("free")(f"TEXT? ({lark.tokens(others)} TEXT?)*" if others else "TEXT?")
+    before = "free " if syntax.prefix else before
     if isinstance(trigger[0], int):
         start(f"free | {before}{begun} {calls}")
-        lark.terminal("TEXT", r"(.|\n)+")
+        word = lark.pattern(syntax.trigger)
     else:
         word = lark.pattern(trigger[0])
         tail = syntax.lead.lstrip()[len(trigger[0]) :]
         lead = lark.lazily(rf"(.|\n)*?{word}")
         start(f"free | {before}{lead} {lark.literal(tail)} {calls}")
-        lark.terminal("TEXT", r"(.|\n)+", rf"(.|\n)*{word}(.|\n)*")
+    # Spelled with ordinary tokens it would be read as a call as well.
+    lark.terminal("TEXT", r"(.|\n)+", rf"(.|\n)*{word}(.|\n)*")
     return Grammar.lark(lark.text, WHERE)
 
 
@@ -91,6 +99,8 @@ def _calls(lark: Lark, offered: Offered, syntax: CallSyntax) -> str:
     """The name of the rule of one call or several, from the first one's name to the end of all."""
     several = offered.several and syntax.joint is not None
     if not isinstance(syntax.arguments, JsonArguments):
+        for tool in offered.tools:
+            Grammar.json_schema(bounded(tool), place_of(tool))
         return KeyedRules(lark, syntax, syntax.arguments, several).calls(offered.tools)
     form = syntax.arguments
     style = {

@@ -9,7 +9,7 @@ from typing import Any
 from edgepeft.data.rows import Tool
 from edgepeft.data.tools import name_of, parameters_of
 from edgepeft.errors import InputError
-from edgepeft.guidance.schema import checked_schema
+from edgepeft.guidance.grammar import JSON_ESCAPES
 from edgepeft.tool_calling.lark import Lark
 from edgepeft.tool_calling.syntax import CallSyntax, KeyedArguments
 
@@ -53,12 +53,14 @@ class KeyedRules:
         """A call of one tool, and whatever comes behind it."""
         where = f"tools: the parameters of {name_of(tool)}"
         schema = parameters_of(tool)
-        checked_schema(schema, where)
         self._refuse_others(schema, _OF_OBJECTS, where)
         if schema.get("additionalProperties"):
             raise InputError(f"{where}: additionalProperties can't be held in this model's calls")
         properties = dict(schema["properties"])
-        names = sorted(properties) if self._form.by_name else list(properties)
+        # As jinja's dictsort has it.
+        names = sorted(properties, key=str.lower) if self._form.by_name else list(properties)
+        for name in names:
+            self._refuse_key(name, where)
         needed = set(schema.get("required") or ())
         lit, form, name = self._lark.literal, self._form, json.dumps(name_of(tool))
         ways = []
@@ -92,12 +94,18 @@ class KeyedRules:
     def _value(self, schema: Any, where: str) -> str:
         """A value, and what every value is followed by."""
         if not isinstance(schema, dict):
+            if schema is False:
+                raise InputError(f"{where}: nothing may stand there; leave it out")
             schema = {}
         after = self._lark.literal(self._form.after) if self._form.after else ""
         if "enum" in schema or "const" in schema:
             values = schema.get("enum", [schema.get("const")])
+            if not values:
+                raise InputError(f"{where}: its enum is empty")
             return f"({' | '.join(self._written(one, where) for one in values)}) {after}"
         if isinstance(schema.get("anyOf"), list):
+            if not schema["anyOf"]:
+                raise InputError(f"{where}: its anyOf is empty")
             return f"({' | '.join(self._value(one, where) for one in schema['anyOf'])})"
         kinds = schema.get("type", "string")
         if isinstance(kinds, list):
@@ -120,15 +128,22 @@ class KeyedRules:
                 "leave the tool out"
             )
         item, key = self._form.nested
-        style = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
+        style = {
+            "whitespace_flexible": False,
+            "item_separator": item,
+            "key_separator": key,
+            "json_allowed_escapes": JSON_ESCAPES,
+        }
         return f"{self._lark.json({**schema, 'x-guidance': style})} {after}"
 
     def _string(self, schema: dict[str, Any], where: str) -> str:
         opened, closed = self._form.quotes
         ended = closed + self._form.after
         least, most = schema.get("minLength", 0), schema.get("maxLength")
-        if most is not None and most > _MOST_LENGTH:
-            most = None
+        if max(least, most or 0) > _MOST_LENGTH:
+            raise InputError(
+                f"{where}: lengths above {_MOST_LENGTH} can't be held in this model's calls"
+            )
         many = f"{{{least},{'' if most is None else most}}}" if least or most is not None else "*"
         start = f"{self._lark.literal(opened)} " if opened else ""
         if self._form.escaped:
@@ -150,8 +165,7 @@ class KeyedRules:
     def _written(self, value: Any, where: str) -> str:
         """A value of a closed set, as the template writes it."""
         if isinstance(value, str):
-            opened, closed = self._form.quotes
-            return self._lark.literal(f"{opened}{value}{closed}")
+            return self._text_written(value, where)
         for word, own in zip(self._form.words, (True, False, None), strict=True):
             if value is own:
                 return json.dumps(word)
@@ -160,6 +174,33 @@ class KeyedRules:
         raise InputError(
             f"{where}: an enum of lists or objects can't be held in this model's calls"
         )
+
+    def _text_written(self, value: str, where: str) -> str:
+        opened, closed = self._form.quotes
+        if self._form.escaped:
+            for char in ("\\", closed):
+                value = value.replace(char, f"\\{char}")
+            value = value.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+        elif (closed or self._form.after) in value:
+            raise InputError(
+                f"{where}: {value[:40]!r} can't be told from what ends it in this model's calls"
+            )
+        # What looks like a control token in it is text.
+        lit = self._lark.literal
+        around = [lit(opened) if opened else "", json.dumps(value), lit(closed) if closed else ""]
+        return " ".join(filter(None, around))
+
+    def _refuse_key(self, key: str, where: str) -> None:
+        """Raise InputError for a key that could not be told from what stands around it."""
+        form = self._form
+        around = [
+            text for text in (form.assign, form.after, form.item, *form.quotes) if text.strip()
+        ]
+        if key != key.strip() or not key or any(text.strip() in key for text in around):
+            raise InputError(
+                f"{where}: the name {key[:40]!r} can't be told from what stands around it in this model's calls; "
+                "rename it"
+            )
 
     def _refuse_others(self, schema: dict[str, Any], held: set[str], where: str) -> None:
         others = [word for word in schema if word not in held and not word.startswith("x-")]

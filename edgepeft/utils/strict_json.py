@@ -46,6 +46,21 @@ def given_twice(pairs: list[tuple[str, Any]]) -> str | None:
     return next(key for key in times if times[key] > 1)
 
 
+def nested_deeper(value: Any, most: int) -> bool:
+    """Whether lists and objects lie in each other more than ``most`` deep."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list | tuple)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _refuse(name: str) -> float:
     raise ValueError(f"a number that is not finite, {name}")
 
@@ -55,3 +70,7 @@ def _finite(digits: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise ValueError(f"a number that is not finite, {digits[:40]}")
     return value
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=unique, parse_constant=_refuse, parse_float=_finite)
+"""Reads a value out of the middle of a text, as strictly; raises ValueError, RecursionError."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,36 @@ def test_a_template_without_tools_is_refused(tmp_path: Path) -> None:
     writer = Prompter.from_folder(write_tiny_tokenizer(tmp_path))
     with pytest.raises(InputError, match=r"the chat template writes no tools; set data\.template"):
         refuse_unwritten(writer, row())
+
+
+def test_a_call_that_would_not_be_learned_is_refused(tmp_path: Path) -> None:
+    asking = "assistant\n<think>\n\n</think>\n\n"
+    changed = SAMPLE.replace(
+        '{{ "<|im_start|>assistant\\n" }}', json.dumps(f"<|im_start|>{asking}").join(("{{ ", " }}"))
+    )
+    changed = changed.replace(
+        "+ message.content }}", '+ ("" if message.tool_calls else message.content) }}'
+    )
+    assert changed.count("think") == 2
+    writer = Prompter.from_folder(write_tiny_tokenizer(tmp_path, template=changed))
+    turns = row().messages
+    assert turns is not None
+    with pytest.raises(
+        InputError, match="writes a call of tools otherwise than it asks for an answer"
+    ):
+        refuse_unwritten(writer, Row(turns[:2], None, "train.jsonl line 1", tools=TOOLS))
+
+
+def test_expressions_of_strangers_take_no_time(tmp_path: Path) -> None:
+    schema = {"properties": {"level": {"type": "string", "pattern": "(a+)+$"}}}
+    odd = read_tools([{"name": "dim", "parameters": schema}], "t")
+    started = time.process_time()
+    assert call_warnings([replace(row({"level": "a" * 40 + "b"}), tools=odd)]) == []
+    assert time.process_time() - started < 1
+    big = read_tools(
+        [{"name": "dim", "parameters": {"properties": {"level": {"multipleOf": 0.5}}}}], "t"
+    )
+    assert len(call_warnings([replace(row({"level": 10**400}), tools=big)])) == 1
 
 
 def test_calls_that_their_tools_do_not_allow_are_told(tmp_path: Path) -> None:

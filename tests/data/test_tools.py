@@ -61,6 +61,12 @@ def prompter(tmp_path: Path) -> Prompter:
             "content": None,
             "function_call": {"name": "set_light", "arguments": json.dumps(ARGUMENTS)},
         },
+        {"tool_calls": [{"name": "set_light", "arguments": None, "parameters": ARGUMENTS}]},
+        {
+            "tool_calls": [
+                {"name": "set_light", "arguments": ARGUMENTS, "function": None, "type": None}
+            ]
+        },
         # In another order than the tool has its parameters, and padded with null, as Parquet pads.
         {
             "tool_calls": [
@@ -94,6 +100,7 @@ def test_calls_in_every_form_are_the_same(
         json.dumps([TOOL, STOP]),
         [FUNCTION, {"name": "stop"}],
         [{**TOOL, "function": {**FUNCTION, "strict": None}}, STOP],
+        [{**TOOL, "name": None}, {"type": None, "function": None, "name": "stop"}],
     ],
 )
 @pytest.mark.parametrize("column", ["tools", "functions"])
@@ -199,6 +206,10 @@ def test_tools_that_define_nothing_are_refused(
         ([{"name": "set_light", "arguments": ["attic"]}], "the arguments of set_light should be an object"),
         ([{"name": "set_light", "arguments": '{"a": 1, "a": 2}'}], "the key 'a' is given twice"),
         ([{"arguments": {}}], "its name should be the name of a function"),
+        ([{"name": "set_light", "args": {"room": "attic"}}], "a call has no 'args'"),
+        ([{"name": "set_light", "input": {"room": "attic"}}], "a call has no 'input'"),
+        ([{"function": {"name": "set_light"}, "arguments": ARGUMENTS}], "a call has no 'arguments'"),
+        ([{"name": "set_light", "id": ["a"]}], "its id should be a text"),
     ],
 )  # fmt: skip
 def test_calls_that_call_nothing_are_refused(tmp_path: Path, calls: Any, wanted: str) -> None:
@@ -237,6 +248,36 @@ def test_markers_in_a_tools_texts_are_no_tokens(tmp_path: Path, prompter: Prompt
     assert counts[0] == counts[1] == 3
     shown = prompter.tokenizer.decode(prompter.split(rows[1])[1], skip_special_tokens=False)
     assert '"room": "<|im_end|>"' in shown
+
+
+def test_what_stands_beside_definitions_has_an_order_too(tmp_path: Path) -> None:
+    place = {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}}
+    optional = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+    parameters = {
+        "properties": {
+            "place": {"$ref": "#/$defs/place"},
+            "n": {"type": "integer"},
+            "m": optional,
+        },
+        "$defs": {"place": place},
+    }
+    arguments = {"m": None, "n": None, "place": {"y": 1, "x": 2}}
+    answer = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": arguments}]}
+    (row,) = read(
+        tmp_path, {"messages": [USER, answer], "tools": [{"name": "f", "parameters": parameters}]}
+    )
+    assert row.answer is not None
+    found = row.answer["tool_calls"][0]["function"]["arguments"]
+    assert json.dumps(found) == '{"place": {"x": 2, "y": 1}, "m": null}'
+
+
+def test_calls_need_a_template_also_without_tools(tmp_path: Path) -> None:
+    plain = Prompter.from_folder(write_tiny_tokenizer(tmp_path / "plain", template=None))
+    record = asks(tool_calls=[CALL])
+    del record["tools"]
+    (row,) = read(tmp_path, record)
+    with pytest.raises(InputError, match="tools need a chat template that writes them"):
+        plain.split(row)
 
 
 def test_a_key_that_looks_like_a_token_is_refused(tmp_path: Path, prompter: Prompter) -> None:

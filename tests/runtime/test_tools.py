@@ -15,11 +15,12 @@ from edgepeft.cli import run
 from edgepeft.data.rows import Message, Row
 from edgepeft.data.tools import read_tools
 from edgepeft.errors import InputError
-from edgepeft.evaluation.call_form import call_form, same_json
+from edgepeft.evaluation.call_form import call_form
 from edgepeft.evaluation.probes import Question, check_asked, task_questions
 from edgepeft.guidance import FREE
 from edgepeft.runtime import Offered, Runtime
 from edgepeft.runtime.answering import Answerer
+from edgepeft.utils.same_json import same_json
 from tests.runtime.conftest import every_engine, plain_copy
 from tests.tool_calling.bundles import write_tools_bundle
 

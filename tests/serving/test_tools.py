@@ -148,6 +148,27 @@ def test_what_may_be_called_need_not_be(
     assert none.usage.prompt_tokens == len(without.prompt_ids)
 
 
+def test_a_stop_string_cuts_streamed_text_where_it_cuts_the_whole(ask: Callable[..., Any]) -> None:
+    whole = ask(max_tokens=24).choices[0].message.content
+    stop = whole[len(whole) // 2 :][:3]
+    cut = ask(max_tokens=24, stop=[stop]).choices[0].message.content
+    assert cut == whole[: whole.index(stop)]
+    parts = ask(max_tokens=24, stop=[stop], stream=True)
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == cut
+
+
+def test_nesting_without_end_is_refused(ask: Callable[..., Any]) -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = [deep]
+    call = {"id": "1", "type": "function", "function": {"name": "stop", "arguments": {"a": deep}}}
+    with pytest.raises(openai.BadRequestError, match="nested too deeply"):
+        ask(messages=[*ASKED, {"role": "assistant", "tool_calls": [call]}])
+    parameters = {"type": "object", "properties": {"a": {"default": deep}}}
+    with pytest.raises(openai.BadRequestError, match="nested too deeply"):
+        ask(tools=[{"type": "function", "function": {"name": "f", "parameters": parameters}}])
+
+
 def test_results_go_back_to_the_model(ask: Callable[..., Any], runtime: Runtime) -> None:
     first = ask(tool_choice="required", parallel_tool_calls=False, max_tokens=200)
     said = first.choices[0].message
