@@ -3,11 +3,11 @@
     python benchmarks/tool_calls.py runs/home-tools [--target cpu-int4] [--rows 40] [--rounds 3] [--hostile 500]
         [--threads N]
 
-One process asks the held-out prompts of a run whose rows have tools freely and within the tools' grammar in turns,
-so that both sides meet the same machine. Printed are the speeds and the ratio's median over the rounds, with all
-tokens over the seconds from each answer's first token to its last, and over whole answers. Hostile prompts ask for
-anything but the task, while something must be called: it is told how many of their answers are calls of a tool
-there is, with arguments that jsonschema finds fit.
+One process asks the held-out prompts of a run whose rows have tools freely and within the tools' grammar in
+turns, so that both sides meet the same machine. Printed are the speeds and the ratio's median over the rounds,
+with all tokens over the seconds from each answer's first token to its last, and over whole answers. Hostile
+prompts ask for anything but the task, while something must be called: it is told how many of their answers are
+calls of a tool there is, with arguments that jsonschema finds fit.
 """
 
 from __future__ import annotations
