@@ -12,6 +12,7 @@ from typing import Any
 
 from edgepeft.errors import InputError
 
+_WORD = re.compile(r"[A-Za-z0-9_.-]+")
 Span = tuple[int, int]
 """Where a piece of a text begins and ends, in characters."""
 
@@ -131,8 +132,13 @@ class Places:
 
 
 def is_word(key: str, value: Any) -> bool:
-    """Whether what stands under a key is a plain word of the form, as a role or a type is."""
-    return key in ("role", "type") and isinstance(value, str) and value.isalnum()
+    """Whether what stands under a key are plain words of the form, which templates compare: roles, types, the
+    names of functions and of what they require.
+    """
+    if key == "required" and isinstance(value, list):
+        return all(isinstance(one, str) and _WORD.fullmatch(one) for one in value)
+    named = key in ("role", "type", "name")
+    return named and isinstance(value, str) and _WORD.fullmatch(value) is not None
 
 
 def texts_in(value: Any) -> Iterator[tuple[str, bool]]:
