@@ -54,7 +54,7 @@ def test_what_is_used_and_what_is_not(tmp_path: Path, tiny_model: ModelMaker) ->
 @pytest.mark.parametrize(
     ("record", "sections", "said"),
     [
-        ({"messages": [USER, ASSISTANT], "tools": [{}]}, {}, "train.jsonl line 1: tools: "),
+        ({"messages": [USER, ASSISTANT], "tools": [{}]}, {}, "train.jsonl line 1: tools[1]: "),
         ({"prompt": "a", "completion": " "}, {}, "train.jsonl line 1: the completion is empty"),
         (
             {"prompt": "a", "completion": "b"},
