@@ -75,13 +75,14 @@ def unknown_modules(named: Sequence[str], model: ModelInfo) -> list[str]:
 
     Embedding and head are not asked for: a head that shares the embedding's tensor is in no file.
     """
-    names: Iterable[str] = model.tensors
-    if model.kind != "folder":
-        layers = of_gguf(module for module, _ in model.matrices)
-        if layers is None:
-            return []
-        names = [f"{layer}.weight" for layer in layers]
-    own = {newer(unwrapped(name)).rpartition(".")[0]: None for name in names}
+    layers: Iterable[str] | None = (
+        of_gguf(module for module, _ in model.matrices)
+        if model.kind != "folder"
+        else (newer(unwrapped(name)).rpartition(".")[0] for name in model.tensors)
+    )
+    if layers is None:
+        return []
+    own = dict.fromkeys(layers)
     modules = {f".{name}" for names in _as_staged(own) for name in names}
     return [
         name

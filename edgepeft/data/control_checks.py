@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from edgepeft.data.control_tokens import ControlTokens
-from edgepeft.data.look_alikes import texts_in
 from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Row
+from edgepeft.data.rows import Row, spoken
 from edgepeft.data.texts import TextEncoder
 
 _SHOWN = 4
@@ -66,8 +65,7 @@ def _in_row(row: Row, control: ControlTokens) -> list[str]:
     if row.messages is None:
         return control.look_alikes(" ".join(filter(None, (row.text, *row.further_texts))))
     turns = [*row.messages, *([row.rejected] if row.rejected else [])]
-    values = [*((turn, turn["role"]) for turn in turns), (row.tools, "user")]
-    texts = [(text, role) for value, role in values for text, _ in texts_in(value)]
+    said = spoken(turns, row.tools)
     return list(
-        dict.fromkeys(look for text, role in texts for look in control.look_alikes(text, role))
+        dict.fromkeys(look for value, role in said for look in control.look_alikes(value, role))
     )

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from edgepeft.data.look_alikes import LookAlikes, Places, Rendered, Span, is_word
+from edgepeft.data.look_alikes import LookAlikes, Places, Rendered, Span, is_word, texts_in
 from edgepeft.data.tokenizer_files import encode
 from edgepeft.errors import InputError
 
@@ -87,9 +87,12 @@ class ControlTokens:
         self._mark = f"q{secrets.token_hex(12)}q"
         self._marks = re.compile(f"{self._mark}([{_START}{_END}{_BREAK}])", re.IGNORECASE)
 
-    def look_alikes(self, text: str, role: str = "user") -> list[str]:
-        """The control tokens that stand in a text of ``role`` as they are written."""
-        return list(dict.fromkeys(self._of(role).within(text)))
+    def look_alikes(self, value: Any, role: str = "user") -> list[str]:
+        """The control tokens that stand in a text of ``role`` as they are written, or in all texts of a value."""
+        looks = self._of(role)
+        return list(
+            dict.fromkeys(look for text, _ in texts_in(value) for look in looks.within(text))
+        )
 
     def rendered(self, text: str, role: str = "user") -> Rendered:
         """A text of ``role`` with a break wherever a control token might be found in it or over its ends."""
@@ -175,7 +178,6 @@ class ControlTokens:
         if isinstance(value, str):
             return change(value) if self.as_text else value
         if isinstance(value, dict):
-            # Templates compare roles and types, which are nobody's text and may be parts of their markers.
             return {
                 key: part if is_word(key, part) else self._changed(part, change)
                 for key, part in value.items()

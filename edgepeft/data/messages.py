@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgepeft.data.fields import CALLS, LEARNING, REASONING, TEXT_PARTS, message_key, says_nothing
 from edgepeft.data.plain_text import refuse_halves
 from edgepeft.data.rows import ROLES, Message, ToolCall
-from edgepeft.data.tool_calls import read_calls, result_text
+from edgepeft.data.tool_calls import read_calls
 from edgepeft.data.usage import Usage
 from edgepeft.errors import InputError
 
@@ -77,7 +78,7 @@ def read_messages(value: object, column: str, where: str, usage: Usage) -> Turns
         if isinstance(content, list):
             content = _joined(content, place)
         if role == "tool" and isinstance(content, dict):
-            content = result_text(content)
+            content = json.dumps(content, ensure_ascii=False)
         if calls_alone:
             used, content = {**used, CALLS[0]: content}, ""
         calls = _calls(used, place)

@@ -33,10 +33,8 @@ from edgepeft.data.tokenizer_files import (
     read_tokenizer,
     vocab_size,
 )
-from edgepeft.data.written_answer import written_answer
+from edgepeft.data.written_answer import PROBE, written_answer
 from edgepeft.errors import InputError
-
-_PROBE = "edgepeft-probe"
 
 
 class Prompter:
@@ -278,13 +276,13 @@ class Prompter:
             return None
         probe: list[Message] = [
             {"role": "user", "content": "question"},
-            {"role": "assistant", "content": _PROBE},
+            {"role": "assistant", "content": PROBE},
         ]
         try:
             text = self.renderer.conversation(probe).text
         except InputError:
             return None  # it may want other messages than these; real ones report their own errors
-        _, found, closing = text.rpartition(_PROBE)
+        _, found, closing = text.rpartition(PROBE)
         if not found:
             return None
         special = {

@@ -10,12 +10,9 @@ from typing import Any
 from edgepeft.data.control_tokens import ControlTokens
 from edgepeft.data.look_alikes import Rendered, texts_in
 from edgepeft.data.plain_text import refuse_halves
-from edgepeft.data.rows import ROLES, Message, Tool
+from edgepeft.data.rows import ROLES, Message, Tool, spoken
 from edgepeft.data.templates import ChatTemplate
 from edgepeft.errors import InputError
-
-_OF_TOOLS = "user"
-"""Whose text definitions of tools are read as: that of whoever asks."""
 
 
 class Renderer:
@@ -66,32 +63,26 @@ class Renderer:
     ) -> Rendered:
         """The conversation as the template writes it, with what may be called. Raises InputError."""
         self._check(messages, where)
-        given = [_as_templates_read(turn) for turn in messages]
-        offered = [dict(tool) for tool in tools]
+        given = spoken(list(map(_as_templates_read, messages)), tools)
+        self._refuse_keys(given, where)
 
-        def text_of(change: Callable[[Any, str], Any]) -> str:
-            turns = [change(turn, turn["role"]) for turn in given]
-            return self._text(turns, change(offered, _OF_TOOLS), generation_prompt, where)
+        def changed(change: Callable[[Any, str], Any]) -> tuple[list[Any], list[Any]]:
+            *turns, offered = [change(value, role) for value, role in given]
+            return turns, offered
 
-        def marked(value: Any, role: str) -> Any:
-            return self._control.marked(value, role)
-
-        text = text_of(lambda value, _: value)
-        looks = self._look_alikes(messages, tools, where)
-        if (
-            not looks
-            and all(marked(turn, turn["role"]) == turn for turn in given)
-            and (marked(offered, _OF_TOOLS) == offered)
-        ):
+        own, marked = changed(lambda value, _: value), changed(self._control.marked)
+        text = self._text(*own, generation_prompt, where)
+        if marked == own:
             return Rendered(text)
-        rendered = self._control.unmarked(text_of(marked))
+        rendered = self._control.unmarked(self._text(*marked, generation_prompt, where))
         if rendered.text == text:
             return rendered
         # It does something with the look-alikes. Where none of them is left, there is nothing to tell apart.
         plain = Rendered(text)
-        without = Rendered(text_of(self._control.neutral))
+        without = Rendered(self._text(*changed(self._control.neutral), generation_prompt, where))
         if self._control.found(plain) == self._control.found(without):
             return plain
+        looks = [look for value, role in given for look in self._control.look_alikes(value, role)]
         raise InputError(
             f"{where or self._name}: the chat template takes text that looks like a control token apart "
             f"({', '.join(looks[:3])}), so that it can't stay text; take it out, or set data.control_tokens: "
@@ -111,22 +102,16 @@ class Renderer:
         """An answer's text as it stands."""
         return self._control.rendered(answer["content"], "assistant")
 
-    def _look_alikes(
-        self, messages: Sequence[Message], tools: Sequence[Tool], where: str
-    ) -> list[str]:
-        """What looks like a control token in all that is said. Raises InputError for one in a key, which no mark
-        can tell apart.
-        """
-        found: list[str] = []
-        for value, role in [*((turn, turn["role"]) for turn in messages), (tools, _OF_TOOLS)]:
+    def _refuse_keys(self, said: Sequence[tuple[Any, str]], where: str) -> None:
+        """Raise InputError for a key that looks like a control token, which no mark can tell apart."""
+        if not self._control.as_text:
+            return
+        for value, role in said:
             for text, is_key in texts_in(value):
-                looks = self._control.look_alikes(text, role)
-                if looks and is_key and self._control.as_text:
+                if is_key and self._control.look_alikes(text, role):
                     raise InputError(
                         f"{where or self._name}: the key {text[:80]!r} looks like a control token; rename it"
                     )
-                found += looks
-        return found
 
     def _text(
         self, messages: Sequence[Any], tools: Sequence[Any], generation_prompt: bool, where: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -50,6 +50,11 @@ def said(turn: Message) -> str:
     calls = [call["function"] for call in turn.get("tool_calls", ())]
     written = json.dumps(calls, ensure_ascii=False) if calls else ""
     return "\n".join(filter(None, (turn["content"], written)))
+
+
+def spoken(messages: Sequence[Any], tools: Sequence[Tool]) -> list[tuple[Any, str]]:
+    """Each of the ``messages`` with the role whose text it is; last the ``tools``, which whoever asks defines."""
+    return [*((turn, turn["role"]) for turn in messages), ([dict(tool) for tool in tools], "user")]
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 
+from edgepeft.data.look_alikes import texts_in
 from edgepeft.data.rows import Message, Tool
 from edgepeft.data.sandbox import Sandbox
 from edgepeft.data.sandbox_budget import Budget, OutOfTime
@@ -75,7 +76,8 @@ class ChatTemplate:
         names the row in errors. Raises InputError when the template refuses the messages, fails, or tries
         something the sandbox forbids.
         """
-        seconds = MAX_SECONDS + _characters([*messages, *tools]) * SECONDS_A_CHARACTER
+        given = sum(len(text) for text, _ in texts_in([*messages, *tools]))
+        seconds = MAX_SECONDS + given * SECONDS_A_CHARACTER
         row = f" at {where}" if where else ""
         known: dict[str, object] = {
             **variables,
@@ -115,15 +117,6 @@ class ChatTemplate:
             if length > MAX_CHARS:
                 raise SecurityError(f"it writes more than {MAX_CHARS} characters")
         return "".join(pieces)
-
-
-def _characters(value: Any) -> int:
-    """Characters of all texts in a value."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(len(str(key)) + _characters(part) for key, part in value.items())
-    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
 
 
 def _literals(tree: nodes.Template) -> list[str]:

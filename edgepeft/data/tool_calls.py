@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,11 +27,6 @@ def read_calls(value: Any, where: str) -> list[ToolCall]:
     if not listed:
         raise InputError(f"{where}: no call in it; {_MEND}")
     return [_call(one, f"{where}[{number}]") for number, one in enumerate(listed, 1)]
-
-
-def result_text(value: Any) -> Any:
-    """What a tool answered, as text: anything that is not text already is written as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def fitted(
@@ -62,7 +56,8 @@ def _call(value: Any, where: str) -> ToolCall:
         function = value if value.get("function") is None else value["function"]
     if not isinstance(function, dict):
         raise InputError(f"{where}: should be a call of a function; {_MEND}")
-    _refuse_others(value, _BESIDE if function is not value else (*_BESIDE, *_FUNCTION), where)
+    if function is not value:
+        _refuse_others(value, _BESIDE, where)
     _refuse_others(function, (*_BESIDE, *_FUNCTION), where)
     if value.get("type") not in (None, "function"):
         raise InputError(f"{where}: only functions can be called, not {str(value['type'])[:40]!r}")

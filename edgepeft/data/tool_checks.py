@@ -8,7 +8,7 @@ from typing import Any
 
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Function, Message, Row, Tool
-from edgepeft.data.tools import name_of, parameters_of
+from edgepeft.data.tools import closed_parameters, name_of
 from edgepeft.errors import InputError, one_line
 
 _MEND = "set data.template to a template that does"
@@ -17,14 +17,23 @@ _OTHER = "edgepeft_other"
 
 def refuse_unwritten(prompter: Prompter, row: Row) -> None:
     """Raise InputError for a template that leaves out a row's tools, calls or results."""
-    turns = row.messages or ()
     if prompter.mode != "chat":
         return
-    if row.tools and _alike(prompter, row, turns, ()):
+    turns, write = row.messages or (), prompter.renderer.conversation
+    own = write(turns, row.where, row.tools).text
+
+    def alike(others: Sequence[Message], tools: Sequence[Tool]) -> bool:
+        """Whether the template writes other turns, or other tools, as it writes the row's own."""
+        try:
+            return write(others, row.where, tools).text == own
+        except InputError:
+            return False  # it looks at them
+
+    if row.tools and alike(turns, ()):
         raise InputError(f"{row.where}: the chat template writes no tools; {_MEND}")
     for place, turn in enumerate(turns):
         for what, changed in _changed(turn):
-            if _alike(prompter, row, [*turns[:place], changed, *turns[place + 1 :]], row.tools):
+            if alike([*turns[:place], changed, *turns[place + 1 :]], row.tools):
                 raise InputError(f"{row.where}: the chat template writes no {what}; {_MEND}")
     if row.answer is not None and "tool_calls" in row.answer:
         said = prompter.answer_text(row)
@@ -58,12 +67,12 @@ def _misfit(row: Row) -> str | None:
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
-    schemas = {name_of(tool): parameters_of(tool) for tool in row.tools}
+    schemas = {name_of(tool): closed_parameters(tool) for tool in row.tools}
     for turn in row.messages or ():
         for call in turn.get("tool_calls", ()):
             name, arguments = call["function"]["name"], call["function"]["arguments"]
             # A stranger's expression may take for ever on a stranger's text.
-            schema = _without_patterns({"additionalProperties": False, **schemas[name]})
+            schema = _without_patterns(schemas[name])
             try:
                 Draft202012Validator.check_schema(schema)
                 judge: Any = Draft202012Validator(schema, registry=Registry())
@@ -95,13 +104,3 @@ def _changed(turn: Message) -> Iterator[tuple[str, Message]]:
         further: Function = {**function, "arguments": {**function["arguments"], _OTHER: _OTHER}}
         for what, other in (("calls of tools", renamed), ("arguments of calls", further)):
             yield what, {**turn, "tool_calls": [{**call, "function": other}, *rest]}
-
-
-def _alike(prompter: Prompter, row: Row, turns: Sequence[Message], tools: Sequence[Tool]) -> bool:
-    """Whether a template writes other turns, or other tools, as it writes the row's own."""
-    write = prompter.renderer.conversation
-    said = write(row.messages or (), row.where, row.tools).text
-    try:
-        return write(turns, row.where, tools).text == said
-    except InputError:
-        return False  # it looks at them

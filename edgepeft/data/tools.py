@@ -24,7 +24,7 @@ MOST_TOOLS = 128
 """Of a conversation, as at OpenAI."""
 MOST_BYTES = 256 * 1024
 _MOST_DEPTH = 64
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 _VALUES = ("default", "const", "enum", "examples")
 """Words of a schema under which null is a value."""
 _MEND = '[{"type": "function", "function": {"name": "…", "parameters": {…}}}, …]'
@@ -86,6 +86,11 @@ def parameters_of(tool: Tool) -> dict[str, Any]:
     return {"type": "object", "properties": {}, **given}
 
 
+def closed_parameters(tool: Tool) -> dict[str, Any]:
+    """The same, where nothing else is called with unless the schema says so."""
+    return {"additionalProperties": False, **parameters_of(tool)}
+
+
 def from_json(text: str, what: str) -> Any:
     """The value of a JSON text. Raises InputError."""
     try:
@@ -96,7 +101,7 @@ def from_json(text: str, what: str) -> Any:
 
 def require_name(name: Any, what: str) -> str:
     """The name of a function. Raises InputError for what can't be one."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InputError(
             f"{what} should be the name of a function, of letters, digits, '_', '-', '.' and ':', at most 128"
         )

@@ -6,7 +6,8 @@ from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.rendering import Renderer
 from edgepeft.data.rows import Message, Row
 
-_PROBE = "edgepeft-probe"
+PROBE = "edgepeft-probe"
+"""Text that stands in an answer's place where its surroundings are looked for."""
 
 
 def written_answer(renderer: Renderer, row: Row, prompt: Rendered) -> Rendered:
@@ -31,13 +32,13 @@ def _closed(renderer: Renderer, row: Row, answer: Message, full: str) -> Rendere
     """
     # A probe in the answer's place finds the text behind it; searching the answer itself would find a short one
     # inside a special token.
-    probe: Message = {**answer, "content": _PROBE}
+    probe: Message = {**answer, "content": PROBE}
     probe.pop("reasoning_content", None)
     rendered = renderer.conversation((*row.prompt_messages, probe), row.where, row.tools)
-    before, found, closing = rendered.text.rpartition(_PROBE)
+    before, found, closing = rendered.text.rpartition(PROBE)
     if not found:
         return renderer.answer(answer)
-    rest = rendered.after(len(before) + len(_PROBE))
+    rest = rendered.after(len(before) + len(PROBE))
     content = answer["content"]
     if not content and "tool_calls" in answer:
         # White space parts calls from a text before them.

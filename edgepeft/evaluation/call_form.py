@@ -15,8 +15,8 @@ from edgepeft.evaluation.results import CallForm, CallShares
 from edgepeft.evaluation.torch_model import ANSWER_SLACK
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.runtime.generate import Runtime
-from edgepeft.tool_calling.grammar import Offered
-from edgepeft.utils.same_json import same_json
+from edgepeft.tool_calling.offered import Offered
+from edgepeft.utils.alike import same_json
 
 _Calls = list[tuple[str, Any]]
 
@@ -36,10 +36,7 @@ def call_form(
     read. Raises as the runtime does.
     """
     asked = [question for question in questions if question.tools]
-    try:
-        if not asked or not runtime.tool_use.syntax:
-            return None
-    except InputError:
+    if not asked or not runtime.tool_use.readable:
         return None
     wanted = [_functions(question.calls) for question in asked]
     free: list[_Calls | None] = []

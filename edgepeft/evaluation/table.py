@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgepeft.evaluation.witness.words import witness_line
@@ -60,33 +60,41 @@ def witness_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def answer_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the schema of each bundle that has one makes of its answers, a line each."""
+    words = {"parse": "parse", "fit": "fit", "exact_match": "exact match"}
     return [
-        f"{bundle.get('cell', bundle['target'])}: answers within the schema / free, of {form['rows']} rows: "
-        + ", ".join(
-            f"{word} {form['bounded'][key]:.3f} / {form['free'][key]:.3f}"
-            for word, key in (("parse", "parse"), ("fit", "fit"), ("exact match", "exact_match"))
-        )
-        for bundle in bundles
-        if bundle["fidelity"] and (form := bundle["fidelity"].get("answer_form"))
+        f"{name}: answers within the schema / free, {_shares(form, words)}"
+        for name, form in _forms(bundles, "answer_form")
     ]
 
 
 def call_lines(bundles: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each bundle calls in rows with tools, a line each."""
+    words = {"parse": "parse", "name": "tool", "call": "tool and arguments"}
     lines = []
-    for bundle in bundles:
-        form = bundle["fidelity"].get("calls") if bundle["fidelity"] else None
-        if not form:
-            continue
-        name, bounded = bundle.get("cell", bundle["target"]), form["bounded"]
-        within = "calls within the tools' grammar / free" if bounded else "calls"
-        shares = ", ".join(
-            f"{word} " + " / ".join(f"{one[key]:.3f}" for one in (bounded, form["free"]) if one)
-            for word, key in (("parse", "parse"), ("tool", "name"), ("tool and arguments", "call"))
-        )
-        why = f" (not within a grammar: {form['unbounded_because']})" if not bounded else ""
-        lines.append(f"{name}: {within}, of {form['rows']} rows: {shares}{why}")
+    for name, form in _forms(bundles, "calls"):
+        within, why = "calls within the tools' grammar / free", ""
+        if not form["bounded"]:
+            within, why = "calls", f" (not within a grammar: {form['unbounded_because']})"
+        lines.append(f"{name}: {within}, {_shares(form, words)}{why}")
     return lines
+
+
+def _forms(
+    bundles: Sequence[Mapping[str, Any]], measure: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each bundle's name and what was measured of its answers freely and within a bound, where it was."""
+    for bundle in bundles:
+        if bundle["fidelity"] and (form := bundle["fidelity"].get(measure)):
+            yield str(bundle.get("cell", bundle["target"])), form
+
+
+def _shares(form: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    """Shares of answers, those within a bound first, where there are any."""
+    sides = [side for side in (form["bounded"], form["free"]) if side]
+    shares = (
+        f"{word} " + " / ".join(f"{side[key]:.3f}" for side in sides) for key, word in words.items()
+    )
+    return f"of {form['rows']} rows: {', '.join(shares)}"
 
 
 def _adapter_row(adapter: Mapping[str, Any]) -> list[str]:

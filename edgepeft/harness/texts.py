@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,6 +9,7 @@ from edgepeft.data.look_alikes import Rendered
 from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import Message
 from edgepeft.errors import InputError
+from edgepeft.utils.alike import common_beginning
 
 Turns = Sequence[dict[str, str]]
 """A conversation as lm_eval has it: ``role`` and ``content`` of each turn."""
@@ -106,6 +106,5 @@ def _opening(prompter: Prompter) -> str:
             texts.append(prompter.renderer.prompt(messages).text)
         except InputError:
             continue  # a template may take no system turn
-    alike = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*texts, strict=False))
-    opening = "".join(each[0] for each in alike)
+    opening = common_beginning(texts)
     return opening if prompter.control.found(Rendered(opening)) else ""

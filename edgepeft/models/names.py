@@ -44,17 +44,14 @@ def of_gguf(names: Iterable[str]) -> list[str] | None:
 
     None where there are others than models like Llama have: theirs only transformers knows.
     """
-    found = []
-    layers = [name.split(".", 2) for name in names if name.startswith("blk.")]
-    kinds = {layer[2] for layer in layers if len(layer) == 3}
-    for _, number, kind in (layer for layer in layers if len(layer) == 3):
-        if kind not in _GGUF_LAYERS:
-            return None
-        # Where both halves lie in one product, it has the name of the second.
-        both = kind == "ffn_up" and "ffn_gate" not in kinds
-        own = "mlp.gate_up_proj" if both else _GGUF_LAYERS[kind]
-        found.append(f"model.layers.{number}.{own}")
-    return found
+    parts = [name.split(".", 2) for name in names if name.startswith("blk.")]
+    layers = [(part[1], part[2]) for part in parts if len(part) == 3]
+    kinds = {kind for _, kind in layers}
+    if not kinds <= _GGUF_LAYERS.keys():
+        return None
+    # Where both halves lie in one product, it has the name of the second.
+    own = _GGUF_LAYERS if "ffn_gate" in kinds else {**_GGUF_LAYERS, "ffn_up": "mlp.gate_up_proj"}
+    return [f"model.layers.{number}.{own[kind]}" for number, kind in layers]
 
 
 def newer(name: str) -> str:

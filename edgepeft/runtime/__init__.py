@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgepeft.runtime.generate import Completion, Runtime
     from edgepeft.runtime.logprobs import Score, TokenLogprob
     from edgepeft.runtime.sampling_params import SamplingParams
-    from edgepeft.tool_calling.grammar import Offered
+    from edgepeft.tool_calling.offered import Offered
 
 __all__ = [
     "BatchRuntime",
@@ -33,22 +33,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BatchRuntime": "runtime.batch_runtime",
-    "Bundle": "runtime.bundle",
-    "Completion": "runtime.generate",
-    "Encoder": "runtime.encoder",
-    "GraphSession": "runtime.decoder_session",
-    "Offered": "tool_calling.grammar",
-    "Runtime": "runtime.generate",
-    "SamplingParams": "runtime.sampling_params",
-    "Score": "runtime.logprobs",
-    "TokenLogprob": "runtime.logprobs",
+    "BatchRuntime": "batch_runtime",
+    "Bundle": "bundle",
+    "Completion": "generate",
+    "Encoder": "encoder",
+    "GraphSession": "decoder_session",
+    "Offered": "tool_use",
+    "Runtime": "generate",
+    "SamplingParams": "sampling_params",
+    "Score": "logprobs",
+    "TokenLogprob": "logprobs",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"edgepeft.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

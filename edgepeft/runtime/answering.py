@@ -38,7 +38,7 @@ from edgepeft.runtime.sampling import Sampler, Shift
 from edgepeft.runtime.sampling_params import OutOfRange, SamplingFields, SamplingParams
 from edgepeft.runtime.search_options import SearchOptions, search_options
 from edgepeft.runtime.tool_use import ToolUse
-from edgepeft.tool_calling.grammar import Offered
+from edgepeft.tool_calling.offered import Offered
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,9 @@ class Answerer(ABC):
         whether one must be. ``tool_use.parsed`` reads the calls.
 
         Raises InputError for a prompt longer than the context, values out of range, messages the template
-        refuses,
-        tools that it doesn't write and a grammar that the model's vocabulary can't spell, MissingError for a
-        grammar without llguidance; while streaming, EdgepeftError when the runtime fails, InputError where a
-        grammar takes too much to follow.
+        refuses, tools that it doesn't write and a grammar that the model's vocabulary can't spell, MissingError
+        for a grammar without llguidance; while streaming, EdgepeftError when the runtime fails, InputError where
+        a grammar takes too much to follow.
         """
         turns = _conversation(messages, system)
         continues = any(turn["role"] == "assistant" for turn in turns)

@@ -11,7 +11,8 @@ from edgepeft.data.tools import read_tools
 from edgepeft.errors import InputError
 from edgepeft.guidance.grammar import Grammar
 from edgepeft.runtime.bounding import Bounding
-from edgepeft.tool_calling.grammar import WHERE, Offered, call_grammar
+from edgepeft.tool_calling.grammar import call_grammar
+from edgepeft.tool_calling.offered import WHERE, Offered
 from edgepeft.tool_calling.parsing import Parsed, begins_call, parse
 from edgepeft.tool_calling.syntax import CallSyntax, syntax_of
 
@@ -26,9 +27,18 @@ class ToolUse:
         self._name = name
 
     @cached_property
+    def _found(self) -> CallSyntax | None:
+        return syntax_of(self._prompter)
+
+    @property
+    def readable(self) -> bool:
+        """Whether the model's template writes calls that can be read back."""
+        return self._found is not None
+
+    @property
     def syntax(self) -> CallSyntax:
         """How the model writes calls. Raises InputError where its template writes none."""
-        found = syntax_of(self._prompter)
+        found = self._found
         if found is None:
             raise InputError(
                 f"{WHERE}: the chat template of {self._name} writes no calls that can be read back; build it "

@@ -13,7 +13,7 @@ from edgepeft.data.prompt import Prompter
 from edgepeft.data.rows import ToolCall
 from edgepeft.runtime.answer import Completion
 from edgepeft.runtime.tool_use import ToolUse
-from edgepeft.tool_calling.grammar import Offered
+from edgepeft.tool_calling.offered import Offered
 from edgepeft.tool_calling.parsing import Parsed, behind_opening
 
 
@@ -34,21 +34,27 @@ class Calling:
 
     def text(self) -> TextBeforeCalls:
         """What follows one answer while it comes."""
-        return TextBeforeCalls(self.prompter, self.use)
+        return TextBeforeCalls(self.prompter, self.use, held=self.stops)
 
 
 class TextBeforeCalls:
-    """The text of an answer as its tokens come, as far as it can't be the beginning of a call."""
+    """The text of an answer as its tokens come, as far as it can't be the beginning of a call.
 
-    def __init__(self, prompter: Prompter, use: ToolUse) -> None:
+    It is ``held`` to the end where stop strings may cut it: which tokens they cut, the text alone tells.
+    """
+
+    def __init__(self, prompter: Prompter, use: ToolUse, *, held: bool) -> None:
         self._push = pieces_of(prompter.spelled)
         self._syntax = use.syntax
+        self._held = held
         self._seen = 0
         self._text = ""
         self._sent = ""
 
     def next(self, ids: Sequence[int]) -> str:
         """What can be shown now that there are ``ids``, and was not before."""
+        if self._held:
+            return ""
         for token in ids[self._seen :]:
             self._text += self._push(token)
         self._seen = len(ids)

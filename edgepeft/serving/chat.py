@@ -6,6 +6,7 @@ told in ``fields``.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field
@@ -22,7 +23,7 @@ from edgepeft.serving.fields import (
 from edgepeft.serving.refusals import RequestError, refuse
 from edgepeft.serving.sampled import Sampled
 from edgepeft.serving.tools import answering_turn, calling_turn, requested_tools
-from edgepeft.tool_calling.grammar import Offered
+from edgepeft.tool_calling.offered import Offered
 
 _ROLES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("system", "developer", "user"), ()),
@@ -65,13 +66,14 @@ class ChatRequest(Sampled):
                 400, "top_logprobs: goes with logprobs: true alone", param="top_logprobs"
             )
         bounds = (self.response_format or {}).get("type", "text")
-        if self.offered().tools and bounds != "text":
+        if self.offered.tools and bounds != "text":
             raise RequestError(
                 400,
                 "response_format: an answer that may call tools is bounded by these; leave one of them out",
                 param="response_format",
             )
 
+    @cached_property
     def offered(self) -> Offered:
         """What the answer may call. Raises RequestError (400)."""
         return requested_tools(self.tools, self.tool_choice, self.parallel_tool_calls)

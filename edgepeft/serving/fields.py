@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgepeft.utils.alike import same_json
+
 HARMLESS = frozenset(
     (
         # Who asks, and how the asker keeps books.
@@ -189,16 +191,9 @@ def objection(
             continue
         if name not in neutral:
             return name, "is not a field that this server knows; leave it out"
-        if not any(_same(value, wanted) for wanted in neutral[name]):
+        if not any(same_json(value, wanted) for wanted in neutral[name]):
             return (
                 name,
                 "is not supported by this server, and would change the answer; leave it out",
             )
     return None
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    """Equal, where true is not 1 and 0.0 is 0."""
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return value is wanted
-    return bool(value == wanted)

@@ -79,7 +79,7 @@ class GenerationEndpoint(Endpoint):
         deadline = self.deadline()
         asked = ChatRequest.read(await read_body(request, self.limits))
         name = self.known(asked.model)
-        offered = asked.offered()
+        offered = asked.offered
 
         def begin(sampling: SamplingParams) -> Stream:
             # Within a grammar made of the tools, whatever the bundle's own is.

@@ -130,10 +130,6 @@ class ChatReply(_Reply):
         if self._calling is None:
             return super().following()
         self._before = self._calling.text()
-        if self._calling.stops:
-            return lambda _, ids: (
-                ""
-            )  # what is shown may not go beyond a stop string, which the text alone tells
         return lambda _, ids: self._before.next(ids)
 
     def ending(self, done: Completion, rest: Sequence[TokenLogprob]) -> Iterator[dict[str, Any]]:

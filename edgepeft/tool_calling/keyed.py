@@ -9,27 +9,19 @@ from typing import Any
 from edgepeft.data.rows import Tool
 from edgepeft.data.tools import name_of, parameters_of
 from edgepeft.errors import InputError
-from edgepeft.guidance.grammar import JSON_ESCAPES
 from edgepeft.tool_calling.lark import Lark
+from edgepeft.tool_calling.offered import place_of
 from edgepeft.tool_calling.syntax import CallSyntax, KeyedArguments
 
 _HELD = {
     "string": {"minLength", "maxLength"},
     "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
 }
-_SAID = {
-    "type",
-    "title",
-    "description",
-    "default",
-    "examples",
-    "enum",
-    "const",
-    "anyOf",
-    "nullable",
-}
+_SAID = {"type", "title", "description", "default", "examples", "enum", "const", "anyOf"}
 _OF_OBJECTS = {*_SAID, "properties", "required", "additionalProperties", "$schema"}
 _MOST_LENGTH = 4000
+_PLAIN = (", ", ": ")
+"""Separators where there is nothing to part: of numbers."""
 
 
 class KeyedRules:
@@ -40,7 +32,6 @@ class KeyedRules:
         self._syntax = syntax
         self._form = form
         self._several = several
-        self._text = 0
 
     def calls(self, tools: Sequence[Tool]) -> str:
         """The name of the rule of one call or several. Raises InputError for what can't be bounded."""
@@ -51,39 +42,41 @@ class KeyedRules:
 
     def _call(self, tool: Tool, rule: str) -> str:
         """A call of one tool, and whatever comes behind it."""
-        where = f"tools: the parameters of {name_of(tool)}"
-        schema = parameters_of(tool)
+        where, schema, form = place_of(tool), parameters_of(tool), self._form
         self._refuse_others(schema, _OF_OBJECTS, where)
         if schema.get("additionalProperties"):
             raise InputError(f"{where}: additionalProperties can't be held in this model's calls")
-        properties = dict(schema["properties"])
+        properties, needed = schema["properties"], set(schema.get("required") or ())
         # As jinja's dictsort has it.
-        names = sorted(properties, key=str.lower) if self._form.by_name else list(properties)
-        for name in names:
-            self._refuse_key(name, where)
-        needed = set(schema.get("required") or ())
-        lit, form, name = self._lark.literal, self._form, json.dumps(name_of(tool))
+        names = sorted(properties, key=str.lower) if form.by_name else list(properties)
         ways = []
         if names:
-            last = len(names)
             for at, key in enumerate(names):
-                value = f"{json.dumps(key, ensure_ascii=False)} {lit(form.assign)} "
-                value += self._value(properties[key], f"{where}: {key}")
-                skip = "" if key in needed else " | "
-                behind = f"{rule}r{at + 1}" if at + 1 < last else '""'
-                self._lark.rule(f"{rule}a{at}")(value)
-                self._lark.rule(f"{rule}r{at}")(
-                    f"{lit(form.item)} {rule}a{at} {behind}{skip}{behind if skip else ''}"
-                )
-                later = f" | {rule}f{at + 1}" if skip and at + 1 < last else ""
-                self._lark.rule(f"{rule}f{at}")(f"{rule}a{at} {behind}{later}")
-            ways.append(
-                f"{lit(form.between)} {rule}f0 ({self._ending(self._syntax.end, self._syntax.joint)})"
-            )
+                value = self._value(properties[key], f"{where}: {key}")
+                self._argument(rule, at, key, value, key in needed, at + 1 == len(names), where)
+            ending = self._ending(self._syntax.end, self._syntax.joint)
+            ways.append(f"{self._lark.literal(form.between)} {rule}f0 ({ending})")
         if not needed:
             ways.append(f"({self._ending(form.empty, form.empty_joint)})")
-        self._lark.rule(rule)(f"{name} ({' | '.join(ways)})")
+        self._lark.rule(rule)(f"{json.dumps(name_of(tool))} ({' | '.join(ways)})")
         return rule
+
+    def _argument(
+        self, rule: str, at: int, key: str, value: str, needed: bool, last: bool, where: str
+    ) -> None:
+        """Three rules of the argument at a place: itself (``a``), those from here on where none has come yet
+        (``f``), and where one has (``r``).
+        """
+        self._refuse_key(key, where)
+        lit, form = self._lark.literal, self._form
+        behind = '""' if last else f"{rule}r{at + 1}"
+        self._lark.rule(f"{rule}a{at}")(
+            f"{json.dumps(key, ensure_ascii=False)} {lit(form.assign)} {value}"
+        )
+        left_out = "" if needed else f" | {behind}"
+        self._lark.rule(f"{rule}r{at}")(f"{lit(form.item)} {rule}a{at} {behind}{left_out}")
+        later = "" if needed or last else f" | {rule}f{at + 1}"
+        self._lark.rule(f"{rule}f{at}")(f"{rule}a{at} {behind}{later}")
 
     def _ending(self, end: str, joint: str | None) -> str:
         more = (
@@ -121,20 +114,13 @@ class KeyedRules:
             return f"{null} {after}"
         if kinds in ("integer", "number"):
             self._refuse_others(schema, _SAID | _HELD["integer"], where)
-            return f"{self._lark.json(schema)} {after}"
+            return f"{self._lark.json(schema, _PLAIN)} {after}"
         if self._form.nested is None:
             raise InputError(
                 f"{where}: this model's template writes an {kinds} in a way of its own, which can't be bounded; "
                 "leave the tool out"
             )
-        item, key = self._form.nested
-        style = {
-            "whitespace_flexible": False,
-            "item_separator": item,
-            "key_separator": key,
-            "json_allowed_escapes": JSON_ESCAPES,
-        }
-        return f"{self._lark.json({**schema, 'x-guidance': style})} {after}"
+        return f"{self._lark.json(schema, self._form.nested)} {after}"
 
     def _string(self, schema: dict[str, Any], where: str) -> str:
         opened, closed = self._form.quotes
@@ -153,9 +139,7 @@ class KeyedRules:
         cut = self._lark.before_token(ended)
         if cut is not None:
             before, rest = cut
-            name = f"TEXT{self._text}"
-            self._text += 1
-            self._lark.terminal(name, rf"(.|\n){many}{self._lark.pattern(before)}")
+            name = self._lark.terminal(rf"(.|\n){many}{self._lark.pattern(before)}")
             optional = "" if least or before else "?"
             return f"{start}{name}{optional} {self._lark.literal(rest)}"
         # Up to what ends a text in the first place where it stands.

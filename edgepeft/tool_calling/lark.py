@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edgepeft.guidance.grammar import JSON_ESCAPES
 from edgepeft.tool_calling.syntax import ID
 
 
@@ -38,10 +39,12 @@ class Lark:
         self._rules.append(f"{name}[lazy]: /{pattern}/")
         return name
 
-    def terminal(self, name: str, pattern: str, without: str | None = None) -> None:
-        """A terminal of texts that fit a pattern, and not another one."""
+    def terminal(self, pattern: str, without: str | None = None) -> str:
+        """The name of a terminal of texts that fit a pattern, and not another one."""
+        name = f"TEXT{len(self._rules)}"
         other = "" if without is None else f" & ~/{without}/"
         self._rules.append(f"{name}: /{pattern}/{other}")
+        return name
 
     def literal(self, text: str) -> str:
         """A text as the template writes it, control tokens and ids of calls in their places."""
@@ -68,9 +71,16 @@ class Lark:
         """Any of some control tokens."""
         return f"<[{','.join(map(str, ids))}]>"
 
-    def json(self, schema: dict[str, Any]) -> str:
-        """JSON that fits a schema."""
-        return f"%json {json.dumps(schema, ensure_ascii=False)}"
+    def json(self, schema: dict[str, Any], style: tuple[str, str]) -> str:
+        """JSON that fits a schema, written with separators of items and of keys in one ``style``."""
+        item, key = style
+        written = {
+            "whitespace_flexible": False,
+            "item_separator": item,
+            "key_separator": key,
+            "json_allowed_escapes": JSON_ESCAPES,
+        }
+        return f"%json {json.dumps({**schema, 'x-guidance': written}, ensure_ascii=False)}"
 
     def pattern(self, text: str) -> str:
         """A text as a pattern, between slashes."""

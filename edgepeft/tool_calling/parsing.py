@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepeft.data.rows import Tool, ToolCall
-from edgepeft.data.tools import name_of, parameters_of
+from edgepeft.data.tools import NAME, name_of, parameters_of
 from edgepeft.tool_calling.syntax import ID, CallSyntax, JsonArguments, KeyedArguments
 from edgepeft.utils import strict_json
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 _TYPES: dict[str, Any] = {
     "string": str, "integer": int, "number": int | float, "boolean": bool, "null": type(None),
@@ -66,7 +65,7 @@ def begins_call(text: str, syntax: CallSyntax) -> bool:
     return text.lstrip().startswith(syntax.lead.lstrip()[0])
 
 
-def loose(literal: str) -> re.Pattern[str]:
+def _loose(literal: str) -> re.Pattern[str]:
     """A pattern for a literal whose white space may be any, or none."""
     joined = _loosely(literal)
     return re.compile(rf"\s*{joined}\s*" if joined else r"\s*")
@@ -79,7 +78,7 @@ def _anywhere(literal: str) -> re.Pattern[str]:
 
 def _loosely(literal: str) -> str:
     parts = [re.escape(part) for part in re.split(r"\s+", literal.strip())]
-    return r"\s*".join(parts).replace(re.escape(ID), _ID_PATTERN).replace(ID, _ID_PATTERN)
+    return r"\s*".join(parts).replace(ID, _ID_PATTERN)
 
 
 class _Reader:
@@ -96,7 +95,7 @@ class _Reader:
         """Where the calls begin; only at the answer's own beginning where they begin like any JSON."""
         if self._syntax.trigger:
             return _anywhere(self._syntax.lead).search(self._text)
-        return loose(self._syntax.lead).match(self._text)
+        return _loose(self._syntax.lead).match(self._text)
 
     def calls(self, lead: re.Match[str]) -> list[ToolCall]:
         """The calls from ``lead`` to the text's end. Raises ValueError where there is anything else."""
@@ -105,7 +104,7 @@ class _Reader:
         found: list[ToolCall] = []
         more = True
         while more:
-            name = _NAME.match(self._text, self._at)
+            name = NAME.match(self._text, self._at)
             if name is None or (self._schemas and name[0] not in self._schemas):
                 raise _NoCall
             self._at = name.end()
@@ -193,7 +192,7 @@ class _Reader:
             raise _NoCall
 
     def _taken(self, literal: str) -> bool:
-        match = loose(literal).match(self._text, self._at)
+        match = _loose(literal).match(self._text, self._at)
         if match is None:
             return False
         self._take_id(match)

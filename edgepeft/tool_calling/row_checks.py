@@ -10,7 +10,7 @@ from edgepeft.data.report import DataReport
 from edgepeft.data.rows import Row
 from edgepeft.tool_calling.parsing import parse
 from edgepeft.tool_calling.syntax import CallSyntax, syntax_of
-from edgepeft.utils.same_json import same_json
+from edgepeft.utils.alike import same_json
 
 
 def with_unread_calls(report: DataReport, prompter: Prompter, rows: Iterable[Row]) -> DataReport:

@@ -6,15 +6,15 @@ Gemma, GLM and LFM2 and the tags of Qwen3.5 are all read off in the same way.
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgepeft.data.prompt import Prompter
-from edgepeft.data.rows import Message, Row, Tool, ToolCall
+from edgepeft.data.rows import Function, Message, Row, Tool, ToolCall
 from edgepeft.errors import InputError
+from edgepeft.utils.alike import common_beginning
 
 ID = "\0"
 """Stands in a literal for the id of a call, nine letters and digits."""
@@ -76,7 +76,7 @@ class CallSyntax:
     joint: str | None
     end: str
     arguments: JsonArguments | KeyedArguments
-    prefix: bool = field(default=True)
+    prefix: bool
 
     @property
     def trigger(self) -> str:
@@ -102,122 +102,101 @@ class _NotUnderstood(Exception):
 
 
 class _Probes:
+    """A template's renderings of calls whose names and values nobody uses: what is around them is its own."""
+
     def __init__(self, prompter: Prompter) -> None:
         self._prompter = prompter
+        self._opening = self._written(_SAID, ()).partition(_SAID)[0]
+        self._texts = dict(zip(_KEYS, _TEXTS, strict=True))
 
     def syntax(self) -> CallSyntax:
-        # Real names of tools differ, and so do these: what both renderings share is the template's.
-        opening = self._written(_SAID, ()).partition(_SAID)[0]
-        texts = dict(zip(_KEYS, _TEXTS, strict=True))
-        one = self._calls([texts], opening)
+        one = self._calls(self._texts)
         arguments: JsonArguments | KeyedArguments
-        found = next((style for style in _STYLES if _dumped(texts, style) in one), None)
-        if found is not None:
-            lead, between, end = _cut(one, _NAMES[0], _dumped(texts, found))
-            arguments, joint = JsonArguments(between, *found), self._joint(opening, texts, found)
+        style = next((style for style in _STYLES if _dumped(self._texts, style) in one), None)
+        if style is not None:
+            value = _dumped(self._texts, style)
+            lead, between, end = _cut(one, _NAMES[0], value)
+            arguments, joint = JsonArguments(between, *style), self._joint(self._texts, value)
         else:
-            lead, arguments, joint, end = self._keyed(opening, one)
+            lead, arguments, joint, end = self._keyed(one)
         lead = lead.lstrip()
         literals = [lead, joint or "", end, *vars(arguments).values()]
         if any(name in str(literal) for literal in literals for name in _NAMES):
             raise _NotUnderstood
-        said = self._written(_SAID, (self._call(0, texts),))
+        said = self._written(_SAID, (_call(0, self._texts),))
         prefix = _SAID in said and _NAMES[0] in said.partition(_SAID)[2]
-        syntax = CallSyntax(opening, lead, joint, end, arguments, prefix)
+        syntax = CallSyntax(self._opening, lead, joint, end, arguments, prefix)
         if not end and not syntax.trigger:
             raise _NotUnderstood  # like any JSON from its beginning to its end
         return syntax
 
-    def _joint(self, opening: str, texts: dict[str, str], style: tuple[str, str]) -> str | None:
+    def _joint(self, arguments: dict[str, str], last: str) -> str | None:
+        """What stands between the ``last`` of one call with ``arguments`` and the name of another; None where a
+        template writes one call alone.
+        """
         try:
-            both = self._calls([texts, texts], opening)
+            both = self._calls(arguments, arguments)
         except InputError:
             return None
         if _NAMES[1] not in both:
-            return None  # it writes the first alone
-        return _cut(both[both.index(_NAMES[0]) :], _dumped(texts, style), _NAMES[1])[1]
+            return None
+        return _cut(both[both.index(_NAMES[0]) :], last, _NAMES[1])[1]
 
-    def _keyed(self, opening: str, one: str) -> tuple[str, KeyedArguments, str | None, str]:
-        numbers = dict(zip(_KEYS, _NUMBERS, strict=True))
+    def _keyed(self, one: str) -> tuple[str, KeyedArguments, str | None, str]:
         lead, between, assign, item, assign_2, end = _cut(
             one, _NAMES[0], _KEYS[0], _TEXTS[0], _KEYS[1], _TEXTS[1]
         )
-        plain = _cut(
-            self._calls([numbers], opening),
-            *(_NAMES[0], _KEYS[0], str(_NUMBERS[0]), _KEYS[1], str(_NUMBERS[1])),
-        )
+        numbers = self._calls(dict(zip(_KEYS, _NUMBERS, strict=True)))
+        marks = (_NAMES[0], _KEYS[0], str(_NUMBERS[0]), _KEYS[1], str(_NUMBERS[1]))
+        _, _, plain_assign, plain_item, *_ = _cut(numbers, *marks)
         # A text's quotes are what it has and a number has not.
-        opened, closed = assign.removeprefix(plain[2]), item.removesuffix(plain[3])
-        if assign != assign_2 or assign != plain[2] + opened or item != closed + plain[3]:
+        opened, closed = assign.removeprefix(plain_assign), item.removesuffix(plain_item)
+        if assign != assign_2 or assign != plain_assign + opened or item != closed + plain_item:
             raise _NotUnderstood
         if not end.startswith(closed):
             raise _NotUnderstood
-        item, end = item.removeprefix(closed), end.removeprefix(closed)
-        joint, empty_joint = None, None
-        texts = dict(zip(_KEYS, _TEXTS, strict=True))
-        try:
-            both = self._calls([texts, texts], opening)
-            if _NAMES[1] in both:
-                joint = _cut(both, _TEXTS[1], _NAMES[1])[1].removeprefix(closed)
-                none = self._calls([{}, {}], opening)
-                empty_joint = _cut(none, _NAMES[0], _NAMES[1])[1]
-        except InputError:
-            joint = None
+        item, end = plain_item, end.removeprefix(closed)
+        joint, empty_joint = self._joint(self._texts, _TEXTS[1]), None
+        if joint is not None:
+            joint, empty_joint = joint.removeprefix(closed), self._joint({}, _NAMES[0])
         # What every value is followed by, whatever comes next, in whole markers.
-        after = _shared([text for text in (item, joint, end) if text is not None])
+        after = common_beginning([text for text in (item, joint, end) if text is not None])
         for begin, close in ("<>", "[]"):
             if after.rfind(begin) > after.rfind(close):
                 after = after[: after.rfind(begin)]
         if not closed + after:
             raise _NotUnderstood
-        empty = _cut(self._calls([{}], opening), _NAMES[0])[1]
-        turned = self._calls([dict(reversed(texts.items()))], opening)
+
+        def written(value: Any) -> str:
+            """How a value is written between a key and another one's number."""
+            text = self._calls({_KEYS[0]: value, _KEYS[1]: _NUMBERS[1]})
+            between = _cut(text, _NAMES[0], _KEYS[0], _KEYS[1])[2]
+            return between.removeprefix(plain_assign).removesuffix(plain_item)
+
         arguments = KeyedArguments(
             between=between,
-            assign=plain[2],
+            assign=plain_assign,
             after=after,
             item=item[len(after) :],
             quotes=(opened, closed),
-            escaped=len(closed) == 1 and "\\n" in self._value(opening, plain, "qzx\nwvk"),
-            words=(
-                self._value(opening, plain, True),
-                self._value(opening, plain, False),
-                self._value(opening, plain, None),
-            ),
-            nested=self._nested(opening, plain),
-            by_name=turned == one,
-            empty=empty,
+            escaped=len(closed) == 1 and "\\n" in written("qzx\nwvk"),
+            words=(written(True), written(False), written(None)),
+            nested=_nested(written),
+            by_name=self._calls(dict(reversed(self._texts.items()))) == one,
+            empty=_cut(self._calls({}), _NAMES[0])[1],
             empty_joint=empty_joint,
         )
         cut = None if joint is None else joint[len(after) :]
         return lead, arguments, cut, end[len(after) :]
 
-    def _value(self, opening: str, plain: Sequence[str], value: Any) -> str:
-        """How a value that is no text is written, between a key and another one's number."""
-        given = {_KEYS[0]: value, _KEYS[1]: _NUMBERS[1]}
-        pieces = _cut(self._calls([given], opening), _NAMES[0], _KEYS[0], _KEYS[1])
-        return pieces[2].removeprefix(plain[2]).removesuffix(plain[3])
-
-    def _nested(self, opening: str, plain: Sequence[str]) -> tuple[str, str] | None:
-        values = ({"qzxi": 1, "qzxj": [True]}, [1, "b"])
-        written = [self._value(opening, plain, value) for value in values]
-        dumped = ([_dumped(value, style) for value in values] for style in _STYLES)
-        return next(
-            (style for style, one in zip(_STYLES, dumped, strict=False) if one == written), None
-        )
-
-    def _calls(self, given: Sequence[dict[str, Any]], opening: str) -> str:
-        calls = [self._call(at, arguments) for at, arguments in enumerate(given)]
-        text = self._written("", calls)
+    def _calls(self, *given: dict[str, Any]) -> str:
+        text = self._written("", [_call(at, arguments) for at, arguments in enumerate(given)])
         for own in _IDS:
             text = text.replace(own, ID)
-        if not text.startswith(opening.rstrip()):
+        opening = self._opening.rstrip()
+        if not text.startswith(opening):
             raise _NotUnderstood  # text and calls are written in channels of their own
-        return text.removeprefix(opening.rstrip()).lstrip()
-
-    def _call(self, at: int, arguments: dict[str, Any]) -> ToolCall:
-        function = {"name": _NAMES[at], "arguments": arguments}
-        return {"type": "function", "id": _IDS[at], "function": function}  # type: ignore[typeddict-item]
+        return text.removeprefix(opening).lstrip()
 
     def _written(self, content: str, calls: Sequence[ToolCall]) -> str:
         question: Message = {"role": "user", "content": "question"}
@@ -226,6 +205,20 @@ class _Probes:
             answer["tool_calls"] = list(calls)
         tools = tuple(_tool(name) for name in _NAMES)
         return self._prompter.answer_text(Row((question, answer), None, "probe", tools=tools))
+
+
+def _call(at: int, arguments: dict[str, Any]) -> ToolCall:
+    function: Function = {"name": _NAMES[at], "arguments": arguments}
+    return {"type": "function", "id": _IDS[at], "function": function}
+
+
+def _nested(written: Callable[[Any], str]) -> tuple[str, str] | None:
+    """The separators of lists and objects that are ``written`` as JSON."""
+    values: list[Any] = [{"qzxi": 1, "qzxj": [True]}, [1, "b"]]
+    return next(
+        (style for style in _STYLES if all(written(one) == _dumped(one, style) for one in values)),
+        None,
+    )
 
 
 def _tool(name: str) -> Tool:
@@ -250,9 +243,3 @@ def _cut(text: str, *marks: str) -> list[str]:
             raise _NotUnderstood
         pieces.append(before)
     return [*pieces, text]
-
-
-def _shared(texts: Sequence[str]) -> str:
-    """What all texts begin with."""
-    alike = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*texts, strict=False))
-    return "".join(each[0] for each in alike)

@@ -15,7 +15,8 @@ from edgepeft.data.tools import read_tools
 from edgepeft.errors import InputError
 from edgepeft.guidance.vocabulary import Vocabulary
 from edgepeft.tool_calling import parse, syntax_of
-from edgepeft.tool_calling.grammar import Offered, call_grammar
+from edgepeft.tool_calling.grammar import call_grammar
+from edgepeft.tool_calling.offered import Offered
 from edgepeft.tool_calling.row_checks import unread_calls
 from edgepeft.tool_calling.syntax import CallSyntax
 from tests.tiny import write_tiny_tokenizer

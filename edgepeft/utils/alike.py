@@ -1,8 +1,16 @@
-"""Whether two values are the same as JSON."""
+"""How far texts are alike, and whether values are the same as JSON."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
+
+
+def common_beginning(texts: Sequence[str]) -> str:
+    """What all texts begin with; empty of none."""
+    alike = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*texts, strict=False))
+    return "".join(each[0] for each in alike)
 
 
 def same_json(ours: Any, theirs: Any) -> bool:
