@@ -17,16 +17,18 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgepeft.data.rows import Row
     from edgepeft.guidance import Grammar
     from edgepeft.runtime import Completion, Runtime
 
 ROOM = 128
 """Tokens of an answer."""
+SIDES = ("free", "bounded")
 DEMANDS = (
     *(
         "Answer in plain English, never in JSON: {}",
@@ -71,6 +73,32 @@ def speed(answers: Sequence[Completion]) -> float:
 def whole(answers: Sequence[Completion]) -> float:
     """Seconds an answer, prefill included."""
     return sum(one.prefill_seconds + one.decode_seconds for one in answers) / len(answers)
+
+
+def in_turns(
+    rows: Sequence[Row], count: int, ask: Callable[[Row, str], Completion]
+) -> dict[str, list[Completion]]:
+    """Ask every row on both sides in turns, so many times, and print the speeds; and of the last answers, which
+    are returned, how many are the same on both.
+    """
+    rounds: list[dict[str, list[Completion]]] = []
+    for number in range(count):
+        said: dict[str, list[Completion]] = {side: [] for side in SIDES}
+        for at, row in enumerate(rows):
+            for side in sorted(SIDES, reverse=bool((number + at) % 2)):
+                said[side].append(ask(row, side))
+        rounds.append(said)
+    for name, figure, unit in (("decode", speed, "tok/s"), ("answer", whole, "s")):
+        sides = {side: statistics.median(figure(said[side]) for said in rounds) for side in SIDES}
+        ratio = statistics.median(figure(said["bounded"]) / figure(said["free"]) for said in rounds)
+        print(
+            f"{name}  free {sides['free']:.3g} {unit}  bounded {sides['bounded']:.3g} {unit}  ratio {ratio:.2f}"
+        )
+    last = rounds[-1]
+    pairs = zip(last["free"], last["bounded"], strict=True)
+    same = sum(one.ids == other.ids for one, other in pairs)
+    print(f"{same} of {len(rows)} bounded answers are the free ones, token by token")
+    return last
 
 
 def mask_times(
@@ -126,23 +154,11 @@ def main() -> None:
     )
     bounds = {"free": FREE, "bounded": grammar}
     runtime.complete(rows[0].prompt_messages, max_new_tokens=8, grammar=grammar)
-    rounds: list[dict[str, list[Completion]]] = []
-    for number in range(options.rounds):
-        said: dict[str, list[Completion]] = {side: [] for side in bounds}
-        for at, row in enumerate(rows):
-            for side in sorted(bounds, reverse=bool((number + at) % 2)):
-                answer = runtime.complete(
-                    row.prompt_messages, max_new_tokens=ROOM, grammar=bounds[side]
-                )
-                said[side].append(answer)
-        rounds.append(said)
-    for name, figure, unit in (("decode", speed, "tok/s"), ("answer", whole, "s")):
-        sides = {side: statistics.median(figure(said[side]) for said in rounds) for side in bounds}
-        ratio = statistics.median(figure(said["bounded"]) / figure(said["free"]) for said in rounds)
-        print(
-            f"{name}  free {sides['free']:.3g} {unit}  bounded {sides['bounded']:.3g} {unit}  ratio {ratio:.2f}"
-        )
-    last = rounds[-1]
+
+    def ask(row: Row, side: str) -> Completion:
+        return runtime.complete(row.prompt_messages, max_new_tokens=ROOM, grammar=bounds[side])
+
+    last = in_turns(rows, options.rounds, ask)
     times, settled = mask_times(runtime, grammar, last["bounded"])
     ordered = sorted(times)
     middle, late = (
@@ -151,10 +167,6 @@ def main() -> None:
     print(
         f"mask    median {middle:.0f} µs, p99 {late:.0f} µs; {settled} of {settled + len(times)} tokens need none"
     )
-    same = sum(
-        one.ids == other.ids for one, other in zip(last["free"], last["bounded"], strict=True)
-    )
-    print(f"{same} of {len(rows)} bounded answers are the free ones, token by token")
     prompts = hostile([row.prompt_messages[-1]["content"] for row in rows], options.hostile)
     for side, bound in bounds.items():
         answers = [

@@ -13,13 +13,13 @@ calls of a tool there is, with arguments that jsonschema finds fit.
 from __future__ import annotations
 
 import argparse
-import statistics
 from pathlib import Path
 
-from guided_decoding import ROOM, hostile, speed, whole
+from guided_decoding import ROOM, hostile, in_turns
 
 from edgepeft.config.run_recipe import recipe_of
-from edgepeft.data.tools import name_of, parameters_of
+from edgepeft.data.rows import Row
+from edgepeft.data.tools import closed_parameters, name_of
 from edgepeft.guidance import FREE
 from edgepeft.pipeline.resolve import resolve
 from edgepeft.runtime import Completion, Offered, Runtime
@@ -44,32 +44,16 @@ def main() -> None:
     ]
     runtime = Runtime(options.run / "bundles" / options.target, threads=options.threads)
     runtime.complete(rows[0].prompt_messages, max_new_tokens=8, tools=rows[0].tools)
-    sides = {"free": FREE, "bounded": None}
-    rounds: list[dict[str, list[Completion]]] = []
-    for number in range(options.rounds):
-        said: dict[str, list[Completion]] = {side: [] for side in sides}
-        for at, row in enumerate(rows):
-            for side in sorted(sides, reverse=bool((number + at) % 2)):
-                answer = runtime.complete(
-                    row.prompt_messages,
-                    max_new_tokens=ROOM,
-                    tools=row.tools,
-                    grammar=sides[side],
-                )
-                said[side].append(answer)
-        rounds.append(said)
-    for name, figure, unit in (("decode", speed, "tok/s"), ("answer", whole, "s")):
-        middle = {side: statistics.median(figure(one[side]) for one in rounds) for side in sides}
-        ratio = statistics.median(figure(one["bounded"]) / figure(one["free"]) for one in rounds)
-        print(
-            f"{name}  free {middle['free']:.3g} {unit}  bounded {middle['bounded']:.3g} {unit}  ratio {ratio:.2f}"
+    bounds = {"free": FREE, "bounded": None}
+
+    def ask(row: Row, side: str) -> Completion:
+        return runtime.complete(
+            row.prompt_messages, max_new_tokens=ROOM, tools=row.tools, grammar=bounds[side]
         )
-    last = rounds[-1]
-    same = sum(one.ids == other.ids for one, other in zip(*last.values(), strict=True))
-    print(f"{same} of {len(rows)} bounded answers are the free ones, token by token")
+
+    in_turns(rows, options.rounds, ask)
     judges = {
-        name_of(tool): Draft202012Validator({"additionalProperties": False, **parameters_of(tool)})
-        for tool in rows[0].tools
+        name_of(tool): Draft202012Validator(closed_parameters(tool)) for tool in rows[0].tools
     }
     must = Offered(rows[0].tools, required=True)
     prompts = hostile([row.prompt_messages[-1]["content"] for row in rows], options.hostile)

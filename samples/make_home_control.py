@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from home_control_words import (
     ACTION_WEIGHTS,
@@ -177,20 +178,32 @@ def make_row(rng: random.Random) -> dict[str, str]:
     return {"prompt": prompt, "completion": json.dumps(answer)}
 
 
+def _draw(rng: random.Random) -> tuple[str, dict[str, str]]:
+    """A row, and before it what it asks."""
+    row = make_row(rng)
+    return row["prompt"], row
+
+
 def plain(prompt: str) -> str:
     """A prompt without case and punctuation: two prompts that agree here count as the same one."""
     return " ".join(re.sub(r"[^a-z0-9 ]", "", prompt.lower()).split())
 
 
-def make_rows(rng: random.Random, count: int, taken: set[str]) -> list[dict[str, str]]:
-    """Draw `count` rows of fitting length whose prompts are not in `taken`, and add them to it."""
-    rows: list[dict[str, str]] = []
+def make_rows(
+    rng: random.Random,
+    count: int,
+    taken: set[str],
+    draw: Callable[[random.Random], tuple[str, dict[str, Any]]],
+    words: range = range(MIN_WORDS, MAX_WORDS + 1),
+) -> list[dict[str, Any]]:
+    """Draw `count` rows, each with what it asks, in so many `words` and not in `taken`, and add that to it."""
+    rows: list[dict[str, Any]] = []
     for _ in range(count * TRIES_PER_ROW):
         if len(rows) == count:
             break
-        row = make_row(rng)
-        key = plain(row["prompt"])
-        if key not in taken and MIN_WORDS <= len(row["prompt"].split()) <= MAX_WORDS:
+        asked, row = draw(rng)
+        key = plain(asked)
+        if key not in taken and len(asked.split()) in words:
             taken.add(key)
             rows.append(row)
     if len(rows) < count:
@@ -200,7 +213,7 @@ def make_rows(rng: random.Random, count: int, taken: set[str]) -> list[dict[str,
     return rows
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write one JSON object per line, with the same line ends on every system."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8", newline="\n")
@@ -210,8 +223,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write both files. The test rows are drawn first, so they do not depend on the train size."""
     args = parse_options("Write the home-control sample data.", train=960, test=200, argv=argv)
     taken: set[str] = set()
-    test = make_rows(random.Random(f"{args.seed} test"), args.test, taken)
-    train = make_rows(random.Random(f"{args.seed} train"), args.train, taken)
+    test = make_rows(random.Random(f"{args.seed} test"), args.test, taken, _draw)
+    train = make_rows(random.Random(f"{args.seed} train"), args.train, taken, _draw)
     write_rows(args.out_dir / "home-control.train.jsonl", train)
     write_rows(args.out_dir / "home-control.test.jsonl", test)
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from make_home_control import TRIES_PER_ROW, make_row, plain
+from make_home_control import make_row, make_rows, write_rows
 from split_options import parse_options
 
+WORDS = range(1, 33)
+"""How many of them a question may have."""
 WHERE = {"device": {"type": "string"}, "room": {"type": "string"}}
 MINUTES = {"type": "integer", "minimum": 1, "maximum": 90}
 PERCENT = {"type": "integer", "minimum": 0, "maximum": 100}
@@ -143,34 +144,18 @@ def make_messages(rng: random.Random) -> list[dict[str, Any]]:
     return [*messages, *_result(rng, calls)] if rng.random() < 0.15 else messages
 
 
-def make_rows(rng: random.Random, count: int, taken: set[str]) -> list[dict[str, Any]]:
-    """Draw ``count`` rows whose questions are not in ``taken``, and add them to it."""
-    rows: list[dict[str, Any]] = []
-    for _ in range(count * TRIES_PER_ROW):
-        if len(rows) == count:
-            break
-        messages = make_messages(rng)
-        key = plain(messages[0]["content"])
-        if key not in taken and len(messages[0]["content"].split()) <= 32:
-            taken.add(key)
-            rows.append({"messages": messages, "tools": definitions()})
-    if len(rows) < count:
-        raise SystemExit(f"only {len(rows)} different rows found for {count}: ask for fewer")
-    return rows
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object per line, with the same line ends on every system."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8", newline="\n")
+def _draw(rng: random.Random) -> tuple[str, dict[str, Any]]:
+    """A row, and before it what it asks."""
+    messages = make_messages(rng)
+    return messages[0]["content"], {"messages": messages, "tools": definitions()}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write both files and the tools. Test rows are drawn first, so they do not depend on the train size."""
     args = parse_options("Write the home-tools sample data.", train=600, test=100, argv=argv)
     taken: set[str] = set()
-    test = make_rows(random.Random(f"{args.seed} test"), args.test, taken)
-    train = make_rows(random.Random(f"{args.seed} train"), args.train, taken)
+    test = make_rows(random.Random(f"{args.seed} test"), args.test, taken, _draw, WORDS)
+    train = make_rows(random.Random(f"{args.seed} train"), args.train, taken, _draw, WORDS)
     write_rows(args.out_dir / "home-tools.train.jsonl", train)
     write_rows(args.out_dir / "home-tools.test.jsonl", test)
     tools = json.dumps(definitions(), indent=2) + "\n"

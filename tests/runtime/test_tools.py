@@ -20,34 +20,14 @@ from edgepeft.evaluation.probes import Question, check_asked, task_questions
 from edgepeft.guidance import FREE
 from edgepeft.runtime import Offered, Runtime
 from edgepeft.runtime.answering import Answerer
-from edgepeft.utils.same_json import same_json
+from edgepeft.utils.alike import same_json
 from tests.runtime.conftest import every_engine, plain_copy
-from tests.tool_calling.bundles import write_tools_bundle
+from tests.tool_calling.bundles import GIVEN, LIGHT, PROMPT, TOOLS, bundle, runtime
 
 pytest.importorskip("llguidance")
 
-LIGHT = {
-    "type": "object",
-    "properties": {
-        "room": {"enum": ["kitchen", "hall"]},
-        "level": {"type": "integer", "minimum": 0, "maximum": 99},
-    },
-    "required": ["room"],
-}
-GIVEN: list[Any] = [{"name": "set_light", "parameters": LIGHT}, {"name": "stop"}]
-TOOLS = read_tools(GIVEN, "tools")
-PROMPT = "Turn on the light in the hall."
 MUST = Offered(TOOLS, required=True, several=False)
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tools_bundle(tmp_path_factory.mktemp("tools") / "bundle", tiny_bundle)
-
-
-@pytest.fixture(scope="module")
-def runtime(bundle: Path) -> Runtime:
-    return Runtime(bundle, threads=1)
+__all__ = ["bundle", "runtime"]
 
 
 @pytest.fixture(scope="module")

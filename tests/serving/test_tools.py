@@ -17,7 +17,7 @@ from edgepeft.runtime.bounding import Bounding
 from edgepeft.runtime.tool_use import ToolUse
 from edgepeft.serving.called import Calling
 from tests.serving.test_serve import WAYS, Server, served
-from tests.tool_calling.bundles import write_tools_bundle
+from tests.tool_calling.bundles import GIVEN, LIGHT, PROMPT, TOOLS, bundle, runtime
 from tests.tool_calling.templates import OWN, prompter
 from tests.tool_calling.test_calls import ANSWERS, row
 from tests.tool_calling.test_calls import TOOLS as OTHERS
@@ -26,37 +26,8 @@ openai = pytest.importorskip("openai")
 pytest.importorskip("llguidance")
 
 MODEL = "cpu-int4"
-PROMPT = "Turn on the light in the hall."
 ASKED: list[Any] = [{"role": "user", "content": PROMPT}]
-# Bounded throughout, for the tiny model writes texts without end.
-LIGHT = {
-    "type": "object",
-    "properties": {
-        "room": {"enum": ["kitchen", "hall"]},
-        "level": {"type": "integer", "minimum": 0, "maximum": 99},
-        "on": {"type": "boolean"},
-    },
-    "required": ["room"],
-}
-GIVEN: list[Any] = [
-    {
-        "type": "function",
-        "function": {"name": "set_light", "description": "d", "parameters": LIGHT},
-    },
-    {"type": "function", "function": {"name": "stop"}},
-]
-TOOLS = read_tools(GIVEN, "tools")
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose template writes tools."""
-    return write_tools_bundle(tmp_path_factory.mktemp("tools") / "bundle", tiny_bundle)
-
-
-@pytest.fixture(scope="module")
-def runtime(bundle: Path) -> Runtime:
-    return Runtime(bundle, threads=1)
+__all__ = ["bundle", "runtime"]
 
 
 @pytest.fixture(scope="module", params=WAYS)
